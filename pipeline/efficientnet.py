@@ -1,0 +1,95 @@
+"""The sample's encoder: EfficientNet-Lite0 (ImageNet) and, beside it, each patch's colours.
+
+A convolutional network trained to classify knows shapes and textures in its last layer and hardly
+colours. So each patch also carries a soft RGB histogram, weighted to count as much as the network's
+channels. B: batch, P: patches, D_v: 1280 channels + 64 colours.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor
+
+from pipeline.encoder import EncoderSpec, select_tokens
+from pipeline.errors import PipelineError
+from pipeline.models import weights_digest
+from pipeline.params import EncoderParams
+
+_IMAGE_SIZE = 224
+_SIDE = 7  # the network's last layer is 7 x 7
+_LEVELS = 4  # of each of R, G, B: 64 colours
+# Root mean square norm of a patch's 1280 channels over photographs and scenes; the histogram's square
+# root has norm 1, and times this weighs as much.
+_COLOR_NORM = 20.0
+
+
+class EfficientNetEncoder:
+    """EfficientNet-Lite0's last feature map beside a colour histogram of each patch."""
+
+    def __init__(self, params: EncoderParams, folder: Path, device: torch.device) -> None:
+        from efficientnet_lite_pytorch import EfficientNet
+
+        if params.tokens not in ("patches", "mean"):
+            raise PipelineError(
+                f"encoder.tokens is {params.tokens}, but {params.name} has no class token; "
+                "use patches or mean."
+            )
+        if params.layer != -1:
+            raise PipelineError(f"encoder.layer is {params.layer}; {params.name} has -1 only.")
+        self._network = EfficientNet.from_name("efficientnet-lite0")
+        self._network.load_state_dict(load_file(folder / "model.safetensors"))
+        self._network.requires_grad_(False).eval().to(device)
+        self._device = device
+        self._tokens = params.tokens
+        self._grid = params.grid
+        blank = torch.zeros(1, 3, _IMAGE_SIZE, _IMAGE_SIZE)
+        _, num_tokens, width = self.encode(blank).shape
+        self.spec = EncoderSpec(
+            name=params.name,
+            revision=params.revision,
+            weights=weights_digest(folder),
+            layer=params.layer,
+            tokens=params.tokens,
+            grid=params.grid,
+            image_size=_IMAGE_SIZE,
+            preprocessing="squash bicubic 224, (rgb - 127) / 128, histogram 4x4x4",
+            num_tokens=num_tokens,
+            width=width,
+        )
+
+    def preprocess(self, image: Image.Image) -> Tensor:
+        """RGB image -> pixels `[3, 224, 224]`.
+
+        The whole image is squeezed into the square: a centre crop would cut off what regions ask for.
+        """
+        resized = image.resize((_IMAGE_SIZE, _IMAGE_SIZE), Image.Resampling.BICUBIC)
+        pixels = (np.asarray(resized, dtype=np.float32) - 127) / 128
+        return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()  # [3, S, S]
+
+    @torch.inference_mode()
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Pixels `[B, 3, 224, 224]` -> features `[B, P, 1344]`."""
+        pixels = pixels.to(self._device)
+        shapes = self._network.extract_features(pixels).flatten(2).transpose(1, 2)  # [B, 49, 1280]
+        colors = _color_histogram(pixels * 128 + 127)  # [B, 49, 64]
+        none = shapes.new_zeros(len(shapes), 0, shapes.shape[2] + colors.shape[2])
+        # The square root tempers large areas; it follows the pooling, so that its norm stays 1.
+        shapes = select_tokens(none[..., : shapes.shape[2]], shapes, self._tokens, self._grid)
+        colors = select_tokens(none[..., : colors.shape[2]], colors, self._tokens, self._grid)
+        return torch.cat([shapes, colors.sqrt() * _COLOR_NORM], dim=2)
+
+
+def _color_histogram(rgb: Tensor) -> Tensor:
+    """Share of each of 64 colours in each patch: `[B, 3, S, S]` (0..255) -> `[B, 49, 64]`.
+
+    Soft: a value between two of a channel's levels counts for both, in proportion to its nearness.
+    """
+    rgb = rgb[:, :, ::4, ::4] / 255 * (_LEVELS - 1)
+    levels = torch.arange(_LEVELS, device=rgb.device).view(1, 1, _LEVELS, 1, 1)
+    weights = (1 - (rgb.unsqueeze(2) - levels).abs()).clamp(min=0)  # [B, 3, levels, S/4, S/4]
+    red, green, blue = weights.unbind(1)
+    cube = torch.einsum("brhw,bghw,bchw->brgchw", red, green, blue).flatten(1, 3)  # [B, 64, S/4, S/4]
+    return torch.nn.functional.adaptive_avg_pool2d(cube, _SIDE).flatten(2).transpose(1, 2)

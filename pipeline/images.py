@@ -1,0 +1,173 @@
+"""Image files and arrays -> upright 8-bit RGB images; and crops of them.
+
+Everything that reads pixels goes through here, so that encoding a dataset and captioning a single
+photo see the same image. Whatever a file holds (grey, palette, CMYK, 16 bit, transparency, a camera
+held sideways), what leaves is RGB, upright and fully decoded; whatever is wrong with it is a
+PipelineError that names the file.
+"""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from pipeline.errors import PipelineError
+
+log = logging.getLogger(__name__)
+
+Box = tuple[float, float, float, float]  # left, top, right, bottom, in fractions of the image
+
+# Datasets come from strangers: only these decoders are ever reached, not Pillow's forty others.
+# Naming their classes also loads them here, once, and not in several threads at a time.
+_FORMATS = tuple(
+    kind.format
+    for kind in (
+        JpegImageFile,
+        PngImageFile,
+        WebPImageFile,
+        BmpImageFile,
+        GifImageFile,
+        TiffImageFile,
+    )
+)
+_READABLE = "JPEG, PNG, WEBP, BMP, GIF or TIFF"
+# How to turn an image upright, by its EXIF orientation; 1 is upright already.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def open_image(path: Path, max_megapixels: float) -> Image.Image:
+    """The image in a file, in RGB, upright and fully decoded; of several frames the first.
+
+    `max_megapixels` is compared with the size that the header claims, before anything is decoded.
+    Raises PipelineError naming the file when it is missing, no image, damaged or too large.
+    """
+    _check_file(path)
+    try:
+        with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
+            _check_pixels(path, image.size, max_megapixels)
+            image.load()
+            return _upright(path, image)
+    except PipelineError:
+        raise
+    except UnidentifiedImageError as error:
+        raise PipelineError(f"{path} is not a readable image; allowed: {_READABLE}.") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise PipelineError(
+            f"{path} has too many pixels: {str(error).partition(', ')[0]}; data.max_megapixels is "
+            f"{max_megapixels:g}; scale the image down or leave it out."
+        ) from error
+    # Damaged files make decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error.
+    except Exception as error:
+        raise PipelineError(
+            f"{path} is truncated or damaged: {error or type(error).__name__}; "
+            "get the file again or leave it out."
+        ) from error
+
+
+def image_from_array(array: npt.NDArray[Any]) -> Image.Image:
+    """An RGB image of uint8 pixels: `[H, W]` grey, `[H, W, 3]` RGB or `[H, W, 4]` RGBA."""
+    fits = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
+    if array.dtype != np.uint8 or not fits or array.size == 0:
+        raise PipelineError(
+            f"an image array has shape {array.shape} and type {array.dtype}; "
+            "allowed: uint8 of shape (H, W), (H, W, 3) or (H, W, 4), not empty."
+        )
+    return _to_rgb("an image array", Image.fromarray(array))
+
+
+def crop(image: Image.Image, box: Box) -> Image.Image:
+    """The part of `image` inside `box`, at its own resolution, at least one pixel wide and high.
+
+    Edges are rounded to the nearest pixel, so boxes that share an edge neither overlap nor leave a
+    gap, unless one of them would be empty.
+    """
+    left, top, right, bottom = box
+    if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+        raise PipelineError(
+            f"the box {box} is no part of an image; "
+            "allowed: left,top,right,bottom from 0 to 1 with left < right and top < bottom."
+        )
+    x0, x1 = _pixel_span(left, right, image.width)
+    y0, y1 = _pixel_span(top, bottom, image.height)
+    return image.crop((x0, y0, x1, y1))
+
+
+def _pixel_span(start: float, end: float, length: int) -> tuple[int, int]:
+    first = min(round(start * length), length - 1)
+    return first, max(round(end * length), first + 1)
+
+
+def _check_file(path: Path) -> None:
+    """Refuse what is no regular file with content; opening a pipe, for one, would wait for ever."""
+    try:
+        size = path.stat().st_size
+        if path.is_dir():
+            raise PipelineError(f"{path} is a folder, expected an image file.")
+        if not path.is_file():
+            raise PipelineError(f"{path} is no regular file, expected an image file.")
+    except FileNotFoundError as error:
+        raise PipelineError(f"{path} does not exist; expected an image file.") from error
+    except (OSError, ValueError) as error:
+        raise PipelineError(f"cannot read {path}: {error}.") from error
+    if size == 0:
+        raise PipelineError(f"{path} is empty (0 bytes); get the file again or leave it out.")
+
+
+def _check_pixels(path: Path, size: tuple[int, int], max_megapixels: float) -> None:
+    width, height = size
+    if width * height > max_megapixels * 1e6:
+        raise PipelineError(
+            f"{path} has {width} x {height} pixels, too many: data.max_megapixels is "
+            f"{max_megapixels:g}; raise it if the image is meant, or scale the image down."
+        )
+
+
+def _upright(path: Path, image: Image.Image) -> Image.Image:
+    """A decoded image in RGB, turned as its EXIF orientation says."""
+    rgb = _to_rgb(str(path), image)
+    # The pixels are good even where a camera wrote its notes badly. (Image.Exif keeps all errors of
+    # its parser: SyntaxError, struct.error, ValueError, ...)
+    try:
+        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception as error:
+        log.warning("%s: EXIF cannot be read (%s); taken as upright", path, error)
+        turn = None
+    return rgb if turn is None else rgb.transpose(turn)
+
+
+def _to_rgb(name: str, image: Image.Image) -> Image.Image:
+    """`image` in RGB, free of its file and its metadata; what is transparent becomes white."""
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        # Pillow's own conversion clips 16 bit at 255, which makes nearly everything white.
+        grey = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
+        rgb = Image.fromarray(grey).convert("RGB")
+    elif image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, "white")
+        rgb = Image.alpha_composite(white, rgba).convert("RGB")
+    elif image.mode in ("1", "L", "P", "RGB", "CMYK", "YCbCr"):
+        rgb = image.convert("RGB")
+    else:
+        raise PipelineError(
+            f"{name} has pixels of the kind {image.mode}; allowed: 1-, 8- or 16-bit grey, palette, RGB, CMYK."
+        )
+    # A colour profile or an orientation that no longer holds must not be written along with a crop.
+    rgb.info = {}
+    return rgb

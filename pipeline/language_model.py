@@ -1,0 +1,127 @@
+"""The frozen language model, its weights in NF4 (bitsandbytes) or as they are.
+
+B: batch, T: positions, D_l: width of the model, V: vocabulary.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.device import Placement
+from pipeline.errors import PipelineError
+from pipeline.models import resolve_model, weights_digest
+from pipeline.params import LanguageModelParams
+
+
+@dataclass(frozen=True)
+class LanguageModelSpec:
+    """Every fact that the model's answers depend on."""
+
+    name: str
+    revision: str | None
+    weights: str  # SHA-256 of the weights
+    quantization: str
+    double_quantization: bool
+    dtype: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """The facts as JSON values."""
+        return asdict(self)
+
+
+class LanguageModel(nn.Module):
+    """A causal model of the `transformers` library, frozen: gradients pass through it, none stay."""
+
+    def __init__(self, model: Any, spec: LanguageModelSpec) -> None:
+        super().__init__()
+        self.model = model.requires_grad_(False).eval()
+        self.spec = spec
+        self.width: int = model.config.hidden_size
+        self.vocabulary: int = model.config.vocab_size
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        device: torch.device = self.model.device
+        return device
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Token ids `[..]` -> word embeddings `[.., D_l]`."""
+        embeddings: Tensor = self.model.get_input_embeddings()(ids)
+        return embeddings
+
+    def embedding_norm(self) -> float:
+        """Mean Euclidean norm of a word embedding."""
+        weight: Tensor = self.model.get_input_embeddings().weight
+        return float(weight.float().norm(dim=1).mean())
+
+    def hidden_states(self, embeddings: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
+        """Embeddings `[B, T, D_l]` -> last hidden states `[B, T, D_l]`.
+
+        Args:
+            embeddings: what the positions hold.
+            mask: `[B, 1, T, T]`, true where the row's position may attend to the column's.
+            positions: `[B, T]`, the position ids (rotary angles), not necessarily 0 to T - 1.
+        """
+        output = self.model.base_model(
+            inputs_embeds=embeddings, attention_mask=mask, position_ids=positions, use_cache=False
+        )
+        hidden: Tensor = output.last_hidden_state
+        return hidden
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Hidden states `[.., D_l]` -> logits `[.., V]`, float32."""
+        logits: Tensor = self.model.get_output_embeddings()(hidden)
+        return logits.float()
+
+
+def load_language_model(
+    params: LanguageModelParams, placement: Placement, model_cache: Path | None = None
+) -> LanguageModel:
+    """Load the model that `params` name onto `placement`.
+
+    Raises PipelineError when it cannot be had, is no causal model, or cannot be quantized.
+    """
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    folder = resolve_model(params.name, params.revision, model_cache)
+    options: dict[str, Any] = {"dtype": placement.dtype}
+    if params.quantization == "nf4":
+        if placement.device.type == "mps":
+            raise PipelineError(
+                "language_model.quantization is nf4, which bitsandbytes does not offer on Apple GPUs; "
+                "use none."
+            )
+        # Embedding and head stay unquantized (transformers' default): they are what words are told
+        # apart by. bitsandbytes computes in float32 unless told; that is slow on CUDA, silently.
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_compute_dtype=placement.dtype,
+            bnb_4bit_use_double_quant=params.double_quantization,
+        )
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            attn_implementation="sdpa",
+            device_map={"": placement.device},
+            **options,
+        )
+    except (OSError, ValueError) as error:
+        raise PipelineError(
+            f"{params.name} cannot be loaded as a causal language model: {' '.join(str(error).split())}"
+        ) from error
+    spec = LanguageModelSpec(
+        name=params.name,
+        revision=params.revision,
+        weights=weights_digest(folder),
+        quantization=params.quantization,
+        double_quantization=params.double_quantization,
+        dtype=str(placement.dtype).removeprefix("torch."),
+    )
+    return LanguageModel(model, spec)

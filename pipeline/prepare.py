@@ -1,0 +1,119 @@
+"""The stage `prepare`: a dataset of any source -> images.jsonl and captions.jsonl.
+
+Every image is decoded once here, so that a damaged file is known before hours of encoding and
+training, and all damaged files are known at once.
+"""
+
+import logging
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.captions import (
+    SPLITS,
+    CaptionRecord,
+    ImageRecord,
+    Split,
+    write_captions,
+    write_images,
+)
+from pipeline.datasets import read_dataset
+from pipeline.errors import PipelineError
+from pipeline.images import open_image
+from pipeline.params import DataParams
+from pipeline.progress import track
+from pipeline.records import sha256_of_file
+from pipeline.scenes import draw_scenes
+
+log = logging.getLogger(__name__)
+
+_NAMED = 5  # so many damaged images are named; the rest is counted
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedCounts:
+    """How many images and captions each split has."""
+
+    images: dict[Split, int]
+    captions: dict[Split, int]
+
+    def __str__(self) -> str:
+        splits = ", ".join(f"{split} {count}" for split, count in self.images.items())
+        return f"{sum(self.images.values())} images ({splits}), {sum(self.captions.values())} captions"
+
+
+def prepare(
+    params: DataParams, images_path: Path, captions_path: Path, image_folder: Path, workers: int
+) -> PreparedCounts:
+    """Write the table of the dataset; both files, or neither when anything is wrong.
+
+    `image_folder` receives the generated images; for a dataset that has its own it is made, empty,
+    since DVC wants each output of a stage to exist. Raises PipelineError naming what is wrong.
+    """
+    entries = _list_entries(params, image_folder)
+    images, bad = [], []
+    inspected = _inspect_all(entries, params.max_megapixels, workers)
+    for result in track(inspected, "checking images", total=len(entries)):
+        if isinstance(result, ImageRecord):
+            images.append(result)
+        else:
+            bad.append(str(result))
+    if bad:
+        named = "".join(f"\n  {message}" for message in bad[:_NAMED])
+        more = f"\n  and {len(bad) - _NAMED} more." if len(bad) > _NAMED else ""
+        raise PipelineError(f"{len(bad)} of {len(entries)} images cannot be used:{named}{more}")
+    captions = [record for record, _ in entries]
+    write_images(images_path, images)
+    write_captions(captions_path, captions)
+    counts = _count(captions)
+    log.info("%s", counts)
+    return counts
+
+
+def _list_entries(params: DataParams, image_folder: Path) -> list[tuple[CaptionRecord, Path]]:
+    """Each image's captions and file, sorted by image id."""
+    if params.source == "scenes":
+        return draw_scenes(params.scenes, image_folder)
+    items = read_dataset(params)
+    if image_folder.is_dir() and any(image_folder.iterdir()):
+        raise PipelineError(
+            f"{image_folder} holds files, but {params.source} brings its own images; "
+            "remove the folder, or run `dvc repro prepare`, which does."
+        )
+    image_folder.mkdir(parents=True, exist_ok=True)
+    return [(CaptionRecord(i.image_id, i.split, i.captions), i.path) for i in items]
+
+
+def _inspect_all(
+    entries: Sequence[tuple[CaptionRecord, Path]], max_megapixels: float, workers: int
+) -> Iterator[ImageRecord | PipelineError]:
+    """Look into each image, in order. Threads suffice: decoding and hashing release the GIL."""
+    threads = max(1, workers)
+    window: deque[Future[ImageRecord | PipelineError]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for record, path in entries:
+            window.append(pool.submit(_inspect, record.image_id, path, max_megapixels))
+            # Few at a time, so that neither a large dataset nor Ctrl-C waits for a long queue.
+            if len(window) >= 4 * threads:
+                yield window.popleft().result()
+        while window:
+            yield window.popleft().result()
+
+
+def _inspect(image_id: str, path: Path, max_megapixels: float) -> ImageRecord | PipelineError:
+    """What images.jsonl says of an image; an error is returned, because all are collected."""
+    try:
+        image = open_image(path, max_megapixels)
+    except PipelineError as error:
+        return error
+    return ImageRecord(image_id, path.as_posix(), sha256_of_file(path), image.width, image.height)
+
+
+def _count(records: Sequence[CaptionRecord]) -> PreparedCounts:
+    images = Counter(record.split for record in records)
+    captions: Counter[Split] = Counter()
+    for record in records:
+        captions[record.split] += len(record.captions)
+    return PreparedCounts({s: images[s] for s in SPLITS}, {s: captions[s] for s in SPLITS})

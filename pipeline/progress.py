@@ -1,0 +1,24 @@
+"""Progress bars on stderr: shown on a terminal, absent in logs and pipes."""
+
+from collections.abc import Iterable, Iterator, Sized
+from typing import NoReturn, TypeVar
+
+from tqdm import tqdm
+
+T = TypeVar("T")
+
+
+def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
+    """Yield `items` behind a bar; `total` where `len(items)` is unknown."""
+    with bar(description, len(items) if isinstance(items, Sized) else total) as progress:
+        for item in items:
+            yield item
+            progress.update(1)
+
+
+def bar(description: str, total: int | None) -> "tqdm[NoReturn]":
+    """A bar that the caller moves with `update`.
+
+    `disable=None` is tqdm's word for "off unless stderr is a terminal".
+    """
+    return tqdm(desc=description, total=total, disable=None, mininterval=1.0, dynamic_ncols=True)

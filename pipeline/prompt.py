@@ -1,0 +1,109 @@
+"""The prompt, its tokens, and the caption tokens that carry loss.
+
+    [BOS] "USER: " · P image embeddings · "\\n{instruction}\\nASSISTANT:" · " " + caption · EOS
+    └──────── before ────────┘             └────────── after ──────────┘   └── the loss is here ──┘
+
+The parts are tokenized apart and joined as token ids, so the border between prompt and caption is known
+by construction: no text is ever tokenized again to find it.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import PipelineError
+from pipeline.models import resolve_model
+from pipeline.params import LanguageModelParams, PromptParams
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+BEFORE_IMAGE = "USER: "
+AFTER_IMAGE = "\n{instruction}\nASSISTANT:"
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """The token ids around the image, and the one that ends a caption."""
+
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    eos: int
+
+
+@dataclass(frozen=True)
+class TokenizerSpec:
+    """Every fact that token ids depend on."""
+
+    name: str
+    revision: str | None
+    digest: str  # SHA-256 of tokenizer.json
+    instruction: str
+    lowercase: bool
+    max_caption_tokens: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """The facts as JSON values."""
+        return dict(self.__dict__)
+
+
+class CaptionTokenizer:
+    """Tokenizes prompt and captions for one language model."""
+
+    def __init__(
+        self, prompt: PromptParams, model: LanguageModelParams, model_cache: Path | None = None
+    ) -> None:
+        from transformers import AutoTokenizer
+
+        folder = resolve_model(model.name, model.revision, model_cache)
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        except (OSError, ValueError) as error:
+            raise PipelineError(
+                f"{model.name} has no tokenizer that can be loaded: {' '.join(str(error).split())}"
+            ) from error
+        if tokenizer.eos_token_id is None:
+            raise PipelineError(f"the tokenizer of {model.name} has no end-of-sequence token.")
+        self._tokenizer: PreTrainedTokenizerBase = tokenizer
+        self._params = prompt
+        bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+        self.prompt = Prompt(
+            before=(*bos, *self._ids(BEFORE_IMAGE)),
+            after=tuple(self._ids(AFTER_IMAGE.format(instruction=prompt.instruction))),
+            eos=tokenizer.eos_token_id,
+        )
+        self.spec = TokenizerSpec(
+            name=model.name,
+            revision=model.revision,
+            digest=hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
+            instruction=prompt.instruction,
+            lowercase=prompt.lowercase,
+            max_caption_tokens=prompt.max_caption_tokens,
+        )
+
+    def encode_caption(self, caption: str) -> list[int]:
+        """Token ids of " " + the normalised caption, without EOS and uncut."""
+        return self._ids(f" {normalize_caption(caption, self._params.lowercase)}")
+
+    def decode_caption(self, ids: Sequence[int]) -> str:
+        """The caption that generated ids stand for: up to EOS, on one line, without outer blanks."""
+        kept = list(ids)
+        if self.prompt.eos in kept:
+            kept = kept[: kept.index(self.prompt.eos)]
+        return " ".join(str(self._tokenizer.decode(kept, skip_special_tokens=True)).split())
+
+    def _ids(self, text: str) -> list[int]:
+        # A caption that spells out a special token ("<|im_end|>") must not become that token.
+        ids: list[int] = self._tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids
+        return ids
+
+
+def normalize_caption(caption: str, lowercase: bool) -> str:
+    """One line, single blanks, no final period (nine of ten Flickr8k captions end in one).
+
+    Lower case where asked for: scores ignore case, and one form is easier to learn than two.
+    """
+    text = " ".join(caption.split()).removesuffix(".").rstrip()
+    return text.lower() if lowercase else text

@@ -1,0 +1,100 @@
+"""Small files that pass between stages: canonical JSON and JSON lines, written atomically.
+
+DVC compares files byte by byte, so everything here is canonical: sorted keys, `\\n` line ends, no NaN,
+no time stamps. Equal content gives equal bytes.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import PipelineError
+
+JsonObject = dict[str, Any]
+
+
+def canonical_json(value: Any) -> str:
+    """`value` as compact JSON with sorted keys; raises ValueError for NaN and infinities."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """SHA-256 (hex) of the canonical JSON of `value`: the fingerprint of a set of facts."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def sha256_of_file(path: Path) -> str:
+    """SHA-256 (hex) of a file's bytes, read in blocks."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write `content` to `path` so that a reader or a crash sees the old file or the new, never half.
+
+    The temporary file lies in the same folder, because renaming is atomic only within a file system.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes files private; outputs are as readable as the user's umask says.
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(temporary).chmod(0o666 & ~umask)
+        Path(temporary).replace(path)
+    except OSError as error:
+        Path(temporary).unlink(missing_ok=True)
+        raise PipelineError(f"cannot write {path}: {error.strerror or error}.") from error
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON, keys in the given order, for files that people read too."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    write_atomic(path, f"{text}\n".encode())
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file; PipelineError when it is missing or malformed."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise PipelineError(f"{path} does not exist; run `dvc repro` to make it.") from error
+    except ValueError as error:
+        raise PipelineError(f"{path} is not valid JSON: {error}.") from error
+
+
+def write_jsonl(path: Path, rows: Iterable[JsonObject]) -> None:
+    """Write one canonical JSON object a line."""
+    write_atomic(path, "".join(f"{canonical_json(row)}\n" for row in rows).encode())
+
+
+def read_jsonl(path: Path) -> Iterator[tuple[int, JsonObject]]:
+    """Yield `(line number, object)` for each non-empty line; PipelineError names a malformed line."""
+    try:
+        file = path.open(encoding="utf-8")
+    except OSError as error:
+        raise PipelineError(f"cannot read {path}: {error.strerror}.") from error
+    with file:
+        try:
+            for number, line in enumerate(file, start=1):
+                if not line.strip():
+                    continue
+                row = json.loads(line)
+                if not isinstance(row, dict):
+                    raise PipelineError(f"{path}:{number} holds {row!r:.60}, expected a JSON object.")
+                yield number, row
+        except UnicodeDecodeError as error:
+            raise PipelineError(f"{path} is not UTF-8 text: {error}.") from error
+        except ValueError as error:
+            raise PipelineError(f"{path}:{number} is not valid JSON: {error}.") from error

@@ -1,0 +1,235 @@
+"""The embedded sample: generated scenes of coloured shapes, so that what every region shows is known.
+
+A scene has a background and one to four objects (shape x colour x size). Several objects stand in
+different quadrants of the picture, one to a quadrant, inside it; a single object stands in a quadrant or
+in the middle, then larger, so that the scene looks like what a crop of a quadrant looks like. Each scene
+is described in five differently worded captions. Everything follows from the seed and the scene's name:
+adding a scene changes no other.
+"""
+
+import math
+import random
+from pathlib import Path
+from typing import Literal
+
+from PIL import Image, ImageDraw
+
+from pipeline.captions import SPLITS, CaptionRecord, SceneObject
+from pipeline.params import ScenesParams
+
+SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
+COLORS = {
+    "red": (214, 39, 40),
+    "green": (44, 150, 60),
+    "blue": (35, 80, 200),
+    "yellow": (245, 215, 40),
+    "orange": (250, 130, 20),
+    "purple": (125, 50, 165),
+    "black": (22, 22, 24),
+    "white": (246, 246, 246),
+}
+BACKGROUNDS = {
+    "gray": (150, 152, 156),
+    "brown": (150, 115, 85),
+    "pink": (236, 178, 196),
+    "turquoise": (120, 196, 190),
+}
+
+# Left and top of each quadrant, in fractions of the image.
+QUADRANTS = {
+    "top left": (0.0, 0.0),
+    "top right": (0.5, 0.0),
+    "bottom left": (0.0, 0.5),
+    "bottom right": (0.5, 0.5),
+}
+_MIDDLE = "middle"
+# An object at least this wide (fraction of the image) is called large.
+_LARGE = 0.3
+# Half of the scenes show one object; the rest two, three or four.
+_COUNTS = (1, 1, 1, 1, 2, 2, 3, 4)
+_NUMBERS = {2: "two", 3: "three", 4: "four"}
+# Drawn larger and scaled down, because ImageDraw does not smooth edges.
+_SUPERSAMPLING = 2
+
+Relation = Literal["left of", "right of", "above", "below"]
+
+
+def draw_scenes(params: ScenesParams, folder: Path) -> list[tuple[CaptionRecord, Path]]:
+    """Draw all scenes of all splits as PNG files into `folder` and describe them.
+
+    Returns a caption record, with the objects shown, and the file of each, sorted by image id.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    counts = {"train": params.train, "dev": params.dev, "test": params.test}
+    scenes = []
+    for split in SPLITS:
+        for number in range(1, counts[split] + 1):
+            image_id = f"{split}_{number:05d}.png"
+            rng = random.Random(f"{params.seed}/{image_id}")
+            background = rng.choice(list(BACKGROUNDS))
+            placed = _place_objects(rng)
+            path = folder / image_id
+            _draw(rng, background, [o for o, _ in placed], params.image_size).save(path)
+            captions = _describe(rng, background, placed)
+            record = CaptionRecord(image_id, split, captions, tuple(o for o, _ in placed))
+            scenes.append((record, path))
+    return sorted(scenes, key=lambda scene: scene[0].image_id)
+
+
+def _place_objects(rng: random.Random) -> list[tuple[SceneObject, str]]:
+    """One to four objects and the place of each, in reading order; no colour-and-shape pair twice."""
+    count = rng.choice(_COUNTS)
+    if count == 1 and rng.random() < 0.5:
+        places = [_MIDDLE]
+    else:
+        chosen = set(rng.sample(list(QUADRANTS), count))
+        places = [place for place in QUADRANTS if place in chosen]
+    looks = rng.sample([(c, s) for c in COLORS for s in SHAPES], count)
+    objects = []
+    for place, (color, shape) in zip(places, looks, strict=True):
+        if place == _MIDDLE:
+            diameter = rng.uniform(0.4, 0.85)
+            room, origin = 1.0, (0.0, 0.0)
+        else:
+            diameter = rng.choice((rng.uniform(0.2, 0.26), rng.uniform(0.34, 0.44)))
+            room, origin = 0.5, QUADRANTS[place]
+        slack = room - diameter
+        left = origin[0] + slack * rng.uniform(0.15, 0.85)
+        top = origin[1] + slack * rng.uniform(0.15, 0.85)
+        box = tuple(round(v, 4) for v in (left, top, left + diameter, top + diameter))
+        size = "large" if diameter >= _LARGE else "small"
+        objects.append((SceneObject(shape, color, size, (box[0], box[1], box[2], box[3])), place))
+    return objects
+
+
+def _draw(rng: random.Random, background: str, objects: list[SceneObject], image_size: int) -> Image.Image:
+    side = image_size * _SUPERSAMPLING
+    base = tuple(_jitter(rng, v, 14) for v in BACKGROUNDS[background])
+    # A soft gradient, so that a background is no single number; one factor, so that its hue stays.
+    darker = rng.uniform(0.7, 0.95)
+    shade = tuple(round(v * darker) for v in base)
+    ramp = Image.linear_gradient("L").rotate(rng.choice((0, 90, 180, 270))).resize((side, side))
+    canvas = Image.composite(
+        Image.new("RGB", (side, side), base), Image.new("RGB", (side, side), shade), ramp
+    )
+    draw = ImageDraw.Draw(canvas)
+    for item in objects:
+        color = tuple(_jitter(rng, v, 9) for v in COLORS[item.color])
+        left, top, right, bottom = (v * side for v in item.box)
+        _draw_shape(draw, item.shape, (left, top, right, bottom), color, rng.uniform(-18, 18))
+    return canvas.resize((image_size, image_size), Image.Resampling.LANCZOS)
+
+
+def _jitter(rng: random.Random, value: int, spread: int) -> int:
+    return min(255, max(0, value + rng.randint(-spread, spread)))
+
+
+def _draw_shape(
+    draw: ImageDraw.ImageDraw,
+    shape: str,
+    box: tuple[float, float, float, float],
+    color: tuple[int, ...],
+    turn: float,
+) -> None:
+    """Fill `shape` inside `box` (pixels), turned by `turn` degrees."""
+    left, top, right, bottom = box
+    if shape == "circle":
+        draw.ellipse(box, fill=color)
+    elif shape == "ring":
+        draw.ellipse(box, outline=color, width=round((right - left) * 0.2))
+    else:
+        center = ((left + right) / 2, (top + bottom) / 2)
+        points = _outline(shape, (right - left) / 2)
+        cos, sin = math.cos(math.radians(turn)), math.sin(math.radians(turn))
+        turned = [(center[0] + x * cos - y * sin, center[1] + x * sin + y * cos) for x, y in points]
+        draw.polygon(turned, fill=color)
+
+
+def _outline(shape: str, radius: float) -> list[tuple[float, float]]:
+    """Corners of a polygon of at most `radius` around the origin, y downwards."""
+    if shape == "cross":
+        arm, half = radius * 0.95, radius * 0.3
+        quarter = [(half, -arm), (half, -half), (arm, -half)]
+        return [p for turn in range(4) for p in _quarter_turns(quarter, turn)]
+    # (number of corners, radius of every second corner) of a star-shaped outline from an angle on
+    corners, inner, start = {
+        "square": (4, 1.0, -45.0),
+        "triangle": (3, 1.0, -90.0),
+        "star": (10, 0.42, -90.0),
+    }[shape]
+    points = []
+    for index in range(corners):
+        angle = math.radians(start + 360 * index / corners)
+        reach = radius * (inner if index % 2 else 1.0)
+        points.append((reach * math.cos(angle), reach * math.sin(angle)))
+    return points
+
+
+def _quarter_turns(points: list[tuple[float, float]], turns: int) -> list[tuple[float, float]]:
+    for _ in range(turns):
+        points = [(-y, x) for x, y in points]
+    return points
+
+
+def _describe(rng: random.Random, background: str, placed: list[tuple[SceneObject, str]]) -> tuple[str, ...]:
+    """Five captions of a scene, each worded differently."""
+    if len(placed) == 1:
+        captions = _describe_one(background, *placed[0])
+    elif len(placed) == 2:
+        captions = _describe_two(background, placed)
+    else:
+        captions = _describe_many(background, [_look(o) for o, _ in placed])
+    rng.shuffle(captions)
+    return tuple(captions)
+
+
+def _describe_one(background: str, item: SceneObject, place: str) -> list[str]:
+    where = "in the middle" if place == _MIDDLE else f"in the {place} corner"
+    what = f"{item.color} {item.shape}"
+    return [
+        f"A {item.size} {what} on a {background} background.",
+        f"There is {_with_article(what)} {where}.",
+        f"One {item.size} {what} {where} of the picture.",
+        f"A picture of {_with_article(what)} on a {background} background.",
+        f"{_with_article(what).capitalize()} is {where} of a {background} picture.",
+    ]
+
+
+def _describe_two(background: str, placed: list[tuple[SceneObject, str]]) -> list[str]:
+    (first, first_place), (second, second_place) = placed
+    relation, inverse = _relation(first_place, second_place)
+    one, two = _look(first), _look(second)
+    return [
+        f"{one.capitalize()} and {two} on a {background} background.",
+        f"There is {one} {relation} {two}.",
+        f"Two shapes, {one} and {two}.",
+        f"A picture of {one} and {two}.",
+        f"{two.capitalize()} is {inverse} {one}.",
+    ]
+
+
+def _describe_many(background: str, looks: list[str]) -> list[str]:
+    number = _NUMBERS[len(looks)]
+    listed = f"{', '.join(looks[:-1])} and {looks[-1]}"
+    return [
+        f"{listed.capitalize()} on a {background} background.",
+        f"There are {number} shapes, {listed}.",
+        f"{number.capitalize()} shapes on a {background} background, {listed}.",
+        f"A picture of {number} shapes, {listed}.",
+        f"{listed.capitalize()}.",
+    ]
+
+
+def _look(item: SceneObject) -> str:
+    return _with_article(f"{item.color} {item.shape}")
+
+
+def _with_article(words: str) -> str:
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+
+
+def _relation(first: str, second: str) -> tuple[Relation, Relation]:
+    """How the first quadrant lies to the second, and the second to the first, in reading order."""
+    if QUADRANTS[first][1] == QUADRANTS[second][1]:
+        return "left of", "right of"
+    return "above", "below"

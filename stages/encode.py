@@ -1,0 +1,39 @@
+"""Stage 2: every image goes through the frozen encoder once, into the feature store."""
+
+from pathlib import Path
+
+from stages.console import SCRATCH, announced, stage_command
+
+
+@stage_command
+def main(params: Path) -> None:
+    """Encode every image once.
+
+    Images encoded before, by an earlier or an interrupted run, are taken from .scratch/encode.
+
+    \b
+    Reads   data/images.jsonl and the images
+    Writes  data/features.h5
+    Params  encoder
+
+    \b
+    Example: python -m stages.encode
+    """
+    from pipeline.allocator import keep_freed_memory
+    from pipeline.device import choose_placement
+    from pipeline.encoding import encode_images
+    from pipeline.params import load_params
+
+    settings = load_params(params)
+    keep_freed_memory()
+    images, features = Path("data/images.jsonl"), Path("data/features.h5")
+    with announced("encode", [images], [features]) as close_with:
+        placement = choose_placement(settings.runtime.device)
+        done = encode_images(
+            images, features, SCRATCH / "encode", settings.encoder, settings.runtime, placement
+        )
+        close_with(f"{done.images} images of {done.num_tokens} x {done.width} float16, {done.encoded} new")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""Stage 5: every epoch is scored on dev and test, and dev chooses the best."""
+
+from pathlib import Path
+
+from stages.console import SCRATCH, announced, stage_command
+
+
+@stage_command
+def main(params: Path) -> None:
+    """Caption dev and test with every checkpoint, score them, choose the best epoch on dev.
+
+    \b
+    Reads   data/checkpoints/, data/features.h5, data/captions.jsonl
+    Writes  metrics/evaluate.json, plots/epochs.csv, data/predictions/, data/best.safetensors
+    Params  evaluate, generate
+
+    \b
+    Example: python -m stages.evaluate
+    """
+    from pipeline.allocator import keep_freed_memory
+    from pipeline.device import choose_placement
+    from pipeline.evaluation import EvaluatePaths, evaluate
+    from pipeline.params import load_params
+
+    settings = load_params(params)
+    keep_freed_memory()
+    paths = EvaluatePaths(
+        checkpoints=Path("data/checkpoints"),
+        features=Path("data/features.h5"),
+        captions=Path("data/captions.jsonl"),
+        predictions=Path("data/predictions"),
+        best=Path("data/best.safetensors"),
+        metrics=Path("metrics/evaluate.json"),
+        curve=Path("plots/epochs.csv"),
+        scratch=SCRATCH / "evaluate",
+    )
+    reads = [paths.checkpoints, paths.features, paths.captions]
+    writes = [paths.metrics, paths.curve, paths.predictions, paths.best]
+    with announced("evaluate", reads, writes) as close_with:
+        placement = choose_placement(settings.runtime.device)
+        found = evaluate(paths, settings.evaluate, settings.generate, settings.runtime, placement)
+        test = found["test"]
+        close_with(
+            f"best epoch {found['best_epoch']} by dev {found['selected_by']}; test BLEU-1 "
+            f"{test['bleu_1']:.2f}, BLEU-4 {test['bleu_4']:.2f}, CIDEr {test['cider']:.2f}"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""Stage 1: a caption dataset becomes one table of images, captions and splits."""
+
+from pathlib import Path
+
+from stages.console import announced, stage_command
+
+
+@stage_command
+def main(params: Path) -> None:
+    """Read or draw the dataset, check every image, and list images and captions.
+
+    \b
+    Reads   the dataset at data.root, or draws scenes
+    Writes  data/images.jsonl, data/captions.jsonl, data/images/
+    Params  data
+
+    \b
+    Example: python -m stages.prepare
+    """
+    from pipeline.params import load_params
+    from pipeline.prepare import prepare
+
+    settings = load_params(params)
+    data = Path("data")
+    images, captions, folder = data / "images.jsonl", data / "captions.jsonl", data / "images"
+    with announced("prepare", [Path(settings.data.root)], [images, captions, folder]) as close_with:
+        counts = prepare(settings.data, images, captions, folder, settings.runtime.num_workers)
+        close_with(str(counts))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""Stage 6: regions of test images are captioned, their crops encoded on the fly."""
+
+from pathlib import Path
+
+from stages.console import announced, stage_command
+
+
+@stage_command
+def main(params: Path) -> None:
+    """Put every region request to the first test images.
+
+    \b
+    Reads   data/best.safetensors, data/images.jsonl, data/captions.jsonl and the images
+    Writes  data/regions/, metrics/regions.json
+    Params  regions, generate
+
+    \b
+    Example: python -m stages.regions
+    """
+    from pipeline.allocator import keep_freed_memory
+    from pipeline.params import load_params
+    from pipeline.region_captions import RegionPaths, caption_regions
+
+    settings = load_params(params)
+    keep_freed_memory()
+    paths = RegionPaths(
+        checkpoint=Path("data/best.safetensors"),
+        images=Path("data/images.jsonl"),
+        captions=Path("data/captions.jsonl"),
+        output=Path("data/regions"),
+        metrics=Path("metrics/regions.json"),
+    )
+    reads = [paths.checkpoint, paths.images, paths.captions]
+    with announced("regions", reads, [paths.output, paths.metrics]) as close_with:
+        found = caption_regions(paths, settings.regions, settings.generate, settings.runtime)
+        close_with(f"{found['requests']} requests about {found['images']} images")
+
+
+if __name__ == "__main__":
+    main()

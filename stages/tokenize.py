@@ -1,0 +1,36 @@
+"""Stage 3: captions become token ids."""
+
+from pathlib import Path
+
+from stages.console import announced, stage_command
+
+
+@stage_command
+def main(params: Path) -> None:
+    """Tokenize the prompt and every caption.
+
+    \b
+    Reads   data/captions.jsonl
+    Writes  data/tokens.h5
+    Params  prompt, language_model.name, language_model.revision
+
+    \b
+    Example: python -m stages.tokenize
+    """
+    from pipeline.params import load_params
+    from pipeline.prompt import CaptionTokenizer
+    from pipeline.token_store import tokenize_captions
+
+    settings = load_params(params)
+    captions, tokens = Path("data/captions.jsonl"), Path("data/tokens.h5")
+    cache = settings.runtime.model_cache
+    with announced("tokenize", [captions], [tokens]) as close_with:
+        tokenizer = CaptionTokenizer(settings.prompt, settings.language_model, Path(cache) if cache else None)
+        done = tokenize_captions(captions, tokens, tokenizer, settings.prompt.max_caption_tokens)
+        close_with(
+            f"{done.captions} captions, {done.tokens} tokens, longest {done.longest}, {done.truncated} cut"
+        )
+
+
+if __name__ == "__main__":
+    main()

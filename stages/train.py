@@ -1,0 +1,54 @@
+"""Stage 4: the projector is trained from cached features."""
+
+from pathlib import Path
+
+from stages.console import SCRATCH, announced, stage_command
+
+
+@stage_command
+def main(params: Path) -> None:
+    """Train the projector; leave a checkpoint for each epoch.
+
+    Continues an interrupted run, or one with fewer epochs, from .scratch/train.
+
+    \b
+    Reads   data/features.h5, data/tokens.h5
+    Writes  data/checkpoints/, metrics/train.json, plots/training.csv
+    Params  train, projector, language_model
+
+    \b
+    Example: python -m stages.train
+    """
+    from pipeline.allocator import keep_freed_memory
+    from pipeline.device import choose_placement
+    from pipeline.params import load_params
+    from pipeline.training import TrainPaths, train
+
+    settings = load_params(params)
+    keep_freed_memory()
+    paths = TrainPaths(
+        features=Path("data/features.h5"),
+        tokens=Path("data/tokens.h5"),
+        checkpoints=Path("data/checkpoints"),
+        metrics=Path("metrics/train.json"),
+        curve=Path("plots/training.csv"),
+        scratch=SCRATCH / "train",
+    )
+    reads, writes = [paths.features, paths.tokens], [paths.checkpoints, paths.metrics, paths.curve]
+    with announced("train", reads, writes) as close_with:
+        done = train(
+            paths,
+            settings.train,
+            settings.projector,
+            settings.language_model,
+            settings.runtime,
+            choose_placement(settings.runtime.device),
+        )
+        close_with(
+            f"{done.epochs} epochs, {done.trained_steps} of {done.steps} steps trained now, "
+            f"loss {done.loss:.4f}"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""Fixtures that several tests share: tiny models, and parameters of tiny runs."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+# No test may reach a model hub; set before any library reads it.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+from pipeline.params import (
+    EncoderParams,
+    LanguageModelParams,
+    Params,
+    RuntimeParams,
+    ScenesParams,
+    load_params,
+)
+from tests.tiny_models import save_clip, save_llama
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny random CLIP vision model."""
+    return save_clip(tmp_path_factory.mktemp("models") / "tiny-clip")
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny random Llama with its tokenizer."""
+    return save_llama(tmp_path_factory.mktemp("models") / "tiny-llama")
+
+
+@pytest.fixture
+def tiny_params(tiny_clip: Path, tiny_llama: Path) -> Params:
+    """The sample's parameters, shrunk: tiny models, two dozen small scenes, small batches."""
+    sample = load_params(ROOT / "profiles" / "sample.yaml")
+    return replace(
+        sample,
+        data=replace(sample.data, scenes=ScenesParams(16, 4, 6, image_size=64, seed=0)),
+        encoder=EncoderParams(str(tiny_clip), None, layer=-2, tokens="patches", grid=None),
+        language_model=LanguageModelParams(
+            str(tiny_llama), None, quantization="nf4", double_quantization=False
+        ),
+        projector=replace(sample.projector, hidden_size=32),
+        train=replace(sample.train, epochs=2, batch_size=4, warmup_steps=2),
+        generate=replace(sample.generate, max_new_tokens=8),
+        regions=replace(sample.regions, images=2),
+        runtime=RuntimeParams(
+            device="cpu",
+            num_workers=1,
+            pin_memory=False,
+            encode_batch_size=4,
+            generate_batch_size=4,
+            save_every_seconds=60,
+            model_cache=None,
+        ),
+    )

@@ -1,0 +1,164 @@
+"""The stage that writes the table: both files or neither, and every bad image named at once.
+
+Run: .venv/bin/python -m pytest tests/unit/test_prepare.py
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from PIL import Image
+
+from pipeline.captions import read_captions, read_images
+from pipeline.errors import PipelineError
+from pipeline.params import DataParams, Limits, ScenesParams
+from pipeline.prepare import PreparedCounts, prepare
+from tests.shared_data import photos
+
+
+@dataclass
+class Project:
+    """The places that a stage would hand to `prepare`."""
+
+    folder: Path
+    source: Literal["scenes", "flickr8k", "jsonl"] = "jsonl"
+    limits: Limits | None = None
+    root: Path | None = None
+
+    @property
+    def images(self) -> Path:
+        return self.folder / "data" / "images.jsonl"
+
+    @property
+    def captions(self) -> Path:
+        return self.folder / "data" / "captions.jsonl"
+
+    @property
+    def image_folder(self) -> Path:
+        return self.folder / "data" / "images"
+
+    def prepare(self, workers: int = 2) -> PreparedCounts:
+        params = DataParams(
+            source=self.source,
+            root=str(self.root or self.folder / "mine"),
+            limits=self.limits or Limits(train=None, dev=None, test=None),
+            max_megapixels=0.5,
+            scenes=ScenesParams(train=3, dev=1, test=2, image_size=64, seed=0),
+        )
+        return prepare(params, self.images, self.captions, self.image_folder, workers)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """Twenty images of different sizes, two captions each; the splits come from hashes."""
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    rows = []
+    for n in range(20):
+        Image.new("RGB", (10 + n, 8), (n, n, n)).save(mine / f"{n:02}.png")
+        rows.append(json.dumps({"image": f"{n:02}.png", "captions": [f"Number {n}.", "A number."]}))
+    (mine / "captions.jsonl").write_text("\n".join(reversed(rows)))
+    return Project(tmp_path)
+
+
+def test_the_table_is_written(project: Project) -> None:
+    counts = project.prepare()
+    assert counts.images == {"train": 16, "dev": 2, "test": 2}
+    assert counts.captions == {"train": 32, "dev": 4, "test": 4}
+    assert str(counts) == "20 images (train 16, dev 2, test 2), 40 captions"
+    images, captions = read_images(project.images), read_captions(project.captions)
+    assert [i.image_id for i in images] == [c.image_id for c in captions]
+    assert [(i.width, i.height) for i in images] == [(10 + n, 8) for n in range(20)]
+    file = project.folder / "mine" / "03.png"
+    assert images[3].path == file.as_posix()
+    assert images[3].sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert captions[3].captions == ("Number 3.", "A number.")
+
+
+def test_size_is_that_of_the_upright_image(project: Project) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (30, 20)).save(project.folder / "mine" / "00.png", exif=exif)
+    project.prepare()
+    record = read_images(project.images)[0]
+    assert (record.width, record.height) == (20, 30)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 7])
+def test_the_number_of_workers_changes_nothing(project: Project, workers: int) -> None:
+    project.prepare()
+    expected = project.images.read_bytes(), project.captions.read_bytes()
+    project.prepare(workers)
+    assert (project.images.read_bytes(), project.captions.read_bytes()) == expected
+
+
+def test_relative_root_is_written_as_given(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project.folder)
+    project.root = Path("mine")
+    project.prepare()
+    assert read_images(project.images)[0].path == "mine/00.png"
+
+
+def test_all_bad_images_are_told_at_once_and_nothing_is_written(project: Project) -> None:
+    mine = project.folder / "mine"
+    (mine / "01.png").write_bytes(b"")
+    (mine / "04.png").write_bytes((mine / "04.png").read_bytes()[:50])
+    (mine / "05.png").write_text("<html>")
+    for n in (7, 8, 9, 10):
+        Image.new("1", (1000, 501)).save(mine / f"{n:02}.png")
+    with pytest.raises(PipelineError) as caught:
+        project.prepare()
+    lines = str(caught.value).split("\n")
+    assert lines[0] == "7 of 20 images cannot be used:"
+    assert "01.png is empty" in lines[1]
+    assert "04.png is truncated" in lines[2]
+    assert "05.png is not a readable image" in lines[3]
+    assert "07.png has 1000 x 501 pixels" in lines[4]
+    assert "data.max_megapixels is 0.5" in lines[4]
+    assert "08.png" in lines[5]
+    assert lines[6:] == ["  and 2 more."]
+    assert not project.images.exists()
+    assert not project.captions.exists()
+
+
+def test_a_failing_run_leaves_the_table_of_the_last_one(project: Project) -> None:
+    project.prepare()
+    before = project.images.read_bytes()
+    (project.folder / "mine" / "01.png").write_bytes(b"")
+    with pytest.raises(PipelineError, match="1 of 20 images cannot be used"):
+        project.prepare()
+    assert project.images.read_bytes() == before
+
+
+def test_image_folder_is_made_empty_for_a_dataset_with_its_own_images(project: Project) -> None:
+    project.prepare()
+    assert list(project.image_folder.iterdir()) == []
+
+
+def test_image_folder_with_files_of_another_run_is_refused(project: Project) -> None:
+    project.image_folder.mkdir(parents=True)
+    (project.image_folder / "old.png").touch()
+    with pytest.raises(PipelineError, match=r"data/images holds files, but jsonl brings its own"):
+        project.prepare()
+    assert (project.image_folder / "old.png").exists()
+
+
+def test_scenes_are_drawn_and_described(tmp_path: Path) -> None:
+    project = Project(tmp_path, source="scenes")
+    counts = project.prepare()
+    assert counts.images == {"train": 3, "dev": 1, "test": 2}
+    images, captions = read_images(project.images), read_captions(project.captions)
+    assert {(i.width, i.height) for i in images} == {(64, 64)}
+    assert all(Path(i.path).parent == project.image_folder for i in images)
+    assert all(c.objects for c in captions)
+
+
+def test_real_photographs(tmp_path: Path) -> None:
+    limits = Limits(train=40, dev=10, test=10)
+    project = Project(tmp_path, source="flickr8k", root=photos(), limits=limits)
+    counts = project.prepare()
+    assert counts.images == {"train": 40, "dev": 10, "test": 10}
+    assert counts.captions == {"train": 200, "dev": 50, "test": 50}
