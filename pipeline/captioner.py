@@ -30,7 +30,6 @@ ImageLike = str | Path | Image.Image | NDArray[np.uint8]
 Box = tuple[float, float, float, float]
 
 DEFAULT_GENERATION = GenerateParams(beams=3, max_new_tokens=40, length_penalty=1.0, no_repeat_ngram_size=0)
-_MAX_MEGAPIXELS = 50.0
 _BATCH_SIZE = 32
 
 
@@ -46,9 +45,10 @@ class RegionCaption:
 class Captioner:
     """A frozen encoder, a trained projector and a frozen language model, ready to caption."""
 
-    def __init__(self, encoder: ImageEncoder, model: TrainedModel) -> None:
+    def __init__(self, encoder: ImageEncoder, model: TrainedModel, max_megapixels: float) -> None:
         self._encoder = encoder
         self._model = model
+        self._max_megapixels = max_megapixels
 
     @classmethod
     def load(
@@ -56,8 +56,9 @@ class Captioner:
         checkpoint: str | Path = "data/best.safetensors",
         device: str = "auto",
         model_cache: str | Path | None = None,
+        max_megapixels: float = 50.0,
     ) -> Self:
-        """Load a checkpoint and the frozen models that it names.
+        """Load a checkpoint and the frozen models that it names; larger image files will be refused.
 
         Raises PipelineError when they cannot be had or are not those it was trained with.
         """
@@ -75,7 +76,7 @@ class Captioner:
                     f"{checkpoint} was trained with encoder {key} {facts[key]!r}, but {params.name} now "
                     f"has {found!r}; train anew or restore that revision."
                 )
-        return cls(encoder, model)
+        return cls(encoder, model, max_megapixels)
 
     def caption(
         self,
@@ -106,12 +107,12 @@ class Captioner:
         requests: Sequence[tuple[ImageLike, Region]],
         generate: GenerateParams = DEFAULT_GENERATION,
     ) -> list[RegionCaption]:
-        """Caption regions of many images, in batches."""
+        """Caption regions of many images, in batches; image files are opened when their turn comes."""
         captions: list[RegionCaption] = []
         for start in range(0, len(requests), _BATCH_SIZE):
             batch = requests[start : start + _BATCH_SIZE]
             # A crop goes through the encoder as if it were an image of its own.
-            crops = [crop(_to_image(image), region.box) for image, region in batch]
+            crops = [crop(self._open(image), region.box) for image, region in batch]
             pixels = torch.stack([self._encoder.preprocess(c) for c in crops])  # [B, 3, S, S]
             # Rounded as the stored features are, which the projector was trained on.
             features = self._encoder.encode(pixels).half()  # [B, P, D_v]
@@ -121,6 +122,13 @@ class Captioner:
                 captions.append(RegionCaption(one.text, region, one.finished))
         return captions
 
+    def _open(self, image: ImageLike) -> Image.Image:
+        if isinstance(image, Image.Image):
+            return image.convert("RGB")
+        if isinstance(image, np.ndarray):
+            return image_from_array(image)
+        return open_image(Path(image), self._max_megapixels)
+
 
 def _to_region(region: str | Box | None) -> Region:
     if region is None:
@@ -128,11 +136,3 @@ def _to_region(region: str | Box | None) -> Region:
     if isinstance(region, str):
         return regions.parse(region)
     return regions.parse(",".join(str(value) for value in region))
-
-
-def _to_image(image: ImageLike) -> Image.Image:
-    if isinstance(image, Image.Image):
-        return image.convert("RGB")
-    if isinstance(image, np.ndarray):
-        return image_from_array(image)
-    return open_image(Path(image), _MAX_MEGAPIXELS)

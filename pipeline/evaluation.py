@@ -22,6 +22,7 @@ from pipeline.metrics.controls import constant_caption, nearest_caption, shuffle
 from pipeline.metrics.scene_truth import score_objects
 from pipeline.metrics.scores import Scores, score
 from pipeline.params import EvaluateParams, GenerateParams, RuntimeParams
+from pipeline.progress import track
 from pipeline.records import (
     digest,
     read_jsonl,
@@ -149,9 +150,8 @@ class _Predictor:
             }
         # Loaded at the first caption that is missing: with all of them known there is nothing to load.
         model = self._load(checkpoint)
-        captions = model.caption(
-            features, self._generate, self._runtime.generate_batch_size, f"epoch {epoch} {split}"
-        )
+        generated = model.caption(features, self._generate, self._runtime.generate_batch_size)
+        captions = list(track(generated, f"epoch {epoch} {split}", total=len(features)))
         logger.info("epoch %d, %s: %d images captioned", epoch, split, len(captions))
         predictions = dict(zip(image_ids, captions, strict=True))
         write_jsonl(

@@ -50,35 +50,36 @@ def caption_regions(
     if absent:
         raise PipelineError(f"{paths.images} lacks {absent[0]}; run `dvc repro prepare`.")
 
-    captioner = Captioner.load(paths.checkpoint, runtime.device, runtime.model_cache)
+    # Listed images were checked by prepare; the limit only has to let them pass.
+    largest = max(where[r.image_id].width * where[r.image_id].height for r in records) / 1e6 + 1
+    captioner = Captioner.load(paths.checkpoint, runtime.device, runtime.model_cache, max_megapixels=largest)
+    asked = [(record, request) for record in records for request in parsed]
+    answers = captioner.caption_many(
+        [(Path(where[record.image_id].path), parsed[request]) for record, request in asked], generate
+    )
     shutil.rmtree(paths.output, ignore_errors=True)
     paths.output.mkdir(parents=True)
     rows: list[JsonObject] = []
     truth: list[tuple[str, SceneObject]] = []
-    for record in records:
-        image = where[record.image_id]
-        picture = open_image(Path(image.path), image.width * image.height / 1e6 + 1)
-        answers = captioner.caption_many([(picture, r) for r in parsed.values()], generate)
-        for request, answer in zip(parsed, answers, strict=True):
-            name = f"{len(rows):05d}.jpg"
-            crop(picture, answer.region.box).save(paths.output / name, quality=_JPEG_QUALITY)
-            row: JsonObject = {
-                "image_id": record.image_id,
-                "request": request,
-                "region": answer.region.name,
-                "box": list(answer.region.box),
-                "caption": answer.text,
-                "crop": name,
-            }
-            shown = only_object(record.objects, answer.region)
-            if shown is not None:
-                truth.append((answer.text, shown))
-                shape, color = names_object(
-                    answer.text, shown.shape, shown.color, shapes=shapes, colors=colors
-                )
-                row["object"] = asdict(shown)
-                row["correct"] = {"shape": shape, "color": color}
-            rows.append(row)
+    for (record, request), answer in zip(asked, answers, strict=True):
+        name = f"{len(rows):05d}.jpg"
+        picture = open_image(Path(where[record.image_id].path), largest)
+        crop(picture, answer.region.box).save(paths.output / name, quality=_JPEG_QUALITY)
+        row: JsonObject = {
+            "image_id": record.image_id,
+            "request": request,
+            "region": answer.region.name,
+            "box": list(answer.region.box),
+            "caption": answer.text,
+            "crop": name,
+        }
+        shown = only_object(record.objects, answer.region)
+        if shown is not None:
+            truth.append((answer.text, shown))
+            shape, color = names_object(answer.text, shown.shape, shown.color, shapes=shapes, colors=colors)
+            row["object"] = asdict(shown)
+            row["correct"] = {"shape": shape, "color": color}
+        rows.append(row)
     write_jsonl(paths.output / "regions.jsonl", rows)
     metrics: dict[str, Any] = {"images": len(records), "requests": len(rows)}
     if truth:

@@ -3,6 +3,7 @@
 n: images, P: tokens of an image, D_v: width of the encoder.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -16,7 +17,6 @@ from pipeline.errors import PipelineError
 from pipeline.generation import generate_ids
 from pipeline.language_model import load_language_model
 from pipeline.params import GenerateParams, LanguageModelParams, PromptParams
-from pipeline.progress import track
 from pipeline.prompt import CaptionTokenizer
 
 
@@ -78,15 +78,8 @@ class TrainedModel:
         self.info = info
 
     def caption(
-        self,
-        features: Tensor,
-        params: GenerateParams,
-        batch_size: int,
-        description: str = "caption",
-    ) -> list[GeneratedCaption]:
-        """Features `[n, P, D_v]` -> n captions."""
-        generated = generate_ids(self._model, features, params, batch_size)
-        return [
-            GeneratedCaption(self._tokenizer.decode_caption(one.ids), one.finished)
-            for one in track(generated, description, total=len(features))
-        ]
+        self, features: Tensor, params: GenerateParams, batch_size: int
+    ) -> Iterator[GeneratedCaption]:
+        """Features `[n, P, D_v]` -> n captions, as they are made."""
+        for one in generate_ids(self._model, features, params, batch_size):
+            yield GeneratedCaption(self._tokenizer.decode_caption(one.ids), one.finished)

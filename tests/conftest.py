@@ -34,7 +34,7 @@ def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_llama(tmp_path_factory.mktemp("models") / "tiny-llama")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_params(tiny_clip: Path, tiny_llama: Path) -> Params:
     """The sample's parameters, shrunk: tiny models, two dozen small scenes, small batches."""
     sample = load_params(ROOT / "profiles" / "sample.yaml")

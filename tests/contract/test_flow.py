@@ -1,0 +1,114 @@
+"""dvc.yaml says what is true: of the code's imports, of params.yaml and of the parameters' classes."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from pipeline.params import Params, load_params
+from tests.import_closure import ROOT, import_closure
+
+STAGES = ("prepare", "encode", "tokenize", "train", "evaluate", "regions", "report")
+# What an import walk cannot see.
+NOT_IMPORTED = {"report": {"pipeline/gallery.html.j2"}}
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    return content
+
+
+@pytest.fixture(scope="module")
+def flow() -> dict[str, Any]:
+    return read_yaml(ROOT / "dvc.yaml")
+
+
+def names(entries: list[Any]) -> list[str]:
+    """The paths of deps or outs, which may carry options."""
+    return [next(iter(e)) if isinstance(e, dict) else e for e in entries]
+
+
+def test_there_are_the_seven_stages_in_order(flow: dict[str, Any]) -> None:
+    assert tuple(flow["stages"]) == STAGES
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stages_deps_list_exactly_the_code_it_imports(flow: dict[str, Any], stage: str) -> None:
+    deps = set(names(flow["stages"][stage]["deps"]))
+    code = {d for d in deps if d.startswith(("pipeline/", "stages/"))}
+    assert code == import_closure(f"stages.{stage}") | NOT_IMPORTED.get(stage, set())
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_data_dependency_is_an_earlier_stages_output(flow: dict[str, Any], stage: str) -> None:
+    before: set[str] = set()
+    for name in STAGES[: STAGES.index(stage)]:
+        before |= set(names(flow["stages"][name]["outs"]))
+    data = {
+        d for d in names(flow["stages"][stage]["deps"]) if not d.startswith(("pipeline/", "stages/", "${"))
+    }
+    assert data <= before
+
+
+def test_stages_that_only_read_features_do_not_rest_on_the_encoder() -> None:
+    for stage in ("tokenize", "train", "evaluate", "report"):
+        assert not {"pipeline/encoder.py", "pipeline/efficientnet.py"} & import_closure(f"stages.{stage}")
+
+
+def test_editing_the_report_or_the_metrics_retrains_nothing() -> None:
+    closure = import_closure("stages.train")
+    assert not [p for p in closure if "metrics" in p or "report" in p or "gallery" in p]
+
+
+def test_every_section_of_params_is_tracked_by_a_stage_except_runtime(flow: dict[str, Any]) -> None:
+    tracked = {
+        p.split(".")[0]
+        for name in STAGES
+        if name != "report"  # shows all of them
+        for p in flow["stages"][name]["params"]
+    }
+    sections = {f.name for f in dataclasses.fields(Params)}
+    assert tracked | {"report"} == sections - {"runtime"}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_tracks_the_sections_that_its_code_reads(flow: dict[str, Any], stage: str) -> None:
+    source = (ROOT / "stages" / f"{stage}.py").read_text(encoding="utf-8")
+    used = {f.name for f in dataclasses.fields(Params) if f"settings.{f.name}" in source}
+    tracked = {p.split(".")[0] for p in flow["stages"][stage]["params"]}
+    if stage == "report":
+        # It is handed the params file and shows every section.
+        assert tracked == {f.name for f in dataclasses.fields(Params)} - {"runtime"}
+    else:
+        assert tracked == used - {"runtime"}
+
+
+def test_no_output_survives_between_runs_of_other_parameters(flow: dict[str, Any]) -> None:
+    """`persist` keeps the checkpoints of other parameters (and loses them under `dvc exp run`)."""
+    assert "persist" not in (ROOT / "dvc.yaml").read_text(encoding="utf-8")
+    assert not any("always_changed" in s for s in flow["stages"].values())
+
+
+def test_params_yaml_is_the_sample_profile() -> None:
+    sample = (ROOT / "profiles" / "sample.yaml").read_bytes()
+    assert (ROOT / "params.yaml").read_bytes() == sample
+
+
+@pytest.mark.parametrize("profile", sorted((ROOT / "profiles").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_profile_loads(profile: Path) -> None:
+    load_params(profile)
+
+
+def test_the_report_profile_is_the_reports_configuration_to_the_letter() -> None:
+    params = load_params(ROOT / "profiles" / "flickr8k-report.yaml")
+    assert params.encoder.name == "openai/clip-vit-base-patch32"
+    assert params.language_model.name == "meta-llama/Llama-3.2-1B"
+    assert params.language_model.quantization == "nf4"
+    assert params.projector.hidden_size == 2048
+    assert (params.train.batch_size, params.train.captions_per_pass) == (4, 1)
+    assert params.train.learning_rate == 1e-4
+    assert (params.train.epochs, params.train.clip_norm) == (3, 1.0)
+    assert params.train.supervise_eos is False
+    assert (params.runtime.num_workers, params.runtime.pin_memory) == (4, True)

@@ -1,0 +1,101 @@
+"""A project in a temporary git repository, run by the real DVC on tiny models."""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from pipeline.params import Params
+from tests.import_closure import ROOT
+
+_COPIED = ("pipeline", "stages", "dvc.yaml", ".gitignore", ".dvcignore", ".dvc")
+
+
+class Project:
+    """A copy of the project with tiny parameters; `run` carries out a command in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._environment = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "DVC_NO_ANALYTICS": "1",
+            "DVC_SITE_CACHE_DIR": str(folder.parent / "dvc-site"),
+            "DVC_GLOBAL_CONFIG_DIR": str(folder.parent / "dvc-global"),
+            "HF_HUB_OFFLINE": "1",
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "GIT_AUTHOR_NAME": "test",
+            "GIT_AUTHOR_EMAIL": "test@example.org",
+            "GIT_COMMITTER_NAME": "test",
+            "GIT_COMMITTER_EMAIL": "test@example.org",
+        }
+
+    def run(self, *command: str, code: int = 0) -> str:
+        """Output (stdout and stderr) of a command that must exit with `code`."""
+        result = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        assert result.returncode == code, result.stdout
+        return result.stdout
+
+    def stage(self, name: str, code: int = 0) -> str:
+        """Output of a stage run by hand."""
+        return self.run(sys.executable, "-m", f"stages.{name}", code=code)
+
+    def commit(self, message: str) -> None:
+        self.run("git", "add", "-A")
+        self.run("git", "commit", "-q", "-m", message)
+
+    def write_params(self, params: Params) -> None:
+        with (self.folder / "params.yaml").open("w", encoding="utf-8") as file:
+            YAML().dump(_plain(asdict(params)), file)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _plain(of) for key, of in value.items()}
+    return [_plain(of) for of in value] if isinstance(value, tuple) else value
+
+
+def make_project(folder: Path, params: Params) -> Project:
+    """A committed git repository with the project's code and `params`."""
+    folder.mkdir(parents=True)
+    for name in _COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            ignore = shutil.ignore_patterns("__pycache__", "tmp", "cache")
+            shutil.copytree(source, folder / name, ignore=ignore)
+        else:
+            shutil.copy(source, folder / name)
+    project = Project(folder)
+    project.write_params(params)
+    project.run("git", "init", "-q")
+    project.commit("project")
+    return project
+
+
+@pytest.fixture(scope="module")
+def finished_project(tmp_path_factory: pytest.TempPathFactory, tiny_params: Params) -> Project:
+    """A project after a first `dvc repro`, its results committed."""
+    project = make_project(tmp_path_factory.mktemp("e2e") / "project", tiny_params)
+    project.run("dvc", "repro")
+    project.commit("first run")
+    return project
+
+
+@pytest.fixture
+def project(tmp_path: Path, tiny_params: Params) -> Project:
+    """A project in which nothing was run yet."""
+    return make_project(tmp_path / "project", tiny_params)

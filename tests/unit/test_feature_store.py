@@ -1,0 +1,281 @@
+"""The feature cache: what is read is what was encoded, however often the run was interrupted.
+
+Run: .venv/bin/python -m pytest tests/unit/test_feature_store.py
+"""
+
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pipeline.captions import ImageRecord, read_images, write_images
+from pipeline.device import choose_placement
+from pipeline.encoder import load_encoder
+from pipeline.encoding import EncodeSummary, encode_images, load_pixels
+from pipeline.errors import PipelineError
+from pipeline.feature_store import Features, FeatureStore, to_float16, write_store
+from pipeline.params import Params
+from pipeline.records import sha256_of_file
+
+IMAGES = [ImageRecord(f"image_{n}.png", f"image_{n}.png", f"{n:064x}", 8, 8) for n in range(6)]
+SPEC: dict[str, Any] = {"name": "tiny", "layer": -2, "num_tokens": 4, "width": 5}
+
+
+@pytest.fixture
+def features() -> Features:
+    return np.random.default_rng(0).normal(size=(len(IMAGES), 4, 5)).astype(np.float16)
+
+
+@pytest.fixture
+def store_path(tmp_path: Path, features: Features) -> Path:
+    path = tmp_path / "features.h5"
+    write_store(path, IMAGES, SPEC, features)
+    return path
+
+
+def test_features_come_back_in_any_order(store_path: Path, features: Features) -> None:
+    with FeatureStore(store_path) as store:
+        assert store.image_ids == [image.image_id for image in IMAGES]
+        assert store.sha256 == [image.sha256 for image in IMAGES]
+        assert store.spec == SPEC
+        assert len(store) == 6
+        for order in ([0, 1, 2, 3, 4, 5], [4, 0, 5], [2, 2], []):
+            read = store.read([IMAGES[row].image_id for row in order])
+            assert read.dtype == np.float16
+            assert read.shape == (len(order), 4, 5)
+            assert (read == features[order]).all()
+
+
+def test_equal_content_gives_equal_bytes(tmp_path: Path, store_path: Path, features: Features) -> None:
+    again = tmp_path / "elsewhere" / "other.h5"
+    write_store(again, IMAGES, dict(reversed(SPEC.items())), iter(features))
+    assert again.read_bytes() == store_path.read_bytes()
+    assert [path.name for path in again.parent.iterdir()] == ["other.h5"]
+
+
+def test_a_failing_write_leaves_the_old_store_and_nothing_else(
+    tmp_path: Path, store_path: Path, features: Features
+) -> None:
+    def broken() -> Any:
+        yield features[0]
+        raise KeyboardInterrupt
+
+    before = store_path.read_bytes()
+    with pytest.raises(KeyboardInterrupt):
+        write_store(store_path, IMAGES, SPEC, broken())
+    assert store_path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [store_path]
+
+
+def test_an_unknown_image_is_named(store_path: Path) -> None:
+    with (
+        FeatureStore(store_path) as store,
+        pytest.raises(PipelineError, match=r"features\.h5 has no image nobody\.png; run `dvc repro encode`"),
+    ):
+        store.read([IMAGES[0].image_id, "nobody.png"])
+
+
+def test_another_encoder_is_named_by_the_fact_that_differs(store_path: Path) -> None:
+    with FeatureStore(store_path) as store:
+        store.require_encoder(dict(SPEC), "the checkpoint")
+        with pytest.raises(PipelineError, match=r"encoder layer -2, but the checkpoint needs -1; run"):
+            store.require_encoder({**SPEC, "layer": -1}, "the checkpoint")
+        with pytest.raises(PipelineError, match=r"encoder grid None, but the checkpoint needs 4; run"):
+            store.require_encoder({**SPEC, "grid": 4}, "the checkpoint")
+
+
+def test_a_missing_store_says_how_to_make_it(tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match=r"none\.h5 does not exist; run `dvc repro encode`"):
+        FeatureStore(tmp_path / "none.h5")
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"\x89HDF\r\n\x1a\n" + bytes(100)])
+def test_what_is_no_hdf5_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "features.h5"
+    path.write_bytes(content)
+    with pytest.raises(PipelineError, match=r"features\.h5 is no readable feature store .*; delete it"):
+        FeatureStore(path)
+
+
+def test_a_foreign_hdf5_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "features.h5"
+    with h5py.File(path, "w") as file:
+        file["numbers"] = np.arange(3)
+    with pytest.raises(PipelineError, match=r"features\.h5 is no readable feature store"):
+        FeatureStore(path)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
+def test_a_truncated_store_is_refused(store_path: Path, share: float) -> None:
+    content = store_path.read_bytes()
+    store_path.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(PipelineError, match=r"features\.h5 is no readable feature store"):
+        FeatureStore(store_path)
+
+
+def test_a_flipped_bit_is_found_in_the_image_that_it_is_in(store_path: Path, features: Features) -> None:
+    with h5py.File(store_path, "r") as file:
+        place = file["features"].id.get_chunk_info(3).byte_offset + 7
+    content = bytearray(store_path.read_bytes())
+    content[place] ^= 1
+    store_path.write_bytes(content)
+    with FeatureStore(store_path) as store:
+        others = [0, 1, 2, 4, 5]
+        assert (store.read([IMAGES[row].image_id for row in others]) == features[others]).all()
+        with pytest.raises(PipelineError, match=r"features\.h5 is damaged at image image_3\.png .*; delete"):
+            store.read([IMAGES[3].image_id])
+
+
+def test_rows_that_were_never_written_are_not_read_as_zeros(tmp_path: Path, features: Features) -> None:
+    path = tmp_path / "features.h5"
+    write_store(path, IMAGES, SPEC, features[:4])
+    with pytest.raises(PipelineError, match=r"features\.h5 is incomplete: 4 rows .* run `dvc repro encode`"):
+        FeatureStore(path)
+
+
+def test_another_format_version_is_refused(store_path: Path) -> None:
+    with h5py.File(store_path, "r+") as file:
+        file.attrs["format_version"] = 99
+    with pytest.raises(PipelineError, match=r"features\.h5 has format version 99, expected 1; run"):
+        FeatureStore(store_path)
+
+
+@pytest.mark.parametrize("value", [7e4, -1e6, np.nan, np.inf])
+def test_values_that_do_not_fit_name_their_image(value: float) -> None:
+    wide = np.zeros((3, 4, 5), np.float32)
+    wide[1, 2, 3] = value
+    with pytest.raises(PipelineError, match=r"features of b\.png are not finite in float16"):
+        to_float16(wide, ["a.png", "b.png", "c.png"])
+
+
+def test_values_that_fit_are_rounded_to_the_nearest() -> None:
+    values = np.array([[[65504.0, -65504.0, 1 / 3, 1e-9]]], np.float32)
+    small = to_float16(values, ["a.png"])
+    assert small.dtype == np.float16
+    assert small.tolist() == [[[65504.0, -65504.0, 0.333251953125, 0.0]]]
+
+
+@dataclass
+class Dataset:
+    """Ten pictures on disk and their list; encoded in batches of four by the tiny CLIP."""
+
+    folder: Path
+    params: Params
+
+    @property
+    def listing(self) -> Path:
+        return self.folder / "images.jsonl"
+
+    @property
+    def images(self) -> list[ImageRecord]:
+        return read_images(self.listing)
+
+    def draw(self, number: int, seed: int) -> Path:
+        path = self.folder / f"{number:02}.png"
+        noise = np.random.default_rng([seed, number]).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(path)
+        return path
+
+    def list_images(self) -> None:
+        """Write the list of the pictures as they are now."""
+        paths = sorted(self.folder.glob("*.png"))
+        write_images(
+            self.listing, [ImageRecord(p.name, p.as_posix(), sha256_of_file(p), 50, 40) for p in paths]
+        )
+
+    def encode(self, output: Path, scratch: Path) -> EncodeSummary:
+        params = self.params
+        return encode_images(
+            self.listing, output, scratch, params.encoder, params.runtime, choose_placement("cpu")
+        )
+
+
+@pytest.fixture
+def dataset(tmp_path: Path, tiny_params: Params) -> Dataset:
+    (tmp_path / "images").mkdir()
+    made = Dataset(tmp_path / "images", tiny_params)
+    for number in range(10):
+        made.draw(number, seed=0)
+    made.list_images()
+    return made
+
+
+def test_all_images_are_encoded_once(tmp_path: Path, dataset: Dataset) -> None:
+    output, scratch = tmp_path / "features.h5", tmp_path / "scratch"
+    assert dataset.encode(output, scratch) == EncodeSummary(images=10, encoded=10, num_tokens=16, width=32)
+    before = output.read_bytes()
+    assert dataset.encode(output, scratch).encoded == 0
+    assert output.read_bytes() == before
+
+
+def test_an_interrupted_run_continues_to_the_bytes_of_an_uninterrupted_one(
+    tmp_path: Path, dataset: Dataset
+) -> None:
+    """The ninth image, in the third batch, cannot be read at first."""
+    dataset.encode(tmp_path / "whole.h5", tmp_path / "scratch_of_whole")
+    ninth = Path(dataset.images[8].path)
+    aside = ninth.rename(tmp_path / "aside.png")
+    output, scratch = tmp_path / "features.h5", tmp_path / "scratch"
+    with pytest.raises(PipelineError, match=r"08\.png does not exist"):
+        dataset.encode(output, scratch)
+    assert not output.exists()
+    aside.rename(ninth)
+    assert dataset.encode(output, scratch).encoded == 2
+    assert output.read_bytes() == (tmp_path / "whole.h5").read_bytes()
+
+
+def test_a_changed_image_alone_is_encoded_anew(tmp_path: Path, dataset: Dataset) -> None:
+    output, scratch = tmp_path / "features.h5", tmp_path / "scratch"
+    dataset.encode(output, scratch)
+    with FeatureStore(output) as store:
+        before = store.read(store.image_ids)
+    dataset.draw(3, seed=1)
+    dataset.list_images()
+    assert dataset.encode(output, scratch).encoded == 1
+    with FeatureStore(output) as store:
+        changed = (store.read(store.image_ids) != before).any(axis=(1, 2))
+    assert changed.nonzero()[0].tolist() == [3]
+
+
+def test_images_of_equal_bytes_are_encoded_once(tmp_path: Path, dataset: Dataset) -> None:
+    shutil.copy(dataset.folder / "00.png", dataset.folder / "10.png")
+    dataset.list_images()
+    done = dataset.encode(tmp_path / "features.h5", tmp_path / "scratch")
+    assert (done.images, done.encoded) == (11, 10)
+    with FeatureStore(tmp_path / "features.h5") as store:
+        first, copy = store.read(["00.png", "10.png"])
+    assert (first == copy).all()
+
+
+def test_another_choice_of_features_shares_nothing(tmp_path: Path, dataset: Dataset) -> None:
+    output, scratch = tmp_path / "features.h5", tmp_path / "scratch"
+    dataset.encode(output, scratch)
+    encoder = replace(dataset.params.encoder, layer=-1)
+    other = Dataset(dataset.folder, replace(dataset.params, encoder=encoder))
+    assert other.encode(output, scratch).encoded == 10
+    assert dataset.encode(output, scratch).encoded == 0
+
+
+def test_an_image_replaced_after_it_was_listed_is_refused(tmp_path: Path, dataset: Dataset) -> None:
+    dataset.draw(5, seed=1)
+    with pytest.raises(PipelineError, match=r"05\.png has changed since it was listed; run `dvc repro`"):
+        dataset.encode(tmp_path / "features.h5", tmp_path / "scratch")
+
+
+def test_cached_features_are_those_encoded_on_the_fly(tmp_path: Path, dataset: Dataset) -> None:
+    dataset.encode(tmp_path / "features.h5", tmp_path / "scratch")
+    encoder = load_encoder(dataset.params.encoder, torch.device("cpu"))
+    pixels = torch.stack([load_pixels(encoder, image) for image in dataset.images])
+    with FeatureStore(tmp_path / "features.h5") as store:
+        cached = torch.from_numpy(store.read(store.image_ids))
+        assert store.spec == encoder.spec.as_dict()
+    same_batches = torch.cat([encoder.encode(batch) for batch in pixels.split(4)])
+    assert torch.equal(same_batches.half(), cached)
+    one_by_one = torch.cat([encoder.encode(batch) for batch in pixels.split(1)])
+    assert torch.allclose(one_by_one, cached.float(), atol=1e-3, rtol=1e-3)
