@@ -21,7 +21,7 @@ from pipeline import regions
 from pipeline.device import choose_placement
 from pipeline.encoder import ImageEncoder, load_encoder
 from pipeline.errors import PipelineError
-from pipeline.images import crop, image_from_array, open_image
+from pipeline.images import crop, image_from_array, image_from_pil, open_image
 from pipeline.params import EncoderParams, GenerateParams
 from pipeline.regions import Region
 from pipeline.trained_model import TrainedModel
@@ -124,7 +124,7 @@ class Captioner:
 
     def _open(self, image: ImageLike) -> Image.Image:
         if isinstance(image, Image.Image):
-            return image.convert("RGB")
+            return image_from_pil(image)
         if isinstance(image, np.ndarray):
             return image_from_array(image)
         return open_image(Path(image), self._max_megapixels)

@@ -79,9 +79,9 @@ def load_checkpoint(path: Path) -> tuple[Projector, CheckpointInfo]:
         raise PipelineError(f"{path} has another format version; train anew with `dvc repro train`.")
     try:
         info = CheckpointInfo(**facts)
-    except TypeError as error:
+        projector = Projector(info.encoder["width"], info.hidden_size, info.width_out)
+    except (TypeError, KeyError) as error:
         raise PipelineError(f"{path} is no checkpoint of this project: {error}.") from error
-    projector = Projector(info.encoder["width"], info.hidden_size, info.width_out)
     expected = {key: tuple(value.shape) for key, value in projector.state_dict().items()}
     found = {key: tuple(value.shape) for key, value in tensors.items()}
     if found != expected:

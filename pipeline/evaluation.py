@@ -135,9 +135,12 @@ class _Predictor:
         self._model: TrainedModel | None = None
 
     def predict(self, checkpoint: Path, epoch: int, split: Split, image_ids: Sequence[str]) -> Predictions:
+        _, info = load_checkpoint(checkpoint)
+        self._store.require_encoder(info.encoder, str(checkpoint))
         features = torch.from_numpy(self._store.read(image_ids))  # [n, P, D_v]
         facts = {
             "checkpoint": sha256_of_file(checkpoint),
+            "encoder": self._store.spec,
             "images": [(i, self._sha256[i]) for i in image_ids],
             "generate": asdict(self._generate),
             "dtype": str(self._placement.dtype),
@@ -162,8 +165,6 @@ class _Predictor:
 
     def _load(self, checkpoint: Path) -> TrainedModel:
         if self._model is None:
-            _, info = load_checkpoint(checkpoint)
-            self._store.require_encoder(info.encoder, str(checkpoint))
             cache = self._runtime.model_cache
             self._model = TrainedModel.load(checkpoint, self._placement, Path(cache) if cache else None)
         else:

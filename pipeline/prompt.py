@@ -7,14 +7,13 @@ The parts are tokenized apart and joined as token ids, so the border between pro
 by construction: no text is ever tokenized again to find it.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PipelineError
-from pipeline.models import resolve_model
+from pipeline.models import resolve_model, tokenizer_digest
 from pipeline.params import LanguageModelParams, PromptParams
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ class TokenizerSpec:
 
     name: str
     revision: str | None
-    digest: str  # SHA-256 of tokenizer.json
+    digest: str  # SHA-256 of the tokenizer files
     instruction: str
     lowercase: bool
     max_caption_tokens: int
@@ -77,7 +76,7 @@ class CaptionTokenizer:
         self.spec = TokenizerSpec(
             name=model.name,
             revision=model.revision,
-            digest=hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
+            digest=tokenizer_digest(folder),
             instruction=prompt.instruction,
             lowercase=prompt.lowercase,
             max_caption_tokens=prompt.max_caption_tokens,

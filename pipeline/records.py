@@ -38,8 +38,11 @@ def write_atomic(path: Path, content: bytes) -> None:
 
     The temporary file lies in the same folder, because renaming is atomic only within a file system.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise PipelineError(f"cannot write {path}: {error.strerror or error}.") from error
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)

@@ -116,6 +116,8 @@ def read_tokens(path: Path, split: Split) -> TokenizedCaptions:
         raise PipelineError(
             f"{path} is no readable token store ({error}); delete it and run `dvc repro tokenize`."
         ) from error
+    if split not in splits:
+        raise PipelineError(f"{path} holds no captions of the {split} split; run `dvc repro prepare`.")
     captions: dict[int, list[NDArray[np.int32]]] = {
         row: [] for row, name in enumerate(splits) if name == split
     }

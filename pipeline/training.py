@@ -23,12 +23,13 @@ from pipeline.device import Placement
 from pipeline.errors import PipelineError
 from pipeline.feature_store import FeatureStore
 from pipeline.language_model import load_language_model
+from pipeline.models import resolve_model, tokenizer_digest
 from pipeline.packing import PackedBatch
 from pipeline.params import LanguageModelParams, ProjectorParams, RuntimeParams, TrainParams
 from pipeline.progress import bar
 from pipeline.projector import Projector
 from pipeline.records import digest, write_atomic, write_json
-from pipeline.token_store import TokenizedCaptions, read_tokens
+from pipeline.token_store import TokenizedCaptions, read_tokens, require_tokenizer
 from pipeline.training_state import TrainingState
 
 logger = logging.getLogger(__name__)
@@ -75,15 +76,17 @@ def train(
 
     Raises PipelineError when features, tokens and model do not belong together, or training diverges.
     """
+    model_cache = Path(runtime.model_cache) if runtime.model_cache else None
     tokens = read_tokens(paths.tokens, "train")
+    name, revision = language_model_params.name, language_model_params.revision
+    require_tokenizer(tokens, name, revision, tokenizer_digest(resolve_model(name, revision, model_cache)))
     with FeatureStore(paths.features) as store:
         encoder_spec = store.spec
         images = dict(zip(store.image_ids, store.sha256, strict=True))
+        _require_features(paths, tokens, images)
         sample = torch.from_numpy(store.read(tokens.image_ids[:_SCALE_IMAGES])).float()
-    _require_features(paths, tokens, images)
-    model_cache = Path(runtime.model_cache) if runtime.model_cache else None
     language_model = load_language_model(language_model_params, placement, model_cache)
-    _require_tokenizer(tokens, language_model_params, language_model.vocabulary)
+    _require_vocabulary(tokens, name, language_model.vocabulary)
 
     torch.manual_seed(params.seed)
     width_in, width_out = encoder_spec["width"], language_model.width
@@ -279,17 +282,11 @@ def _require_features(paths: TrainPaths, tokens: TokenizedCaptions, images: dict
         )
 
 
-def _require_tokenizer(tokens: TokenizedCaptions, params: LanguageModelParams, vocabulary: int) -> None:
-    for key, wanted in (("name", params.name), ("revision", params.revision)):
-        if tokens.spec[key] != wanted:
-            raise PipelineError(
-                f"the tokens were made for language_model.{key} {tokens.spec[key]!r}, but it is now "
-                f"{wanted!r}; run `dvc repro tokenize`."
-            )
+def _require_vocabulary(tokens: TokenizedCaptions, name: str, vocabulary: int) -> None:
     largest = max(int(c.max()) for captions in tokens.captions for c in captions)
     if largest >= vocabulary:
         raise PipelineError(
-            f"the tokens go up to {largest}, but {params.name} has a vocabulary of {vocabulary}; "
+            f"the tokens go up to {largest}, but {name} has a vocabulary of {vocabulary}; "
             "run `dvc repro tokenize`."
         )
 

@@ -8,6 +8,8 @@ import pytest
 
 # No test may reach a model hub; set before any library reads it.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Tiny models gain nothing from threads, and threads of several test processes wait for each other.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 from pipeline.params import (
     EncoderParams,

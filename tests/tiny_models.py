@@ -66,6 +66,8 @@ def save_llama(folder: Path, seed: int = 0) -> Path:
         num_key_value_heads=2,
         max_position_embeddings=512,
         tie_word_embeddings=True,
+        # With the usual 0.02 and tied embeddings it would say its last word again, whatever the image.
+        initializer_range=0.2,
         bos_token_id=0,
         eos_token_id=1,
     )

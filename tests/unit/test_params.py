@@ -163,8 +163,8 @@ def test_a_value_out_of_range_is_refused(
 
 
 @pytest.mark.parametrize("literal", [".nan", ".inf"])
-def test_a_learning_rate_that_is_no_number_is_out_of_range(tmp_path: Path, literal: str) -> None:
-    with pytest.raises(PipelineError, match=r"train\.learning_rate is (nan|inf); allowed: above 0, to 1"):
+def test_a_learning_rate_that_is_not_finite_is_refused(tmp_path: Path, literal: str) -> None:
+    with pytest.raises(PipelineError, match=r"train\.learning_rate is (nan|inf); allowed: a number"):
         load_with_rate(tmp_path, literal)
 
 

@@ -62,11 +62,11 @@ def test_each_split_reads_back_its_captions(tokens: Path, tokenizer: CaptionToke
         assert read.spec == tokenizer.spec.as_dict()
 
 
-def test_a_split_without_images_is_empty(tmp_path: Path, tokenizer: CaptionTokenizer) -> None:
+def test_a_split_without_images_is_refused(tmp_path: Path, tokenizer: CaptionTokenizer) -> None:
     write_captions(tmp_path / "captions.jsonl", RECORDS[:1])
     tokenize_captions(tmp_path / "captions.jsonl", tmp_path / "tokens.h5", tokenizer, max_tokens=48)
-    read = read_tokens(tmp_path / "tokens.h5", "test")
-    assert (read.image_ids, read.captions) == ([], [])
+    with pytest.raises(PipelineError, match="no captions of the test split"):
+        read_tokens(tmp_path / "tokens.h5", "test")
 
 
 def test_the_summary_counts(tmp_path: Path, captions: Path, tokenizer: CaptionTokenizer) -> None:

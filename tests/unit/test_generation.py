@@ -1,0 +1,147 @@
+"""Generation: a caption depends on its image alone, and is the one that `transformers` finds.
+
+Run: .venv/bin/python -m pytest tests/unit/test_generation.py
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from pipeline.caption_model import CaptionModel
+from pipeline.device import choose_placement
+from pipeline.generation import Generated, generate_ids
+from pipeline.language_model import load_language_model
+from pipeline.params import GenerateParams, LanguageModelParams
+from pipeline.projector import Projector
+from pipeline.prompt import Prompt
+
+# No token that the model says of these images.
+EOS = 358
+PROMPT = Prompt(before=(0, 5, 6), after=(7, 8), eos=EOS)
+IMAGES, NUM_TOKENS, WIDTH, LENGTH = 8, 4, 6, 8
+GREEDY = GenerateParams(beams=1, max_new_tokens=LENGTH, length_penalty=1.0, no_repeat_ngram_size=0)
+BEAMS = replace(GREEDY, beams=3, length_penalty=0.7)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_llama: Path) -> CaptionModel:
+    params = LanguageModelParams(str(tiny_llama), None, "none", double_quantization=False)
+    language_model = load_language_model(params, choose_placement("cpu"))
+    torch.manual_seed(0)
+    return CaptionModel(Projector(WIDTH, 8, language_model.width), language_model, PROMPT)
+
+
+@pytest.fixture(scope="module")
+def features() -> Tensor:
+    return torch.randn(IMAGES, NUM_TOKENS, WIDTH, generator=torch.Generator().manual_seed(1))
+
+
+def generated(
+    model: CaptionModel, features: Tensor, params: GenerateParams, batch_size: int = IMAGES
+) -> list[Generated]:
+    return list(generate_ids(model, features, params, batch_size))
+
+
+def ending_in(model: CaptionModel, eos: int) -> CaptionModel:
+    """The same model with another token as the end of sequence."""
+    return CaptionModel(model.projector, model.language_model, replace(model.prompt, eos=eos))
+
+
+@torch.inference_mode()
+def greedy_by_hand(model: CaptionModel, features: Tensor) -> list[int]:
+    """The likeliest token again and again, the whole sequence computed anew for each."""
+    sequence = model.embed_prefix(features)
+    ids: list[int] = []
+    while len(ids) < LENGTH:
+        logits = model.language_model.model(inputs_embeds=sequence).logits
+        ids.append(int(logits[0, -1].argmax()))
+        word = model.language_model.embed(torch.tensor([[ids[-1]]]))
+        sequence = torch.cat([sequence, word], dim=1)
+    return ids
+
+
+@torch.inference_mode()
+def beam_search_of_transformers(model: CaptionModel, features: Tensor) -> list[int]:
+    ids = model.language_model.model.generate(
+        inputs_embeds=model.embed_prefix(features),
+        do_sample=False,
+        num_beams=BEAMS.beams,
+        length_penalty=BEAMS.length_penalty,
+        max_new_tokens=LENGTH,
+        eos_token_id=model.prompt.eos,
+        pad_token_id=0,
+    )[0].tolist()
+    return ids[: ids.index(model.prompt.eos)] if model.prompt.eos in ids else ids
+
+
+def test_images_are_told_apart(model: CaptionModel, features: Tensor) -> None:
+    """Otherwise the comparisons below would say little."""
+    assert len({one.ids for one in generated(model, features, GREEDY)}) > IMAGES // 2
+
+
+@pytest.mark.parametrize("params", [GREEDY, BEAMS], ids=["greedy", "beams"])
+def test_a_caption_does_not_depend_on_its_batch(
+    model: CaptionModel, features: Tensor, params: GenerateParams
+) -> None:
+    together = generated(model, features, params)
+    assert len(together) == IMAGES
+    assert generated(model, features, params, batch_size=1) == together
+    assert generated(model, features, params, batch_size=3) == together
+    assert generated(model, features.flip(0), params) == together[::-1]
+
+
+def test_greedy_captions_are_the_likeliest_tokens_one_after_another(
+    model: CaptionModel, features: Tensor
+) -> None:
+    found = generated(model, features, GREEDY)
+    for image, one in enumerate(found):
+        assert list(one.ids) == greedy_by_hand(model, features[image : image + 1])
+
+
+def test_beam_search_is_that_of_transformers(model: CaptionModel, features: Tensor) -> None:
+    eos = generated(model, features, GREEDY)[0].ids[3]
+    for ending in (model, ending_in(model, eos)):
+        found = generated(ending, features, BEAMS)
+        for image, one in enumerate(found):
+            assert list(one.ids) == beam_search_of_transformers(ending, features[image : image + 1])
+    assert [one.ids for one in generated(model, features, BEAMS)] != [
+        one.ids for one in generated(model, features, GREEDY)
+    ]
+
+
+@pytest.mark.parametrize("length", [1, 5])
+@pytest.mark.parametrize("beams", [1, 3])
+def test_a_caption_without_an_end_is_cut_off_and_not_finished(
+    model: CaptionModel, features: Tensor, beams: int, length: int
+) -> None:
+    found = generated(model, features, replace(GREEDY, beams=beams, max_new_tokens=length))
+    assert all(len(one.ids) == length and not one.finished for one in found)
+
+
+def test_a_caption_stops_before_its_end_of_sequence(model: CaptionModel, features: Tensor) -> None:
+    """A token that the model does say is made the end of sequence."""
+    endless = generated(model, features, GREEDY)
+    eos = endless[0].ids[3]
+    found = generated(ending_in(model, eos), features, GREEDY)
+    for one, whole in zip(found, endless, strict=True):
+        ends = eos in whole.ids
+        assert one.finished == ends
+        assert one.ids == (whole.ids[: whole.ids.index(eos)] if ends else whole.ids)
+    assert {one.finished for one in found} == {True, False}
+
+
+def test_no_words_are_repeated_where_that_is_forbidden(model: CaptionModel, features: Tensor) -> None:
+    def repeats(one: Generated) -> bool:
+        return len(set(one.ids)) < len(one.ids)
+
+    assert any(map(repeats, generated(model, features, GREEDY)))
+    assert not any(map(repeats, generated(model, features, replace(GREEDY, no_repeat_ngram_size=1))))
+
+
+def test_training_mode_is_left(model: CaptionModel, features: Tensor) -> None:
+    model.projector.train()
+    generated(model, features[:1], replace(GREEDY, max_new_tokens=1))
+    assert not model.projector.training

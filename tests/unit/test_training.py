@@ -1,0 +1,392 @@
+"""Training: only the projector learns, and however a run was cut up, its checkpoints are the same bytes.
+
+Run: .venv/bin/python -m pytest tests/unit/test_training.py
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.batches import Row, plan_epoch
+from pipeline.caption_model import CaptionModel
+from pipeline.captions import CaptionRecord, ImageRecord, write_captions
+from pipeline.checkpoints import CheckpointInfo, load_checkpoint, tensor_digest
+from pipeline.device import choose_placement
+from pipeline.errors import PipelineError
+from pipeline.feature_store import write_store
+from pipeline.language_model import load_language_model
+from pipeline.params import Params, ProjectorParams, TrainParams
+from pipeline.projector import Projector
+from pipeline.prompt import CaptionTokenizer
+from pipeline.token_store import read_tokens, tokenize_captions
+from pipeline.training import Trainer, TrainPaths, TrainSummary, learning_rate, train
+from tests.tiny_models import save_llama
+
+NUM_TOKENS, WIDTH = 4, 6
+SPEC: dict[str, Any] = {"name": "random", "num_tokens": NUM_TOKENS, "width": WIDTH}
+WORDS = ("red circle", "green square", "blue star", "large cross")
+# Steps of an epoch of the lab: eight images, one row each, four rows a batch.
+STEPS = 2
+
+
+def save_features(path: Path, count: int, fill: float | None = None) -> None:
+    values = np.random.default_rng(0).normal(size=(count, NUM_TOKENS, WIDTH)).astype(np.float16)
+    if fill is not None:
+        values[-1] = fill
+    records = [ImageRecord(f"{n}.png", f"{n}.png", f"{n:064x}", 8, 8) for n in range(count)]
+    write_store(path, records, SPEC, values)
+
+
+@dataclass(frozen=True)
+class Lab:
+    """Random features of some images and their tokenized captions, ready to train on."""
+
+    features: Path
+    tokens: Path
+    params: Params
+
+    def train(
+        self,
+        folder: Path,
+        *,
+        dropout: float = 0.0,
+        save_every_seconds: float = 1e-9,
+        language_model: str | None = None,
+        **changes: Any,
+    ) -> TrainSummary:
+        """Train into `folder`, with some of `train`'s parameters changed."""
+        paths = TrainPaths(
+            features=self.features,
+            tokens=self.tokens,
+            checkpoints=folder / "checkpoints",
+            metrics=folder / "train.json",
+            curve=folder / "training.csv",
+            scratch=folder / "scratch",
+        )
+        model = self.params.language_model
+        return train(
+            paths,
+            replace(self.params.train, **changes),
+            ProjectorParams(hidden_size=16, dropout=dropout),
+            replace(model, name=language_model or model.name),
+            replace(self.params.runtime, save_every_seconds=save_every_seconds),
+            choose_placement("cpu"),
+        )
+
+
+def make_lab(folder: Path, params: Params, images: int) -> Lab:
+    """A lab whose images have one to three captions."""
+    records = [
+        CaptionRecord(
+            f"{n}.png", "train", tuple(f"A {WORDS[(n + c) % 4]} {'on top ' * c}" for c in range(1 + n % 3))
+        )
+        for n in range(images)
+    ]
+    write_captions(folder / "captions.jsonl", records)
+    tokenizer = CaptionTokenizer(params.prompt, params.language_model)
+    tokenize_captions(folder / "captions.jsonl", folder / "tokens.h5", tokenizer, max_tokens=48)
+    save_features(folder / "features.h5", images)
+    return Lab(folder / "features.h5", folder / "tokens.h5", params)
+
+
+@pytest.fixture(scope="module")
+def params(tiny_params: Params, tiny_llama: Path) -> Params:
+    model = replace(tiny_params.language_model, name=str(tiny_llama))
+    return replace(tiny_params, language_model=model)
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory, params: Params) -> Lab:
+    return make_lab(tmp_path_factory.mktemp("lab"), params, images=8)
+
+
+@pytest.fixture(scope="module")
+def finished(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of three epochs that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("finished")
+    done = lab.train(folder, epochs=3, save_every_seconds=1e9)
+    assert (done.epochs, done.steps, done.trained_steps) == (3, 3 * STEPS, 3 * STEPS)
+    return folder
+
+
+def outputs(folder: Path) -> dict[str, bytes]:
+    """All that the stage leaves behind."""
+    files = [*(folder / "checkpoints").iterdir(), folder / "train.json", folder / "training.csv"]
+    return {path.name: path.read_bytes() for path in files}
+
+
+@contextmanager
+def interrupted_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> Iterator[None]:
+    """Ctrl-C at the beginning of the step after `steps` steps."""
+    step, taken = Trainer._step, 0
+
+    def interrupt(self: Trainer, *arguments: Any) -> tuple[float, float, float]:
+        nonlocal taken
+        if taken == steps:
+            raise KeyboardInterrupt
+        taken += 1
+        return step(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_step", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            yield
+
+
+def losses(folder: Path) -> list[float]:
+    lines = (folder / "training.csv").read_text().splitlines()
+    assert lines[0] == "step,epoch,loss,learning_rate,gradient_norm"
+    return [float(line.split(",")[2]) for line in lines[1:]]
+
+
+def test_a_checkpoint_for_each_epoch_and_a_curve_of_all_steps_are_left(finished: Path) -> None:
+    assert outputs(finished).keys() == {
+        "epoch_001.safetensors",
+        "epoch_002.safetensors",
+        "epoch_003.safetensors",
+        "train.json",
+        "training.csv",
+    }
+    assert len(losses(finished)) == 3 * STEPS
+    metrics = json.loads((finished / "train.json").read_text())
+    assert (metrics["epochs"], metrics["steps"], metrics["images"], metrics["captions"]) == (3, 6, 8, 15)
+    assert metrics["loss"] == pytest.approx(sum(losses(finished)[-STEPS:]) / STEPS, abs=1e-5)
+    for epoch in (1, 2, 3):
+        info = load_checkpoint(finished / "checkpoints" / f"epoch_{epoch:03d}.safetensors")[1]
+        assert (info.epoch, info.encoder) == (epoch, SPEC)
+
+
+def test_nothing_but_the_projector_is_trained(lab: Lab, tmp_path: Path) -> None:
+    """Not even a packed 4-bit weight or a quantization scale of the language model changes."""
+    placement = choose_placement("cpu")
+    tokens = read_tokens(lab.tokens, "train")
+    language_model = load_language_model(lab.params.language_model, placement)
+    model = CaptionModel(Projector(WIDTH, 16, language_model.width), language_model, tokens.prompt)
+    runtime = replace(lab.params.runtime, save_every_seconds=1e9)
+    trainer = Trainer(model, lab.features, tokens, lab.params.train, runtime, placement, tmp_path)
+
+    frozen = language_model.state_dict()
+    assert any(value.dtype == torch.uint8 for value in frozen.values())
+    frozen_before, projector_before = tensor_digest(frozen), tensor_digest(model.projector.state_dict())
+    facts = CheckpointInfo(1, SPEC, {}, {}, 16, language_model.width, {}, "")
+    assert trainer.run(lambda epoch: replace(facts, epoch=epoch)) == 2 * STEPS
+    assert tensor_digest(language_model.state_dict()) == frozen_before
+    assert tensor_digest(model.projector.state_dict()) != projector_before
+
+    optimized = {id(p) for group in trainer.optimizer.param_groups for p in group["params"]}
+    assert optimized == {id(p) for p in model.projector.parameters()}
+    assert optimized == {id(p) for p in model.parameters() if p.requires_grad}
+    assert all(p.grad is None for p in language_model.parameters())
+
+
+def test_the_loss_falls_on_a_few_images(lab: Lab, tmp_path: Path) -> None:
+    lab.train(tmp_path, epochs=25, learning_rate=0.02, save_every_seconds=1e9)
+    curve = losses(tmp_path)
+    assert np.mean(curve[-4:]) < 0.6 * np.mean(curve[:2])
+
+
+def test_equal_runs_give_equal_bytes(lab: Lab, finished: Path, tmp_path: Path) -> None:
+    lab.train(tmp_path, epochs=3)
+    assert outputs(tmp_path) == outputs(finished)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 5])
+def test_an_interrupted_run_continues_to_the_same_bytes(
+    lab: Lab, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    with interrupted_after(monkeypatch, steps):
+        lab.train(tmp_path, epochs=3)
+    assert not (tmp_path / "checkpoints").exists()
+    assert lab.train(tmp_path, epochs=3).trained_steps == 3 * STEPS - steps
+    assert outputs(tmp_path) == outputs(finished)
+
+
+def test_a_run_interrupted_before_it_saved_repeats_those_steps(
+    lab: Lab, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with interrupted_after(monkeypatch, STEPS + 1):
+        lab.train(tmp_path, epochs=3, save_every_seconds=1e9)
+    assert lab.train(tmp_path, epochs=3).trained_steps == 2 * STEPS
+    assert outputs(tmp_path) == outputs(finished)
+
+
+def test_dropout_does_not_depend_on_interruptions(
+    lab: Lab, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.train(tmp_path / "whole", dropout=0.3)
+    for _ in range(2):
+        with interrupted_after(monkeypatch, 1):
+            lab.train(tmp_path / "parts", dropout=0.3)
+    assert lab.train(tmp_path / "parts", dropout=0.3).trained_steps == 2 * STEPS - 2
+    assert outputs(tmp_path / "parts") == outputs(tmp_path / "whole")
+    first = "epoch_001.safetensors"
+    assert outputs(tmp_path / "whole")[first] != outputs(finished)[first]
+
+
+def test_more_epochs_continue_to_what_a_longer_run_gives(lab: Lab, finished: Path, tmp_path: Path) -> None:
+    lab.train(tmp_path, epochs=1)
+    assert lab.train(tmp_path, epochs=3).trained_steps == 2 * STEPS
+    assert outputs(tmp_path) == outputs(finished)
+
+
+def test_fewer_epochs_remove_the_surplus_and_train_nothing(lab: Lab, tmp_path: Path) -> None:
+    lab.train(tmp_path, epochs=1)
+    of_one = outputs(tmp_path)
+    lab.train(tmp_path, epochs=2)
+    done = lab.train(tmp_path, epochs=1)
+    assert (done.epochs, done.steps, done.trained_steps) == (1, STEPS, 0)
+    assert outputs(tmp_path) == of_one
+
+
+@pytest.mark.parametrize(
+    "changes", [{"learning_rate": 3e-3}, {"seed": 1}, {"ema_decay": 0.0}, {"supervise_eos": False}]
+)
+def test_another_parameter_starts_afresh(lab: Lab, tmp_path: Path, changes: dict[str, Any]) -> None:
+    lab.train(tmp_path, epochs=1)
+    before = outputs(tmp_path)["epoch_001.safetensors"]
+    assert lab.train(tmp_path, epochs=1, **changes).trained_steps == STEPS
+    assert outputs(tmp_path)["epoch_001.safetensors"] != before
+    assert len(list((tmp_path / "scratch").iterdir())) == 2
+    # And back: what was trained is still there.
+    assert lab.train(tmp_path, epochs=1).trained_steps == 0
+    assert outputs(tmp_path)["epoch_001.safetensors"] == before
+
+
+def test_a_schedule_that_depends_on_the_epochs_does_not_continue(lab: Lab, tmp_path: Path) -> None:
+    lab.train(tmp_path, epochs=1, schedule="cosine")
+    assert lab.train(tmp_path, epochs=2, schedule="cosine").trained_steps == 2 * STEPS
+
+
+def test_accumulated_micro_batches_are_one_batch(tmp_path: Path, params: Params) -> None:
+    """Four images are one step, whether in one batch of four or in two of two."""
+    small = make_lab(tmp_path, params, images=4)
+    small.train(tmp_path / "one", epochs=4, batch_size=4)
+    small.train(tmp_path / "two", epochs=4, batch_size=2, gradient_accumulation_steps=2)
+    assert len(losses(tmp_path / "one")) == 4
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
+
+
+def test_a_run_that_diverges_says_where_and_what_to_do(lab: Lab, tmp_path: Path) -> None:
+    spoilt = replace(lab, features=tmp_path / "features.h5")
+    save_features(spoilt.features, 8, fill=np.nan)
+    with pytest.raises(PipelineError) as caught:
+        spoilt.train(tmp_path, learning_rate=0.5, warmup_steps=0)
+    message = str(caught.value)
+    assert message.startswith("training diverged at epoch 1, step 1: loss nan")
+    assert "learning rate 0.5" in message
+    assert "lower train.learning_rate" in message
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_features_that_lack_images_are_refused(lab: Lab, tmp_path: Path) -> None:
+    few = replace(lab, features=tmp_path / "features.h5")
+    save_features(few.features, 6)
+    with pytest.raises(PipelineError, match=r"features\.h5 .*6\.png.*; run `dvc repro encode`"):
+        few.train(tmp_path)
+
+
+def test_tokens_of_another_language_model_are_refused(lab: Lab, tmp_path: Path) -> None:
+    other = save_llama(tmp_path / "other", seed=1)
+    with pytest.raises(PipelineError, match=r"tokens were made .*name '.*tiny-llama'.*tokenize`"):
+        lab.train(tmp_path, language_model=str(other))
+
+
+def test_tokens_of_a_tokenizer_that_has_changed_since_are_refused(
+    lab: Lab, tiny_llama: Path, tmp_path: Path
+) -> None:
+    path = tiny_llama / "tokenizer.json"
+    content = path.read_bytes()
+    path.write_bytes(content + b"\n")
+    try:
+        with pytest.raises(PipelineError, match=r"tokens were made with tokenizer digest .*tokenize`"):
+            lab.train(tmp_path)
+    finally:
+        path.write_bytes(content)
+
+
+PARAMS = TrainParams(
+    epochs=2,
+    batch_size=3,
+    captions_per_pass="all",
+    gradient_accumulation_steps=2,
+    learning_rate=0.1,
+    weight_decay=0.0,
+    schedule="constant",
+    warmup_steps=4,
+    clip_norm=1.0,
+    ema_decay=0.0,
+    supervise_eos=True,
+    seed=0,
+)
+LENGTHS = st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=5), min_size=1, max_size=40)
+
+
+def rows_of(plan: list[list[list[Row]]]) -> list[Row]:
+    return [row for step in plan for batch in step for row in batch]
+
+
+@given(
+    lengths=LENGTHS,
+    per_pass=st.just("all") | st.integers(1, 6),
+    batch_size=st.integers(1, 5),
+    accumulation=st.integers(1, 3),
+    epoch=st.integers(1, 5),
+)
+def test_an_epoch_has_each_caption_exactly_once(
+    lengths: Sequence[Sequence[int]], per_pass: Any, batch_size: int, accumulation: int, epoch: int
+) -> None:
+    params = replace(
+        PARAMS, captions_per_pass=per_pass, batch_size=batch_size, gradient_accumulation_steps=accumulation
+    )
+    plan = plan_epoch(lengths, params, epoch)
+    found = Counter((row.image, caption) for row in rows_of(plan) for caption in row.captions)
+    assert found == Counter((image, c) for image, of in enumerate(lengths) for c in range(len(of)))
+    assert all(1 <= len(batch) <= batch_size for step in plan for batch in step)
+    assert all(1 <= len(step) <= accumulation for step in plan)
+    most = 5 if per_pass == "all" else per_pass
+    assert all(1 <= len(row.captions) <= most for row in rows_of(plan))
+
+
+@given(lengths=LENGTHS, seed=st.integers(0, 5), epoch=st.integers(1, 5))
+def test_the_order_depends_on_seed_and_epoch_alone(
+    lengths: Sequence[Sequence[int]], seed: int, epoch: int
+) -> None:
+    params = replace(PARAMS, seed=seed)
+    other = replace(params, learning_rate=0.2, epochs=9, ema_decay=0.9)
+    assert plan_epoch(lengths, params, epoch) == plan_epoch(lengths, other, epoch)
+
+
+def test_other_epochs_and_seeds_have_other_orders() -> None:
+    lengths = [[3, 4, 5]] * 20
+    orders = [plan_epoch(lengths, replace(PARAMS, seed=seed), epoch) for seed in (0, 1) for epoch in (1, 2)]
+    assert all(a != b for n, a in enumerate(orders) for b in orders[:n])
+
+
+@pytest.mark.parametrize(("per_pass", "sizes"), [("all", [5]), (2, [1, 2, 2]), (1, [1] * 5), (9, [5])])
+def test_so_many_captions_share_an_image_in_a_pass(per_pass: Any, sizes: list[int]) -> None:
+    plan = plan_epoch([[4] * 5], replace(PARAMS, captions_per_pass=per_pass), epoch=1)
+    assert sorted(len(row.captions) for row in rows_of(plan)) == sizes
+
+
+def test_the_rate_warms_up_and_stays() -> None:
+    rates = [learning_rate(PARAMS, step, total=10) for step in range(10)]
+    assert rates == pytest.approx([0.025, 0.05, 0.075] + [0.1] * 7)
+
+
+def test_a_cosine_falls_from_the_rate_to_nothing() -> None:
+    params = replace(PARAMS, schedule="cosine")
+    rates = [learning_rate(params, step, total=10) for step in range(4, 11)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[3] == pytest.approx(0.05)
+    assert rates[6] == pytest.approx(0)
+    assert rates == sorted(rates, reverse=True)
