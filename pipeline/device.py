@@ -1,10 +1,13 @@
 """Where a run computes and in which precision: decided here alone, with a reason to print."""
 
+import logging
 from dataclasses import dataclass
 
 import torch
 
 from pipeline.errors import PipelineError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -20,14 +23,20 @@ class Placement:
 
 
 def choose_placement(requested: str) -> Placement:
-    """Resolve `runtime.device`: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+    """Resolve `runtime.device` (`auto`, `cpu`, `cuda`, `cuda:N` or `mps`), and log the choice.
 
     Raises PipelineError when the device asked for is not there.
     """
+    placement = _choose(requested)
+    logger.info("device: %s", placement)
+    return placement
+
+
+def _choose(requested: str) -> Placement:
     if requested == "auto":
         requested = "cuda" if torch.cuda.is_available() else "cpu"
     if requested == "cpu":
-        return Placement(torch.device("cpu"), torch.float32, "CPUs compute bfloat16 many times slower")
+        return Placement(torch.device("cpu"), torch.float32, "most CPUs compute bfloat16 far slower")
     if requested == "mps":
         if not torch.backends.mps.is_available():
             raise PipelineError("runtime.device is mps, but PyTorch finds no Apple GPU; use auto or cpu.")

@@ -126,6 +126,7 @@ class ProjectorParams:
     """The trained MLP: image features to word embeddings."""
 
     hidden_size: int
+    standardize: bool
     dropout: float
 
     def __post_init__(self) -> None:

@@ -12,14 +12,29 @@ class Projector(nn.Module):
 
     def __init__(self, width_in: int, hidden_size: int, width_out: int, dropout: float = 0.0) -> None:
         super().__init__()
+        # Buffers, so that a checkpoint carries them; the identity until `standardize` is called.
+        self.register_buffer("mean", torch.zeros(width_in))  # [D_v]
+        self.register_buffer("scale", torch.ones(()))
         self.hidden = nn.Linear(width_in, hidden_size)
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(hidden_size, width_out)
 
     def forward(self, features: Tensor) -> Tensor:
         """Image features `[.., D_v]` -> embeddings `[.., D_l]`."""
-        embeddings: Tensor = self.output(self.dropout(nn.functional.gelu(self.hidden(features))))
+        centred = (features - self.get_buffer("mean")) * self.get_buffer("scale")
+        embeddings: Tensor = self.output(self.dropout(nn.functional.gelu(self.hidden(centred))))
         return embeddings
+
+    @torch.no_grad()
+    def standardize(self, features: Tensor) -> None:
+        """Centre inputs on the mean of `features` `[.., D_v]` and scale them to unit variance overall.
+
+        What all images have in common is most of a feature's length and tells none apart. One scale for
+        all channels, so that they keep their proportions to each other.
+        """
+        rows = features.flatten(0, -2)  # [n, D_v]
+        self.get_buffer("mean").copy_(rows.mean(dim=0))
+        self.get_buffer("scale").copy_(rows.var(dim=0).mean().rsqrt())
 
     @torch.no_grad()
     def scale_output(self, features: Tensor, norm: float) -> None:

@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 _ALGORITHM = 1
 # Lines of progress an epoch where there is no terminal to draw a bar on.
 _LOG_LINES = 5
-# Image features that scale the fresh projector's output.
+# Images whose features the fresh projector's input and output are scaled by.
 _SCALE_IMAGES = 64
 
 
@@ -91,6 +91,8 @@ def train(
     torch.manual_seed(params.seed)
     width_in, width_out = encoder_spec["width"], language_model.width
     projector = Projector(width_in, projector_params.hidden_size, width_out, projector_params.dropout)
+    if projector_params.standardize:
+        projector.standardize(sample)
     projector.scale_output(sample, language_model.embedding_norm())
     model = CaptionModel(projector.to(placement.device), language_model, tokens.prompt)
     _log_parameters(model)
