@@ -41,7 +41,7 @@ def test_help_imports_nothing_heavy(stage: str) -> None:
 def test_every_file_and_make_target_that_the_readme_names_exists() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for target in re.findall(r"\bmake (\w+)", readme):
+    for target in re.findall(r"^\$ make (\w+)", readme, re.M):
         assert f"\n{target}:" in makefile, target
     for link in re.findall(r"\]\(([^)#:]+)\)", readme):
         assert (ROOT / link).exists(), link
