@@ -80,8 +80,10 @@ def test_nothing_is_pickled(saved: Path) -> None:
         "hidden.bias",
         "output.weight",
         "output.bias",
+        "mean",
+        "scale",
     }
-    assert len(content) == 8 + length + 4 * (6 * 8 + 8 + 8 * 10 + 10)
+    assert len(content) == 8 + length + 4 * (6 * 8 + 8 + 8 * 10 + 10 + 6 + 1)
 
 
 def test_a_pickle_is_not_read(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ class Lab:
         return train(
             paths,
             replace(self.params.train, **changes),
-            ProjectorParams(hidden_size=16, dropout=dropout),
+            ProjectorParams(hidden_size=16, standardize=True, dropout=dropout),
             replace(model, name=language_model or model.name),
             replace(self.params.runtime, save_every_seconds=save_every_seconds),
             choose_placement("cpu"),

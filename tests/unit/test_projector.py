@@ -1,0 +1,47 @@
+"""The projector's input and output are brought to scale from real features before training."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from pipeline.projector import Projector
+
+
+@pytest.fixture
+def features() -> Tensor:
+    """Features `[images, P, D_v]` far from zero, with channels of very different spread."""
+    torch.manual_seed(0)
+    spread = torch.tensor([1.0, 2.0, 3.0, 4.0, 20.0])
+    return 50 + spread * torch.randn(40, 9, 5)
+
+
+def test_standardized_inputs_are_centred_and_of_unit_variance_overall(features: Tensor) -> None:
+    projector = Projector(5, 8, 6)
+    projector.standardize(features)
+    inputs = (features - projector.mean) * projector.scale
+    assert inputs.mean(dim=(0, 1)).abs().max() < 1e-4
+    assert float(inputs.var(dim=(0, 1)).mean()) == pytest.approx(1, rel=1e-2)
+
+
+def test_standardizing_keeps_the_channels_proportions(features: Tensor) -> None:
+    projector = Projector(5, 8, 6)
+    projector.standardize(features)
+    before, after = (x.flatten(0, 1).std(dim=0) for x in (features, features * projector.scale))
+    assert torch.allclose(after / after[0], before / before[0], rtol=1e-4)
+
+
+def test_what_standardizes_is_saved_and_not_trained(features: Tensor) -> None:
+    projector = Projector(5, 8, 6)
+    projector.standardize(features)
+    other = Projector(5, 8, 6)
+    other.load_state_dict(projector.state_dict())
+    assert torch.equal(other(features), projector(features))
+    trained = {name for name, _ in projector.named_parameters()}
+    assert trained == {"hidden.weight", "hidden.bias", "output.weight", "output.bias"}
+
+
+def test_outputs_start_with_the_norm_asked_for(features: Tensor) -> None:
+    projector = Projector(5, 8, 6)
+    projector.standardize(features)
+    projector.scale_output(features, norm=0.7)
+    assert float(projector(features).norm(dim=-1).mean()) == pytest.approx(0.7, rel=1e-4)
