@@ -55,7 +55,11 @@ class EfficientNetEncoder:
             tokens=params.tokens,
             grid=params.grid,
             image_size=_IMAGE_SIZE,
-            preprocessing="squash bicubic 224, (rgb - 127) / 128, histogram 4x4x4",
+            # The constants belong to what features follow from: changing one must not reuse old features.
+            preprocessing=(
+                f"squash bicubic {_IMAGE_SIZE}, (rgb - 127) / 128, "
+                f"histogram {_LEVELS}^3 sqrt x {_COLOR_NORM:g}"
+            ),
             num_tokens=num_tokens,
             width=width,
         )
