@@ -41,6 +41,10 @@ class LanguageModel(nn.Module):
         self.spec = spec
         self.width: int = model.config.hidden_size
         self.vocabulary: int = model.config.vocab_size
+        # Counted by shape: in NF4 two weights share a stored value.
+        self.layer_weights = sum(
+            m.in_features * m.out_features for m in model.base_model.modules() if isinstance(m, nn.Linear)
+        )
 
     @property
     def device(self) -> torch.device:
@@ -66,11 +70,22 @@ class LanguageModel(nn.Module):
             mask: `[B, 1, T, T]`, true where the row's position may attend to the column's.
             positions: `[B, T]`, the position ids (rotary angles), not necessarily 0 to T - 1.
         """
-        output = self.model.base_model(
-            inputs_embeds=embeddings, attention_mask=mask, position_ids=positions, use_cache=False
-        )
+        # The compiler makes other code for a batch of one: not worth its time for an epoch's last row.
+        stance = "force_eager" if len(embeddings) == 1 else "default"
+        with torch.compiler.set_stance(stance):
+            output = self.model.base_model(
+                inputs_embeds=embeddings, attention_mask=mask, position_ids=positions, use_cache=False
+            )
         hidden: Tensor = output.last_hidden_state
         return hidden
+
+    def compile_layers(self) -> None:
+        """Compile the decoder layers for training: what lies between two matrix products becomes one loop.
+
+        For batches of any size and length. Results change by rounding alone.
+        """
+        for layer in self.model.base_model.layers:
+            layer.compile(dynamic=True)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden states `[.., D_l]` -> logits `[.., V]`, float32."""

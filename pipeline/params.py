@@ -235,6 +235,7 @@ class RuntimeParams:
     encode_batch_size: int
     generate_batch_size: int
     save_every_seconds: float
+    compile: Literal["auto", "always", "never"]
     model_cache: str | None
 
     def __post_init__(self) -> None:

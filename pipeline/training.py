@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from torch.utils.data import DataLoader
 from pipeline.batches import Row, StepDataset, plan_epoch
 from pipeline.caption_model import CaptionModel
 from pipeline.checkpoints import CheckpointInfo, checkpoint_path, save_checkpoint
+from pipeline.compilation import should_compile
 from pipeline.device import Placement
 from pipeline.errors import PipelineError
 from pipeline.feature_store import FeatureStore
@@ -96,6 +98,8 @@ def train(
     projector.scale_output(sample, language_model.embedding_norm())
     model = CaptionModel(projector.to(placement.device), language_model, tokens.prompt)
     _log_parameters(model)
+    if should_compile(runtime.compile, placement, _least_flop(model, tokens, encoder_spec, params)):
+        language_model.compile_layers()
 
     result_params = asdict(params)
     if params.schedule == "constant":
@@ -291,6 +295,15 @@ def _require_vocabulary(tokens: TokenizedCaptions, name: str, vocabulary: int) -
             f"the tokens go up to {largest}, but {name} has a vocabulary of {vocabulary}; "
             "run `dvc repro tokenize`."
         )
+
+
+def _least_flop(
+    model: CaptionModel, tokens: TokenizedCaptions, encoder_spec: dict[str, Any], params: TrainParams
+) -> float:
+    """Operations of the whole run: each position meets each weight once forward and once backward."""
+    prefix = model.prefix_length(encoder_spec["num_tokens"])
+    positions = sum(prefix + sum(len(c) + 1 for c in captions) for captions in tokens.captions)
+    return 4.0 * positions * model.language_model.layer_weights * params.epochs
 
 
 def _log_parameters(model: CaptionModel) -> None:
