@@ -1,45 +1,31 @@
-"""Scores of every epoch on dev and test, the best epoch, and the controls that the scores need.
-
-Predictions are kept in a scratch folder under a digest of all that they follow from, so one more epoch
-costs one more evaluation.
-"""
+"""Scores of every epoch on dev and test, the best epoch, and the controls that the scores need."""
 
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from pipeline.captions import CaptionRecord, Split, of_split, read_captions, vocabulary
-from pipeline.checkpoints import list_checkpoints, load_checkpoint
+from pipeline.checkpoints import list_checkpoints
 from pipeline.device import Placement
 from pipeline.feature_store import FeatureStore
+from pipeline.metrics.bootstrap import difference_intervals, intervals
+from pipeline.metrics.colors import score_colors
 from pipeline.metrics.controls import constant_caption, nearest_caption, shuffle_predictions
 from pipeline.metrics.scene_truth import score_objects
-from pipeline.metrics.scores import Scores, score
+from pipeline.metrics.scores import SCORES, Measured, measure, score
 from pipeline.params import EvaluateParams, GenerateParams, RuntimeParams
-from pipeline.progress import track
-from pipeline.records import (
-    digest,
-    read_jsonl,
-    sha256_of_file,
-    write_atomic,
-    write_json,
-    write_jsonl,
-)
-from pipeline.trained_model import GeneratedCaption, TrainedModel
+from pipeline.predictions import Predictions, Predictor
+from pipeline.records import write_atomic, write_json, write_jsonl
 
 logger = logging.getLogger(__name__)
 
 _SCORED: tuple[Split, ...] = ("dev", "test")
-_CURVE_SCORES = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "cider", "rouge_l")
 _SHUFFLE_SEED = 0
-
-Predictions = dict[str, GeneratedCaption]
 
 
 @dataclass(frozen=True)
@@ -68,108 +54,103 @@ def evaluate(
     Returns the content of metrics/evaluate.json.
     """
     records = read_captions(paths.captions)
-    checkpoints = list_checkpoints(paths.checkpoints)
-    references = {s: {r.image_id: r.captions for r in of_split(records, s)} for s in ("train", *_SCORED)}
+    checkpoints = dict(list_checkpoints(paths.checkpoints))
+    references: dict[Split, dict[str, tuple[str, ...]]] = {
+        s: {r.image_id: r.captions for r in of_split(records, s)} for s in ("train", *_SCORED)
+    }
     with FeatureStore(paths.features) as store:
-        predictor = _Predictor(store, paths.scratch, generate, runtime, placement)
+        predictor = Predictor(store, paths.scratch, generate, runtime, placement)
         predictions: dict[int, dict[Split, Predictions]] = {
             epoch: {s: predictor.predict(checkpoint, epoch, s, list(references[s])) for s in _SCORED}
-            for epoch, checkpoint in checkpoints
+            for epoch, checkpoint in checkpoints.items()
         }
         nearest = _nearest(store, records)
-    scores = {
-        epoch: {s: score(_texts(of_epoch[s]), references[s]) for s in _SCORED}
+    measured = {
+        epoch: {s: measure(_texts(of_epoch[s]), references[s]) for s in _SCORED}
         for epoch, of_epoch in predictions.items()
     }
+    scores = {epoch: {s: of_epoch[s].scores() for s in _SCORED} for epoch, of_epoch in measured.items()}
     # The first of equals: less training for the same score.
-    best = max(scores, key=lambda e: (getattr(scores[e]["dev"], params.select_by), -e))
-
-    test = predictions[best]["test"]
-    constant = constant_caption(references["train"])
-    controls: dict[str, Scores] = {
-        "constant": score(dict.fromkeys(test, constant), references["test"]),
-        "nearest": score(nearest, references["test"]),
-    }
-    if len(test) > 1:
-        shuffled = shuffle_predictions(_texts(test), _SHUFFLE_SEED)
-        controls["shuffled"] = score(shuffled, references["test"])
+    ranked = sorted(scores, key=lambda e: (-getattr(scores[e]["dev"], params.select_by), e))
+    best = ranked[0]
     metrics: dict[str, Any] = {
         "best_epoch": best,
         "selected_by": params.select_by,
+        "choice": _choice({e: measured[e]["dev"] for e in ranked}, params.select_by),
         "images": {s: len(references[s]) for s in _SCORED},
         "dev": scores[best]["dev"].as_dict(),
         "test": scores[best]["test"].as_dict(),
-        "controls": {name: of.as_dict() for name, of in controls.items()},
-        "constant_caption": constant,
-        "distinct_captions": _share(len({p.text for p in test.values()}), len(test)),
-        "cut_off": _share(sum(not p.finished for p in test.values()), len(test)),
+        "intervals": {
+            s: {name: of.as_dict() for name, of in intervals(measured[best][s]).items()} for s in _SCORED
+        },
+        **_controls(_texts(predictions[best]["test"]), nearest, references),
+        **_habits(predictions[best]["test"]),
     }
-    truth = [(test[r.image_id].text, r.objects[0]) for r in of_split(records, "test") if len(r.objects) == 1]
-    if truth:
+    single = [r for r in of_split(records, "test") if len(r.objects) == 1]
+    if single:
         shapes, colors = vocabulary(records)
+        truth = [(predictions[best]["test"][r.image_id].text, r.objects[0]) for r in single]
         metrics["scenes"] = score_objects(truth, shapes=shapes, colors=colors).as_dict()
     metrics["by_epoch"] = {
         str(epoch): {s: of_epoch[s].as_dict() for s in _SCORED} for epoch, of_epoch in scores.items()
     }
-    _write(paths, predictions, scores, dict(checkpoints)[best], metrics)
+    if not metrics["choice"]:
+        del metrics["choice"]
+    _write_predictions(paths.predictions, predictions)
+    _write_curve(paths.curve, metrics["by_epoch"])
+    write_atomic(paths.best, checkpoints[best].read_bytes())
+    write_json(paths.metrics, metrics)
+    if metrics["test"]["bleu_4"] < 1e-4:
+        logger.warning("BLEU-4 on test is 0: the captions share no four words with any reference")
     return metrics
 
 
-class _Predictor:
-    """Captions of a checkpoint for a split, from the scratch folder where they are known already."""
+def _choice(ranked: Mapping[int, Measured], select_by: str) -> dict[str, Any]:
+    """How far the best epoch leads the next best on dev; empty where there is only one."""
+    if len(ranked) < 2:
+        return {}
+    (_, first), (next_best, second), *_ = ranked.items()
+    lead = difference_intervals(first, second)[select_by]
+    by = getattr(first.scores(), select_by) - getattr(second.scores(), select_by)
+    return {
+        "next_best_epoch": next_best,
+        "lead": round(by, 4),
+        **lead.as_dict(),
+        # An interval that holds 0: with other images the order could be the other way round.
+        "distinguishable": lead.low > 0,
+    }
 
-    def __init__(
-        self,
-        store: FeatureStore,
-        scratch: Path,
-        generate: GenerateParams,
-        runtime: RuntimeParams,
-        placement: Placement,
-    ) -> None:
-        self._store = store
-        self._sha256 = dict(zip(store.image_ids, store.sha256, strict=True))
-        self._scratch = scratch
-        self._generate = generate
-        self._runtime = runtime
-        self._placement = placement
-        self._model: TrainedModel | None = None
 
-    def predict(self, checkpoint: Path, epoch: int, split: Split, image_ids: Sequence[str]) -> Predictions:
-        _, info = load_checkpoint(checkpoint)
-        self._store.require_encoder(info.encoder, str(checkpoint))
-        features = torch.from_numpy(self._store.read(image_ids))  # [n, P, D_v]
-        facts = {
-            "checkpoint": sha256_of_file(checkpoint),
-            "encoder": self._store.spec,
-            "images": [(i, self._sha256[i]) for i in image_ids],
-            "generate": asdict(self._generate),
-            "dtype": str(self._placement.dtype),
-        }
-        kept = self._scratch / f"{digest(facts)[:32]}.jsonl"
-        if kept.exists():
-            return {
-                row["image_id"]: GeneratedCaption(row["caption"], row["finished"])
-                for _, row in read_jsonl(kept)
-            }
-        # Loaded at the first caption that is missing: with all of them known there is nothing to load.
-        model = self._load(checkpoint)
-        generated = model.caption(features, self._generate, self._runtime.generate_batch_size)
-        captions = list(track(generated, f"epoch {epoch} {split}", total=len(features)))
-        logger.info("epoch %d, %s: %d images captioned", epoch, split, len(captions))
-        predictions = dict(zip(image_ids, captions, strict=True))
-        write_jsonl(
-            kept,
-            ({"image_id": i, "caption": p.text, "finished": p.finished} for i, p in predictions.items()),
-        )
-        return predictions
+def _controls(
+    test: Mapping[str, str],
+    nearest: Mapping[str, str],
+    references: Mapping[Split, Mapping[str, Sequence[str]]],
+) -> dict[str, Any]:
+    """Scores of captions that no look at the image was needed for, and the colours said."""
+    constant = constant_caption(references["train"])
+    said = {"constant": dict.fromkeys(test, constant), "nearest": dict(nearest)}
+    if len(test) > 1:
+        said["shuffled"] = shuffle_predictions(test, _SHUFFLE_SEED)
+    colors = {"model": test, **said}
+    return {
+        "controls": {name: score(of, references["test"]).as_dict() for name, of in said.items()},
+        "constant_caption": constant,
+        "colors": {name: score_colors(of, references["test"]).as_dict() for name, of in colors.items()},
+    }
 
-    def _load(self, checkpoint: Path) -> TrainedModel:
-        if self._model is None:
-            cache = self._runtime.model_cache
-            self._model = TrainedModel.load(checkpoint, self._placement, Path(cache) if cache else None)
-        else:
-            self._model.use_checkpoint(checkpoint)
-        return self._model
+
+def _habits(predictions: Predictions) -> dict[str, float]:
+    """In per cent: captions that no other image has, cut off at the length limit, and empty."""
+    captions = predictions.values()
+
+    def share(count: int) -> float:
+        return round(100 * count / len(captions), 4)
+
+    return {
+        "distinct_captions": share(len({p.text for p in captions})),
+        "cut_off": share(sum(not p.finished for p in captions)),
+        "empty": share(sum(not p.text for p in captions)),
+    }
 
 
 def _nearest(store: FeatureStore, records: Sequence[CaptionRecord]) -> dict[str, str]:
@@ -185,35 +166,23 @@ def _nearest(store: FeatureStore, records: Sequence[CaptionRecord]) -> dict[str,
     return {r.image_id: caption for r, caption in zip(test, captions, strict=True)}
 
 
-def _texts(predictions: Mapping[str, GeneratedCaption]) -> dict[str, str]:
+def _texts(predictions: Predictions) -> dict[str, str]:
     return {image_id: prediction.text for image_id, prediction in predictions.items()}
 
 
-def _share(count: int, of: int) -> float:
-    return round(100 * count / of, 4)
-
-
-def _write(
-    paths: EvaluatePaths,
-    predictions: Mapping[int, Mapping[Split, Predictions]],
-    scores: Mapping[int, Mapping[Split, Scores]],
-    best: Path,
-    metrics: dict[str, Any],
-) -> None:
-    shutil.rmtree(paths.predictions, ignore_errors=True)
+def _write_predictions(folder: Path, predictions: Mapping[int, Mapping[Split, Predictions]]) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
     for epoch, of_epoch in predictions.items():
         for split, of_split_ in of_epoch.items():
             write_jsonl(
-                paths.predictions / f"epoch_{epoch:03d}_{split}.jsonl",
+                folder / f"epoch_{epoch:03d}_{split}.jsonl",
                 ({"image_id": i, "caption": p.text} for i, p in sorted(of_split_.items())),
             )
-    columns = [f"{split}_{name}" for split in _SCORED for name in _CURVE_SCORES]
-    lines = [",".join(["epoch", *columns])]
-    for epoch, of_scores in sorted(scores.items()):
-        values = [getattr(of_scores[split], name) for split in _SCORED for name in _CURVE_SCORES]
-        lines.append(",".join([str(epoch), *(f"{v:.4f}" for v in values)]))
-    write_atomic(paths.curve, ("\n".join(lines) + "\n").encode())
-    write_atomic(paths.best, best.read_bytes())
-    write_json(paths.metrics, metrics)
-    if metrics["test"]["bleu_4"] == 0:
-        logger.warning("BLEU-4 on test is 0: the captions share no four words with any reference")
+
+
+def _write_curve(path: Path, by_epoch: Mapping[str, Mapping[Split, Mapping[str, float]]]) -> None:
+    lines = [",".join(["epoch", *(f"{split}_{name}" for split in _SCORED for name in SCORES)])]
+    for epoch, of_epoch in by_epoch.items():
+        values = [of_epoch[split][name] for split in _SCORED for name in SCORES]
+        lines.append(",".join([epoch, *(f"{value:.4f}" for value in values)]))
+    write_atomic(path, ("\n".join(lines) + "\n").encode())

@@ -1,6 +1,7 @@
 """After a run: the best epoch, its scores and where to look. No DVC stage; it writes nothing."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -11,6 +12,7 @@ _CONTROLS = {
     "nearest": "nearest training image's",
     "shuffled": "the model, images shuffled",
 }
+_SCORES = ("bleu_1", "bleu_4", "cider", "rouge_l")
 
 
 @click.command()
@@ -28,13 +30,17 @@ def main() -> None:
     test = evaluation["test"]
     images = evaluation["images"]["test"]
     click.echo(f"\nBest epoch: {evaluation['best_epoch']} (chosen on dev by {evaluation['selected_by']})")
+    if "choice" in evaluation:
+        click.echo(f"  {_noise(evaluation['choice'])}")
     click.echo(f"Test scores ({images} images):      BLEU-1   BLEU-4    CIDEr  ROUGE-L")
     rows = {"the model": test}
     for name in sorted(evaluation["controls"]):
         rows[_CONTROLS.get(name, name)] = evaluation["controls"][name]
     for name, of in rows.items():
-        values = (of["bleu_1"], of["bleu_4"], of["cider"], of["rouge_l"])
-        click.echo(f"  {name:<28}" + "".join(f"{value:9.2f}" for value in values))
+        click.echo(f"  {name:<28}" + "".join(f"{of[key]:9.2f}" for key in _SCORES))
+    within = evaluation["intervals"]["test"]
+    bounds = (f"{within[key]['low']:.0f} to {within[key]['high']:.0f}" for key in _SCORES)
+    click.echo(f"  {'95 % interval of the model':<28} " + ", ".join(bounds))
     for title, found in (("single objects", evaluation.get("scenes")), ("region crops", regions)):
         if found and "shape_accuracy" in found:
             click.echo(
@@ -42,6 +48,13 @@ def main() -> None:
                 f"colour {found['color_accuracy']:.1f} %"
             )
     click.echo("Gallery: report/index.html")
+
+
+def _noise(choice: dict[str, Any]) -> str:
+    """Whether the next best epoch could be as good: its distance on dev, with the 95 % interval."""
+    within = f"{choice['lead']:.2f} behind, 95 % interval {choice['low']:.2f} to {choice['high']:.2f}"
+    verdict = "worse" if choice["distinguishable"] else "not distinguishable from it"
+    return f"epoch {choice['next_best_epoch']} is {verdict} ({within})"
 
 
 if __name__ == "__main__":

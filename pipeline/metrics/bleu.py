@@ -2,11 +2,16 @@
 
 NLTK's corpus_bleu agrees on ordinary captions but not at the edges: it counts one guess in captions
 too short for an n-gram, and returns 0 for the whole corpus where an order has no match.
+
+The counts of each image are kept apart from the score of their sum: a bootstrap sums them anew.
 """
 
-import math
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 ORDERS = 4
 
@@ -15,32 +20,40 @@ _TINY = 1e-15
 _SMALL = 1e-9
 
 
-def corpus_bleu(
+def bleu_counts(
     predictions: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]
-) -> tuple[float, float, float, float]:
-    """BLEU-1 to -4 (times 100) of tokenised captions; `references[i]` are those of image i."""
-    matched = [0] * ORDERS
-    guessed = [0] * ORDERS
-    length = reference_length = 0
-    for prediction, of_image in zip(predictions, references, strict=True):
-        length += len(prediction)
-        reference_length += _closest_length(len(prediction), of_image)
-        for index in range(ORDERS):
-            counts = _ngrams(prediction, index + 1)
-            most: Counter[tuple[str, ...]] = Counter()
-            for reference in of_image:
-                most |= _ngrams(reference, index + 1)
-            matched[index] += (counts & most).total()
-            guessed[index] += counts.total()
+) -> NDArray[np.int64]:
+    """What BLEU needs to know of each tokenised caption; `references[i]` are those of image i.
 
-    ratio = (length + _TINY) / (reference_length + _SMALL)
-    brevity = math.exp(1 - 1 / ratio) if ratio < 1 else 1.0
-    product = 1.0
-    scores = []
-    for index in range(ORDERS):
-        product *= (matched[index] + _TINY) / (guessed[index] + _SMALL)
-        scores.append(100 * brevity * product ** (1 / (index + 1)))
-    return scores[0], scores[1], scores[2], scores[3]
+    Returns `[images, 10]`: for n = 1 to 4 the n-grams matched, for n = 1 to 4 the n-grams there are, the
+    length, and the closest reference length.
+    """
+    rows = [_counts(p, of_image) for p, of_image in zip(predictions, references, strict=True)]
+    return np.array(rows, dtype=np.int64).reshape(len(rows), 2 * ORDERS + 2)
+
+
+def bleu_of_counts(counts: NDArray[Any]) -> NDArray[np.float64]:
+    """Summed counts `[.., 10]` -> BLEU-1 to -4 `[.., 4]`, times 100."""
+    matched, guessed = counts[..., :ORDERS], counts[..., ORDERS : 2 * ORDERS]
+    ratio = (counts[..., -2] + _TINY) / (counts[..., -1] + _SMALL)
+    with np.errstate(over="ignore"):  # an empty corpus: exp(-inf), a penalty of 0
+        brevity = np.exp(np.minimum(0, 1 - 1 / ratio))
+    precisions = (matched + _TINY) / (guessed + _SMALL)
+    means = np.cumprod(precisions, axis=-1) ** (1 / np.arange(1, ORDERS + 1))
+    scores: NDArray[np.float64] = 100 * brevity[..., np.newaxis] * means
+    return scores
+
+
+def _counts(prediction: Sequence[str], references: Sequence[Sequence[str]]) -> list[int]:
+    matched, guessed = [], []
+    for order in range(1, ORDERS + 1):
+        counts = _ngrams(prediction, order)
+        most: Counter[tuple[str, ...]] = Counter()
+        for reference in references:
+            most |= _ngrams(reference, order)
+        matched.append((counts & most).total())
+        guessed.append(counts.total())
+    return [*matched, *guessed, len(prediction), _closest_length(len(prediction), references)]
 
 
 def _closest_length(length: int, references: Sequence[Sequence[str]]) -> int:

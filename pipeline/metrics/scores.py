@@ -2,13 +2,19 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from statistics import fmean
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.errors import PipelineError
-from pipeline.metrics.bleu import corpus_bleu
+from pipeline.metrics.bleu import bleu_counts, bleu_of_counts
 from pipeline.metrics.cider import cider_d
 from pipeline.metrics.rouge import rouge_l
 from pipeline.metrics.tokenizer import tokenize
+
+# The columns of `Measured.scores_of`.
+SCORES = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "cider", "rouge_l")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +35,44 @@ class Scores:
         return {name: round(value, 4) for name, value in asdict(self).items()}
 
 
-def score(predictions: Mapping[str, str], references: Mapping[str, Sequence[str]]) -> Scores:
-    """Score one caption an image, by image id, against all captions that people wrote of it.
+@dataclass(frozen=True)
+class Measured:
+    """What the scores follow from, image by image, in the order of `image_ids`.
 
-    An empty prediction is scored (0). Raises PipelineError where predictions and references are not
-    of the same images.
+    Attributes:
+        bleu: `[images, 10]`, the counts of `bleu_counts`.
+        cider, rouge_l: `[images]`, the score of each caption, times 100.
+    """
+
+    image_ids: tuple[str, ...]
+    bleu: NDArray[np.int64]
+    cider: NDArray[np.float64]
+    rouge_l: NDArray[np.float64]
+
+    def scores(self) -> Scores:
+        """The scores of all images together."""
+        ones = np.ones((1, len(self.image_ids)))
+        values = dict(zip(SCORES, map(float, self.scores_of(ones)[0]), strict=True))
+        words = float(self.bleu[:, -2].mean())
+        return Scores(**values, words=words, images=len(self.image_ids))
+
+    def scores_of(self, weights: NDArray[Any]) -> NDArray[np.float64]:
+        """Scores `[samples, 6]` (the columns of SCORES) of samples that hold each image `weights` times.
+
+        `weights` is `[samples, images]`. CIDEr-D's idf stays that of all images.
+        """
+        weights = weights.astype(np.float64)
+        total = weights.sum(axis=1)
+        bleu = bleu_of_counts(weights @ self.bleu)  # [samples, 4]
+        means = [weights @ values / total for values in (self.cider, self.rouge_l)]
+        return np.column_stack([bleu, *means])
+
+
+def measure(predictions: Mapping[str, str], references: Mapping[str, Sequence[str]]) -> Measured:
+    """Compare one caption an image, by image id, with all captions that people wrote of it.
+
+    An empty prediction scores 0. Raises PipelineError where predictions and references are not of the
+    same images.
     """
     _refuse("no prediction for", references.keys() - predictions.keys())
     _refuse("a prediction but no references for", predictions.keys() - references.keys())
@@ -45,17 +84,17 @@ def score(predictions: Mapping[str, str], references: Mapping[str, Sequence[str]
     ids = sorted(references)
     said = [tokenize(predictions[i]) for i in ids]
     expected = [[tokenize(caption) for caption in references[i]] for i in ids]
-    bleu_1, bleu_2, bleu_3, bleu_4 = corpus_bleu(said, expected)
-    return Scores(
-        bleu_1=bleu_1,
-        bleu_2=bleu_2,
-        bleu_3=bleu_3,
-        bleu_4=bleu_4,
-        cider=100 * fmean(cider_d(said, expected)),
-        rouge_l=100 * fmean(rouge_l(said, expected)),
-        words=fmean(map(len, said)),
-        images=len(ids),
+    return Measured(
+        image_ids=tuple(ids),
+        bleu=bleu_counts(said, expected),
+        cider=100 * np.array(cider_d(said, expected)),
+        rouge_l=100 * np.array(rouge_l(said, expected)),
     )
+
+
+def score(predictions: Mapping[str, str], references: Mapping[str, Sequence[str]]) -> Scores:
+    """`measure`, and the scores of all images together."""
+    return measure(predictions, references).scores()
 
 
 def _refuse(what: str, ids: Collection[str]) -> None:

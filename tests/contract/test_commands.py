@@ -8,6 +8,7 @@ import pytest
 
 from tests.contract.test_flow import STAGES
 from tests.import_closure import ROOT
+from vlm.main import main as vlm
 
 
 def run(*args: str) -> subprocess.CompletedProcess[str]:
@@ -36,6 +37,20 @@ def test_help_imports_nothing_heavy(stage: str) -> None:
     )
     result = run("-c", code)
     assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("command", ["", *vlm.commands])
+def test_help_of_vlm_has_an_example_and_imports_nothing_heavy(command: str) -> None:
+    code = (
+        "import sys; from vlm.main import main\n"
+        f"try: main({[command] if command else []} + ['--help'], prog_name='vlm')\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'transformers', 'h5py', 'numpy', 'matplotlib'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    result = run("-c", code)
+    assert result.returncode == 0, result.stderr
+    assert f"Example: vlm {command}" in result.stdout
 
 
 def test_every_file_and_make_target_that_the_readme_names_exists() -> None:

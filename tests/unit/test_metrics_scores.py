@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from nltk.translate import bleu_score
 
 from pipeline.errors import PipelineError
-from pipeline.metrics.bleu import corpus_bleu
+from pipeline.metrics.bleu import bleu_counts, bleu_of_counts
 from pipeline.metrics.cider import cider_d
 from pipeline.metrics.rouge import rouge_l
 from pipeline.metrics.scores import Scores, score
@@ -18,6 +18,10 @@ from tests.shared_data import metrics_reference
 
 def tokens(text: str) -> list[str]:
     return text.split()
+
+
+def corpus_bleu(predictions: list[list[str]], references: list[list[list[str]]]) -> list[float]:
+    return bleu_of_counts(bleu_counts(predictions, references).sum(axis=0)).tolist()
 
 
 words = st.sampled_from(["a", "man", "dog", "in", "red"])

@@ -1,0 +1,66 @@
+"""Files of captions to score, one JSON object a line: anyone's, so nothing in them is taken on trust."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import PipelineError
+from pipeline.records import read_jsonl
+
+# No caption is longer; scoring compares every word with every word of each reference.
+_MOST_CHARACTERS = 10_000
+
+
+def read_predictions(path: Path) -> dict[str, str]:
+    """Captions by image id from lines `{"image_id", "caption"}`.
+
+    Raises PipelineError naming file and line for other content, an image that comes twice, and a caption
+    that is empty or longer than 10,000 characters.
+    """
+    return {image: _caption(row.get("caption"), where) for where, image, row in _rows(path, "caption")}
+
+
+def read_references(path: Path) -> dict[str, list[str]]:
+    """All captions of each image by its id, from lines `{"image_id", "captions"}`.
+
+    Raises PipelineError as `read_predictions` does, and for an image without captions.
+    """
+    references = {}
+    for where, image, row in _rows(path, "captions"):
+        captions = row.get("captions")
+        if not isinstance(captions, list) or not captions:
+            raise PipelineError(f"{where}: captions is {captions!r:.60}; expected a list of captions.")
+        references[image] = [_caption(caption, where) for caption in captions]
+    return references
+
+
+def _rows(path: Path, key: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Place, image id and content of each line."""
+    lines: dict[str, int] = {}
+    for number, row in read_jsonl(path):
+        where = f"{path}:{number}"
+        image = row.get("image_id")
+        if not isinstance(image, str | int) or isinstance(image, bool) or image == "":
+            raise PipelineError(
+                f'{where}: image_id is {image!r:.60}; expected a line {{"image_id": …, "{key}": …}}.'
+            )
+        # COCO's tools write ids as numbers.
+        image = str(image)
+        if image in lines:
+            raise PipelineError(f"{where}: image {image!r} is there twice, first in line {lines[image]}.")
+        lines[image] = number
+        yield where, image, row
+    if not lines:
+        raise PipelineError(f"{path} is empty; expected a line for each image.")
+
+
+def _caption(value: object, where: str) -> str:
+    if not isinstance(value, str):
+        raise PipelineError(f"{where}: a caption is {value!r:.60}; expected text.")
+    if not value.strip():
+        raise PipelineError(f"{where}: a caption is empty; every image needs one to be scored.")
+    if len(value) > _MOST_CHARACTERS:
+        raise PipelineError(
+            f"{where}: a caption has {len(value):,} characters; at most {_MOST_CHARACTERS:,} are scored."
+        )
+    return value

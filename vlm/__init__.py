@@ -1,0 +1,1 @@
+"""The command line `vlm`: what someone does with a trained model, and around a run."""

@@ -1,0 +1,18 @@
+"""The command group `vlm`. Its commands import torch only when they run: `--help` answers at once."""
+
+import click
+
+from vlm.score import score
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="lightweight-vlm")
+def main() -> None:
+    """Use a trained captioner, and look after a run.
+
+    \b
+    Example: vlm score predictions.jsonl references.jsonl
+    """
+
+
+main.add_command(score)

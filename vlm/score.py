@@ -1,0 +1,49 @@
+"""`vlm score`: anyone's captions, scored as the field scores them."""
+
+import json
+from pathlib import Path
+
+import click
+
+from stages.console import with_sentences
+
+_NAMES = {
+    "bleu_1": "BLEU-1",
+    "bleu_2": "BLEU-2",
+    "bleu_3": "BLEU-3",
+    "bleu_4": "BLEU-4",
+    "cider": "CIDEr-D",
+    "rouge_l": "ROUGE-L",
+}
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.command()
+@click.argument("predictions", type=_FILE)
+@click.argument("references", type=_FILE)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@with_sentences
+def score(predictions: Path, references: Path, as_json: bool) -> None:
+    """Score captions against what people wrote, with 95 % confidence intervals.
+
+    PREDICTIONS has lines {"image_id": "1.jpg", "caption": "a dog runs"}, REFERENCES has lines
+    {"image_id": "1.jpg", "captions": ["A dog is running.", "A brown dog runs."]}; both of the same images.
+    The scores are those of pycocoevalcap, times 100; the intervals come from a bootstrap over the images.
+
+    \b
+    Example: vlm score data/predictions/epoch_001_test.jsonl references.jsonl
+    """
+    from pipeline.metrics.bootstrap import intervals
+    from pipeline.metrics.caption_files import read_predictions, read_references
+    from pipeline.metrics.scores import measure
+
+    measured = measure(read_predictions(predictions), read_references(references))
+    scores, within = measured.scores(), intervals(measured)
+    if as_json:
+        bounds = {name: interval.as_dict() for name, interval in within.items()}
+        click.echo(json.dumps({**scores.as_dict(), "intervals": bounds}, indent=2))
+        return
+    click.echo(f"{scores.images} images, {scores.words:.1f} words a caption        95 % interval")
+    for name, interval in within.items():
+        click.echo(f"  {_NAMES[name]:<8} {getattr(scores, name):8.2f}       {interval}")
