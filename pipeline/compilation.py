@@ -11,8 +11,8 @@ from pipeline.device import Placement
 logger = logging.getLogger(__name__)
 
 # Compiling costs the first run on a machine about 40 s and later ones about 15 s on two cores, and saves
-# a fifth to a third of each step (docs/performance.md): it pays from some minutes of training on.
-_WORTH_FLOP = 5e13
+# a fifth to a third of each step (docs/performance.md): it pays from a few minutes of training on.
+_WORTH_FLOP = 2e13
 
 
 def should_compile(requested: Literal["auto", "always", "never"], placement: Placement, flop: float) -> bool:
