@@ -35,13 +35,21 @@ class CaptionModel(nn.Module):
         """L for images of `num_tokens` tokens."""
         return len(self.prompt.before) + num_tokens + len(self.prompt.after)
 
+    def embed_before(self) -> Tensor:
+        """Embeddings of the words before the image `[1, .., D_l]`."""
+        return self.get_buffer("_before")
+
+    def embed_image(self, features: Tensor) -> Tensor:
+        """Image features `[B, P, D_v]` -> embeddings of the image and the words behind it `[B, .., D_l]`."""
+        after = self.get_buffer("_after")
+        # The projector stays in float32; the language model computes in its own type.
+        image = self.projector(features.float()).to(after.dtype)  # [B, P, D_l]
+        return torch.cat([image, after.expand(len(features), -1, -1)], dim=1)
+
     def embed_prefix(self, features: Tensor) -> Tensor:
         """Image features `[B, P, D_v]` -> embeddings of prompt and image `[B, L, D_l]`."""
-        before, after = self.get_buffer("_before"), self.get_buffer("_after")
-        # The projector stays in float32; the language model computes in its own type.
-        image = self.projector(features.float()).to(before.dtype)  # [B, P, D_l]
-        batch = len(features)
-        return torch.cat([before.expand(batch, -1, -1), image, after.expand(batch, -1, -1)], dim=1)
+        before = self.embed_before().expand(len(features), -1, -1)
+        return torch.cat([before, self.embed_image(features)], dim=1)
 
     def loss(self, features: Tensor, batch: PackedBatch) -> Tensor:
         """Summed cross-entropy over the batch's N labels; divide by N for the mean per token.

@@ -1,14 +1,19 @@
-"""Captions from image features: batched greedy and beam search.
+"""Captions from image features: batched greedy and beam search with a key-value cache.
 
-All prefixes have one length (a fixed prompt and P image tokens), so nothing is padded on the left and the
-caption of an image does not depend on its batch.
+Both find, token for token, what `transformers`' `generate` finds for each image alone, in less time: the
+words before the image are computed once for a batch, and what is finished leaves it. All prefixes have one
+length (a fixed prompt and P image tokens), so nothing is padded and the caption of an image does not depend
+on its batch.
+
+B: images of a batch, K: beams, R: rows in the making, V: vocabulary.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from transformers import DynamicCache, NoRepeatNGramLogitsProcessor
 
 from pipeline.caption_model import CaptionModel
 from pipeline.params import GenerateParams
@@ -28,25 +33,135 @@ def generate_ids(
 ) -> Iterator[Generated]:
     """Yield the caption of each image of `features` `[n, P, D_v]`, in order.
 
-    Ids stop before EOS; a caption that reached `max_new_tokens` without it is not `finished`.
+    Ids stop before EOS; a caption that reached `max_new_tokens` without it is not `finished`. At most
+    `batch_size` rows (images times beams) are in the making at a time.
     """
     model.projector.eval()
-    eos = model.prompt.eos
-    for batch in torch.split(features, batch_size):
-        prefix = model.embed_prefix(batch.to(model.language_model.device))  # [B, L, D_l]
-        output = model.language_model.model.generate(
-            inputs_embeds=prefix,
-            attention_mask=torch.ones(prefix.shape[:2], dtype=torch.long, device=prefix.device),
-            do_sample=False,
-            num_beams=params.beams,
-            max_new_tokens=params.max_new_tokens,
-            # Greedy search has no use for it, and warns.
-            length_penalty=params.length_penalty if params.beams > 1 else None,
-            no_repeat_ngram_size=params.no_repeat_ngram_size,
-            eos_token_id=eos,
-            # Ids behind EOS are cut off below, so what pads there does not matter.
-            pad_token_id=eos,
-        )  # [B, up to max_new_tokens]
-        for row in output.tolist():
-            finished = eos in row
-            yield Generated(tuple(row[: row.index(eos)] if finished else row), finished)
+    search = _greedy_search if params.beams == 1 else _beam_search
+    for batch in torch.split(features, max(1, batch_size // params.beams)):
+        decoder = _Decoder(model, batch.to(model.language_model.device), params.no_repeat_ngram_size)
+        yield from search(decoder, params, model.prompt.eos)
+
+
+class _Decoder:
+    """Log-probabilities of the next token for rows of captions in the making.
+
+    Attributes:
+        ids: `[R, t]`, the tokens so far.
+        scores: `[R, V]`, the log-probabilities of the next token.
+    """
+
+    def __init__(self, model: CaptionModel, features: Tensor, no_repeat_ngram_size: int) -> None:
+        self._model = model.language_model
+        self._guard = NoRepeatNGramLogitsProcessor(no_repeat_ngram_size) if no_repeat_ngram_size else None
+        self._cache = DynamicCache()
+        # The words before the image are the same for all: computed for one row, then repeated.
+        self._model.next_hidden_states(model.embed_before(), self._cache)
+        self._cache.batch_repeat_interleave(len(features))
+        self.ids = torch.empty(len(features), 0, dtype=torch.long, device=features.device)
+        self._predict(model.embed_image(features))
+
+    def append(self, rows: Tensor, tokens: Tensor) -> None:
+        """Go on with these rows (each may be left out or be there several times), each one token longer.
+
+        Args:
+            rows: `[R']`, indices into the present rows.
+            tokens: `[R']`, the token that each of them is followed by.
+        """
+        if not torch.equal(rows, torch.arange(len(self.ids), device=rows.device)):
+            self._cache.batch_select_indices(rows)
+        self.ids = torch.cat([self.ids[rows], tokens.unsqueeze(1)], dim=1)  # [R', t + 1]
+        self._predict(self._model.embed(tokens.unsqueeze(1)))
+
+    def _predict(self, embeddings: Tensor) -> None:
+        hidden = self._model.next_hidden_states(embeddings, self._cache)[:, -1]  # [R, D_l]
+        scores = self._model.logits(hidden).log_softmax(dim=-1)  # [R, V]
+        self.scores = self._guard(self.ids, scores) if self._guard else scores
+
+
+def _greedy_search(decoder: _Decoder, params: GenerateParams, eos: int) -> list[Generated]:
+    """The likeliest token again and again."""
+    images = list(range(len(decoder.ids)))  # of each row
+    done: dict[int, Generated] = {}
+    for length in range(1, params.max_new_tokens + 1):
+        tokens = decoder.scores.argmax(dim=-1)  # [R]
+        going = []
+        for row, (so_far, token) in enumerate(zip(decoder.ids.tolist(), tokens.tolist(), strict=True)):
+            if token == eos:
+                done[images[row]] = Generated(tuple(so_far), True)
+            elif length == params.max_new_tokens:
+                done[images[row]] = Generated((*so_far, token), False)
+            else:
+                going.append(row)
+        if not going:
+            break
+        rows = torch.tensor(going, device=tokens.device)
+        images = [images[row] for row in going]
+        decoder.append(rows, tokens[rows])
+    return [done[image] for image in sorted(done)]
+
+
+@dataclass
+class _Beams:
+    """The state of one image's search.
+
+    Attributes:
+        rows: the decoder's rows that hold its running beams, best first; one before the first token.
+        scores: the log-probability of each.
+        ended: at most K captions that reached their end, with their scores, best first.
+    """
+
+    image: int
+    rows: list[int]
+    scores: list[float]
+    ended: list[tuple[float, Generated]] = field(default_factory=list)
+
+
+def _beam_search(decoder: _Decoder, params: GenerateParams, eos: int) -> list[Generated]:
+    """Beam search as `transformers` defines it with `early_stopping=False`.
+
+    A caption's score is its log-probability over its length to the power of `length_penalty`. An image's
+    search ends when K captions ended and the best running one, as it stands, scores no better than the
+    worst of them.
+    """
+    count, device = params.beams, decoder.scores.device
+    open_beams = [_Beams(image, [image], [0.0]) for image in range(len(decoder.ids))]
+    done: dict[int, Generated] = {}
+    for length in range(1, params.max_new_tokens + 1):
+        last = length == params.max_new_tokens
+        # Of 2 K candidates at most K end here, one from each beam: K are left to go on with.
+        running = torch.tensor([beams.scores for beams in open_beams], device=device)  # [B, 1 or K]
+        totals = decoder.scores.unflatten(0, running.shape) + running.unsqueeze(2)  # [B, 1 or K, V]
+        values, places = totals.flatten(1).topk(2 * count)  # [B, 2 K]
+        vocabulary = totals.shape[2]
+        parents, tokens = (places // vocabulary).tolist(), (places % vocabulary).tolist()
+        scores, so_far = values.tolist(), decoder.ids.tolist()
+        next_rows: list[int] = []
+        next_tokens: list[int] = []
+        still_open = []
+        for n, beams in enumerate(open_beams):
+            going: list[tuple[float, int, int]] = []
+            for rank in range(2 * count):
+                row, token, score = beams.rows[parents[n][rank]], tokens[n][rank], scores[n][rank]
+                ends = token == eos
+                if not ends and not last:
+                    going.append((score, row, token))
+                elif rank < count:
+                    ids = so_far[row] if ends else [*so_far[row], token]
+                    beams.ended.append((score / length**params.length_penalty, Generated(tuple(ids), ends)))
+            beams.ended = sorted(beams.ended, key=lambda e: -e[0])[:count]
+            going = going[:count]
+            full = len(beams.ended) == count
+            if last or (full and going[0][0] / length**params.length_penalty <= beams.ended[-1][0]):
+                done[beams.image] = beams.ended[0][1]
+                continue
+            beams.rows = list(range(len(next_rows), len(next_rows) + count))
+            beams.scores = [score for score, _, _ in going]
+            next_rows += [row for _, row, _ in going]
+            next_tokens += [token for _, _, token in going]
+            still_open.append(beams)
+        if not still_open:
+            break
+        open_beams = still_open
+        decoder.append(torch.tensor(next_rows, device=device), torch.tensor(next_tokens, device=device))
+    return [done[image] for image in sorted(done)]

@@ -5,7 +5,7 @@ B: batch, T: positions, D_l: width of the model, V: vocabulary.
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,9 @@ from pipeline.device import Placement
 from pipeline.errors import PipelineError
 from pipeline.models import resolve_model, weights_digest
 from pipeline.params import LanguageModelParams
+
+if TYPE_CHECKING:
+    from transformers import Cache
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,15 @@ class LanguageModel(nn.Module):
                 inputs_embeds=embeddings, attention_mask=mask, position_ids=positions, use_cache=False
             )
         hidden: Tensor = output.last_hidden_state
+        return hidden
+
+    def next_hidden_states(self, embeddings: Tensor, cache: "Cache") -> Tensor:
+        """Embeddings `[B, T, D_l]` of the positions behind those in `cache` -> last hidden states.
+
+        The cache, of the same B rows, grows by T positions.
+        """
+        output = self.model.base_model(inputs_embeds=embeddings, past_key_values=cache, use_cache=True)
+        hidden: Tensor = output.last_hidden_state  # [B, T, D_l]
         return hidden
 
     def compile_layers(self) -> None:
