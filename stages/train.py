@@ -21,7 +21,7 @@ def main(params: Path) -> None:
     """
     from pipeline.allocator import keep_freed_memory
     from pipeline.device import choose_placement
-    from pipeline.params import load_params
+    from pipeline.params_loader import load_params
     from pipeline.training import TrainPaths, train
 
     settings = load_params(params)

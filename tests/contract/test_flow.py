@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline.params import Params, load_params
+from pipeline.params import Params
+from pipeline.params_loader import load_params
 from tests.import_closure import ROOT, import_closure
 
 STAGES = ("prepare", "encode", "tokenize", "train", "evaluate", "regions", "report")

@@ -11,7 +11,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.errors import PipelineError
-from pipeline.params import Params, load_params
+from pipeline.params import Params
+from pipeline.params_loader import load_params
 
 PROFILES = Path(__file__).resolve().parents[2] / "profiles"
 SAMPLE = PROFILES / "sample.yaml"
