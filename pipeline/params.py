@@ -116,6 +116,7 @@ class ProjectorParams:
 
     hidden_size: int
     standardize: bool
+    match_embedding_norm: bool
     dropout: float
 
     def __post_init__(self) -> None:

@@ -95,7 +95,8 @@ def train(
     projector = Projector(width_in, projector_params.hidden_size, width_out, projector_params.dropout)
     if projector_params.standardize:
         projector.standardize(sample)
-    projector.scale_output(sample, language_model.embedding_norm())
+    if projector_params.match_embedding_norm:
+        projector.scale_output(sample, language_model.embedding_norm())
     model = CaptionModel(projector.to(placement.device), language_model, tokens.prompt)
     _log_parameters(model)
     if should_compile(runtime.compile, placement, _least_flop(model, tokens, encoder_spec, params)):

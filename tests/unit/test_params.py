@@ -179,7 +179,7 @@ def test_an_unknown_key_is_named_beside_the_known(tmp_path: Path, content: dict[
         load_changed(tmp_path, content, "projector.hidden_sizes", 64)
     assert str(caught.value) == (
         f"{tmp_path / 'params.yaml'}: unknown key projector.hidden_sizes; "
-        "allowed here: hidden_size, standardize, dropout."
+        "allowed here: hidden_size, standardize, match_embedding_norm, dropout."
     )
 
 

@@ -60,6 +60,7 @@ class Lab:
         folder: Path,
         *,
         dropout: float = 0.0,
+        match_embedding_norm: bool = True,
         save_every_seconds: float = 1e-9,
         language_model: str | None = None,
         **changes: Any,
@@ -77,7 +78,7 @@ class Lab:
         return train(
             paths,
             replace(self.params.train, **changes),
-            ProjectorParams(hidden_size=16, standardize=True, dropout=dropout),
+            ProjectorParams(16, True, match_embedding_norm, dropout),
             replace(model, name=language_model or model.name),
             replace(self.params.runtime, save_every_seconds=save_every_seconds),
             choose_placement("cpu"),
@@ -187,6 +188,20 @@ def test_nothing_but_the_projector_is_trained(lab: Lab, tmp_path: Path) -> None:
     assert optimized == {id(p) for p in model.projector.parameters()}
     assert optimized == {id(p) for p in model.parameters() if p.requires_grad}
     assert all(p.grad is None for p in language_model.parameters())
+
+
+@pytest.mark.parametrize("match_embedding_norm", [True, False])
+def test_the_last_layer_starts_scaled_or_as_torch_initialises_it(
+    lab: Lab, tmp_path: Path, match_embedding_norm: bool
+) -> None:
+    lab.train(tmp_path, epochs=1, learning_rate=1e-12, match_embedding_norm=match_embedding_norm)
+    trained = load_checkpoint(tmp_path / "checkpoints" / "epoch_001.safetensors")[0].output
+    torch.manual_seed(lab.params.train.seed)
+    fresh = Projector(WIDTH, 16, trained.out_features).output
+    factor = float(trained.weight.detach().norm() / fresh.weight.detach().norm())
+    assert torch.allclose(trained.weight, factor * fresh.weight, atol=1e-6)
+    assert torch.allclose(trained.bias, factor * fresh.bias, atol=1e-6)
+    assert (factor == pytest.approx(1, rel=1e-6)) is not match_embedding_norm
 
 
 def test_the_loss_falls_on_a_few_images(lab: Lab, tmp_path: Path) -> None:
