@@ -6,10 +6,9 @@ scratch folder of that name. A run with the same fingerprint continues there; an
 
 import logging
 import math
-import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +29,9 @@ from pipeline.packing import PackedBatch
 from pipeline.params import LanguageModelParams, ProjectorParams, RuntimeParams, TrainParams
 from pipeline.progress import bar
 from pipeline.projector import Projector
-from pipeline.records import digest, write_atomic, write_json
+from pipeline.records import digest
 from pipeline.token_store import TokenizedCaptions, read_tokens, require_tokenizer
+from pipeline.training_outputs import TrainPaths, TrainSummary, publish
 from pipeline.training_state import TrainingState
 
 logger = logging.getLogger(__name__)
@@ -42,28 +42,6 @@ _ALGORITHM = 1
 _LOG_LINES = 5
 # Images whose features the fresh projector's input and output are scaled by.
 _SCALE_IMAGES = 64
-
-
-@dataclass(frozen=True)
-class TrainPaths:
-    """Where training reads and writes."""
-
-    features: Path
-    tokens: Path
-    checkpoints: Path
-    metrics: Path
-    curve: Path
-    scratch: Path
-
-
-@dataclass(frozen=True)
-class TrainSummary:
-    """What a train run did."""
-
-    epochs: int
-    trained_steps: int
-    steps: int
-    loss: float
 
 
 def train(
@@ -135,22 +113,12 @@ def train(
 
     trainer = Trainer(model, paths.features, tokens, params, runtime, placement, scratch)
     trained = trainer.run(info)
-    _publish(paths, scratch, params.epochs, trainer.state)
-    rows = [row for row in trainer.state.curve if row[1] == params.epochs]
-    loss = sum(row[2] for row in rows) / len(rows)
-    steps = sum(1 for row in trainer.state.curve if row[1] <= params.epochs)
-    write_json(
-        paths.metrics,
-        {
-            "epochs": params.epochs,
-            "steps": steps,
-            "loss": round(loss, 6),
-            "images": len(tokens.image_ids),
-            "captions": sum(len(c) for c in tokens.captions),
-            "trainable_parameters": sum(p.numel() for p in projector.parameters()),
-        },
-    )
-    return TrainSummary(params.epochs, trained, steps, loss)
+    counts = {
+        "images": len(tokens.image_ids),
+        "captions": sum(len(c) for c in tokens.captions),
+        "trainable_parameters": sum(p.numel() for p in projector.parameters()),
+    }
+    return publish(paths, scratch, trainer.state.curve, params.epochs, trained, counts)
 
 
 class Trainer:
@@ -312,21 +280,3 @@ def _log_parameters(model: CaptionModel) -> None:
         total = sum(p.numel() for p in part.parameters())
         state = "trained" if any(p.requires_grad for p in part.parameters()) else "frozen"
         logger.info("%-15s %12s stored values, %s", name, f"{total:,}", state)
-
-
-def _publish(paths: TrainPaths, scratch: Path, epochs: int, state: TrainingState) -> None:
-    """Leave exactly the checkpoints and curve of epochs 1 to `epochs` as the stage's outputs."""
-    paths.checkpoints.mkdir(parents=True, exist_ok=True)
-    for stale in paths.checkpoints.glob("epoch_*.safetensors"):
-        stale.unlink()
-    for epoch in range(1, epochs + 1):
-        target = checkpoint_path(paths.checkpoints, epoch)
-        partial = target.with_suffix(".partial")
-        shutil.copyfile(checkpoint_path(scratch, epoch), partial)
-        partial.rename(target)
-    lines = ["step,epoch,loss,learning_rate,gradient_norm"]
-    for row in state.curve:
-        step, in_epoch, loss, rate, norm = row
-        if in_epoch <= epochs:
-            lines.append(f"{int(step)},{int(in_epoch)},{loss:.6f},{rate:.6g},{norm:.6f}")
-    write_atomic(paths.curve, ("\n".join(lines) + "\n").encode())

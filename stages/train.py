@@ -22,7 +22,8 @@ def main(params: Path) -> None:
     from pipeline.allocator import keep_freed_memory
     from pipeline.device import choose_placement
     from pipeline.params_loader import load_params
-    from pipeline.training import TrainPaths, train
+    from pipeline.training import train
+    from pipeline.training_outputs import TrainPaths
 
     settings = load_params(params)
     keep_freed_memory()

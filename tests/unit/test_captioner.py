@@ -34,7 +34,8 @@ from pipeline.region_captions import RegionPaths, caption_regions, only_object
 from pipeline.regions import REGIONS
 from pipeline.token_store import tokenize_captions
 from pipeline.trained_model import TrainedModel
-from pipeline.training import TrainPaths, train
+from pipeline.training import train
+from pipeline.training_outputs import TrainPaths
 from tests.tiny_models import save_clip, save_llama
 
 CPU = choose_placement("cpu")

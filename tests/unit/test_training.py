@@ -29,7 +29,8 @@ from pipeline.params import Params, ProjectorParams, TrainParams
 from pipeline.projector import Projector
 from pipeline.prompt import CaptionTokenizer
 from pipeline.token_store import read_tokens, tokenize_captions
-from pipeline.training import Trainer, TrainPaths, TrainSummary, learning_rate, train
+from pipeline.training import Trainer, learning_rate, train
+from pipeline.training_outputs import TrainPaths, TrainSummary
 from tests.tiny_models import save_llama
 
 NUM_TOKENS, WIDTH = 4, 6
