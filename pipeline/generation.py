@@ -30,7 +30,7 @@ def generate_ids(
 
     Ids stop before EOS; a caption that reached `max_new_tokens` without it is not `finished`.
     """
-    model.projector.eval()
+    model.eval()
     eos = model.prompt.eos
     for batch in torch.split(features, batch_size):
         prefix = model.embed_prefix(batch.to(model.language_model.device))  # [B, L, D_l]

@@ -125,8 +125,31 @@ class ProjectorParams:
 
 
 @dataclass(frozen=True)
+class LoraParams:
+    """Trained adapters in the language model's linear layers (LoRA); rank 0: none, it stays as it is."""
+
+    rank: int
+    alpha: float
+    dropout: float
+    targets: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.rank <= 1024, "rank", self.rank, "0 (off) to 1024")
+        _require(0 < self.alpha <= 65536, "alpha", self.alpha, "above 0, to 65536")
+        _require(0 <= self.dropout < 1, "dropout", self.dropout, "0 to below 1")
+        _require(
+            all(re.fullmatch(r"\w+", target) for target in self.targets)
+            and len(set(self.targets)) == len(self.targets)
+            and (self.rank == 0 or len(self.targets) > 0),
+            "targets",
+            self.targets,
+            "names of linear layers like q_proj, each once, at least one where the rank is above 0",
+        )
+
+
+@dataclass(frozen=True)
 class TrainParams:
-    """The optimisation: AdamW on the projector alone."""
+    """The optimisation: AdamW on the projector, and on the adapters where there are any."""
 
     epochs: int
     batch_size: int
@@ -251,6 +274,7 @@ class Params:
     prompt: PromptParams
     language_model: LanguageModelParams
     projector: ProjectorParams
+    lora: LoraParams
     train: TrainParams
     generate: GenerateParams
     evaluate: EvaluateParams

@@ -77,7 +77,7 @@ class Project:
             curve=self.folder / "plots" / "training.csv",
             scratch=scratch / "train",
         )
-        train(paths, params.train, params.projector, params.language_model, params.runtime, CPU)
+        train(paths, params.train, params.projector, params.language_model, params.lora, params.runtime, CPU)
 
     def evaluate(self) -> dict[str, Any]:
         data, folder = self.data, self.folder
@@ -326,10 +326,10 @@ def test_the_regions_stage_writes_crops_captions_and_truth(project: Project, cap
 
 def trained_with(project: Project, folder: Path, part: str, name: Path) -> Path:
     """The best checkpoint, naming another folder for one of its frozen models."""
-    projector, info = load_checkpoint(project.best)
-    facts = {**getattr(info, part), "name": str(name)}
+    trained = load_checkpoint(project.best)
+    facts = {**getattr(trained.info, part), "name": str(name)}
     changed = folder / "checkpoint.safetensors"
-    save_checkpoint(changed, projector.state_dict(), replace(info, **{part: facts}))
+    save_checkpoint(changed, trained.projector.state_dict(), replace(trained.info, **{part: facts}))
     return changed
 
 
