@@ -6,9 +6,13 @@ B: images, P: tokens of an image, D_v: width of the encoder, D_l: of the languag
 prefix (prompt and image), N: labels in a batch.
 """
 
+from collections.abc import Mapping
+from typing import Self
+
 import torch
 from torch import Tensor, nn
 
+from pipeline.adapters import NO_ADAPTERS, Adapters, split_state
 from pipeline.language_model import LanguageModel
 from pipeline.packing import PackedBatch
 from pipeline.projector import Projector
@@ -16,13 +20,20 @@ from pipeline.prompt import Prompt
 
 
 class CaptionModel(nn.Module):
-    """A trainable projector in front of a frozen language model."""
+    """A trainable projector in front of a frozen language model, which may carry trainable adapters."""
 
-    def __init__(self, projector: Projector, language_model: LanguageModel, prompt: Prompt) -> None:
+    def __init__(
+        self,
+        projector: Projector,
+        language_model: LanguageModel,
+        prompt: Prompt,
+        adapters: Adapters = NO_ADAPTERS,
+    ) -> None:
         super().__init__()
         self.projector = projector
         self.language_model = language_model
         self.prompt = prompt
+        self.adapters = adapters
         with torch.no_grad():
             device = language_model.device
             # The constant words are embedded once.
@@ -30,6 +41,27 @@ class CaptionModel(nn.Module):
             after = language_model.embed(torch.tensor(prompt.after, device=device))
         self.register_buffer("_before", before.unsqueeze(0), persistent=False)  # [1, .., D_l]
         self.register_buffer("_after", after.unsqueeze(0), persistent=False)
+
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """What the optimizer changes: the projector, then the adapters."""
+        return [*self.projector.parameters(), *self.adapters.parameters()]
+
+    def trainable_state(self) -> dict[str, Tensor]:
+        """All tensors that training makes, by name: what a checkpoint holds."""
+        return {**self.projector.state_dict(), **self.adapters.state_dict()}
+
+    def load_trainable_state(self, state: Mapping[str, Tensor], source: str) -> None:
+        """Take over what `trainable_state` gave; PipelineError, naming `source`, for other adapters."""
+        projector, adapters = split_state(state)
+        self.adapters.load_state_dict(adapters, source)
+        self.projector.load_state_dict(projector)
+
+    def train(self, mode: bool = True) -> Self:
+        """Training or evaluation mode of what is trained; the language model's own layers keep theirs."""
+        self.training = mode
+        self.projector.train(mode)
+        self.adapters.train(mode)
+        return self
 
     def prefix_length(self, num_tokens: int) -> int:
         """L for images of `num_tokens` tokens."""

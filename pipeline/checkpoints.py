@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from pipeline.adapters import split_state
 from pipeline.errors import PipelineError
 from pipeline.projector import Projector
 from pipeline.records import canonical_json, write_atomic
@@ -27,10 +28,11 @@ _CHECKPOINT_NAME = re.compile(r"epoch_(\d{3,})\.safetensors")
 
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """The facts that a checkpoint carries beside the projector's weights.
+    """The facts that a checkpoint carries beside the trained weights.
 
     `encoder`, `tokenizer` and `language_model` are the specs of the frozen parts, so that a checkpoint
     alone says what it must be used with; `training` is the fingerprint of everything that led to it.
+    `lora` says how the adapters are built, None where there are none.
     """
 
     epoch: int
@@ -41,6 +43,16 @@ class CheckpointInfo:
     width_out: int
     train: dict[str, Any]
     training: str
+    lora: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that was read: a projector in evaluation mode, the adapters' tensors, the facts."""
+
+    projector: Projector
+    adapters: dict[str, Tensor]
+    info: CheckpointInfo
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
@@ -64,15 +76,16 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         ) from error
 
 
-def save_checkpoint(path: Path, projector: Mapping[str, Tensor], info: CheckpointInfo) -> None:
-    """Write a projector's state dict with the facts about it."""
-    save_tensors(path, projector, {"format_version": FORMAT_VERSION, **asdict(info)})
+def save_checkpoint(path: Path, trained: Mapping[str, Tensor], info: CheckpointInfo) -> None:
+    """Write the tensors of projector and adapters with the facts about them."""
+    save_tensors(path, trained, {"format_version": FORMAT_VERSION, **asdict(info)})
 
 
-def load_checkpoint(path: Path) -> tuple[Projector, CheckpointInfo]:
-    """Read a checkpoint into a projector in evaluation mode.
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint.
 
-    Raises PipelineError for an unreadable file or weights of other shapes than the facts say.
+    Raises PipelineError for an unreadable file or a projector of other shapes than the facts say. What
+    adapters must look like only the language model knows: `Adapters.load_state_dict` checks them.
     """
     tensors, facts = load_tensors(path)
     if facts.pop("format_version", None) != FORMAT_VERSION:
@@ -83,11 +96,12 @@ def load_checkpoint(path: Path) -> tuple[Projector, CheckpointInfo]:
     except (TypeError, KeyError) as error:
         raise PipelineError(f"{path} is no checkpoint of this project: {error}.") from error
     expected = {key: tuple(value.shape) for key, value in projector.state_dict().items()}
-    found = {key: tuple(value.shape) for key, value in tensors.items()}
+    weights, adapters = split_state(tensors) if info.lora else (tensors, {})
+    found = {key: tuple(value.shape) for key, value in weights.items()}
     if found != expected:
         raise PipelineError(f"{path} holds tensors {found}, but its facts call for {expected}.")
-    projector.load_state_dict(tensors)
-    return projector.eval(), info
+    projector.load_state_dict(weights)
+    return Checkpoint(projector.eval(), adapters, info)
 
 
 def checkpoint_path(folder: Path, epoch: int) -> Path:

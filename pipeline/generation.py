@@ -36,7 +36,7 @@ def generate_ids(
     Ids stop before EOS; a caption that reached `max_new_tokens` without it is not `finished`. At most
     `batch_size` rows (images times beams) are in the making at a time.
     """
-    model.projector.eval()
+    model.eval()
     search = _greedy_search if params.beams == 1 else _beam_search
     for batch in torch.split(features, max(1, batch_size // params.beams)):
         decoder = _Decoder(model, batch.to(model.language_model.device), params.no_repeat_ngram_size)

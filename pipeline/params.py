@@ -1,31 +1,20 @@
 """Every knob of a run, as frozen dataclasses: one class a section of params.yaml, one field a key.
 
-The loader is strict: an unknown or missing key, a value of the wrong type or out of range is an error
-that names file, key, value and what is allowed. It reads YAML 1.2 as DVC does: under YAML 1.1, `1e-3`
-and what `dvc exp run -S train.learning_rate=1e-5` writes would be strings.
+Each class says in `__post_init__` which values it allows; `params_loader` reads them from a file.
 """
 
-import math
 import re
-import types
-import typing
-from dataclasses import dataclass, fields, is_dataclass
-from pathlib import Path
-from typing import Any, Literal
-
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
-from pipeline.errors import PipelineError
+from dataclasses import dataclass
+from typing import Literal
 
 
-class _OutOfRangeError(ValueError):
-    """Raised by `__post_init__`; the loader adds file and section."""
+class OutOfRangeError(ValueError):
+    """A value that its key does not allow; the message names both, the loader adds file and section."""
 
 
 def _require(holds: bool, key: str, value: object, allowed: str) -> None:
     if not holds:
-        raise _OutOfRangeError(f"{key} is {value!r}; allowed: {allowed}")
+        raise OutOfRangeError(f"{key} is {value!r}; allowed: {allowed}")
 
 
 @dataclass(frozen=True)
@@ -127,6 +116,7 @@ class ProjectorParams:
 
     hidden_size: int
     standardize: bool
+    match_embedding_norm: bool
     dropout: float
 
     def __post_init__(self) -> None:
@@ -135,8 +125,31 @@ class ProjectorParams:
 
 
 @dataclass(frozen=True)
+class LoraParams:
+    """Trained adapters in the language model's linear layers (LoRA); rank 0: none, it stays as it is."""
+
+    rank: int
+    alpha: float
+    dropout: float
+    targets: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.rank <= 1024, "rank", self.rank, "0 (off) to 1024")
+        _require(0 < self.alpha <= 65536, "alpha", self.alpha, "above 0, to 65536")
+        _require(0 <= self.dropout < 1, "dropout", self.dropout, "0 to below 1")
+        _require(
+            all(re.fullmatch(r"\w+", target) for target in self.targets)
+            and len(set(self.targets)) == len(self.targets)
+            and (self.rank == 0 or len(self.targets) > 0),
+            "targets",
+            self.targets,
+            "names of linear layers like q_proj, each once, at least one where the rank is above 0",
+        )
+
+
+@dataclass(frozen=True)
 class TrainParams:
-    """The optimisation: AdamW on the projector alone."""
+    """The optimisation: AdamW on the projector, and on the adapters where there are any."""
 
     epochs: int
     batch_size: int
@@ -261,87 +274,10 @@ class Params:
     prompt: PromptParams
     language_model: LanguageModelParams
     projector: ProjectorParams
+    lora: LoraParams
     train: TrainParams
     generate: GenerateParams
     evaluate: EvaluateParams
     regions: RegionsParams
     report: ReportParams
     runtime: RuntimeParams
-
-
-def load_params(path: Path) -> Params:
-    """Read and check a params file.
-
-    Raises PipelineError naming the file, the key, the value found and what is allowed.
-    """
-    try:
-        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise PipelineError(
-            f"{path} does not exist; run from the project's root, where params.yaml lies."
-        ) from error
-    except OSError as error:
-        raise PipelineError(f"cannot read {path}: {error.strerror}.") from error
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise PipelineError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from error
-    params: Params = _build(Params, content, path, key="")
-    return params
-
-
-def _build(cls: type[Any], content: object, path: Path, key: str) -> Any:
-    """An instance of the dataclass `cls` from a YAML mapping; `key` is its dotted place in the file."""
-    if not isinstance(content, dict):
-        raise PipelineError(f"{path}: {key or 'the file'} is {content!r:.60}, expected a section of keys.")
-    names = [f.name for f in fields(cls)]
-    dotted = f"{key}." if key else ""
-    for name in content:
-        if name not in names:
-            raise PipelineError(f"{path}: unknown key {dotted}{name}; allowed here: {', '.join(names)}.")
-    missing = [name for name in names if name not in content]
-    if missing:
-        raise PipelineError(
-            f"{path}: {dotted}{missing[0]} is missing; compare the section with profiles/sample.yaml."
-        )
-    hints = typing.get_type_hints(cls)
-    values = {n: _convert(hints[n], content[n], path, f"{dotted}{n}") for n in names}
-    try:
-        return cls(**values)
-    except _OutOfRangeError as error:
-        raise PipelineError(f"{path}: {dotted}{error}.") from error
-
-
-def _convert(hint: Any, value: object, path: Path, key: str) -> Any:
-    """`value` as the annotated type; int widens to float, nothing else is coerced."""
-    if is_dataclass(hint):
-        return _build(typing.cast("type[Any]", hint), value, path, key)
-    for option in _options(hint):
-        if typing.get_origin(option) is Literal and isinstance(value, str):
-            if value in typing.get_args(option):
-                return value
-        elif option is float and isinstance(value, int | float) and not isinstance(value, bool):
-            if math.isfinite(value):
-                return float(value)
-        elif option in (int, str, bool, type(None)) and type(value) is option:
-            return value
-        elif typing.get_origin(option) is tuple and isinstance(value, list):
-            return tuple(_convert(typing.get_args(option)[0], item, path, key) for item in value)
-    raise PipelineError(f"{path}: {key} is {value!r:.60}; allowed: {_describe(hint)}.")
-
-
-def _options(hint: Any) -> tuple[Any, ...]:
-    is_union = typing.get_origin(hint) in (types.UnionType, typing.Union)
-    return typing.get_args(hint) if is_union else (hint,)
-
-
-def _describe(hint: Any) -> str:
-    """The annotated type in a user's words."""
-    words = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
-    parts = []
-    for option in _options(hint):
-        if typing.get_origin(option) is Literal:
-            parts.append(", ".join(typing.get_args(option)))
-        elif typing.get_origin(option) is tuple:
-            parts.append("a list of text")
-        else:
-            parts.append(words.get(option, "null"))
-    return " or ".join(parts)

@@ -46,7 +46,7 @@ class Predictor:
 
     def predict(self, checkpoint: Path, epoch: int, split: Split, image_ids: Sequence[str]) -> Predictions:
         """The caption of each image by the checkpoint of an epoch."""
-        _, info = load_checkpoint(checkpoint)
+        info = load_checkpoint(checkpoint).info
         self._store.require_encoder(info.encoder, str(checkpoint))
         features = torch.from_numpy(self._store.read(image_ids))  # [n, P, D_v]
         facts = {

@@ -15,7 +15,8 @@ import jinja2
 from pipeline.captions import SPLITS, CaptionRecord, of_split, read_captions, read_images
 from pipeline.errors import PipelineError
 from pipeline.gallery import ImageFiles, region_answers, scored_examples
-from pipeline.params import Params, ReportParams, load_params
+from pipeline.params import Params, ReportParams
+from pipeline.params_loader import load_params
 from pipeline.plots import epoch_curves, training_curves
 from pipeline.records import JsonObject, read_json, write_atomic
 

@@ -10,6 +10,7 @@ from typing import Self
 
 from torch import Tensor
 
+from pipeline.adapters import adapter_params, inject_adapters
 from pipeline.caption_model import CaptionModel
 from pipeline.checkpoints import CheckpointInfo, load_checkpoint
 from pipeline.device import Placement
@@ -29,7 +30,7 @@ class GeneratedCaption:
 
 
 class TrainedModel:
-    """Projector, language model and tokenizer of a checkpoint."""
+    """Projector, language model (with its adapters, if any) and tokenizer of a checkpoint."""
 
     def __init__(self, model: CaptionModel, tokenizer: CaptionTokenizer, info: CheckpointInfo) -> None:
         self._model = model
@@ -40,9 +41,11 @@ class TrainedModel:
     def load(cls, checkpoint: Path, placement: Placement, model_cache: Path | None) -> Self:
         """Load a checkpoint and the frozen language model that it names.
 
-        Raises PipelineError when model or tokenizer are not those that the checkpoint was trained with.
+        Raises PipelineError when model or tokenizer are not those that the checkpoint was trained with, or
+        its adapters are not those that its facts call for.
         """
-        projector, info = load_checkpoint(checkpoint)
+        trained = load_checkpoint(checkpoint)
+        info = trained.info
         facts = info.language_model
         params = LanguageModelParams(
             facts["name"], facts["revision"], facts["quantization"], facts["double_quantization"]
@@ -63,18 +66,24 @@ class TrainedModel:
                     f"{checkpoint} was trained with other {part} of {params.name} (sha256 {wanted:.12}) "
                     f"than those found now ({found:.12}); train anew or restore that revision."
                 )
-        model = CaptionModel(projector.to(placement.device), language_model, tokenizer.prompt)
+        adapters = inject_adapters(language_model, adapter_params(info.lora))
+        adapters.load_state_dict(trained.adapters, str(checkpoint))
+        model = CaptionModel(
+            trained.projector.to(placement.device), language_model, tokenizer.prompt, adapters
+        )
         return cls(model, tokenizer, info)
 
     def use_checkpoint(self, checkpoint: Path) -> None:
-        """Swap in the projector of another epoch of the same training run."""
-        projector, info = load_checkpoint(checkpoint)
-        if info.training != self.info.training:
+        """Swap in the projector, and the adapters, of another epoch of the same training run."""
+        trained = load_checkpoint(checkpoint)
+        info = trained.info
+        if (info.training, info.lora) != (self.info.training, self.info.lora):
             raise PipelineError(
                 f"{checkpoint} comes from another training run than {self.info.epoch}'s; "
                 "run `dvc repro train`."
             )
-        self._model.projector = projector.to(self._model.language_model.device)
+        self._model.adapters.load_state_dict(trained.adapters, str(checkpoint))
+        self._model.projector = trained.projector.to(self._model.language_model.device)
         self.info = info
 
     def caption(

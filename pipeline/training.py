@@ -1,4 +1,4 @@
-"""The training loop: AdamW on the projector, from cached features, resumable at any step.
+"""The training loop: AdamW on projector and adapters, from cached features, resumable at any step.
 
 Everything that affects the result has a part in the run's fingerprint, and work in progress lies in a
 scratch folder of that name. A run with the same fingerprint continues there; any other starts afresh.
@@ -6,10 +6,9 @@ scratch folder of that name. A run with the same fingerprint continues there; an
 
 import logging
 import math
-import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from pipeline.adapters import adapter_facts, inject_adapters
 from pipeline.batches import Row, StepDataset, plan_epoch
 from pipeline.caption_model import CaptionModel
 from pipeline.checkpoints import CheckpointInfo, checkpoint_path, save_checkpoint
@@ -27,11 +27,12 @@ from pipeline.feature_store import FeatureStore
 from pipeline.language_model import load_language_model
 from pipeline.models import resolve_model, tokenizer_digest
 from pipeline.packing import PackedBatch
-from pipeline.params import LanguageModelParams, ProjectorParams, RuntimeParams, TrainParams
+from pipeline.params import LanguageModelParams, LoraParams, ProjectorParams, RuntimeParams, TrainParams
 from pipeline.progress import bar
 from pipeline.projector import Projector
-from pipeline.records import digest, write_atomic, write_json
+from pipeline.records import digest
 from pipeline.token_store import TokenizedCaptions, read_tokens, require_tokenizer
+from pipeline.training_outputs import TrainPaths, TrainSummary, publish
 from pipeline.training_state import TrainingState
 
 logger = logging.getLogger(__name__)
@@ -44,37 +45,16 @@ _LOG_LINES = 5
 _SCALE_IMAGES = 64
 
 
-@dataclass(frozen=True)
-class TrainPaths:
-    """Where training reads and writes."""
-
-    features: Path
-    tokens: Path
-    checkpoints: Path
-    metrics: Path
-    curve: Path
-    scratch: Path
-
-
-@dataclass(frozen=True)
-class TrainSummary:
-    """What a train run did."""
-
-    epochs: int
-    trained_steps: int
-    steps: int
-    loss: float
-
-
 def train(
     paths: TrainPaths,
     params: TrainParams,
     projector_params: ProjectorParams,
     language_model_params: LanguageModelParams,
+    lora_params: LoraParams,
     runtime: RuntimeParams,
     placement: Placement,
 ) -> TrainSummary:
-    """Train the projector for `params.epochs` epochs and leave a checkpoint for each.
+    """Train projector and adapters for `params.epochs` epochs and leave a checkpoint for each.
 
     Raises PipelineError when features, tokens and model do not belong together, or training diverges.
     """
@@ -95,8 +75,11 @@ def train(
     projector = Projector(width_in, projector_params.hidden_size, width_out, projector_params.dropout)
     if projector_params.standardize:
         projector.standardize(sample)
-    projector.scale_output(sample, language_model.embedding_norm())
-    model = CaptionModel(projector.to(placement.device), language_model, tokens.prompt)
+    if projector_params.match_embedding_norm:
+        projector.scale_output(sample, language_model.embedding_norm())
+    # After the projector, whose initialisation they must not change.
+    adapters = inject_adapters(language_model, lora_params)
+    model = CaptionModel(projector.to(placement.device), language_model, tokens.prompt, adapters)
     _log_parameters(model)
     if should_compile(runtime.compile, placement, _least_flop(model, tokens, encoder_spec, params)):
         language_model.compile_layers()
@@ -113,6 +96,7 @@ def train(
         "tokenizer": tokens.spec,
         "language_model": language_model.spec.as_dict(),
         "projector": asdict(projector_params),
+        "lora": asdict(lora_params) if lora_params.rank else None,
         "train": result_params,
     }
     fingerprint = digest(facts)
@@ -130,26 +114,17 @@ def train(
             # change the bytes of those before.
             train=result_params,
             training=fingerprint,
+            lora=adapter_facts(lora_params),
         )
 
     trainer = Trainer(model, paths.features, tokens, params, runtime, placement, scratch)
     trained = trainer.run(info)
-    _publish(paths, scratch, params.epochs, trainer.state)
-    rows = [row for row in trainer.state.curve if row[1] == params.epochs]
-    loss = sum(row[2] for row in rows) / len(rows)
-    steps = sum(1 for row in trainer.state.curve if row[1] <= params.epochs)
-    write_json(
-        paths.metrics,
-        {
-            "epochs": params.epochs,
-            "steps": steps,
-            "loss": round(loss, 6),
-            "images": len(tokens.image_ids),
-            "captions": sum(len(c) for c in tokens.captions),
-            "trainable_parameters": sum(p.numel() for p in projector.parameters()),
-        },
-    )
-    return TrainSummary(params.epochs, trained, steps, loss)
+    counts = {
+        "images": len(tokens.image_ids),
+        "captions": sum(len(c) for c in tokens.captions),
+        "trainable_parameters": sum(p.numel() for p in model.trainable_parameters()),
+    }
+    return publish(paths, scratch, trainer.state.curve, params.epochs, trained, counts)
 
 
 class Trainer:
@@ -173,11 +148,11 @@ class Trainer:
         self._placement = placement
         self._scratch = scratch
         self.optimizer = torch.optim.AdamW(
-            model.projector.parameters(), lr=params.learning_rate, weight_decay=params.weight_decay
+            model.trainable_parameters(), lr=params.learning_rate, weight_decay=params.weight_decay
         )
         # fp16 gradients of a frozen model underflow unless scaled; other types need nothing.
         self._scaler = torch.amp.GradScaler(placement.device.type, enabled=placement.dtype == torch.float16)
-        self.state = TrainingState.load_or_start(scratch, model.projector, self.optimizer, self._scaler)
+        self.state = TrainingState.load_or_start(scratch, model, self.optimizer, self._scaler)
 
     def run(self, info: Callable[[int], CheckpointInfo]) -> int:
         """Train up to `params.epochs`; returns the number of steps taken now.
@@ -240,7 +215,7 @@ class Trainer:
         """One optimizer step; returns loss (mean per token), gradient norm before clipping, rate."""
         params = self._params
         device = self._placement.device
-        self.model.projector.train()
+        self.model.train()
         # Randomness (dropout) follows from seed and step, so resuming needs no generator state.
         torch.manual_seed(params.seed * 1_000_003 + self.state.global_step)
         rate = learning_rate(params, self.state.global_step, total)
@@ -255,7 +230,7 @@ class Trainer:
             self._scaler.scale(part).backward()  # type: ignore[no-untyped-call]
             loss += float(part.detach())
         self._scaler.unscale_(self.optimizer)
-        norm = float(nn.utils.clip_grad_norm_(self.model.projector.parameters(), params.clip_norm))
+        norm = float(nn.utils.clip_grad_norm_(self.model.trainable_parameters(), params.clip_norm))
         # With fp16, steps whose scaled gradient overflows are skipped and the scale is lowered.
         if not math.isfinite(loss) or not (math.isfinite(norm) or self._scaler.is_enabled()):
             raise PipelineError(
@@ -307,25 +282,15 @@ def _least_flop(
 
 
 def _log_parameters(model: CaptionModel) -> None:
-    for name, part in (("projector", model.projector), ("language model", model.language_model)):
-        total = sum(p.numel() for p in part.parameters())
-        state = "trained" if any(p.requires_grad for p in part.parameters()) else "frozen"
-        logger.info("%-15s %12s stored values, %s", name, f"{total:,}", state)
-
-
-def _publish(paths: TrainPaths, scratch: Path, epochs: int, state: TrainingState) -> None:
-    """Leave exactly the checkpoints and curve of epochs 1 to `epochs` as the stage's outputs."""
-    paths.checkpoints.mkdir(parents=True, exist_ok=True)
-    for stale in paths.checkpoints.glob("epoch_*.safetensors"):
-        stale.unlink()
-    for epoch in range(1, epochs + 1):
-        target = checkpoint_path(paths.checkpoints, epoch)
-        partial = target.with_suffix(".partial")
-        shutil.copyfile(checkpoint_path(scratch, epoch), partial)
-        partial.rename(target)
-    lines = ["step,epoch,loss,learning_rate,gradient_norm"]
-    for row in state.curve:
-        step, in_epoch, loss, rate, norm = row
-        if in_epoch <= epochs:
-            lines.append(f"{int(step)},{int(in_epoch)},{loss:.6f},{rate:.6g},{norm:.6f}")
-    write_atomic(paths.curve, ("\n".join(lines) + "\n").encode())
+    adapters = model.adapters.parameters()
+    inserted = {id(p) for p in adapters}
+    parts = {
+        "projector": list(model.projector.parameters()),
+        "adapters": adapters,
+        "language model": [p for p in model.language_model.parameters() if id(p) not in inserted],
+    }
+    for name, parameters in parts.items():
+        if parameters:
+            total = sum(p.numel() for p in parameters)
+            state = "trained" if any(p.requires_grad for p in parameters) else "frozen"
+            logger.info("%-15s %12s stored values, %s", name, f"{total:,}", state)

@@ -6,8 +6,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from pipeline.caption_model import CaptionModel
 from pipeline.checkpoints import load_tensors, save_tensors
-from pipeline.projector import Projector
 
 _FILE = "state.safetensors"
 
@@ -20,34 +20,34 @@ class TrainingState:
         step: optimizer steps of this epoch that are done.
         global_step: optimizer steps of all epochs that are done.
         curve: for each step: number (from 1), epoch, loss, learning rate, gradient norm.
-        average: moving average of the projector's weights, which checkpoints hold.
+        average: moving average of the trained weights, which checkpoints hold.
     """
 
     def __init__(
         self,
-        projector: Projector,
+        model: CaptionModel,
         optimizer: torch.optim.Optimizer,
         scaler: torch.amp.GradScaler,
     ) -> None:
-        self._projector = projector
+        self._model = model
         self._optimizer = optimizer
         self._scaler = scaler
         self.epoch = 1
         self.step = 0
         self.global_step = 0
         self.curve: list[list[float]] = []
-        self.average = {k: v.detach().clone() for k, v in projector.state_dict().items()}
+        self.average = {k: v.detach().clone() for k, v in model.trainable_state().items()}
 
     @classmethod
     def load_or_start(
         cls,
         scratch: Path,
-        projector: Projector,
+        model: CaptionModel,
         optimizer: torch.optim.Optimizer,
         scaler: torch.amp.GradScaler,
     ) -> Self:
-        """The state saved in `scratch`, loaded into projector and optimizer, or a fresh one."""
-        state = cls(projector, optimizer, scaler)
+        """The state saved in `scratch`, loaded into model and optimizer, or a fresh one."""
+        state = cls(model, optimizer, scaler)
         path = scratch / _FILE
         if path.exists():
             state._load(path)
@@ -63,7 +63,7 @@ class TrainingState:
     def update_average(self, decay: float) -> None:
         """Move the average towards the weights; it follows faster in the first steps."""
         decay = min(decay, (1 + self.global_step) / (10 + self.global_step)) if decay else 0.0
-        for key, value in self._projector.state_dict().items():
+        for key, value in self._model.trainable_state().items():
             self.average[key].lerp_(value, 1 - decay)
 
     def finish_epoch(self) -> float:
@@ -75,7 +75,7 @@ class TrainingState:
 
     def save(self, scratch: Path) -> None:
         """Write the state, atomically."""
-        tensors = {f"projector.{k}": v for k, v in self._projector.state_dict().items()}
+        tensors = {f"weights.{k}": v for k, v in self._model.trainable_state().items()}
         tensors |= {f"average.{k}": v for k, v in self.average.items()}
         for index, values in self._optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": v for name, v in values.items()}
@@ -94,13 +94,12 @@ class TrainingState:
         self.global_step = facts["global_step"]
         self.curve = tensors.pop("curve").tolist()
         self._scaler.load_state_dict(facts["scaler"])
-        parts: dict[str, dict[str, Tensor]] = {"projector": {}, "average": {}, "optimizer": {}}
+        parts: dict[str, dict[str, Tensor]] = {"weights": {}, "average": {}, "optimizer": {}}
         for key, value in tensors.items():
             part, name = key.split(".", 1)
             parts[part][name] = value
-        self._projector.load_state_dict(parts["projector"])
-        device = next(self._projector.parameters()).device
-        self.average = {k: v.to(device) for k, v in parts["average"].items()}
+        self._model.load_trainable_state(parts["weights"], str(path))
+        self.average = {k: v.to(self.average[k].device) for k, v in parts["average"].items()}
         moments: dict[int, dict[str, Tensor]] = {}
         for key, value in parts["optimizer"].items():
             index, name = key.split(".", 1)

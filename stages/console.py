@@ -55,7 +55,7 @@ def _quiet_libraries() -> None:
     if not sys.stderr.isatty():
         # Read when the libraries are imported: their bars would fill a log file.
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    for name in ("httpx", "py.warnings", "transformers", "accelerate", "bitsandbytes", "matplotlib"):
+    for name in ("httpx", "py.warnings", "transformers", "accelerate", "peft", "bitsandbytes", "matplotlib"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 

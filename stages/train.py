@@ -1,4 +1,4 @@
-"""Stage 4: the projector is trained from cached features."""
+"""Stage 4: the projector, with adapters if asked for, is trained from cached features."""
 
 from pathlib import Path
 
@@ -7,22 +7,23 @@ from stages.console import SCRATCH, announced, stage_command
 
 @stage_command
 def main(params: Path) -> None:
-    """Train the projector; leave a checkpoint for each epoch.
+    """Train the projector (and adapters, with lora.rank); leave a checkpoint for each epoch.
 
     Continues an interrupted run, or one with fewer epochs, from .scratch/train.
 
     \b
     Reads   data/features.h5, data/tokens.h5
     Writes  data/checkpoints/, metrics/train.json, plots/training.csv
-    Params  train, projector, language_model
+    Params  train, projector, lora, language_model
 
     \b
     Example: python -m stages.train
     """
     from pipeline.allocator import keep_freed_memory
     from pipeline.device import choose_placement
-    from pipeline.params import load_params
-    from pipeline.training import TrainPaths, train
+    from pipeline.params_loader import load_params
+    from pipeline.training import train
+    from pipeline.training_outputs import TrainPaths
 
     settings = load_params(params)
     keep_freed_memory()
@@ -41,6 +42,7 @@ def main(params: Path) -> None:
             settings.train,
             settings.projector,
             settings.language_model,
+            settings.lora,
             settings.runtime,
             choose_placement(settings.runtime.device),
         )

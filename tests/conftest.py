@@ -17,8 +17,8 @@ from pipeline.params import (
     Params,
     RuntimeParams,
     ScenesParams,
-    load_params,
 )
+from pipeline.params_loader import load_params
 from tests.tiny_models import save_clip, save_llama
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline.params import Params, load_params
+from pipeline.params import Params
+from pipeline.params_loader import load_params
 from tests.import_closure import ROOT, import_closure
 
 STAGES = ("prepare", "encode", "tokenize", "train", "evaluate", "regions", "report")
@@ -108,6 +109,7 @@ def test_the_report_profile_is_the_reports_configuration_to_the_letter() -> None
     assert params.language_model.quantization == "nf4"
     assert params.projector.hidden_size == 2048
     assert params.projector.standardize is False
+    assert params.projector.match_embedding_norm is False
     assert (params.train.batch_size, params.train.captions_per_pass) == (4, 1)
     assert params.train.learning_rate == 1e-4
     assert (params.train.epochs, params.train.clip_norm) == (3, 1.0)

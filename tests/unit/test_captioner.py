@@ -34,7 +34,8 @@ from pipeline.region_captions import RegionPaths, caption_regions, only_object
 from pipeline.regions import REGIONS
 from pipeline.token_store import tokenize_captions
 from pipeline.trained_model import TrainedModel
-from pipeline.training import TrainPaths, train
+from pipeline.training import train
+from pipeline.training_outputs import TrainPaths
 from tests.tiny_models import save_clip, save_llama
 
 CPU = choose_placement("cpu")
@@ -76,7 +77,7 @@ class Project:
             curve=self.folder / "plots" / "training.csv",
             scratch=scratch / "train",
         )
-        train(paths, params.train, params.projector, params.language_model, params.runtime, CPU)
+        train(paths, params.train, params.projector, params.language_model, params.lora, params.runtime, CPU)
 
     def evaluate(self) -> dict[str, Any]:
         data, folder = self.data, self.folder
@@ -325,10 +326,10 @@ def test_the_regions_stage_writes_crops_captions_and_truth(project: Project, cap
 
 def trained_with(project: Project, folder: Path, part: str, name: Path) -> Path:
     """The best checkpoint, naming another folder for one of its frozen models."""
-    projector, info = load_checkpoint(project.best)
-    facts = {**getattr(info, part), "name": str(name)}
+    trained = load_checkpoint(project.best)
+    facts = {**getattr(trained.info, part), "name": str(name)}
     changed = folder / "checkpoint.safetensors"
-    save_checkpoint(changed, projector.state_dict(), replace(info, **{part: facts}))
+    save_checkpoint(changed, trained.projector.state_dict(), replace(trained.info, **{part: facts}))
     return changed
 
 

@@ -51,11 +51,12 @@ def saved(tmp_path: Path, projector: Projector) -> Path:
 
 
 def test_weights_and_facts_come_back(saved: Path, projector: Projector) -> None:
-    loaded, info = load_checkpoint(saved)
-    assert info == INFO
-    assert not loaded.training
+    loaded = load_checkpoint(saved)
+    assert loaded.info == INFO
+    assert loaded.adapters == {}
+    assert not loaded.projector.training
     features = torch.randn(2, 4, 6)
-    assert torch.equal(loaded(features), projector.eval()(features))
+    assert torch.equal(loaded.projector(features), projector.eval()(features))
 
 
 def test_weights_are_float32(saved: Path) -> None:

@@ -11,7 +11,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.errors import PipelineError
-from pipeline.params import Params, load_params
+from pipeline.params import Params
+from pipeline.params_loader import load_params
 
 PROFILES = Path(__file__).resolve().parents[2] / "profiles"
 SAMPLE = PROFILES / "sample.yaml"
@@ -104,6 +105,9 @@ def test_numbers_are_those_of_yaml_1_2(tmp_path: Path, literal: str, value: floa
         ("encoder.tokens", None, "patches, cls, cls+patches, mean"),
         ("data.limits.train", "all", "a whole number or null"),
         ("regions.requests", "top left", "a list of text"),
+        ("lora.rank", 8.0, "a whole number"),
+        ("lora.alpha", "16", "a number"),
+        ("lora.targets", "q_proj", "a list of text"),
     ],
 )
 def test_a_value_of_the_wrong_type_is_refused(
@@ -132,6 +136,9 @@ def test_an_item_of_the_wrong_type_is_refused(tmp_path: Path, content: dict[str,
         ("prompt.max_caption_tokens", 513, "1 to 512"),
         ("projector.hidden_size", 0, "1 to 65536"),
         ("projector.dropout", 1.0, "0 to below 1"),
+        ("lora.rank", -1, "0 (off) to 1024"),
+        ("lora.alpha", 0.0, "above 0, to 65536"),
+        ("lora.dropout", 1.0, "0 to below 1"),
         ("train.epochs", 0, "1 to 10000"),
         ("train.batch_size", -1, "1 to 4096"),
         ("train.captions_per_pass", 0, "all, or a whole number from 1"),
@@ -173,12 +180,21 @@ def test_no_region_requests_are_refused(tmp_path: Path, content: dict[str, Any])
         load_changed(tmp_path, content, "regions.requests", [])
 
 
+@pytest.mark.parametrize("targets", [["q_proj", "q_proj"], [""], ["self_attn.q_proj"], ["q*"], []])
+def test_lora_targets_that_are_no_names_are_refused(
+    tmp_path: Path, content: dict[str, Any], targets: list[str]
+) -> None:
+    put(content, "lora.rank", 8)
+    with pytest.raises(PipelineError, match=r"lora\.targets is \(.*\); allowed: names of linear layers"):
+        load_changed(tmp_path, content, "lora.targets", targets)
+
+
 def test_an_unknown_key_is_named_beside_the_known(tmp_path: Path, content: dict[str, Any]) -> None:
     with pytest.raises(PipelineError) as caught:
         load_changed(tmp_path, content, "projector.hidden_sizes", 64)
     assert str(caught.value) == (
         f"{tmp_path / 'params.yaml'}: unknown key projector.hidden_sizes; "
-        "allowed here: hidden_size, standardize, dropout."
+        "allowed here: hidden_size, standardize, match_embedding_norm, dropout."
     )
 
 

@@ -5,9 +5,8 @@ Run: .venv/bin/python -m pytest tests/unit/test_training.py
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,84 +18,26 @@ from hypothesis import strategies as st
 
 from pipeline.batches import Row, plan_epoch
 from pipeline.caption_model import CaptionModel
-from pipeline.captions import CaptionRecord, ImageRecord, write_captions
 from pipeline.checkpoints import CheckpointInfo, load_checkpoint, tensor_digest
 from pipeline.device import choose_placement
 from pipeline.errors import PipelineError
-from pipeline.feature_store import write_store
 from pipeline.language_model import load_language_model
-from pipeline.params import Params, ProjectorParams, TrainParams
+from pipeline.params import Params, TrainParams
 from pipeline.projector import Projector
-from pipeline.prompt import CaptionTokenizer
-from pipeline.token_store import read_tokens, tokenize_captions
-from pipeline.training import Trainer, TrainPaths, TrainSummary, learning_rate, train
+from pipeline.token_store import read_tokens
+from pipeline.training import Trainer, learning_rate
 from tests.tiny_models import save_llama
-
-NUM_TOKENS, WIDTH = 4, 6
-SPEC: dict[str, Any] = {"name": "random", "num_tokens": NUM_TOKENS, "width": WIDTH}
-WORDS = ("red circle", "green square", "blue star", "large cross")
-# Steps of an epoch of the lab: eight images, one row each, four rows a batch.
-STEPS = 2
-
-
-def save_features(path: Path, count: int, fill: float | None = None) -> None:
-    values = np.random.default_rng(0).normal(size=(count, NUM_TOKENS, WIDTH)).astype(np.float16)
-    if fill is not None:
-        values[-1] = fill
-    records = [ImageRecord(f"{n}.png", f"{n}.png", f"{n:064x}", 8, 8) for n in range(count)]
-    write_store(path, records, SPEC, values)
-
-
-@dataclass(frozen=True)
-class Lab:
-    """Random features of some images and their tokenized captions, ready to train on."""
-
-    features: Path
-    tokens: Path
-    params: Params
-
-    def train(
-        self,
-        folder: Path,
-        *,
-        dropout: float = 0.0,
-        save_every_seconds: float = 1e-9,
-        language_model: str | None = None,
-        **changes: Any,
-    ) -> TrainSummary:
-        """Train into `folder`, with some of `train`'s parameters changed."""
-        paths = TrainPaths(
-            features=self.features,
-            tokens=self.tokens,
-            checkpoints=folder / "checkpoints",
-            metrics=folder / "train.json",
-            curve=folder / "training.csv",
-            scratch=folder / "scratch",
-        )
-        model = self.params.language_model
-        return train(
-            paths,
-            replace(self.params.train, **changes),
-            ProjectorParams(hidden_size=16, standardize=True, dropout=dropout),
-            replace(model, name=language_model or model.name),
-            replace(self.params.runtime, save_every_seconds=save_every_seconds),
-            choose_placement("cpu"),
-        )
-
-
-def make_lab(folder: Path, params: Params, images: int) -> Lab:
-    """A lab whose images have one to three captions."""
-    records = [
-        CaptionRecord(
-            f"{n}.png", "train", tuple(f"A {WORDS[(n + c) % 4]} {'on top ' * c}" for c in range(1 + n % 3))
-        )
-        for n in range(images)
-    ]
-    write_captions(folder / "captions.jsonl", records)
-    tokenizer = CaptionTokenizer(params.prompt, params.language_model)
-    tokenize_captions(folder / "captions.jsonl", folder / "tokens.h5", tokenizer, max_tokens=48)
-    save_features(folder / "features.h5", images)
-    return Lab(folder / "features.h5", folder / "tokens.h5", params)
+from tests.training_lab import (
+    SPEC,
+    STEPS,
+    WIDTH,
+    Lab,
+    interrupted_after,
+    losses,
+    make_lab,
+    outputs,
+    save_features,
+)
 
 
 @pytest.fixture(scope="module")
@@ -119,36 +60,6 @@ def finished(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def outputs(folder: Path) -> dict[str, bytes]:
-    """All that the stage leaves behind."""
-    files = [*(folder / "checkpoints").iterdir(), folder / "train.json", folder / "training.csv"]
-    return {path.name: path.read_bytes() for path in files}
-
-
-@contextmanager
-def interrupted_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> Iterator[None]:
-    """Ctrl-C at the beginning of the step after `steps` steps."""
-    step, taken = Trainer._step, 0
-
-    def interrupt(self: Trainer, *arguments: Any) -> tuple[float, float, float]:
-        nonlocal taken
-        if taken == steps:
-            raise KeyboardInterrupt
-        taken += 1
-        return step(self, *arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_step", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            yield
-
-
-def losses(folder: Path) -> list[float]:
-    lines = (folder / "training.csv").read_text().splitlines()
-    assert lines[0] == "step,epoch,loss,learning_rate,gradient_norm"
-    return [float(line.split(",")[2]) for line in lines[1:]]
-
-
 def test_a_checkpoint_for_each_epoch_and_a_curve_of_all_steps_are_left(finished: Path) -> None:
     assert outputs(finished).keys() == {
         "epoch_001.safetensors",
@@ -162,7 +73,7 @@ def test_a_checkpoint_for_each_epoch_and_a_curve_of_all_steps_are_left(finished:
     assert (metrics["epochs"], metrics["steps"], metrics["images"], metrics["captions"]) == (3, 6, 8, 15)
     assert metrics["loss"] == pytest.approx(sum(losses(finished)[-STEPS:]) / STEPS, abs=1e-5)
     for epoch in (1, 2, 3):
-        info = load_checkpoint(finished / "checkpoints" / f"epoch_{epoch:03d}.safetensors")[1]
+        info = load_checkpoint(finished / "checkpoints" / f"epoch_{epoch:03d}.safetensors").info
         assert (info.epoch, info.encoder) == (epoch, SPEC)
 
 
@@ -187,6 +98,20 @@ def test_nothing_but_the_projector_is_trained(lab: Lab, tmp_path: Path) -> None:
     assert optimized == {id(p) for p in model.projector.parameters()}
     assert optimized == {id(p) for p in model.parameters() if p.requires_grad}
     assert all(p.grad is None for p in language_model.parameters())
+
+
+@pytest.mark.parametrize("match_embedding_norm", [True, False])
+def test_the_last_layer_starts_scaled_or_as_torch_initialises_it(
+    lab: Lab, tmp_path: Path, match_embedding_norm: bool
+) -> None:
+    lab.train(tmp_path, epochs=1, learning_rate=1e-12, match_embedding_norm=match_embedding_norm)
+    trained = load_checkpoint(tmp_path / "checkpoints" / "epoch_001.safetensors").projector.output
+    torch.manual_seed(lab.params.train.seed)
+    fresh = Projector(WIDTH, 16, trained.out_features).output
+    factor = float(trained.weight.detach().norm() / fresh.weight.detach().norm())
+    assert torch.allclose(trained.weight, factor * fresh.weight, atol=1e-6)
+    assert torch.allclose(trained.bias, factor * fresh.bias, atol=1e-6)
+    assert (factor == pytest.approx(1, rel=1e-6)) is not match_embedding_norm
 
 
 def test_the_loss_falls_on_a_few_images(lab: Lab, tmp_path: Path) -> None:

@@ -1,0 +1,118 @@
+"""A small training run for tests: random features, tokenized captions, and means to interrupt it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.captions import CaptionRecord, ImageRecord, write_captions
+from pipeline.device import choose_placement
+from pipeline.feature_store import write_store
+from pipeline.params import LoraParams, Params, ProjectorParams
+from pipeline.prompt import CaptionTokenizer
+from pipeline.token_store import tokenize_captions
+from pipeline.training import Trainer, train
+from pipeline.training_outputs import TrainPaths, TrainSummary
+
+NUM_TOKENS, WIDTH = 4, 6
+SPEC: dict[str, Any] = {"name": "random", "num_tokens": NUM_TOKENS, "width": WIDTH}
+WORDS = ("red circle", "green square", "blue star", "large cross")
+# Steps of an epoch of the lab: eight images, one row each, four rows a batch.
+STEPS = 2
+
+
+def save_features(path: Path, count: int, fill: float | None = None) -> None:
+    values = np.random.default_rng(0).normal(size=(count, NUM_TOKENS, WIDTH)).astype(np.float16)
+    if fill is not None:
+        values[-1] = fill
+    records = [ImageRecord(f"{n}.png", f"{n}.png", f"{n:064x}", 8, 8) for n in range(count)]
+    write_store(path, records, SPEC, values)
+
+
+@dataclass(frozen=True)
+class Lab:
+    """Random features of some images and their tokenized captions, ready to train on."""
+
+    features: Path
+    tokens: Path
+    params: Params
+
+    def train(
+        self,
+        folder: Path,
+        *,
+        dropout: float = 0.0,
+        match_embedding_norm: bool = True,
+        save_every_seconds: float = 1e-9,
+        language_model: str | None = None,
+        lora: LoraParams | None = None,
+        **changes: Any,
+    ) -> TrainSummary:
+        """Train into `folder`, with some of `train`'s parameters changed."""
+        paths = TrainPaths(
+            features=self.features,
+            tokens=self.tokens,
+            checkpoints=folder / "checkpoints",
+            metrics=folder / "train.json",
+            curve=folder / "training.csv",
+            scratch=folder / "scratch",
+        )
+        model = self.params.language_model
+        return train(
+            paths,
+            replace(self.params.train, **changes),
+            ProjectorParams(16, True, match_embedding_norm, dropout),
+            replace(model, name=language_model or model.name),
+            lora or self.params.lora,
+            replace(self.params.runtime, save_every_seconds=save_every_seconds),
+            choose_placement("cpu"),
+        )
+
+
+def make_lab(folder: Path, params: Params, images: int) -> Lab:
+    """A lab whose images have one to three captions."""
+    records = [
+        CaptionRecord(
+            f"{n}.png", "train", tuple(f"A {WORDS[(n + c) % 4]} {'on top ' * c}" for c in range(1 + n % 3))
+        )
+        for n in range(images)
+    ]
+    write_captions(folder / "captions.jsonl", records)
+    tokenizer = CaptionTokenizer(params.prompt, params.language_model)
+    tokenize_captions(folder / "captions.jsonl", folder / "tokens.h5", tokenizer, max_tokens=48)
+    save_features(folder / "features.h5", images)
+    return Lab(folder / "features.h5", folder / "tokens.h5", params)
+
+
+def outputs(folder: Path) -> dict[str, bytes]:
+    """All that the stage leaves behind."""
+    files = [*(folder / "checkpoints").iterdir(), folder / "train.json", folder / "training.csv"]
+    return {path.name: path.read_bytes() for path in files}
+
+
+@contextmanager
+def interrupted_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> Iterator[None]:
+    """Ctrl-C at the beginning of the step after `steps` steps."""
+    step, taken = Trainer._step, 0
+
+    def interrupt(self: Trainer, *arguments: Any) -> tuple[float, float, float]:
+        nonlocal taken
+        if taken == steps:
+            raise KeyboardInterrupt
+        taken += 1
+        return step(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_step", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            yield
+
+
+def losses(folder: Path) -> list[float]:
+    lines = (folder / "training.csv").read_text().splitlines()
+    assert lines[0] == "step,epoch,loss,learning_rate,gradient_norm"
+    return [float(line.split(",")[2]) for line in lines[1:]]
