@@ -64,6 +64,9 @@ def evaluate(
             epoch: {s: predictor.predict(checkpoint, epoch, s, list(references[s])) for s in _SCORED}
             for epoch, checkpoint in checkpoints.items()
         }
+        losses = {
+            epoch: predictor.loss(checkpoint, references["dev"]) for epoch, checkpoint in checkpoints.items()
+        }
         nearest = _nearest(store, records)
     measured = {
         epoch: {s: measure(_texts(of_epoch[s]), references[s]) for s in _SCORED}
@@ -92,7 +95,8 @@ def evaluate(
         truth = [(predictions[best]["test"][r.image_id].text, r.objects[0]) for r in single]
         metrics["scenes"] = score_objects(truth, shapes=shapes, colors=colors).as_dict()
     metrics["by_epoch"] = {
-        str(epoch): {s: of_epoch[s].as_dict() for s in _SCORED} for epoch, of_epoch in scores.items()
+        str(epoch): {"dev_loss": round(losses[epoch], 4), **{s: of_epoch[s].as_dict() for s in _SCORED}}
+        for epoch, of_epoch in scores.items()
     }
     if not metrics["choice"]:
         del metrics["choice"]
@@ -180,9 +184,9 @@ def _write_predictions(folder: Path, predictions: Mapping[int, Mapping[Split, Pr
             )
 
 
-def _write_curve(path: Path, by_epoch: Mapping[str, Mapping[Split, Mapping[str, float]]]) -> None:
-    lines = [",".join(["epoch", *(f"{split}_{name}" for split in _SCORED for name in SCORES)])]
+def _write_curve(path: Path, by_epoch: Mapping[str, Any]) -> None:
+    lines = [",".join(["epoch", "dev_loss", *(f"{split}_{name}" for split in _SCORED for name in SCORES)])]
     for epoch, of_epoch in by_epoch.items():
         values = [of_epoch[split][name] for split in _SCORED for name in SCORES]
-        lines.append(",".join([epoch, *(f"{value:.4f}" for value in values)]))
+        lines.append(",".join([epoch, *(f"{v:.4f}" for v in (of_epoch["dev_loss"], *values))]))
     write_atomic(path, ("\n".join(lines) + "\n").encode())

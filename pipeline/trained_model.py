@@ -3,11 +3,12 @@
 n: images, P: tokens of an image, D_v: width of the encoder.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+import torch
 from torch import Tensor
 
 from pipeline.adapters import adapter_params, inject_adapters
@@ -17,6 +18,7 @@ from pipeline.device import Placement
 from pipeline.errors import PipelineError
 from pipeline.generation import generate_ids
 from pipeline.language_model import load_language_model
+from pipeline.packing import pack
 from pipeline.params import GenerateParams, LanguageModelParams, PromptParams
 from pipeline.prompt import CaptionTokenizer
 
@@ -85,6 +87,28 @@ class TrainedModel:
         self._model.adapters.load_state_dict(trained.adapters, str(checkpoint))
         self._model.projector = trained.projector.to(self._model.language_model.device)
         self.info = info
+
+    @torch.inference_mode()
+    def loss(self, features: Tensor, captions: Sequence[Sequence[str]], batch_size: int) -> float:
+        """Mean cross-entropy (nats) over all tokens of the captions that people wrote, EOS included.
+
+        Args:
+            features: `[n, P, D_v]`.
+            captions: those of each of the n images.
+            batch_size: images computed at a time.
+        """
+        model = self._model.eval()
+        device = model.language_model.device
+        most = self.info.tokenizer["max_caption_tokens"]
+        ids = [[self._tokenizer.encode_caption(caption)[:most] for caption in of] for of in captions]
+        total, labels = 0.0, 0
+        for start in range(0, len(ids), batch_size):
+            batch = pack(
+                ids[start : start + batch_size], model.prefix_length(features.shape[1]), model.prompt.eos
+            )
+            total += float(model.loss(features[start : start + batch_size].to(device), batch.to(device)))
+            labels += len(batch.labels)
+        return total / labels
 
     def caption(
         self, features: Tensor, params: GenerateParams, batch_size: int

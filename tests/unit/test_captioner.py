@@ -147,13 +147,17 @@ def test_the_metrics_have_the_documented_keys_and_no_nan(project: Project) -> No
     assert metrics.keys() == {
         "best_epoch",
         "selected_by",
+        "choice",
         "images",
         "dev",
         "test",
+        "intervals",
         "controls",
         "constant_caption",
+        "colors",
         "distinct_captions",
         "cut_off",
+        "empty",
         "scenes",
         "by_epoch",
     }
@@ -166,7 +170,7 @@ def test_the_metrics_have_the_documented_keys_and_no_nan(project: Project) -> No
     assert (best["dev"], best["test"]) == (metrics["dev"], metrics["test"])
     assert metrics["scenes"].keys() == {"shape_accuracy", "color_accuracy", "both_accuracy", "objects"}
     curve = (project.folder / "plots" / "epochs.csv").read_text().splitlines()
-    assert curve[0].startswith("epoch,dev_bleu_1,")
+    assert curve[0].startswith("epoch,dev_loss,dev_bleu_1,")
     assert [line.split(",")[0] for line in curve[1:]] == ["1", "2"]
 
 
