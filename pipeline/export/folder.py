@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from pipeline.errors import PipelineError
 
 # What licences ask to be handed on with the weights; `*.txt` of a hub model is downloaded with it.
@@ -34,6 +36,8 @@ def new_folder(out: Path) -> Iterator[Path]:
         temporary.rename(out)
     except OSError as error:
         raise PipelineError(f"cannot write {out}: {error.strerror or error}.") from error
+    except SafetensorError as error:
+        raise PipelineError(f"cannot write {out}: {error}.") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -95,6 +95,7 @@ def model_card(facts: CardFacts) -> str:
     environment.filters["markdown"] = _Markdown
     info = facts.info
     encoder, language = info.encoder, info.language_model
+    images, scores = _test_scores(facts.evaluation)
     return environment.get_template("model_card.md.j2").render(
         kind=facts.kind,
         info=info,
@@ -111,8 +112,8 @@ def model_card(facts: CardFacts) -> str:
         nf4=language["quantization"] == "nf4",
         double=_Markdown(bool(language["double_quantization"])),  # True or False, in code
         score_names=list(_SCORES.values()),
-        scores=None if facts.evaluation is None else _score_rows(facts.evaluation),
-        images=None if facts.evaluation is None else facts.evaluation.get("images", {}).get("test", "?"),
+        images=images,
+        scores=scores,
     )
 
 
@@ -127,12 +128,15 @@ def _is_hub_id(name: str) -> bool:
     return re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) is not None and not Path(name).exists()
 
 
-def _score_rows(evaluation: JsonObject) -> list[tuple[str, list[str]]]:
-    """For the model and each control, its name and its scores on test."""
+def _test_scores(evaluation: JsonObject | None) -> tuple[int, list[tuple[str, list[str]]]]:
+    """The number of test images; for the model and each control its name and its scores on them."""
+    if evaluation is None:
+        return 0, []
     try:
         rows = [("the model", evaluation["test"])]
         rows += [(label, evaluation["controls"].get(key)) for key, label in _CONTROLS.items()]
-        return [(label, [f"{of[key]:.2f}" for key in _SCORES]) for label, of in rows if of is not None]
+        table = [(label, [f"{of[key]:.2f}" for key in _SCORES]) for label, of in rows if of is not None]
+        return int(evaluation["images"]["test"]), table
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise PipelineError(
             f"the scores lack a value ({error!r}); give the metrics/evaluate.json of the run."
