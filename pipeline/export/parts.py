@@ -1,0 +1,153 @@
+"""The parts that a checkpoint belongs to, loaded as they are published and compared with its facts."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.checkpoints import CheckpointInfo, load_checkpoint
+from pipeline.encoder import ImageEncoder, load_encoder
+from pipeline.errors import PipelineError
+from pipeline.models import resolve_model, weights_digest
+from pipeline.params import EncoderParams, LanguageModelParams, PromptParams
+from pipeline.projector import Projector
+from pipeline.prompt import CaptionTokenizer
+from pipeline.records import JsonObject, read_json
+from pipeline.wheels import is_wheel
+
+# The type of the weights in their file.
+_AS_STORED = "auto"
+_EXPORTABLE = (
+    "exportable to LLaVA's format: a CLIP encoder with encoder.tokens patches or cls+patches and no "
+    "encoder.grid; the projector alone can always be exported"
+)
+
+
+@dataclass(frozen=True)
+class VisionPart:
+    """The encoder as this project runs it, and its weights as they are published."""
+
+    encoder: ImageEncoder
+    folder: Path
+    config: JsonObject
+    weights: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class LanguagePart:
+    """The language model as it is published: nothing of it is quantized."""
+
+    folder: Path
+    config: JsonObject
+    generation: JsonObject
+    weights: dict[str, Tensor]
+    dtype: torch.dtype
+    tied: bool
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything that a whole model is put together from."""
+
+    info: CheckpointInfo
+    projector: Projector
+    tokenizer: CaptionTokenizer
+    vision: VisionPart
+    language: LanguagePart
+
+
+def load_parts(checkpoint: Path, model_cache: Path | None) -> Parts:
+    """Load a checkpoint and the models that it names, for an export to LLaVA's format.
+
+    Raises PipelineError when the format cannot express the model, or the models found are not those it
+    was trained with.
+    """
+    projector, info = load_checkpoint(checkpoint)
+    _require_expressible(projector, info)
+    facts = info.language_model
+    language_params = LanguageModelParams(
+        facts["name"], facts["revision"], facts["quantization"], facts["double_quantization"]
+    )
+    prompt = PromptParams(
+        info.tokenizer["instruction"], info.tokenizer["lowercase"], info.tokenizer["max_caption_tokens"]
+    )
+    tokenizer = CaptionTokenizer(prompt, language_params, model_cache)
+    _require_equal(checkpoint, facts["name"], "tokenizer", info.tokenizer["digest"], tokenizer.spec.digest)
+    folder = resolve_model(facts["name"], facts["revision"], model_cache)
+    _require_equal(checkpoint, facts["name"], "weights", facts["weights"], weights_digest(folder))
+    vision = _load_vision(checkpoint, info, model_cache)
+    return Parts(info, projector, tokenizer, vision, _load_language(facts["name"], folder))
+
+
+def _require_expressible(projector: Projector, info: CheckpointInfo) -> None:
+    """What can be said from the checkpoint alone, before anything large is loaded."""
+    encoder = info.encoder
+    if is_wheel(encoder["name"]):
+        raise PipelineError(f"the encoder {encoder['name']} is no CLIP model; {_EXPORTABLE}.")
+    if encoder["tokens"] not in ("patches", "cls+patches") or encoder["grid"] is not None:
+        raise PipelineError(
+            f"the checkpoint uses encoder.tokens {encoder['tokens']} and encoder.grid {encoder['grid']}; "
+            f"{_EXPORTABLE}."
+        )
+    hidden, width = projector.hidden.out_features, projector.output.out_features
+    if hidden > width:
+        raise PipelineError(
+            f"projector.hidden_size is {hidden}, but LLaVA's format has a hidden layer as wide as the "
+            f"language model, {width}; train with projector.hidden_size of at most {width}, or export the "
+            "projector alone."
+        )
+
+
+def _load_vision(checkpoint: Path, info: CheckpointInfo, model_cache: Path | None) -> VisionPart:
+    from transformers import CLIPVisionModel
+
+    facts = info.encoder
+    name = facts["name"]
+    params = EncoderParams(name, facts["revision"], facts["layer"], facts["tokens"], facts["grid"])
+    folder = resolve_model(name, facts["revision"], model_cache)
+    kind = read_json(folder / "config.json").get("model_type")
+    if kind not in ("clip", "clip_vision_model"):
+        raise PipelineError(f"the encoder {name} is no CLIP model but {kind!r}; {_EXPORTABLE}.")
+    encoder = load_encoder(params, torch.device("cpu"), model_cache)
+    for key, found in encoder.spec.as_dict().items():
+        _require_equal(checkpoint, name, f"encoder {key}", facts[key], found)
+    model = CLIPVisionModel.from_pretrained(
+        folder, local_files_only=True, use_safetensors=True, dtype=_AS_STORED
+    )
+    return VisionPart(encoder, folder, model.config.to_dict(), dict(model.state_dict()))
+
+
+def _load_language(name: str, folder: Path) -> LanguagePart:
+    """The language model in the type that it is stored in.
+
+    Weights that training changed (adapters) would be merged into `model` here, before it is taken apart.
+    """
+    from transformers import AutoModelForCausalLM
+
+    try:
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, dtype=_AS_STORED
+        )
+    except (OSError, ValueError) as error:
+        raise PipelineError(
+            f"{name} cannot be loaded as a causal language model: {' '.join(str(error).split())}"
+        ) from error
+    return LanguagePart(
+        folder=folder,
+        # The file's own words: `transformers` renames keys (rope_theta) that other programs read.
+        config=read_json(folder / "config.json"),
+        generation=model.generation_config.to_diff_dict(),
+        weights=dict(model.state_dict()),
+        dtype=model.dtype,
+        tied=bool(model.config.tie_word_embeddings),
+    )
+
+
+def _require_equal(checkpoint: Path, name: str, what: str, wanted: object, found: object) -> None:
+    if found != wanted:
+        raise PipelineError(
+            f"{checkpoint} was trained with {what} {wanted!r:.40} of {name}, but now it is {found!r:.40}; "
+            "train anew or restore that revision."
+        )
