@@ -103,6 +103,28 @@ def inject_adapters(language_model: LanguageModel, params: LoraParams) -> Adapte
     return Adapters(weights, [m for name, m in model.named_modules() if name.endswith(".lora_dropout")])
 
 
+def merge_adapters(
+    weights: Mapping[str, Tensor], adapters: Mapping[str, Tensor], params: LoraParams
+) -> dict[str, Tensor]:
+    """A language model's weights with a checkpoint's adapters added in: `W + alpha / r * B A`.
+
+    Computed in float32, and stored in each weight's own type. Raises PipelineError for an adapter of a layer
+    that is not among the weights.
+    """
+    merged = dict(weights)
+    for name, down in adapters.items():
+        layer, part, _ = name.removeprefix(_PREFIX).rsplit(".", 2)
+        if part != "lora_A":
+            continue
+        key = f"{layer}.weight"
+        if key not in weights:
+            raise PipelineError(f"the checkpoint has an adapter of {layer}, which the language model lacks.")
+        up = adapters[f"{_PREFIX}{layer}.lora_B.weight"]
+        change = params.alpha / params.rank * (up.float() @ down.float())  # [D_out, D_in]
+        merged[key] = (weights[key].float() + change).to(weights[key].dtype)
+    return merged
+
+
 def split_state(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """A checkpoint's tensors as those of the projector and those of the adapters."""
     adapters = {name: value for name, value in state.items() if name.startswith(_PREFIX)}

@@ -1,12 +1,13 @@
 """The parts that a checkpoint belongs to, loaded as they are published and compared with its facts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from pipeline.adapters import adapter_params, merge_adapters
 from pipeline.checkpoints import CheckpointInfo, load_checkpoint
 from pipeline.encoder import ImageEncoder, load_encoder
 from pipeline.errors import PipelineError
@@ -64,8 +65,9 @@ def load_parts(checkpoint: Path, model_cache: Path | None) -> Parts:
     Raises PipelineError when the format cannot express the model, or the models found are not those it
     was trained with.
     """
-    projector, info = load_checkpoint(checkpoint)
-    _require_expressible(projector, info)
+    trained = load_checkpoint(checkpoint)
+    info = trained.info
+    _require_expressible(trained.projector, info)
     facts = info.language_model
     language_params = LanguageModelParams(
         facts["name"], facts["revision"], facts["quantization"], facts["double_quantization"]
@@ -78,7 +80,12 @@ def load_parts(checkpoint: Path, model_cache: Path | None) -> Parts:
     folder = resolve_model(facts["name"], facts["revision"], model_cache)
     _require_equal(checkpoint, facts["name"], "weights", facts["weights"], weights_digest(folder))
     vision = _load_vision(checkpoint, info, model_cache)
-    return Parts(info, projector, tokenizer, vision, _load_language(facts["name"], folder))
+    language = _load_language(facts["name"], folder)
+    if info.lora:
+        # LLaVA's format has no place for adapters beside the weights.
+        weights = merge_adapters(language.weights, trained.adapters, adapter_params(info.lora))
+        language = replace(language, weights=weights)
+    return Parts(info, trained.projector, tokenizer, vision, language)
 
 
 def _require_expressible(projector: Projector, info: CheckpointInfo) -> None:
@@ -120,10 +127,7 @@ def _load_vision(checkpoint: Path, info: CheckpointInfo, model_cache: Path | Non
 
 
 def _load_language(name: str, folder: Path) -> LanguagePart:
-    """The language model in the type that it is stored in.
-
-    Weights that training changed (adapters) would be merged into `model` here, before it is taken apart.
-    """
+    """The language model in the type that it is stored in."""
     from transformers import AutoModelForCausalLM
 
     try:

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pipeline.checkpoints import CheckpointInfo, load_checkpoint
+from pipeline.errors import PipelineError
 from pipeline.export.folder import new_folder
 from pipeline.export.model_card import CardFacts, model_card, public_name
 from pipeline.projector import Projector
@@ -68,7 +69,13 @@ def export_projector(
         PipelineError: for an unreadable checkpoint, a folder in use, or scores of another checkpoint.
     """
     with new_folder(out) as folder:
-        projector, info = load_checkpoint(checkpoint)
+        trained = load_checkpoint(checkpoint)
+        projector, info = trained.projector, trained.info
+        if info.lora:
+            raise PipelineError(
+                f"{checkpoint} was trained with adapters in the language model (lora.rank "
+                f"{info.lora['rank']}): its projector alone is of no use; export the whole model instead."
+            )
         card = model_card(CardFacts.read("projector", info, evaluation, dataset))
         layers = fold_projector(projector)
         save_file(

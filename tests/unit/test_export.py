@@ -25,6 +25,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from pipeline.adapters import adapter_facts, inject_adapters
 from pipeline.caption_model import CaptionModel
 from pipeline.checkpoints import CheckpointInfo, load_checkpoint, save_checkpoint
 from pipeline.device import choose_placement
@@ -33,7 +34,7 @@ from pipeline.errors import PipelineError
 from pipeline.export import export_llava, export_projector
 from pipeline.generation import generate_ids
 from pipeline.language_model import load_language_model
-from pipeline.params import EncoderParams, GenerateParams, LanguageModelParams, PromptParams
+from pipeline.params import EncoderParams, GenerateParams, LanguageModelParams, LoraParams, PromptParams
 from pipeline.projector import Projector
 from pipeline.prompt import CaptionTokenizer
 from tests.tiny_models import save_llama
@@ -41,6 +42,7 @@ from tests.tiny_models import save_llama
 CPU = choose_placement("cpu")
 LENGTH = 12
 GREEDY = GenerateParams(beams=1, max_new_tokens=LENGTH + 1, length_penalty=1.0, no_repeat_ngram_size=0)
+NO_LORA = LoraParams(rank=0, alpha=16.0, dropout=0.0, targets=())
 PROMPT = PromptParams("Describe this image.", lowercase=True, max_caption_tokens=LENGTH)
 ASK = [{"role": "user", "content": [{"type": "image"}]}]
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,6 +78,7 @@ def train(tiny_clip: Path, tiny_llama: Path, tmp_path_factory: pytest.TempPathFa
         grid: int | None = None,
         llama: Path = tiny_llama,
         instruction: str = PROMPT.instruction,
+        lora: LoraParams = NO_LORA,
     ) -> Trained:
         encoder = load_encoder(EncoderParams(str(tiny_clip), None, layer, tokens, grid), CPU.device)  # type: ignore[arg-type]
         language_params = LanguageModelParams(str(llama), None, quantization, double_quantization=False)  # type: ignore[arg-type]
@@ -96,10 +99,14 @@ def train(tiny_clip: Path, tiny_llama: Path, tmp_path_factory: pytest.TempPathFa
             width_out=language.width,
             train={"learning_rate": 1e-3, "schedule": "constant"},
             training="fingerprint",
+            lora=adapter_facts(lora),
         )
+        adapters = inject_adapters(language, lora)
+        for matrix in adapters.parameters():
+            torch.nn.init.normal_(matrix, std=0.3)  # fresh ones would change nothing
         checkpoint = tmp_path_factory.mktemp("trained") / "best.safetensors"
-        save_checkpoint(checkpoint, projector.state_dict(), info)
-        model = CaptionModel(projector, language, tokenizer.prompt)
+        model = CaptionModel(projector, language, tokenizer.prompt, adapters)
+        save_checkpoint(checkpoint, model.trainable_state(), info)
         captions = [
             [*one.ids, tokenizer.prompt.eos] if one.finished else list(one.ids)
             for one in generate_ids(model, features, GREEDY, batch_size=6)
@@ -134,8 +141,8 @@ def stock_captions(folder: Path, **options: Any) -> list[list[int]]:
 
 def refit(checkpoint: Path, target: Path, **facts: Any) -> Path:
     """The same checkpoint with other facts."""
-    projector, info = load_checkpoint(checkpoint)
-    save_checkpoint(target, projector.state_dict(), replace(info, **facts))
+    kept = load_checkpoint(checkpoint)
+    save_checkpoint(target, kept.projector.state_dict(), replace(kept.info, **facts))
     return target
 
 
@@ -171,6 +178,14 @@ def test_an_untied_language_model_says_the_same(train: Train, tiny_llama: Path, 
     model.save_pretrained(llama)
     trained = train(llama=llama)
     assert stock_captions(export_llava(trained.checkpoint, tmp_path / "model")) == trained.captions
+
+
+def test_adapters_are_merged_into_the_weights(train: Train, trained: Trained, tmp_path: Path) -> None:
+    adapted = train(lora=LoraParams(rank=2, alpha=4.0, dropout=0.0, targets=("q_proj", "down_proj")))
+    assert adapted.captions != trained.captions
+    assert stock_captions(export_llava(adapted.checkpoint, tmp_path / "model")) == adapted.captions
+    with pytest.raises(PipelineError, match="export the whole model instead"):
+        export_projector(adapted.checkpoint, tmp_path / "projector")
 
 
 def test_weights_in_nf4_say_what_training_said_in_nf4(
@@ -331,7 +346,7 @@ def test_tokens_that_llava_does_not_know_are_refused(
 def test_encoders_other_than_clip_are_refused(
     trained: Trained, tiny_llama: Path, tmp_path: Path, name: str
 ) -> None:
-    _, info = load_checkpoint(trained.checkpoint)
+    info = load_checkpoint(trained.checkpoint).info
     encoder = {**info.encoder, "name": str(tiny_llama) if name == "tiny-llama" else name}
     checkpoint = refit(trained.checkpoint, tmp_path / "other.safetensors", encoder=encoder)
     with pytest.raises(PipelineError, match="is no CLIP model"):
@@ -428,7 +443,7 @@ def test_the_projector_alone_computes_what_training_did(train: Train, tmp_path: 
     """Standardisation is folded in, and a narrow hidden layer filled up; features far from zero show it."""
     for hidden_size in (48, 64, 80):
         checkpoint = train(hidden_size=hidden_size).checkpoint
-        projector, _ = load_checkpoint(checkpoint)
+        projector = load_checkpoint(checkpoint).projector
         folder = export_projector(checkpoint, tmp_path / str(hidden_size))
         weights = load_file(folder / "mm_projector.safetensors")
         assert set(weights) == {
@@ -488,7 +503,7 @@ def test_the_projector_cards_code_runs(
     (code,) = python_blocks(Path("README.md"))
     names: dict[str, Any] = {}
     exec(code, names)
-    projector, _ = load_checkpoint(trained.checkpoint)
+    projector = load_checkpoint(trained.checkpoint).projector
     features = torch.randn(3, 32)
     assert torch.allclose(names["projector"](features), projector(features), rtol=1e-4, atol=1e-5)
 
