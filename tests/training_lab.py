@@ -15,7 +15,8 @@ from pipeline.feature_store import write_store
 from pipeline.params import LoraParams, Params, ProjectorParams
 from pipeline.prompt import CaptionTokenizer
 from pipeline.token_store import tokenize_captions
-from pipeline.training import Trainer, train
+from pipeline.trainer import Trainer
+from pipeline.training import train
 from pipeline.training_outputs import TrainPaths, TrainSummary
 
 NUM_TOKENS, WIDTH = 4, 6

@@ -26,7 +26,7 @@ from pipeline.projector import Projector
 from pipeline.prompt import Prompt
 from pipeline.token_store import read_tokens
 from pipeline.trained_model import TrainedModel
-from pipeline.training import Trainer
+from pipeline.trainer import Trainer
 from tests.import_closure import ROOT
 from tests.training_lab import NUM_TOKENS, SPEC, STEPS, WIDTH, Lab, interrupted_after, make_lab, outputs
 

@@ -25,7 +25,7 @@ from pipeline.language_model import load_language_model
 from pipeline.params import Params, TrainParams
 from pipeline.projector import Projector
 from pipeline.token_store import read_tokens
-from pipeline.training import Trainer, learning_rate
+from pipeline.trainer import Trainer, learning_rate
 from tests.tiny_models import save_llama
 from tests.training_lab import (
     SPEC,

@@ -1,0 +1,155 @@
+"""The training loop: AdamW on what is trained, step after step, saving state as it goes."""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from pipeline.batches import Row, StepDataset, plan_epoch
+from pipeline.caption_model import CaptionModel
+from pipeline.checkpoints import CheckpointInfo, checkpoint_path, save_checkpoint
+from pipeline.device import Placement
+from pipeline.errors import PipelineError
+from pipeline.feature_store import FeatureStore
+from pipeline.packing import PackedBatch
+from pipeline.params import RuntimeParams, TrainParams
+from pipeline.progress import bar
+from pipeline.token_store import TokenizedCaptions
+from pipeline.training_state import TrainingState
+
+logger = logging.getLogger(__name__)
+
+# Lines of progress an epoch where there is no terminal to draw a bar on.
+_LOG_LINES = 5
+
+
+class Trainer:
+    """Runs the steps that are still missing and saves state as it goes."""
+
+    def __init__(
+        self,
+        model: CaptionModel,
+        features: Path,
+        tokens: TokenizedCaptions,
+        params: TrainParams,
+        runtime: RuntimeParams,
+        placement: Placement,
+        scratch: Path,
+    ) -> None:
+        self.model = model
+        self._features = features
+        self._tokens = tokens
+        self._params = params
+        self._runtime = runtime
+        self._placement = placement
+        self._scratch = scratch
+        self.optimizer = torch.optim.AdamW(
+            model.trainable_parameters(), lr=params.learning_rate, weight_decay=params.weight_decay
+        )
+        # fp16 gradients of a frozen model underflow unless scaled; other types need nothing.
+        self._scaler = torch.amp.GradScaler(placement.device.type, enabled=placement.dtype == torch.float16)
+        self.state = TrainingState.load_or_start(scratch, model, self.optimizer, self._scaler)
+
+    def run(self, info: Callable[[int], CheckpointInfo]) -> int:
+        """Train up to `params.epochs`; returns the number of steps taken now.
+
+        `info(epoch)` gives the facts to store with an epoch's checkpoint.
+        """
+        taken = 0
+        lengths = [[len(c) + 1 for c in captions] for captions in self._tokens.captions]
+        if self.state.step or self.state.epoch > 1:
+            logger.info("continuing at epoch %d, step %d", self.state.epoch, self.state.step + 1)
+        while self.state.epoch <= self._params.epochs:
+            epoch = self.state.epoch
+            plan = plan_epoch(lengths, self._params, epoch)
+            total = len(plan) * self._params.epochs
+            with bar(f"epoch {epoch}", len(plan)) as progress:
+                progress.update(self.state.step)
+                saved = time.monotonic()
+                for step in self._steps(plan):
+                    loss, norm, rate = self._step(step, total)
+                    self.state.advance(loss, rate, norm)
+                    taken += 1
+                    progress.update(1)
+                    progress.set_postfix(loss=f"{loss:.3f}", refresh=False)
+                    if progress.disable and self.state.step % max(1, len(plan) // _LOG_LINES) == 0:
+                        logger.info(
+                            "epoch %d: step %d of %d, loss %.3f", epoch, self.state.step, len(plan), loss
+                        )
+                    if time.monotonic() - saved >= self._runtime.save_every_seconds:
+                        self.state.save(self._scratch)
+                        saved = time.monotonic()
+            save_checkpoint(checkpoint_path(self._scratch, epoch), self.state.average, info(epoch))
+            mean = self.state.finish_epoch()
+            self.state.save(self._scratch)
+            logger.info("epoch %d: mean loss %.4f over %d steps", epoch, mean, len(plan))
+        return taken
+
+    def _steps(self, plan: list[list[list[Row]]]) -> Iterator[list[tuple[Tensor, PackedBatch]]]:
+        with FeatureStore(self._features) as store:
+            prefix_length = self.model.prefix_length(store.spec["num_tokens"])
+        dataset = StepDataset(
+            self._features,
+            self._tokens,
+            plan[self.state.step :],
+            prefix_length,
+            self._params.supervise_eos,
+        )
+        on_cuda = self._placement.device.type == "cuda"
+        # On a CPU workers would take the cores that the model computes on; reading is 1 % of a step.
+        workers = self._runtime.num_workers if on_cuda else 0
+        loader: DataLoader[list[tuple[Tensor, PackedBatch]]] = DataLoader(
+            dataset,
+            batch_size=None,
+            num_workers=workers,
+            pin_memory=self._runtime.pin_memory and on_cuda,
+            multiprocessing_context="spawn" if workers else None,
+        )
+        yield from loader
+
+    def _step(self, step: list[tuple[Tensor, PackedBatch]], total: int) -> tuple[float, float, float]:
+        """One optimizer step; returns loss (mean per token), gradient norm before clipping, rate."""
+        params = self._params
+        device = self._placement.device
+        self.model.train()
+        # Randomness (dropout) follows from seed and step, so resuming needs no generator state.
+        torch.manual_seed(params.seed * 1_000_003 + self.state.global_step)
+        rate = learning_rate(params, self.state.global_step, total)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        # Each token of the step counts once, however the step is cut into micro-batches.
+        labels = sum(len(batch.labels) for _, batch in step)
+        loss = 0.0
+        self.optimizer.zero_grad(set_to_none=True)
+        for features, batch in step:
+            part = self.model.loss(features.to(device, non_blocking=True), batch.to(device)) / labels
+            self._scaler.scale(part).backward()  # type: ignore[no-untyped-call]
+            loss += float(part.detach())
+        self._scaler.unscale_(self.optimizer)
+        norm = float(nn.utils.clip_grad_norm_(self.model.trainable_parameters(), params.clip_norm))
+        # With fp16, steps whose scaled gradient overflows are skipped and the scale is lowered.
+        if not math.isfinite(loss) or not (math.isfinite(norm) or self._scaler.is_enabled()):
+            raise PipelineError(
+                f"training diverged at epoch {self.state.epoch}, step {self.state.step + 1}: loss {loss}, "
+                f"gradient norm {norm}, learning rate {rate:g}, precision {self._placement.dtype}; "
+                "lower train.learning_rate or raise train.warmup_steps. The state before is kept."
+            )
+        self._scaler.step(self.optimizer)
+        self._scaler.update()
+        self.state.update_average(params.ema_decay)
+        return loss, norm, rate
+
+
+def learning_rate(params: TrainParams, step: int, total: int) -> float:
+    """The rate of a step (from 0): linear warm-up, then constant, or a cosine to 0 at `total`."""
+    if step < params.warmup_steps:
+        return params.learning_rate * (step + 1) / params.warmup_steps
+    if params.schedule == "constant":
+        return params.learning_rate
+    done = (step - params.warmup_steps) / max(1, total - params.warmup_steps)
+    return params.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
