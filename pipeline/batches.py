@@ -5,17 +5,16 @@ B: rows of a batch, P: tokens of an image, D_v: width of the encoder.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from pipeline.feature_store import FeatureStore
 from pipeline.packing import PackedBatch, pack
 from pipeline.params import TrainParams
+from pipeline.processes import Processes
 from pipeline.token_store import TokenizedCaptions
+from pipeline.training_features import TrainingFeatures
 
 # Rows are sorted by length within pools of so many batches: little padding, and still random.
 _BATCHES_PER_POOL = 16
@@ -60,40 +59,62 @@ def plan_epoch(lengths: Sequence[Sequence[int]], params: TrainParams, epoch: int
     return [batches[start : start + together] for start in range(0, len(batches), together)]
 
 
-class StepDataset(Dataset[list[tuple[Tensor, PackedBatch]]]):
-    """The steps of an epoch: for each, its micro-batches as features `[B, P, D_v]` and packed captions.
+@dataclass(frozen=True)
+class Step:
+    """What one process computes of an optimizer step.
 
-    The feature store is opened on first use, once in each worker process: HDF5 handles survive neither
-    pickling nor, reliably, a fork.
+    Attributes:
+        batches: its micro-batches, as features `[B, P, D_v]` and packed captions.
+        labels: how many labels the whole step has, in all micro-batches and processes.
     """
+
+    batches: list[tuple[Tensor, PackedBatch]]
+    labels: int
+
+    def pin_memory(self) -> "Step":
+        """The same step in page-locked memory."""
+        return Step(
+            [(features.pin_memory(), batch.pin_memory()) for features, batch in self.batches], self.labels
+        )
+
+
+class StepDataset(Dataset[Step]):
+    """The steps of an epoch, or of each step the share of one of several processes."""
 
     def __init__(
         self,
-        features: Path,
+        features: TrainingFeatures,
         tokens: TokenizedCaptions,
         plan: list[list[list[Row]]],
         prefix_length: int,
         supervise_eos: bool,
+        processes: Processes,
     ) -> None:
         self._features = features
         self._tokens = tokens
         self._plan = plan
         self._prefix_length = prefix_length
         self._eos = tokens.prompt.eos if supervise_eos else None
-        self._store: FeatureStore | None = None
-
-    def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_store": None}
+        self._processes = processes
 
     def __len__(self) -> int:
         return len(self._plan)
 
-    def __getitem__(self, index: int) -> list[tuple[Tensor, PackedBatch]]:
-        if self._store is None:
-            self._store = FeatureStore(self._features)
-        step = []
+    def __getitem__(self, index: int) -> Step:
+        batches = []
+        labels = 0
         for rows in self._plan[index]:
-            features = self._store.read([self._tokens.image_ids[row.image] for row in rows])
-            captions = [[self._tokens.captions[row.image][c].tolist() for c in row.captions] for row in rows]
-            step.append((torch.from_numpy(features), pack(captions, self._prefix_length, self._eos)))
-        return step
+            labels += sum(map(self._labels, rows))
+            # Every so many-th of rows that are sorted by length: equal work for all processes.
+            own = rows[self._processes.rank :: self._processes.count]
+            if own:
+                features = self._features.read([row.image for row in own])
+                captions = [
+                    [self._tokens.captions[row.image][c].tolist() for c in row.captions] for row in own
+                ]
+                batches.append((features, pack(captions, self._prefix_length, self._eos)))
+        return Step(batches, labels)
+
+    def _labels(self, row: Row) -> int:
+        end = 0 if self._eos is None else 1
+        return sum(len(self._tokens.captions[row.image][c]) + end for c in row.captions)

@@ -4,11 +4,13 @@ B: batch, T: positions, D_l: width of the model, V: vocabulary.
 """
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from pipeline.device import Placement
 from pipeline.errors import PipelineError
@@ -90,6 +92,11 @@ class LanguageModel(nn.Module):
         output = self.model.base_model(inputs_embeds=embeddings, past_key_values=cache, use_cache=True)
         hidden: Tensor = output.last_hidden_state  # [B, T, D_l]
         return hidden
+
+    def checkpoint_layers(self) -> None:
+        """Keep each layer's input alone for the backward pass, and compute the rest of it there again."""
+        for layer in self.model.base_model.layers:
+            layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
 
     def compile_layers(self) -> None:
         """Compile the decoder layers for training: what lies between two matrix products becomes one loop.

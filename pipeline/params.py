@@ -155,6 +155,7 @@ class TrainParams:
     batch_size: int
     captions_per_pass: int | Literal["all"]
     gradient_accumulation_steps: int
+    gradient_checkpointing: bool
     learning_rate: float
     weight_decay: float
     schedule: Literal["constant", "cosine"]
@@ -248,6 +249,7 @@ class RuntimeParams:
     encode_batch_size: int
     generate_batch_size: int
     save_every_seconds: float
+    features: Literal["auto", "memory", "disk"]
     compile: Literal["auto", "always", "never"]
     model_cache: str | None
 

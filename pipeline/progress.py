@@ -16,9 +16,8 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
             progress.update(1)
 
 
-def bar(description: str, total: int | None) -> "tqdm[NoReturn]":
-    """A bar that the caller moves with `update`.
-
-    `disable=None` is tqdm's word for "off unless stderr is a terminal".
-    """
-    return tqdm(desc=description, total=total, disable=None, mininterval=1.0, dynamic_ncols=True)
+def bar(description: str, total: int | None, hidden: bool = False) -> "tqdm[NoReturn]":
+    """A bar that the caller moves with `update`; not drawn where `hidden` or stderr is no terminal."""
+    # `disable=None` is tqdm's word for "off unless stderr is a terminal".
+    disable = True if hidden else None
+    return tqdm(desc=description, total=total, disable=disable, mininterval=1.0, dynamic_ncols=True)

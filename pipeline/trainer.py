@@ -7,19 +7,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
 
-from pipeline.batches import Row, StepDataset, plan_epoch
+from pipeline.batches import Row, Step, StepDataset, plan_epoch
 from pipeline.caption_model import CaptionModel
 from pipeline.checkpoints import CheckpointInfo, checkpoint_path, save_checkpoint
 from pipeline.device import Placement
 from pipeline.errors import PipelineError
-from pipeline.feature_store import FeatureStore
-from pipeline.packing import PackedBatch
 from pipeline.params import RuntimeParams, TrainParams
+from pipeline.processes import Processes
 from pipeline.progress import bar
 from pipeline.token_store import TokenizedCaptions
+from pipeline.training_features import TrainingFeatures
 from pipeline.training_state import TrainingState
 
 logger = logging.getLogger(__name__)
@@ -34,12 +34,13 @@ class Trainer:
     def __init__(
         self,
         model: CaptionModel,
-        features: Path,
+        features: TrainingFeatures,
         tokens: TokenizedCaptions,
         params: TrainParams,
         runtime: RuntimeParams,
         placement: Placement,
         scratch: Path,
+        processes: Processes,
     ) -> None:
         self.model = model
         self._features = features
@@ -48,6 +49,7 @@ class Trainer:
         self._runtime = runtime
         self._placement = placement
         self._scratch = scratch
+        self._processes = processes
         self.optimizer = torch.optim.AdamW(
             model.trainable_parameters(), lr=params.learning_rate, weight_decay=params.weight_decay
         )
@@ -68,7 +70,7 @@ class Trainer:
             epoch = self.state.epoch
             plan = plan_epoch(lengths, self._params, epoch)
             total = len(plan) * self._params.epochs
-            with bar(f"epoch {epoch}", len(plan)) as progress:
+            with bar(f"epoch {epoch}", len(plan), hidden=not self._processes.is_main) as progress:
                 progress.update(self.state.step)
                 saved = time.monotonic()
                 for step in self._steps(plan):
@@ -82,28 +84,34 @@ class Trainer:
                             "epoch %d: step %d of %d, loss %.3f", epoch, self.state.step, len(plan), loss
                         )
                     if time.monotonic() - saved >= self._runtime.save_every_seconds:
-                        self.state.save(self._scratch)
+                        self._save()
                         saved = time.monotonic()
-            save_checkpoint(checkpoint_path(self._scratch, epoch), self.state.average, info(epoch))
+            if self._processes.is_main:
+                save_checkpoint(checkpoint_path(self._scratch, epoch), self.state.average, info(epoch))
             mean = self.state.finish_epoch()
-            self.state.save(self._scratch)
+            self._save()
             logger.info("epoch %d: mean loss %.4f over %d steps", epoch, mean, len(plan))
         return taken
 
-    def _steps(self, plan: list[list[list[Row]]]) -> Iterator[list[tuple[Tensor, PackedBatch]]]:
-        with FeatureStore(self._features) as store:
-            prefix_length = self.model.prefix_length(store.spec["num_tokens"])
+    def _save(self) -> None:
+        # All processes hold the same state.
+        if self._processes.is_main:
+            self.state.save(self._scratch)
+
+    def _steps(self, plan: list[list[list[Row]]]) -> Iterator[Step]:
+        num_tokens = self._features.read([0]).shape[1]
         dataset = StepDataset(
             self._features,
             self._tokens,
             plan[self.state.step :],
-            prefix_length,
+            self.model.prefix_length(num_tokens),
             self._params.supervise_eos,
+            self._processes,
         )
         on_cuda = self._placement.device.type == "cuda"
         # On a CPU workers would take the cores that the model computes on; reading is 1 % of a step.
         workers = self._runtime.num_workers if on_cuda else 0
-        loader: DataLoader[list[tuple[Tensor, PackedBatch]]] = DataLoader(
+        loader: DataLoader[Step] = DataLoader(
             dataset,
             batch_size=None,
             num_workers=workers,
@@ -112,37 +120,43 @@ class Trainer:
         )
         yield from loader
 
-    def _step(self, step: list[tuple[Tensor, PackedBatch]], total: int) -> tuple[float, float, float]:
+    def _step(self, step: Step, total: int) -> tuple[float, float, float]:
         """One optimizer step; returns loss (mean per token), gradient norm before clipping, rate."""
         params = self._params
         device = self._placement.device
         self.model.train()
-        # Randomness (dropout) follows from seed and step, so resuming needs no generator state.
-        torch.manual_seed(params.seed * 1_000_003 + self.state.global_step)
+        # Randomness (dropout) follows from seed, step and process, so resuming needs no generator state.
+        draw = params.seed * 1_000_003 + self.state.global_step
+        torch.manual_seed(draw * self._processes.count + self._processes.rank)
         rate = learning_rate(params, self.state.global_step, total)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        # Each token of the step counts once, however the step is cut into micro-batches.
-        labels = sum(len(batch.labels) for _, batch in step)
-        loss = 0.0
+        # Each token of the step counts once, however the step is cut into micro-batches and processes.
+        loss = torch.zeros((), device=device)
         self.optimizer.zero_grad(set_to_none=True)
-        for features, batch in step:
-            part = self.model.loss(features.to(device, non_blocking=True), batch.to(device)) / labels
+        for features, batch in step.batches:
+            part = self.model.loss(features.to(device, non_blocking=True), batch.to(device)) / step.labels
             self._scaler.scale(part).backward()  # type: ignore[no-untyped-call]
-            loss += float(part.detach())
+            loss += part.detach()
+        parameters = self.model.trainable_parameters()
+        # Where there are fewer rows than processes some have nothing to add.
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        self._processes.sum([*gradients, loss])
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
         self._scaler.unscale_(self.optimizer)
-        norm = float(nn.utils.clip_grad_norm_(self.model.trainable_parameters(), params.clip_norm))
+        norm = float(nn.utils.clip_grad_norm_(parameters, params.clip_norm))
         # With fp16, steps whose scaled gradient overflows are skipped and the scale is lowered.
-        if not math.isfinite(loss) or not (math.isfinite(norm) or self._scaler.is_enabled()):
+        if not math.isfinite(mean := float(loss)) or not (math.isfinite(norm) or self._scaler.is_enabled()):
             raise PipelineError(
-                f"training diverged at epoch {self.state.epoch}, step {self.state.step + 1}: loss {loss}, "
+                f"training diverged at epoch {self.state.epoch}, step {self.state.step + 1}: loss {mean}, "
                 f"gradient norm {norm}, learning rate {rate:g}, precision {self._placement.dtype}; "
                 "lower train.learning_rate or raise train.warmup_steps. The state before is kept."
             )
         self._scaler.step(self.optimizer)
         self._scaler.update()
         self.state.update_average(params.ema_decay)
-        return loss, norm, rate
+        return mean, norm, rate
 
 
 def learning_rate(params: TrainParams, step: int, total: int) -> float:

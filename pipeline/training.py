@@ -21,11 +21,13 @@ from pipeline.feature_store import FeatureStore
 from pipeline.language_model import load_language_model
 from pipeline.models import resolve_model, tokenizer_digest
 from pipeline.params import LanguageModelParams, LoraParams, ProjectorParams, RuntimeParams, TrainParams
+from pipeline.processes import ONE_PROCESS, Processes
 from pipeline.projector import Projector
 from pipeline.records import digest
 from pipeline.token_store import TokenizedCaptions, read_tokens, require_tokenizer
 from pipeline.trainer import Trainer
-from pipeline.training_outputs import TrainPaths, TrainSummary, publish
+from pipeline.training_features import open_features
+from pipeline.training_outputs import TrainPaths, TrainSummary, publish, summarize
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +45,7 @@ def train(
     lora_params: LoraParams,
     runtime: RuntimeParams,
     placement: Placement,
+    processes: Processes = ONE_PROCESS,
 ) -> TrainSummary:
     """Train projector and adapters for `params.epochs` epochs and leave a checkpoint for each.
 
@@ -71,10 +74,14 @@ def train(
     adapters = inject_adapters(language_model, lora_params)
     model = CaptionModel(projector.to(placement.device), language_model, tokens.prompt, adapters)
     _log_parameters(model)
+    if params.gradient_checkpointing:
+        language_model.checkpoint_layers()
     if should_compile(runtime.compile, placement, _least_flop(model, tokens, encoder_spec, params)):
         language_model.compile_layers()
 
     result_params = asdict(params)
+    # It changes memory and time, and no result.
+    del result_params["gradient_checkpointing"]
     if params.schedule == "constant":
         # Raising the number of epochs then continues, with the result of a longer run.
         del result_params["epochs"]
@@ -107,13 +114,16 @@ def train(
             lora=adapter_facts(lora_params),
         )
 
-    trainer = Trainer(model, paths.features, tokens, params, runtime, placement, scratch)
+    features = open_features(paths.features, tokens.image_ids, runtime.features)
+    trainer = Trainer(model, features, tokens, params, runtime, placement, scratch, processes)
     trained = trainer.run(info)
     counts = {
         "images": len(tokens.image_ids),
         "captions": sum(len(c) for c in tokens.captions),
         "trainable_parameters": sum(p.numel() for p in model.trainable_parameters()),
     }
+    if not processes.is_main:
+        return summarize(trainer.state.curve, params.epochs, trained)
     return publish(paths, scratch, trainer.state.curve, params.epochs, trained, counts)
 
 

@@ -48,8 +48,7 @@ def publish(
         counts: what else the metrics say.
     """
     rows = [row for row in curve if row[1] <= epochs]
-    losses = [row[2] for row in rows if row[1] == epochs]
-    summary = TrainSummary(epochs, trained_steps, len(rows), sum(losses) / len(losses))
+    summary = summarize(curve, epochs, trained_steps)
     _copy_checkpoints(scratch, paths.checkpoints, epochs)
     _write_curve(paths.curve, rows)
     write_json(
@@ -57,6 +56,13 @@ def publish(
         {"epochs": epochs, "steps": summary.steps, "loss": round(summary.loss, 6), **counts},
     )
     return summary
+
+
+def summarize(curve: Curve, epochs: int, trained_steps: int) -> TrainSummary:
+    """What a run of `epochs` epochs did, `trained_steps` steps of it now."""
+    losses = [row[2] for row in curve if row[1] == epochs]
+    steps = sum(1 for row in curve if row[1] <= epochs)
+    return TrainSummary(epochs, trained_steps, steps, sum(losses) / len(losses))
 
 
 def _copy_checkpoints(scratch: Path, folder: Path, epochs: int) -> None:

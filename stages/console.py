@@ -50,7 +50,8 @@ def with_sentences(function: Callable[..., None]) -> Callable[..., None]:
 
 def _quiet_libraries() -> None:
     """Our own facts on stderr; of the libraries, errors only."""
-    logging.basicConfig(level=logging.INFO, format="  %(message)s", stream=sys.stderr)
+    level = logging.INFO if _speaks() else logging.ERROR
+    logging.basicConfig(level=level, format="  %(message)s", stream=sys.stderr)
     logging.captureWarnings(True)
     if not sys.stderr.isatty():
         # Read when the libraries are imported: their bars would fill a log file.
@@ -65,7 +66,8 @@ def announced(name: str, reads: list[Path], writes: list[Path]) -> Iterator[Call
 
     Yields a function that sets the closing line's "what".
     """
-    click.echo(f"{name}: {', '.join(map(str, reads))} -> {', '.join(map(str, writes))}", err=True)
+    if _speaks():
+        click.echo(f"{name}: {', '.join(map(str, reads))} -> {', '.join(map(str, writes))}", err=True)
     start = time.monotonic()
     summary: dict[str, Any] = {"text": "done"}
 
@@ -74,4 +76,10 @@ def announced(name: str, reads: list[Path], writes: list[Path]) -> Iterator[Call
 
     yield close_with
     seconds = time.monotonic() - start
-    click.echo(f"{name}: {summary['text']} -> {writes[0]} ({seconds:.1f} s)", err=True)
+    if _speaks():
+        click.echo(f"{name}: {summary['text']} -> {writes[0]} ({seconds:.1f} s)", err=True)
+
+
+def _speaks() -> bool:
+    """Of several processes of a training run the first one alone prints."""
+    return os.environ.get("RANK", "0") == "0"

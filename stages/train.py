@@ -16,12 +16,15 @@ def main(params: Path) -> None:
     Writes  data/checkpoints/, metrics/train.json, plots/training.csv
     Params  train, projector, lora, language_model
 
+    Started by `accelerate launch -m stages.train`, several processes share the work.
+
     \b
     Example: python -m stages.train
     """
     from pipeline.allocator import keep_freed_memory
     from pipeline.device import choose_placement
     from pipeline.params_loader import load_params
+    from pipeline.processes import join_processes
     from pipeline.training import train
     from pipeline.training_outputs import TrainPaths
 
@@ -36,7 +39,10 @@ def main(params: Path) -> None:
         scratch=SCRATCH / "train",
     )
     reads, writes = [paths.features, paths.tokens], [paths.checkpoints, paths.metrics, paths.curve]
-    with announced("train", reads, writes) as close_with:
+    with (
+        announced("train", reads, writes) as close_with,
+        join_processes(choose_placement(settings.runtime.device)) as (processes, placement),
+    ):
         done = train(
             paths,
             settings.train,
@@ -44,7 +50,8 @@ def main(params: Path) -> None:
             settings.language_model,
             settings.lora,
             settings.runtime,
-            choose_placement(settings.runtime.device),
+            placement,
+            processes,
         )
         close_with(
             f"{done.epochs} epochs, {done.trained_steps} of {done.steps} steps trained now, "

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -51,6 +51,7 @@ class Lab:
         save_every_seconds: float = 1e-9,
         language_model: str | None = None,
         lora: LoraParams | None = None,
+        features: Literal["auto", "memory", "disk"] = "auto",
         **changes: Any,
     ) -> TrainSummary:
         """Train into `folder`, with some of `train`'s parameters changed."""
@@ -69,7 +70,7 @@ class Lab:
             ProjectorParams(16, True, match_embedding_norm, dropout),
             replace(model, name=language_model or model.name),
             lora or self.params.lora,
-            replace(self.params.runtime, save_every_seconds=save_every_seconds),
+            replace(self.params.runtime, save_every_seconds=save_every_seconds, features=features),
             choose_placement("cpu"),
         )
 

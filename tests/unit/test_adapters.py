@@ -22,11 +22,13 @@ from pipeline.device import Placement, choose_placement
 from pipeline.errors import PipelineError
 from pipeline.language_model import LanguageModel, load_language_model
 from pipeline.params import LanguageModelParams, LoraParams, Params
+from pipeline.processes import ONE_PROCESS
 from pipeline.projector import Projector
 from pipeline.prompt import Prompt
 from pipeline.token_store import read_tokens
 from pipeline.trained_model import TrainedModel
 from pipeline.trainer import Trainer
+from pipeline.training_features import open_features
 from tests.import_closure import ROOT
 from tests.training_lab import NUM_TOKENS, SPEC, STEPS, WIDTH, Lab, interrupted_after, make_lab, outputs
 
@@ -142,7 +144,8 @@ def test_adapters_learn_and_the_layers_they_sit_on_do_not(load: Load, lab: Lab, 
     projector = Projector(WIDTH, 16, language_model.width)
     model = CaptionModel(projector, language_model, tokens.prompt, adapters)
     params = replace(lab.params.train, weight_decay=0.1)
-    trainer = Trainer(model, lab.features, tokens, params, lab.params.runtime, CPU, tmp_path)
+    features = open_features(lab.features, tokens.image_ids, "memory")
+    trainer = Trainer(model, features, tokens, params, lab.params.runtime, CPU, tmp_path, ONE_PROCESS)
 
     def frozen() -> str:
         state = language_model.state_dict()

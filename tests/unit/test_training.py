@@ -4,11 +4,12 @@ Run: .venv/bin/python -m pytest tests/unit/test_training.py
 """
 
 import json
+import multiprocessing
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -16,16 +17,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.batches import Row, plan_epoch
+from pipeline.batches import Row, StepDataset, plan_epoch
 from pipeline.caption_model import CaptionModel
 from pipeline.checkpoints import CheckpointInfo, load_checkpoint, tensor_digest
 from pipeline.device import choose_placement
 from pipeline.errors import PipelineError
 from pipeline.language_model import load_language_model
 from pipeline.params import Params, TrainParams
+from pipeline.processes import ONE_PROCESS, Processes
 from pipeline.projector import Projector
 from pipeline.token_store import read_tokens
 from pipeline.trainer import Trainer, learning_rate
+from pipeline.training_features import open_features
 from tests.tiny_models import save_llama
 from tests.training_lab import (
     SPEC,
@@ -84,7 +87,8 @@ def test_nothing_but_the_projector_is_trained(lab: Lab, tmp_path: Path) -> None:
     language_model = load_language_model(lab.params.language_model, placement)
     model = CaptionModel(Projector(WIDTH, 16, language_model.width), language_model, tokens.prompt)
     runtime = replace(lab.params.runtime, save_every_seconds=1e9)
-    trainer = Trainer(model, lab.features, tokens, lab.params.train, runtime, placement, tmp_path)
+    features = open_features(lab.features, tokens.image_ids, "memory")
+    trainer = Trainer(model, features, tokens, lab.params.train, runtime, placement, tmp_path, ONE_PROCESS)
 
     frozen = language_model.state_dict()
     assert any(value.dtype == torch.uint8 for value in frozen.values())
@@ -244,6 +248,7 @@ PARAMS = TrainParams(
     batch_size=3,
     captions_per_pass="all",
     gradient_accumulation_steps=2,
+    gradient_checkpointing=False,
     learning_rate=0.1,
     weight_decay=0.0,
     schedule="constant",
@@ -315,3 +320,42 @@ def test_a_cosine_falls_from_the_rate_to_nothing() -> None:
     assert rates[3] == pytest.approx(0.05)
     assert rates[6] == pytest.approx(0)
     assert rates == sorted(rates, reverse=True)
+
+
+def test_gradient_checkpointing_changes_no_result(lab: Lab, finished: Path, tmp_path: Path) -> None:
+    lab.train(tmp_path, epochs=3, save_every_seconds=1e9, gradient_checkpointing=True)
+    assert outputs(tmp_path) == outputs(finished)
+
+
+@pytest.mark.parametrize("features", ["memory", "disk"])
+def test_features_are_the_same_from_memory_and_from_disk(
+    lab: Lab, finished: Path, tmp_path: Path, features: Literal["memory", "disk"]
+) -> None:
+    lab.train(tmp_path, epochs=3, save_every_seconds=1e9, features=features)
+    assert outputs(tmp_path) == outputs(finished)
+
+
+@pytest.mark.parametrize("where", ["memory", "disk"])
+@pytest.mark.parametrize("start", ["spawn", "fork"])
+def test_features_can_be_read_by_workers(lab: Lab, where: Literal["memory", "disk"], start: str) -> None:
+    tokens = read_tokens(lab.tokens, "train")
+    features = open_features(lab.features, tokens.image_ids, where)
+    here = features.read([5, 0, 5])
+    with multiprocessing.get_context(start).Pool(1) as pool:
+        there = pool.apply(features.read, ([5, 0, 5],))
+    assert torch.equal(here, there)
+    assert torch.equal(here[0], here[2])
+
+
+@given(count=st.integers(1, 6), batch_size=st.integers(1, 5))
+def test_processes_share_each_step_and_agree_on_its_labels(lab: Lab, count: int, batch_size: int) -> None:
+    tokens = read_tokens(lab.tokens, "train")
+    params = replace(lab.params.train, batch_size=batch_size)
+    plan = plan_epoch([[len(c) + 1 for c in captions] for captions in tokens.captions], params, epoch=1)
+    features = open_features(lab.features, tokens.image_ids, "memory")
+    shares = [StepDataset(features, tokens, plan, 9, True, Processes(rank, count)) for rank in range(count)]
+    for index in range(len(plan)):
+        parts = [share[index] for share in shares]
+        labels = [sum(len(batch.labels) for _, batch in part.batches) for part in parts]
+        assert {part.labels for part in parts} == {sum(labels)}
+        assert sum(len(f) for part in parts for f, _ in part.batches) == sum(map(len, plan[index]))

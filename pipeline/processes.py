@@ -1,0 +1,67 @@
+"""The processes of one training run: one, or as many as `accelerate launch` or `torchrun` started.
+
+Each process computes its share of every batch; gradients are summed over all, so that every process takes
+the same step, that of the whole batch. Only the main process writes files and logs.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, distributed
+
+from pipeline.device import Placement
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process's place among those of the run."""
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the process that writes."""
+        return self.rank == 0
+
+    def sum(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor, in place, by its sum over all processes; they must agree on the shapes."""
+        if self.count == 1:
+            return
+        # One message instead of one for each tensor.
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        distributed.all_reduce(flat)
+        totals = torch.split(flat, [tensor.numel() for tensor in tensors])
+        for tensor, total in zip(tensors, totals, strict=True):
+            tensor.copy_(total.view_as(tensor))
+
+    def wait(self) -> None:
+        """Go on when all processes are here."""
+        if self.count > 1:
+            distributed.barrier()
+
+
+ONE_PROCESS = Processes()
+
+
+@contextmanager
+def join_processes(placement: Placement) -> Iterator[tuple[Processes, Placement]]:
+    """Join the processes that a launcher started, if one did; each gets a CUDA device of its own.
+
+    Yields this process's place and its placement.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield ONE_PROCESS, placement
+        return
+    from accelerate import PartialState
+
+    state = PartialState(cpu=placement.device.type != "cuda")
+    if placement.device.type == "cuda":
+        placement = replace(placement, device=state.device)
+    try:
+        yield Processes(state.process_index, state.num_processes), placement
+    finally:
+        state.destroy_process_group()
