@@ -65,7 +65,7 @@ class CaptionModel(nn.Module):
 
     def prefix_length(self, num_tokens: int) -> int:
         """L for images of `num_tokens` tokens."""
-        return len(self.prompt.before) + num_tokens + len(self.prompt.after)
+        return self.prompt.prefix_length(num_tokens)
 
     def embed_before(self) -> Tensor:
         """Embeddings of the words before the image `[1, .., D_l]`."""

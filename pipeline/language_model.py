@@ -95,7 +95,7 @@ class LanguageModel(nn.Module):
 
     def checkpoint_layers(self) -> None:
         """Keep each layer's input alone for the backward pass, and compute the rest of it there again."""
-        for layer in self.model.base_model.layers:
+        for layer in decoder_layers(self.model):
             layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
 
     def compile_layers(self) -> None:
@@ -103,13 +103,19 @@ class LanguageModel(nn.Module):
 
         For batches of any size and length. Results change by rounding alone.
         """
-        for layer in self.model.base_model.layers:
+        for layer in decoder_layers(self.model):
             layer.compile(dynamic=True)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden states `[.., D_l]` -> logits `[.., V]`, float32."""
         logits: Tensor = self.model.get_output_embeddings()(hidden)
         return logits.float()
+
+
+def decoder_layers(model: Any) -> nn.ModuleList:
+    """The layers of a causal model of `transformers`, whatever their attribute is called."""
+    lists = (m for m in model.base_model.children() if isinstance(m, nn.ModuleList))
+    return next(m for m in lists if len(m) == model.config.num_hidden_layers)
 
 
 def load_language_model(

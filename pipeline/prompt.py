@@ -31,6 +31,10 @@ class Prompt:
     after: tuple[int, ...]
     eos: int
 
+    def prefix_length(self, num_tokens: int) -> int:
+        """Positions in front of a caption, for images of `num_tokens` tokens."""
+        return len(self.before) + num_tokens + len(self.after)
+
 
 @dataclass(frozen=True)
 class TokenizerSpec:

@@ -7,11 +7,11 @@ scratch folder of that name. A run with the same fingerprint continues there; an
 import logging
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from pipeline.adapters import adapter_facts, inject_adapters
+from pipeline.batches import plan_epoch
 from pipeline.caption_model import CaptionModel
 from pipeline.checkpoints import CheckpointInfo
 from pipeline.compilation import should_compile
@@ -19,6 +19,7 @@ from pipeline.device import Placement
 from pipeline.errors import PipelineError
 from pipeline.feature_store import FeatureStore
 from pipeline.language_model import load_language_model
+from pipeline.memory import estimate_memory, largest_batch, require_memory
 from pipeline.models import resolve_model, tokenizer_digest
 from pipeline.params import LanguageModelParams, LoraParams, ProjectorParams, RuntimeParams, TrainParams
 from pipeline.processes import ONE_PROCESS, Processes
@@ -60,6 +61,20 @@ def train(
         images = dict(zip(store.image_ids, store.sha256, strict=True))
         _require_features(paths, tokens, images)
         sample = torch.from_numpy(store.read(tokens.image_ids[:_SCALE_IMAGES])).float()
+    lengths = [[len(c) + 1 for c in captions] for captions in tokens.captions]
+    prefix_length = tokens.prompt.prefix_length(encoder_spec["num_tokens"])
+    require_memory(
+        estimate_memory(
+            resolve_model(name, revision, model_cache),
+            language_model_params,
+            lora_params,
+            (encoder_spec["width"], projector_params.hidden_size),
+            largest_batch(plan_epoch(lengths, params, epoch=1), lengths, prefix_length),
+            placement.dtype,
+            params.gradient_checkpointing,
+        ),
+        placement,
+    )
     language_model = load_language_model(language_model_params, placement, model_cache)
     _require_vocabulary(tokens, name, language_model.vocabulary)
 
@@ -76,7 +91,11 @@ def train(
     _log_parameters(model)
     if params.gradient_checkpointing:
         language_model.checkpoint_layers()
-    if should_compile(runtime.compile, placement, _least_flop(model, tokens, encoder_spec, params)):
+    # Each position meets each weight once forward and once backward.
+    positions = sum(prefix_length + sum(of_image) for of_image in lengths)
+    if should_compile(
+        runtime.compile, placement, flop=4.0 * positions * language_model.layer_weights * params.epochs
+    ):
         language_model.compile_layers()
 
     result_params = asdict(params)
@@ -143,15 +162,6 @@ def _require_vocabulary(tokens: TokenizedCaptions, name: str, vocabulary: int) -
             f"the tokens go up to {largest}, but {name} has a vocabulary of {vocabulary}; "
             "run `dvc repro tokenize`."
         )
-
-
-def _least_flop(
-    model: CaptionModel, tokens: TokenizedCaptions, encoder_spec: dict[str, Any], params: TrainParams
-) -> float:
-    """Operations of the whole run: each position meets each weight once forward and once backward."""
-    prefix = model.prefix_length(encoder_spec["num_tokens"])
-    positions = sum(prefix + sum(len(c) + 1 for c in captions) for captions in tokens.captions)
-    return 4.0 * positions * model.language_model.layer_weights * params.epochs
 
 
 def _log_parameters(model: CaptionModel) -> None:

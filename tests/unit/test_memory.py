@@ -1,0 +1,90 @@
+"""Memory known before it is spent: the estimate against what autograd really keeps."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.batches import Row
+from pipeline.device import Placement, choose_placement
+from pipeline.errors import PipelineError
+from pipeline.language_model import load_language_model
+from pipeline.memory import LargestBatch, MemoryEstimate, estimate_memory, largest_batch, require_memory
+from pipeline.packing import pack
+from pipeline.params import LanguageModelParams, LoraParams
+
+NO_LORA = LoraParams(rank=0, alpha=16.0, dropout=0.0, targets=("q_proj",))
+GPU = Placement(torch.device("cuda"), torch.bfloat16, "pretended")
+CAPTIONS = [[[5] * 6, [6] * 7]] * 3
+PREFIX = 12
+BATCH = LargestBatch(rows=3, positions=PREFIX + 15, labels=3 * 15)
+
+
+def estimate(
+    folder: Path, quantization: str = "none", lora: LoraParams = NO_LORA, checkpointing: bool = False
+) -> MemoryEstimate:
+    params = LanguageModelParams(str(folder), None, quantization, double_quantization=False)  # type: ignore[arg-type]
+    return estimate_memory(folder, params, lora, (10, 20), BATCH, torch.float32, checkpointing)
+
+
+def really_kept(folder: Path, quantization: str) -> int:
+    """Bytes of the tensors, weights aside, that autograd keeps of one forward pass through the layers."""
+    params = LanguageModelParams(str(folder), None, quantization, double_quantization=False)  # type: ignore[arg-type]
+    model = load_language_model(params, choose_placement("cpu"))
+    weights = {t.untyped_storage().data_ptr() for t in model.state_dict().values()}
+    batch = pack(CAPTIONS, PREFIX, eos=0)
+    kept: dict[int, torch.Tensor] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    embeddings = torch.randn(*batch.positions.shape, model.width, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model.hidden_states(embeddings, batch.mask, batch.positions)
+    return sum(t.untyped_storage().nbytes() for at, t in kept.items() if at not in weights)
+
+
+@pytest.mark.parametrize("quantization", ["none", "nf4"])
+def test_activations_are_those_that_autograd_keeps(tiny_llama: Path, quantization: str) -> None:
+    # Attention kernels differ: on `meta` the plain one runs, which keeps its probabilities too.
+    assert estimate(tiny_llama, quantization).activations == pytest.approx(
+        really_kept(tiny_llama, quantization), rel=0.25
+    )
+
+
+def test_weights_are_counted_by_how_they_are_kept(tiny_llama: Path) -> None:
+    params = LanguageModelParams(str(tiny_llama), None, "none", double_quantization=False)
+    model = load_language_model(params, choose_placement("cpu")).model
+    assert estimate(tiny_llama).weights == sum(p.nbytes for p in model.parameters())
+    assert estimate(tiny_llama, "nf4").weights < estimate(tiny_llama).weights
+
+
+def test_adapters_count_as_trained(tiny_llama: Path) -> None:
+    adapted = estimate(tiny_llama, lora=LoraParams(rank=4, alpha=16.0, dropout=0.0, targets=("q_proj",)))
+    assert adapted.trained > estimate(tiny_llama).trained > 0
+
+
+def test_checkpointing_keeps_less(tiny_llama: Path) -> None:
+    assert estimate(tiny_llama, checkpointing=True).activations < estimate(tiny_llama).activations
+
+
+def test_the_largest_batch_has_the_most_positions() -> None:
+    lengths = [[3], [4, 2], [9]]
+    plan = [[[Row(0, (0,)), Row(1, (0, 1))]], [[Row(2, (0,))]]]
+    assert largest_batch(plan, lengths, prefix_length=5) == LargestBatch(rows=2, positions=11, labels=9)
+
+
+def test_on_a_gpu_that_is_too_small_the_parameters_to_change_are_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (4_000_000_000, 8_000_000_000))
+    small = MemoryEstimate(weights=1e9, trained=1e8, activations=5e8, logits=5e8)
+    require_memory(small, GPU)
+    large = MemoryEstimate(weights=1e9, trained=1e8, activations=2e9, logits=1e9)
+    with pytest.raises(PipelineError, match=r"4\.00 of the 8\.00 GB .* lower train\.batch_size"):
+        require_memory(large, GPU)
+
+
+def test_on_a_cpu_nothing_is_refused() -> None:
+    require_memory(MemoryEstimate(1e15, 0, 0, 0), choose_placement("cpu"))
