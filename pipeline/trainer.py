@@ -19,6 +19,7 @@ from pipeline.params import RuntimeParams, TrainParams
 from pipeline.processes import Processes
 from pipeline.progress import bar
 from pipeline.token_store import TokenizedCaptions
+from pipeline.training_cost import CostMeter
 from pipeline.training_features import TrainingFeatures
 from pipeline.training_state import TrainingState
 
@@ -57,7 +58,7 @@ class Trainer:
         self._scaler = torch.amp.GradScaler(placement.device.type, enabled=placement.dtype == torch.float16)
         self.state = TrainingState.load_or_start(scratch, model, self.optimizer, self._scaler)
 
-    def run(self, info: Callable[[int], CheckpointInfo]) -> int:
+    def run(self, info: Callable[[int], CheckpointInfo], cost: CostMeter) -> int:
         """Train up to `params.epochs`; returns the number of steps taken now.
 
         `info(epoch)` gives the facts to store with an epoch's checkpoint.
@@ -75,6 +76,7 @@ class Trainer:
                 saved = time.monotonic()
                 for step in self._steps(plan):
                     loss, norm, rate = self._step(step, total)
+                    cost.add(sum(len(row.captions) for rows in plan[self.state.step] for row in rows))
                     self.state.advance(loss, rate, norm)
                     taken += 1
                     progress.update(1)

@@ -27,6 +27,7 @@ from pipeline.projector import Projector
 from pipeline.records import digest
 from pipeline.token_store import TokenizedCaptions, read_tokens, require_tokenizer
 from pipeline.trainer import Trainer
+from pipeline.training_cost import CostMeter
 from pipeline.training_features import open_features
 from pipeline.training_outputs import TrainPaths, TrainSummary, publish, summarize
 
@@ -135,7 +136,8 @@ def train(
 
     features = open_features(paths.features, tokens.image_ids, runtime.features)
     trainer = Trainer(model, features, tokens, params, runtime, placement, scratch, processes)
-    trained = trainer.run(info)
+    with CostMeter(placement) as cost:
+        trained = trainer.run(info, cost)
     counts = {
         "images": len(tokens.image_ids),
         "captions": sum(len(c) for c in tokens.captions),
@@ -143,6 +145,7 @@ def train(
     }
     if not processes.is_main:
         return summarize(trainer.state.curve, params.epochs, trained)
+    cost.write(paths.cost, scratch / "cost.json")
     return publish(paths, scratch, trainer.state.curve, params.epochs, trained, counts)
 
 

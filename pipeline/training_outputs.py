@@ -20,6 +20,7 @@ class TrainPaths:
     tokens: Path
     checkpoints: Path
     metrics: Path
+    cost: Path
     curve: Path
     scratch: Path
 

@@ -13,7 +13,8 @@ def main(params: Path) -> None:
 
     \b
     Reads   data/features.h5, data/tokens.h5
-    Writes  data/checkpoints/, metrics/train.json, plots/training.csv
+    Writes  data/checkpoints/, metrics/train.json, metrics/cost.json,
+            plots/training.csv
     Params  train, projector, lora, language_model
 
     Started by `accelerate launch -m stages.train`, several processes share the work.
@@ -35,10 +36,14 @@ def main(params: Path) -> None:
         tokens=Path("data/tokens.h5"),
         checkpoints=Path("data/checkpoints"),
         metrics=Path("metrics/train.json"),
+        cost=Path("metrics/cost.json"),
         curve=Path("plots/training.csv"),
         scratch=SCRATCH / "train",
     )
-    reads, writes = [paths.features, paths.tokens], [paths.checkpoints, paths.metrics, paths.curve]
+    reads, writes = (
+        [paths.features, paths.tokens],
+        [paths.checkpoints, paths.metrics, paths.cost, paths.curve],
+    )
     with (
         announced("train", reads, writes) as close_with,
         join_processes(choose_placement(settings.runtime.device)) as (processes, placement),

@@ -60,6 +60,7 @@ class Lab:
             tokens=self.tokens,
             checkpoints=folder / "checkpoints",
             metrics=folder / "train.json",
+            cost=folder / "cost.json",
             curve=folder / "training.csv",
             scratch=folder / "scratch",
         )

@@ -28,6 +28,7 @@ from pipeline.prompt import Prompt
 from pipeline.token_store import read_tokens
 from pipeline.trained_model import TrainedModel
 from pipeline.trainer import Trainer
+from pipeline.training_cost import CostMeter
 from pipeline.training_features import open_features
 from tests.import_closure import ROOT
 from tests.training_lab import NUM_TOKENS, SPEC, STEPS, WIDTH, Lab, interrupted_after, make_lab, outputs
@@ -154,7 +155,7 @@ def test_adapters_learn_and_the_layers_they_sit_on_do_not(load: Load, lab: Lab, 
     before = {name: value.clone() for name, value in model.trainable_state().items()}
     frozen_before = frozen()
     facts = CheckpointInfo(1, SPEC, {}, {}, 16, language_model.width, {}, "", adapter_facts(LORA))
-    trainer.run(lambda epoch: replace(facts, epoch=epoch))
+    trainer.run(lambda epoch: replace(facts, epoch=epoch), CostMeter(choose_placement("cpu")))
 
     assert frozen() == frozen_before
     changed = {name for name, value in model.trainable_state().items() if not value.equal(before[name])}

@@ -74,6 +74,7 @@ class Project:
             tokens=data / "tokens.h5",
             checkpoints=data / "checkpoints",
             metrics=self.folder / "metrics" / "train.json",
+            cost=self.folder / "metrics" / "cost.json",
             curve=self.folder / "plots" / "training.csv",
             scratch=scratch / "train",
         )
@@ -94,10 +95,12 @@ class Project:
         return evaluate(paths, self.params.evaluate, self.params.generate, self.params.runtime, CPU)
 
     def outputs(self) -> dict[str, bytes]:
-        """What training and evaluation left, by path."""
+        """What training and evaluation left, by path; not what it cost, which no two runs agree on."""
         files = [*self.data.glob("checkpoints/*"), *self.data.glob("predictions/*"), self.best]
         files += [*self.folder.glob("metrics/*"), *self.folder.glob("plots/*")]
-        return {path.relative_to(self.folder).as_posix(): path.read_bytes() for path in files}
+        found = {path.relative_to(self.folder).as_posix(): path.read_bytes() for path in files}
+        del found["metrics/cost.json"]
+        return found
 
     def predictions(self, split: str) -> dict[str, str]:
         """Those of the best epoch, by image id."""

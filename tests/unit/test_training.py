@@ -28,6 +28,7 @@ from pipeline.processes import ONE_PROCESS, Processes
 from pipeline.projector import Projector
 from pipeline.token_store import read_tokens
 from pipeline.trainer import Trainer, learning_rate
+from pipeline.training_cost import CostMeter
 from pipeline.training_features import open_features
 from tests.tiny_models import save_llama
 from tests.training_lab import (
@@ -94,7 +95,10 @@ def test_nothing_but_the_projector_is_trained(lab: Lab, tmp_path: Path) -> None:
     assert any(value.dtype == torch.uint8 for value in frozen.values())
     frozen_before, projector_before = tensor_digest(frozen), tensor_digest(model.projector.state_dict())
     facts = CheckpointInfo(1, SPEC, {}, {}, 16, language_model.width, {}, "")
-    assert trainer.run(lambda epoch: replace(facts, epoch=epoch)) == 2 * STEPS
+    assert (
+        trainer.run(lambda epoch: replace(facts, epoch=epoch), CostMeter(choose_placement("cpu")))
+        == 2 * STEPS
+    )
     assert tensor_digest(language_model.state_dict()) == frozen_before
     assert tensor_digest(model.projector.state_dict()) != projector_before
 
@@ -359,3 +363,16 @@ def test_processes_share_each_step_and_agree_on_its_labels(lab: Lab, count: int,
         labels = [sum(len(batch.labels) for _, batch in part.batches) for part in parts]
         assert {part.labels for part in parts} == {sum(labels)}
         assert sum(len(f) for part in parts for f, _ in part.batches) == sum(map(len, plan[index]))
+
+
+def test_the_cost_is_that_of_the_run_that_trained(lab: Lab, tmp_path: Path) -> None:
+    lab.train(tmp_path, epochs=1)
+    cost = json.loads((tmp_path / "cost.json").read_text())
+    assert cost["captions"] == json.loads((tmp_path / "train.json").read_text())["captions"]
+    assert cost["seconds"] > 0
+    assert cost["peak_memory_mb"] > 50  # the interpreter and torch alone
+    assert (cost["device"], cost["precision"]) == ("cpu", "float32")
+
+    (tmp_path / "cost.json").unlink()
+    lab.train(tmp_path, epochs=1)
+    assert json.loads((tmp_path / "cost.json").read_text()) == cost
