@@ -35,7 +35,7 @@ class TrainedModel:
     """Projector, language model (with its adapters, if any) and tokenizer of a checkpoint."""
 
     def __init__(self, model: CaptionModel, tokenizer: CaptionTokenizer, info: CheckpointInfo) -> None:
-        self._model = model
+        self.model = model
         self._tokenizer = tokenizer
         self.info = info
 
@@ -84,8 +84,8 @@ class TrainedModel:
                 f"{checkpoint} comes from another training run than {self.info.epoch}'s; "
                 "run `dvc repro train`."
             )
-        self._model.adapters.load_state_dict(trained.adapters, str(checkpoint))
-        self._model.projector = trained.projector.to(self._model.language_model.device)
+        self.model.adapters.load_state_dict(trained.adapters, str(checkpoint))
+        self.model.projector = trained.projector.to(self.model.language_model.device)
         self.info = info
 
     @torch.inference_mode()
@@ -97,7 +97,7 @@ class TrainedModel:
             captions: those of each of the n images.
             batch_size: images computed at a time.
         """
-        model = self._model.eval()
+        model = self.model.eval()
         device = model.language_model.device
         most = self.info.tokenizer["max_caption_tokens"]
         ids = [[self._tokenizer.encode_caption(caption)[:most] for caption in of] for of in captions]
@@ -114,5 +114,5 @@ class TrainedModel:
         self, features: Tensor, params: GenerateParams, batch_size: int
     ) -> Iterator[GeneratedCaption]:
         """Features `[n, P, D_v]` -> n captions, as they are made."""
-        for one in generate_ids(self._model, features, params, batch_size):
+        for one in generate_ids(self.model, features, params, batch_size):
             yield GeneratedCaption(self._tokenizer.decode_caption(one.ids), one.finished)

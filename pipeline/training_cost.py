@@ -22,6 +22,8 @@ class CostMeter:
     def __init__(self, placement: Placement) -> None:
         self._placement = placement
         self._captions = 0
+        self._first_captions = 0
+        self._first_step = 0.0
         self._seconds = 0.0
 
     def __enter__(self) -> Self:
@@ -36,7 +38,10 @@ class CostMeter:
         self._seconds = time.perf_counter() - self._start
 
     def add(self, captions: int) -> None:
-        """Count captions that were trained on."""
+        """Count the captions of a step that was taken."""
+        if not self._captions:
+            self._first_captions = captions
+            self._first_step = time.perf_counter() - self._start
         self._captions += captions
 
     def write(self, path: Path, kept: Path) -> None:
@@ -55,9 +60,17 @@ class CostMeter:
             "precision": str(self._placement.dtype).removeprefix("torch."),
             "captions": self._captions,
             "seconds": round(self._seconds, 2),
-            "captions_per_second": round(self._captions / max(self._seconds, 1e-9), 3),
+            # The first step, in which layers are compiled and caches filled, is no measure of the others.
+            "warm_up_seconds": round(self._first_step, 2),
+            "captions_per_second": round(self._rate(), 3),
             "peak_memory_mb": round(peak_memory(self._placement) / 1e6, 1),
         }
+
+    def _rate(self) -> float:
+        after = self._captions - self._first_captions
+        if not after:
+            return self._captions / max(self._seconds, 1e-9)
+        return after / (self._seconds - self._first_step)
 
 
 def peak_memory(placement: Placement) -> int:

