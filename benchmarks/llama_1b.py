@@ -60,11 +60,11 @@ def main(device: str, steps: int, output: Path) -> None:
         )
 
 
-def _random_llama(folder: Path, placement: Placement) -> LanguageModel:
-    from transformers import LlamaConfig, LlamaForCausalLM
+def llama_config() -> Any:
+    """Llama-3.2-1B's dimensions."""
+    from transformers import LlamaConfig
 
-    torch.manual_seed(0)
-    config = LlamaConfig(
+    return LlamaConfig(
         vocab_size=128_256,
         hidden_size=2048,
         intermediate_size=8192,
@@ -74,7 +74,13 @@ def _random_llama(folder: Path, placement: Placement) -> LanguageModel:
         head_dim=64,
         tie_word_embeddings=True,
     )
-    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
+
+
+def _random_llama(folder: Path, placement: Placement) -> LanguageModel:
+    from transformers import LlamaForCausalLM
+
+    torch.manual_seed(0)
+    LlamaForCausalLM(llama_config()).to(torch.bfloat16).save_pretrained(folder)
     return load_language_model(LanguageModelParams(str(folder), None, "nf4", False), placement)
 
 

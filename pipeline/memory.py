@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 # A weight, its gradient, AdamW's two moments and its moving average, all in float32.
 _BYTES_OF_A_TRAINED_VALUE = 5 * 4
 # What CUDA itself and its libraries take on a device before the first tensor.
-_CUDA_CONTEXT = 600e6
+CUDA_CONTEXT = 600e6
 # The allocator's pieces that fit nothing.
 _FRAGMENTATION = 1.1
 
@@ -132,9 +132,9 @@ def require_memory(estimate: MemoryEstimate, placement: Placement) -> None:
     if placement.device.type != "cuda":
         return
     free, total = torch.cuda.mem_get_info(placement.device)
-    if estimate.total + _CUDA_CONTEXT > free:
+    if estimate.total + CUDA_CONTEXT > free:
         raise PipelineError(
-            f"a training step needs about {estimate}, beside {_CUDA_CONTEXT / 1e9:.1f} GB of CUDA's own, but "
+            f"a training step needs about {estimate}, beside {CUDA_CONTEXT / 1e9:.1f} GB of CUDA's own, but "
             f"{free / 1e9:.2f} of the {total / 1e9:.2f} GB of {placement.device} are free; lower "
             "train.batch_size (raise train.gradient_accumulation_steps by the same factor for the same "
             "result), or set train.gradient_checkpointing: true."
