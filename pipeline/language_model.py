@@ -44,6 +44,7 @@ class LanguageModel(nn.Module):
         self.spec = spec
         self.width: int = model.config.hidden_size
         self.vocabulary: int = model.config.vocab_size
+        self.end_ids = _end_ids(model)
         # Counted by shape: in NF4 two weights share a stored value.
         self.layer_weights = sum(
             m.in_features * m.out_features for m in model.base_model.modules() if isinstance(m, nn.Linear)
@@ -103,6 +104,12 @@ class LanguageModel(nn.Module):
         """Hidden states `[.., D_l]` -> logits `[.., V]`, float32."""
         logits: Tensor = self.model.get_output_embeddings()(hidden)
         return logits.float()
+
+
+def _end_ids(model: Any) -> frozenset[int]:
+    """The tokens that end its answers. Instruction models have several: the end of a text, of a turn, ..."""
+    ids = model.generation_config.eos_token_id if model.can_generate() else None
+    return frozenset([ids] if isinstance(ids, int) else ids or [])
 
 
 def load_language_model(
