@@ -160,7 +160,8 @@ def _explain_answer(repository: HubRepository, error: HfHubHTTPError) -> str:
     if isinstance(error, RevisionNotFoundError):
         return f"{name} has no revision {repository.revision}; its commits are at {page}/commits/main."
     if isinstance(error, RemoteEntryNotFoundError):
-        return f"{name} lacks a file that is needed at this revision; see {page}/tree/{repository.revision}."
+        tree = f"{page}/tree/{repository.revision or 'main'}"
+        return f"{name} lacks a file that is needed at this revision; see {tree}."
     if isinstance(error, RepositoryNotFoundError) or (status == 401 and get_token() is None):
         return (
             f"the hub knows no {repository.kind} {name}, or your token may not see it; check the name at "

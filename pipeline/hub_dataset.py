@@ -39,7 +39,7 @@ def unpack_hub_dataset(pins: PinnedDataset, limits: Limits, folder: Path) -> lis
     """
     repository = HubRepository(pins.repository, pins.revision, "dataset")
     shards = _needed(pins, limits)
-    _require_space(repository, [shard for shard, _ in shards], folder)
+    _require_space(repository, shards, folder)
     files = {shard: _verified(repository, shard) for shard, _ in shards}
     folder.mkdir(parents=True, exist_ok=True)
     for left_over in folder.glob(f".*{_TEMPORARY}"):
@@ -77,12 +77,15 @@ def _needed(pins: PinnedDataset, limits: Limits) -> list[tuple[Shard, int]]:
     return needed
 
 
-def _require_space(repository: HubRepository, shards: list[Shard], folder: Path) -> None:
+def _require_space(repository: HubRepository, shards: list[tuple[Shard, int]], folder: Path) -> None:
     """PipelineError unless what is to be downloaded and unpacked fits where it goes."""
-    sizes = {shard: file_size(repository, shard.file) for shard in shards}
-    download = sum(size for size, cached in sizes.values() if not cached)
-    # Images do not compress, so they are as large as their shards; DVC keeps a copy of its outputs.
-    unpacked = 0 if folder.is_dir() and any(folder.iterdir()) else 2 * sum(s for s, _ in sizes.values())
+    download, images = 0, 0
+    for shard, rows in shards:
+        size, cached = file_size(repository, shard.file)
+        download += 0 if cached else size
+        images += size * rows // shard.rows  # images do not compress: they are as large in the shard
+    # DVC keeps a copy of its outputs. A folder that is being filled was checked when that began.
+    unpacked = 0 if folder.is_dir() and any(folder.iterdir()) else 2 * images
     places = {Path(constants.HF_HUB_CACHE): download, folder: unpacked}
     needed: dict[int, int] = defaultdict(int)
     free: dict[int, int] = {}
