@@ -16,7 +16,14 @@ def save_captions(photos: Path | None, images: int, folder: Path) -> None:
         max_megapixels=50,
         scenes=ScenesParams(train=images, dev=1, test=1, image_size=224, seed=0),
     )
-    prepare(params, folder / "images.jsonl", folder / "captions.jsonl", folder / "images", workers=2)
+    prepare(
+        params,
+        folder / "images.jsonl",
+        folder / "captions.jsonl",
+        folder / "dataset.md",
+        folder / "images",
+        workers=2,
+    )
 
 
 def training_pairs(folder: Path) -> list[tuple[Path, tuple[str, ...]]]:

@@ -6,7 +6,6 @@ They read text only; whether the images are there is checked for all of them in 
 import csv
 import io
 import logging
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,16 +26,6 @@ from pipeline.errors import PipelineError
 
 log = logging.getLogger(__name__)
 
-# The archive's folder is misspelt; people unpack it as it is, mended, or into a folder of its own.
-_FLICKR_FOLDERS = ("Flicker8k_Dataset", "Flickr8k_Dataset")
-_FLICKR_TEXTS = "Flickr8k_text"
-_FLICKR_TOKENS = "Flickr8k.token.txt"
-_FLICKR_SPLITS: dict[Split, str] = {
-    "train": "Flickr_8k.trainImages.txt",
-    "dev": "Flickr_8k.devImages.txt",
-    "test": "Flickr_8k.testImages.txt",
-}
-_TOKEN_LINE = re.compile(r"([^\t]+)#(\d+)\t(.*)")
 # Karpathy's restval is what COCO's validation images leave over; everyone trains on it.
 _KARPATHY_SPLITS: dict[str, Split] = {
     "train": "train",
@@ -45,42 +34,12 @@ _KARPATHY_SPLITS: dict[str, Split] = {
     "test": "test",
 }
 
-# Captions of each image, not yet checked, each with its place: most of Flickr8k's oddities concern
-# images in no split, and must not stop those who do not use them.
-_Captions = dict[str, list[tuple[str, str]]]
 
+def read_karpathy(root: Path, image_folder: Path | None = None) -> Listing:
+    """Karpathy's JSON of Flickr8k, Flickr30k, COCO, ...; `root` is its folder or the file.
 
-def read_flickr8k(root: Path) -> Listing:
-    """Flickr8k as published, or as Kaggle has it (captions.txt, no splits); or a mixture."""
-    folder = _flickr_image_folder(root)
-    published = (root / _FLICKR_TOKENS, root / _FLICKR_TEXTS / _FLICKR_TOKENS)
-    tokens = next((file for file in published if file.is_file()), None)
-    source = tokens or root / "captions.txt"
-    if not source.is_file():
-        raise PipelineError(
-            f"{root} has neither {_FLICKR_TOKENS} nor captions.txt; "
-            "put the captions of Flickr8k there or change data.root."
-        )
-    raw = _read_tokens(source) if tokens else _read_kaggle(source)
-    splits = _read_flickr_splits(source, required=tokens is not None)
-    used = raw.keys() if splits is None else raw.keys() & splits.keys()
-    log.info(
-        "Flickr8k: images in %s, captions in %s, splits %s",
-        folder,
-        source,
-        "made from hashes of the names (80/10/10)" if splits is None else "as published",
-    )
-    if len(raw) > len(used):
-        log.info("%d images have captions but are in no split; they stay unused", len(raw) - len(used))
-    captions = {
-        check_image_id(name, raw[name][0][1]): [clean_caption(text, place) for text, place in raw[name]]
-        for name in sorted(used)
-    }
-    return Listing(source, folder, captions, splits)
-
-
-def read_karpathy(root: Path) -> Listing:
-    """Karpathy's JSON of Flickr8k, Flickr30k, COCO, ...; `root` is its folder or the file."""
+    Images are looked for in `image_folder`; None: in images/ beside the file, or beside it.
+    """
     source = root if root.is_file() else _karpathy_file(root)
     content = parse_json(read_text(source), source)
     images = content.get("images") if isinstance(content, dict) else None
@@ -104,7 +63,7 @@ def read_karpathy(root: Path) -> Listing:
         captions[image_id] = clean_captions(sentences, place)
         splits[image_id] = split
     parent, first = source.parent, next(iter(splits))
-    folders = [parent / "images", parent]
+    folders = [image_folder] if image_folder else [parent / "images", parent]
     # Whichever holds the first image; if none does, the one that would be expected to.
     folder = next((f for f in folders if (f / first).is_file()), folders[0])
     log.info("Karpathy's format: images in %s, captions in %s", folder, source)
@@ -133,7 +92,7 @@ def read_csv(root: Path) -> Listing:
     source = root / "captions.csv"
     captions: dict[str, list[str]] = {}
     splits: dict[str, Split | None] = {}
-    for place, row in _read_rows(source, optional=("split",)):
+    for place, row in read_rows(source, optional=("split",)):
         image_id = check_image_id(row["image"], place)
         split = to_split(row["split"], place) if "split" in row else None
         if splits.setdefault(image_id, split) != split:
@@ -155,62 +114,14 @@ def _all_or_none(source: Path, splits: dict[str, Split | None]) -> dict[str, Spl
     return known or None
 
 
-def _flickr_image_folder(root: Path) -> Path:
-    nested = [root / outer / inner for outer in _FLICKR_FOLDERS for inner in _FLICKR_FOLDERS]
-    plain = [root / name for name in (*_FLICKR_FOLDERS, "Images")]
-    for folder in (*nested, *plain):
-        if folder.is_dir():
-            return folder
-    raise PipelineError(
-        f"{root} has no folder {_FLICKR_FOLDERS[0]}, {_FLICKR_FOLDERS[1]} or Images; "
-        "unpack the images of Flickr8k there or change data.root."
-    )
-
-
-def _read_tokens(source: Path) -> _Captions:
-    captions: _Captions = {}
-    numbered = set()
-    for place, line in read_lines(source):
-        match = _TOKEN_LINE.fullmatch(line)
-        if match is None:
-            raise PipelineError(f"{place} is {line!r:.60}, expected name.jpg#number, a tab and a caption.")
-        name, number, text = match.groups()
-        if (name, number) in numbered:
-            raise PipelineError(f"{place} repeats caption {number} of {name!r}; remove one of the two.")
-        numbered.add((name, number))
-        captions.setdefault(name, []).append((text, place))
-    return captions
-
-
-def _read_kaggle(source: Path) -> _Captions:
-    captions: _Captions = {}
-    for place, row in _read_rows(source):
-        captions.setdefault(row["image"], []).append((row["caption"], place))
-    return captions
-
-
-def _read_flickr_splits(source: Path, required: bool) -> dict[str, Split] | None:
-    """The published splits beside `source`; None if there are none and none is required."""
-    files = {split: source.parent / name for split, name in _FLICKR_SPLITS.items()}
-    missing = [file for file in files.values() if not file.is_file()]
-    if len(missing) == len(files) and not required:
-        return None
-    if missing:
-        names = ", ".join(_FLICKR_SPLITS.values())
-        raise PipelineError(f"{missing[0]} does not exist; put {names} beside {source.name}.")
-    splits: dict[str, Split] = {}
-    for split, file in files.items():
-        for place, line in read_lines(file):
-            image_id = check_image_id(line.strip(), place)
-            check_new(image_id, split, splits, place)
-            splits[image_id] = split
-    return splits
+def karpathy_files(root: Path) -> list[Path]:
+    """The JSON files in Karpathy's format in a folder: dataset.json, else all dataset_*.json."""
+    plain = root / "dataset.json"
+    return [plain] if plain.is_file() else sorted(root.glob("dataset_*.json"))
 
 
 def _karpathy_file(root: Path) -> Path:
-    if (root / "dataset.json").is_file():
-        return root / "dataset.json"
-    found = sorted(root.glob("dataset_*.json"))
+    found = karpathy_files(root)
     if len(found) != 1:
         names = ", ".join(file.name for file in found) or "none"
         raise PipelineError(
@@ -220,7 +131,7 @@ def _karpathy_file(root: Path) -> Path:
     return found[0]
 
 
-def _read_rows(source: Path, optional: tuple[str, ...] = ()) -> Iterator[tuple[str, dict[str, Any]]]:
+def read_rows(source: Path, optional: tuple[str, ...] = ()) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield `(place, row)` of a CSV file whose header is image,caption and maybe `optional`."""
     allowed = f"image,caption{''.join(f'[,{name}]' for name in optional)}"
     reader = csv.reader(io.StringIO(read_text(source), newline=""), strict=True)

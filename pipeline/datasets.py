@@ -1,7 +1,7 @@
 """A caption dataset on disk -> its images, each with its captions and its split.
 
-`read_dataset` is the way in for every source but the generated scenes. It promises that each image
-is a file inside the image folder, has a caption, is in one split, and that no split is empty.
+`read_dataset` is the way in for every source that lies in a folder. It promises that each image is a file
+inside the image folder, has a caption, is in one split, and that no split is empty.
 """
 
 import logging
@@ -12,8 +12,9 @@ from pathlib import Path
 
 from pipeline.captions import SPLITS, Split
 from pipeline.dataset_checks import Listing, split_by_hash
-from pipeline.dataset_readers import read_csv, read_flickr8k, read_jsonl, read_karpathy
+from pipeline.dataset_readers import read_csv, read_jsonl, read_karpathy
 from pipeline.errors import PipelineError
+from pipeline.flickr8k import read_flickr8k
 from pipeline.params import DataParams, Limits
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ _READERS: dict[str, Callable[[Path], Listing]] = {
 _EXPECTED = {
     "flickr8k": (
         "Flicker8k_Dataset/, Flickr8k.token.txt and Flickr_8k.{train,dev,test}Images.txt, "
-        "or Kaggle's Images/ and captions.txt"
+        "or Karpathy's dataset_flickr8k.json and Images/, or Kaggle's Images/ and captions.txt"
     ),
     "karpathy": "dataset.json (or one dataset_*.json) and images/",
     "jsonl": "captions.jsonl and the images that it names",
@@ -62,12 +63,20 @@ def read_dataset(params: DataParams) -> list[DatasetItem]:
             f"{len(splits)} images; add captions or take the images out of their splits."
         )
     counts = Counter(splits.values())
+    found = ", ".join(f"{s} {counts[s]}" for s in SPLITS)
     for split in SPLITS:
         if not counts[split]:
-            found = ", ".join(f"{s} {counts[s]}" for s in SPLITS)
             raise PipelineError(
                 f"{listing.source} has no image in the split {split} ({found}); every split needs one."
             )
+    log.info(
+        "%s lists %d images (%s) with %d captions; images in %s",
+        listing.source,
+        len(splits),
+        found,
+        sum(len(listing.captions[image_id]) for image_id in splits),
+        listing.folder,
+    )
     items = [
         DatasetItem(image_id, listing.folder / image_id, split, tuple(listing.captions[image_id]))
         for image_id, split in sorted(splits.items())

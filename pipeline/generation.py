@@ -8,7 +8,7 @@ on its batch.
 B: images of a batch, K: beams, R: rows in the making, V: vocabulary.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 
 import torch
@@ -33,14 +33,16 @@ def generate_ids(
 ) -> Iterator[Generated]:
     """Yield the caption of each image of `features` `[n, P, D_v]`, in order.
 
-    Ids stop before EOS; a caption that reached `max_new_tokens` without it is not `finished`. At most
-    `batch_size` rows (images times beams) are in the making at a time.
+    Ids stop before EOS, the tokenizer's or another that the model is known to end with; a caption that
+    reached `max_new_tokens` without one is not `finished`. At most `batch_size` rows (images times beams)
+    are in the making at a time.
     """
     model.eval()
+    ends = model.language_model.end_ids | {model.prompt.eos}
     search = _greedy_search if params.beams == 1 else _beam_search
     for batch in torch.split(features, max(1, batch_size // params.beams)):
         decoder = _Decoder(model, batch.to(model.language_model.device), params.no_repeat_ngram_size)
-        yield from search(decoder, params, model.prompt.eos)
+        yield from search(decoder, params, ends)
 
 
 class _Decoder:
@@ -79,7 +81,7 @@ class _Decoder:
         self.scores = self._guard(self.ids, scores) if self._guard else scores
 
 
-def _greedy_search(decoder: _Decoder, params: GenerateParams, eos: int) -> list[Generated]:
+def _greedy_search(decoder: _Decoder, params: GenerateParams, end_ids: Set[int]) -> list[Generated]:
     """The likeliest token again and again."""
     images = list(range(len(decoder.ids)))  # of each row
     done: dict[int, Generated] = {}
@@ -87,7 +89,7 @@ def _greedy_search(decoder: _Decoder, params: GenerateParams, eos: int) -> list[
         tokens = decoder.scores.argmax(dim=-1)  # [R]
         going = []
         for row, (so_far, token) in enumerate(zip(decoder.ids.tolist(), tokens.tolist(), strict=True)):
-            if token == eos:
+            if token in end_ids:
                 done[images[row]] = Generated(tuple(so_far), True)
             elif length == params.max_new_tokens:
                 done[images[row]] = Generated((*so_far, token), False)
@@ -117,7 +119,7 @@ class _Beams:
     ended: list[tuple[float, Generated]] = field(default_factory=list)
 
 
-def _beam_search(decoder: _Decoder, params: GenerateParams, eos: int) -> list[Generated]:
+def _beam_search(decoder: _Decoder, params: GenerateParams, end_ids: Set[int]) -> list[Generated]:
     """Beam search as `transformers` defines it with `early_stopping=False`.
 
     A caption's score is its log-probability over its length to the power of `length_penalty`. An image's
@@ -125,14 +127,15 @@ def _beam_search(decoder: _Decoder, params: GenerateParams, eos: int) -> list[Ge
     worst of them.
     """
     count, device = params.beams, decoder.scores.device
+    # Of so many candidates of an image K are left to go on with, even if every beam ends in every way.
+    candidates = max(2, 1 + len(end_ids)) * count
     open_beams = [_Beams(image, [image], [0.0]) for image in range(len(decoder.ids))]
     done: dict[int, Generated] = {}
     for length in range(1, params.max_new_tokens + 1):
         last = length == params.max_new_tokens
-        # Of 2 K candidates at most K end here, one from each beam: K are left to go on with.
         running = torch.tensor([beams.scores for beams in open_beams], device=device)  # [B, 1 or K]
         totals = decoder.scores.unflatten(0, running.shape) + running.unsqueeze(2)  # [B, 1 or K, V]
-        values, places = totals.flatten(1).topk(2 * count)  # [B, 2 K]
+        values, places = totals.flatten(1).topk(candidates)  # [B, candidates]
         vocabulary = totals.shape[2]
         parents, tokens = (places // vocabulary).tolist(), (places % vocabulary).tolist()
         scores, so_far = values.tolist(), decoder.ids.tolist()
@@ -141,9 +144,9 @@ def _beam_search(decoder: _Decoder, params: GenerateParams, eos: int) -> list[Ge
         still_open = []
         for n, beams in enumerate(open_beams):
             going: list[tuple[float, int, int]] = []
-            for rank in range(2 * count):
+            for rank in range(candidates):
                 row, token, score = beams.rows[parents[n][rank]], tokens[n][rank], scores[n][rank]
-                ends = token == eos
+                ends = token in end_ids
                 if not ends and not last:
                     going.append((score, row, token))
                 elif rank < count:

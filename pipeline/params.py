@@ -52,7 +52,7 @@ class ScenesParams:
 class DataParams:
     """Where images and captions come from."""
 
-    source: Literal["scenes", "flickr8k", "karpathy", "jsonl", "csv"]
+    source: Literal["scenes", "flickr8k", "hub", "karpathy", "jsonl", "csv"]
     root: str
     limits: Limits
     max_megapixels: float

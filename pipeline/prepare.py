@@ -1,4 +1,4 @@
-"""The stage `prepare`: a dataset of any source -> images.jsonl and captions.jsonl.
+"""The stage `prepare`: a dataset of any source -> images.jsonl, captions.jsonl and a dataset card.
 
 Every image is decoded once here, so that a damaged file is known before hours of encoding and
 training, and all damaged files are known at once.
@@ -19,12 +19,13 @@ from pipeline.captions import (
     write_captions,
     write_images,
 )
+from pipeline.dataset_card import dataset_card
 from pipeline.datasets import read_dataset
 from pipeline.errors import PipelineError
 from pipeline.images import open_image
 from pipeline.params import DataParams
 from pipeline.progress import track
-from pipeline.records import sha256_of_file
+from pipeline.records import sha256_of_file, write_atomic
 from pipeline.scenes import draw_scenes
 
 log = logging.getLogger(__name__)
@@ -44,15 +45,31 @@ class PreparedCounts:
         return f"{sum(self.images.values())} images ({splits}), {sum(self.captions.values())} captions"
 
 
-def prepare(
-    params: DataParams, images_path: Path, captions_path: Path, image_folder: Path, workers: int
-) -> PreparedCounts:
-    """Write the table of the dataset; both files, or neither when anything is wrong.
+@dataclass(frozen=True, slots=True)
+class _Dataset:
+    """Each image's captions and file, sorted by image id, and what the card says of their origin."""
 
-    `image_folder` receives the generated images; for a dataset that has its own it is made, empty,
-    since DVC wants each output of a stage to exist. Raises PipelineError naming what is wrong.
+    entries: list[tuple[CaptionRecord, Path]]
+    origin: str
+    licence: str | None = None
+
+
+def prepare(
+    params: DataParams,
+    images_path: Path,
+    captions_path: Path,
+    card_path: Path,
+    image_folder: Path,
+    workers: int,
+) -> PreparedCounts:
+    """Write the table of the dataset and its card; all files, or none when anything is wrong.
+
+    `image_folder` receives the images that are generated or downloaded; for a dataset that has its own it
+    is made, empty, since DVC wants each output of a stage to exist. Raises PipelineError naming what is
+    wrong.
     """
-    entries = _list_entries(params, image_folder)
+    dataset = _open(params, image_folder)
+    entries = dataset.entries
     images, bad = [], []
     inspected = _inspect_all(entries, params.max_megapixels, workers)
     for result in track(inspected, "checking images", total=len(entries)):
@@ -65,17 +82,28 @@ def prepare(
         more = f"\n  and {len(bad) - _NAMED} more." if len(bad) > _NAMED else ""
         raise PipelineError(f"{len(bad)} of {len(entries)} images cannot be used:{named}{more}")
     captions = [record for record, _ in entries]
+    card = dataset_card(params.source, dataset.origin, images, captions, dataset.licence)
     write_images(images_path, images)
     write_captions(captions_path, captions)
+    write_atomic(card_path, card.encode())
     counts = _count(captions)
     log.info("%s", counts)
     return counts
 
 
-def _list_entries(params: DataParams, image_folder: Path) -> list[tuple[CaptionRecord, Path]]:
-    """Each image's captions and file, sorted by image id."""
+def _open(params: DataParams, image_folder: Path) -> _Dataset:
     if params.source == "scenes":
-        return draw_scenes(params.scenes, image_folder)
+        seed = params.scenes.seed
+        return _Dataset(draw_scenes(params.scenes, image_folder), f"generated scenes, seed {seed}.")
+    if params.source == "hub":
+        # The only source that needs huggingface_hub and pyarrow.
+        from pipeline.hub_dataset import unpack_hub_dataset
+        from pipeline.pinned_dataset import read_pins
+
+        pins = read_pins(Path(params.root))
+        entries = unpack_hub_dataset(pins, params.limits, image_folder)
+        origin = f"https://huggingface.co/datasets/{pins.repository} at the commit {pins.revision}."
+        return _Dataset(entries, origin, pins.licence)
     items = read_dataset(params)
     if image_folder.is_dir() and any(image_folder.iterdir()):
         raise PipelineError(
@@ -83,7 +111,8 @@ def _list_entries(params: DataParams, image_folder: Path) -> list[tuple[CaptionR
             "remove the folder, or run `dvc repro prepare`, which does."
         )
     image_folder.mkdir(parents=True, exist_ok=True)
-    return [(CaptionRecord(i.image_id, i.split, i.captions), i.path) for i in items]
+    records = [(CaptionRecord(i.image_id, i.split, i.captions), i.path) for i in items]
+    return _Dataset(records, f"`{Path(params.root).as_posix()}`.")
 
 
 def _inspect_all(

@@ -7,11 +7,11 @@ from stages.console import announced, stage_command
 
 @stage_command
 def main(params: Path) -> None:
-    """Read or draw the dataset, check every image, and list images and captions.
+    """Read, download or draw the dataset, check every image, and list images and captions.
 
     \b
     Reads   the dataset at data.root, or draws scenes
-    Writes  data/images.jsonl, data/captions.jsonl, data/images/
+    Writes  data/images.jsonl, data/captions.jsonl, data/dataset.md, data/images/
     Params  data
 
     \b
@@ -23,8 +23,9 @@ def main(params: Path) -> None:
     settings = load_params(params)
     data = Path("data")
     images, captions, folder = data / "images.jsonl", data / "captions.jsonl", data / "images"
-    with announced("prepare", [Path(settings.data.root)], [images, captions, folder]) as close_with:
-        counts = prepare(settings.data, images, captions, folder, settings.runtime.num_workers)
+    card = data / "dataset.md"
+    with announced("prepare", [Path(settings.data.root)], [images, captions, card, folder]) as close_with:
+        counts = prepare(settings.data, images, captions, card, folder, settings.runtime.num_workers)
         close_with(str(counts))
 
 

@@ -1,6 +1,7 @@
 """Fixtures that several tests share: tiny models, and parameters of tiny runs."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from pipeline.params import (
     ScenesParams,
 )
 from pipeline.params_loader import load_params
+from tests.hub_stand_in import HubStandIn
 from tests.tiny_models import save_clip, save_llama
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -63,3 +65,30 @@ def tiny_params(tiny_clip: Path, tiny_llama: Path) -> Params:
             model_cache=None,
         ),
     )
+
+
+@pytest.fixture
+def local_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubStandIn]:
+    """A stand-in for the model hub that this process uses, with an empty cache and no token."""
+    from huggingface_hub import constants
+
+    with HubStandIn() as hub:
+        template = constants.HUGGINGFACE_CO_URL_TEMPLATE.removeprefix(constants.ENDPOINT)
+        # Read from the environment when the library is imported, which happened long ago.
+        for name, value in (
+            ("HUGGINGFACE_CO_URL_TEMPLATE", hub.endpoint + template),
+            ("ENDPOINT", hub.endpoint),
+            ("HF_HUB_OFFLINE", False),
+            ("HF_HUB_CACHE", str(tmp_path / "cache")),
+            ("HF_TOKEN_PATH", str(tmp_path / "token")),
+            ("HF_HUB_DISABLE_XET", True),
+            ("HF_HUB_DOWNLOAD_TIMEOUT", 0.3),
+            ("DOWNLOAD_CHUNK_SIZE", 1024),
+        ):
+            monkeypatch.setattr(constants, name, value)
+        monkeypatch.delenv("HF_TOKEN", raising=False)
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.setenv(name, "127.0.0.1,localhost")
+        # It waits between attempts, longer each time.
+        monkeypatch.setattr("time.sleep", lambda _: None)
+        yield hub

@@ -17,11 +17,15 @@ _COPIED = ("pipeline", "stages", "dvc.yaml", ".gitignore", ".dvcignore", ".dvc")
 
 
 class Project:
-    """A copy of the project with tiny parameters; `run` carries out a command in it."""
+    """A copy of the project with tiny parameters; `run` carries out a command in it.
+
+    Attributes:
+        environment: the variables of its commands.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._environment = {
+        self.environment = {
             **os.environ,
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "DVC_NO_ANALYTICS": "1",
@@ -40,7 +44,7 @@ class Project:
         result = subprocess.run(
             command,
             cwd=self.folder,
-            env=self._environment,
+            env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -64,7 +64,7 @@ class Project:
     def run_until_training(self) -> None:
         params, data = self.params, self.data
         images, captions = data / "images.jsonl", data / "captions.jsonl"
-        prepare(params.data, images, captions, data / "images", workers=1)
+        prepare(params.data, images, captions, data / "dataset.md", data / "images", workers=1)
         scratch = self.folder / ".scratch"
         encode_images(images, data / "features.h5", scratch / "encode", params.encoder, params.runtime, CPU)
         tokenizer = CaptionTokenizer(params.prompt, params.language_model)

@@ -192,6 +192,47 @@ def test_kaggle_with_the_published_splits(tmp_path: Path, caplog: pytest.LogCapt
     assert "splits as published" in caplog.text
 
 
+@pytest.mark.parametrize("folder", ["Flicker8k_Dataset", "Images", "images"])
+@pytest.mark.parametrize("name", ["dataset.json", "dataset_flickr8k.json"])
+def test_flickr8k_in_karpathys_layout(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, folder: str, name: str
+) -> None:
+    make_karpathy(tmp_path, name=name)
+    (tmp_path / "images").rename(tmp_path / folder)
+    with caplog.at_level(logging.INFO, "pipeline"):
+        items = read("flickr8k", tmp_path)
+    assert {i.image_id: i.split for i in items} == NAMES
+    assert items[0].path == tmp_path / folder / "a.jpg"
+    assert "Flickr8k in Karpathy's layout, splits as published" in caplog.text
+    assert "4 images (train 2, dev 1, test 1) with 8 captions" in caplog.text
+
+
+def test_flickr8k_takes_the_splits_that_there_are(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Kaggle's captions have none, Karpathy's do; with their lists, the official texts come first."""
+    make_kaggle(tmp_path)
+    karpathy = tmp_path / "dataset_flickr8k.json"
+    karpathy.write_text(json.dumps({"images": karpathy_images()}))
+    (tmp_path / "dataset_coco.json").write_text("another dataset's")
+    with caplog.at_level(logging.INFO, "pipeline"):
+        assert {i.image_id: i.split for i in read("flickr8k", tmp_path)} == NAMES
+        assert "in Karpathy's layout" in caplog.text
+        make_flickr8k(tmp_path)
+        caplog.clear()
+        assert {i.image_id: i.split for i in read("flickr8k", tmp_path)} == NAMES
+    assert "in its official layout" in caplog.text
+
+
+def test_flickr8k_that_is_not_there_says_what_is(tmp_path: Path) -> None:
+    (tmp_path / "Flickr8k").mkdir()
+    (tmp_path / "Flickr8k_Dataset.zip").touch()
+    with pytest.raises(PipelineError, match=r"It holds Flickr8k/, Flickr8k_Dataset\.zip\."):
+        read("flickr8k", tmp_path)
+    for number in range(20):
+        (tmp_path / f"{number}.jpg").touch()
+    with pytest.raises(PipelineError, match=r"It holds 0\.jpg, .* and 14 more\."):
+        read("flickr8k", tmp_path)
+
+
 def test_karpathy_restval_is_train(tmp_path: Path) -> None:
     images = karpathy_images()
     images[0]["split"] = "restval"

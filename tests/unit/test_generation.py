@@ -3,7 +3,11 @@
 Run: .venv/bin/python -m pytest tests/unit/test_generation.py
 """
 
+import json
+import shutil
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -30,6 +34,7 @@ BEAMS = replace(GREEDY, beams=3, length_penalty=0.7)
 def model(tiny_llama: Path) -> CaptionModel:
     params = LanguageModelParams(str(tiny_llama), None, "none", double_quantization=False)
     language_model = load_language_model(params, choose_placement("cpu"))
+    language_model.end_ids = frozenset()  # its answers end where a test says
     torch.manual_seed(0)
     return CaptionModel(Projector(WIDTH, 8, language_model.width), language_model, PROMPT)
 
@@ -64,17 +69,20 @@ def greedy_by_hand(model: CaptionModel, features: Tensor) -> list[int]:
 
 
 @torch.inference_mode()
-def beam_search_of_transformers(model: CaptionModel, features: Tensor) -> list[int]:
+def beam_search_of_transformers(
+    model: CaptionModel, features: Tensor, end_ids: Sequence[int] = ()
+) -> list[int]:
+    ends = [model.prompt.eos, *end_ids]
     ids = model.language_model.model.generate(
         inputs_embeds=model.embed_prefix(features),
         do_sample=False,
         num_beams=BEAMS.beams,
         length_penalty=BEAMS.length_penalty,
         max_new_tokens=LENGTH,
-        eos_token_id=model.prompt.eos,
+        eos_token_id=ends,
         pad_token_id=0,
     )[0].tolist()
-    return ids[: ids.index(model.prompt.eos)] if model.prompt.eos in ids else ids
+    return list(takewhile(lambda token: token not in ends, ids))
 
 
 def test_images_are_told_apart(model: CaptionModel, features: Tensor) -> None:
@@ -131,6 +139,36 @@ def test_a_caption_stops_before_its_end_of_sequence(model: CaptionModel, feature
         assert one.finished == ends
         assert one.ids == (whole.ids[: whole.ids.index(eos)] if ends else whole.ids)
     assert {one.finished for one in found} == {True, False}
+
+
+def test_the_model_knows_every_token_that_ends_its_answers(tiny_llama: Path, tmp_path: Path) -> None:
+    """Instruction models name several in generation_config.json, and their tokenizer one of them."""
+    shutil.copytree(tiny_llama, tmp_path / "model")
+    file = tmp_path / "model" / "generation_config.json"
+    for ids, expected in (([1, 7, 9], {1, 7, 9}), (1, {1}), (None, set())):
+        file.write_text(json.dumps({**json.loads(file.read_text()), "eos_token_id": ids}))
+        params = LanguageModelParams(str(tmp_path / "model"), None, "none", double_quantization=False)
+        assert load_language_model(params, choose_placement("cpu")).end_ids == expected
+
+
+@pytest.mark.parametrize("params", [GREEDY, BEAMS], ids=["greedy", "beams"])
+def test_a_caption_stops_at_any_token_that_ends_answers(
+    model: CaptionModel, features: Tensor, monkeypatch: pytest.MonkeyPatch, params: GenerateParams
+) -> None:
+    endless = generated(model, features, GREEDY)
+    first, second = endless[0].ids[3], endless[1].ids[5]
+    monkeypatch.setattr(model.language_model, "end_ids", frozenset({second}))
+    found = generated(ending_in(model, first), features, params)
+    for image, one in enumerate(found):
+        assert not {first, second} & set(one.ids)
+        if params is BEAMS:
+            expected = beam_search_of_transformers(
+                ending_in(model, first), features[image : image + 1], [second]
+            )
+        else:
+            expected = list(takewhile(lambda token: token not in (first, second), endless[image].ids))
+        assert list(one.ids) == expected
+    assert sum(one.finished for one in found) >= 2
 
 
 def test_no_words_are_repeated_where_that_is_forbidden(model: CaptionModel, features: Tensor) -> None:

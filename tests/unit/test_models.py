@@ -1,47 +1,13 @@
-"""A model's name to a local folder: each way it can fail says what to do."""
+"""A model's name to a local folder; hubs are in test_hub.py."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from huggingface_hub.errors import (
-    GatedRepoError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
-from huggingface_hub.utils import httpx
 
-from pipeline import models
 from pipeline.errors import PipelineError
 from pipeline.models import resolve_model, tokenizer_digest, weights_digest
-
-RESPONSE = httpx.Response(403, request=httpx.Request("GET", "https://example.org"))
-
-
-def hub_raises(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    def download(*_: Any, **__: Any) -> str:
-        raise error
-
-    monkeypatch.setattr(models, "snapshot_download", download)
-
-
-@pytest.mark.parametrize(
-    ("error", "said"),
-    [
-        (GatedRepoError("no", response=RESPONSE), r"org/name is gated: accept .*huggingface\.co/org/name"),
-        (RevisionNotFoundError("no", response=RESPONSE), "org/name has no revision abc"),
-        (RepositoryNotFoundError("no", response=RESPONSE), "the hub knows no model org/name"),
-        (LocalEntryNotFoundError("no"), "org/name is not in the local cache .* local folder"),
-        (ConnectionError("no"), "org/name is not in the local cache .* cannot be reached"),
-    ],
-)
-def test_a_hub_model_that_cannot_be_had_is_named_with_what_to_do(
-    monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
-) -> None:
-    hub_raises(monkeypatch, error)
-    with pytest.raises(PipelineError, match=said):
-        resolve_model("org/name", "abc", None)
 
 
 def test_a_local_folder_is_taken_as_it_is(tiny_llama: Path) -> None:
@@ -51,11 +17,6 @@ def test_a_local_folder_is_taken_as_it_is(tiny_llama: Path) -> None:
 def test_a_missing_folder_is_not_asked_of_the_hub(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match="there is no model folder"):
         resolve_model(str(tmp_path / "nothing"), None, None)
-
-
-def test_a_name_that_is_none_is_refused() -> None:
-    with pytest.raises(PipelineError, match="neither a folder nor a hub id"):
-        resolve_model("not a name!", None, None)
 
 
 def test_an_unknown_wheel_lists_the_known_ones() -> None:
@@ -79,3 +40,41 @@ def test_pickled_weights_and_missing_tokenizers_are_refused(tmp_path: Path) -> N
         weights_digest(tmp_path)
     with pytest.raises(PipelineError, match="no tokenizer"):
         tokenizer_digest(tmp_path)
+
+
+def cut(file: Path, size: int) -> None:
+    file.write_bytes(file.read_bytes()[:size])
+
+
+@pytest.mark.parametrize(
+    ("damage", "fault"),
+    [
+        (lambda f: cut(f, -7), r"it has \d+ bytes, its header says \d+"),
+        (lambda f: f.write_bytes(f.read_bytes() + b"more"), r"it has \d+ bytes, its header says \d+"),
+        (lambda f: cut(f, 100), r"cut off in its header \(100 bytes\)"),
+        (lambda f: cut(f, 0), "header is not that of a safetensors file"),
+        (lambda f: f.write_bytes(b"<!DOCTYPE html> no access"), "cut off in its header"),
+        (lambda f: f.write_bytes((2).to_bytes(8, "little") + b"[]"), "header is not that of a safetensors"),
+    ],
+)
+def test_damaged_weights_in_a_local_folder_are_named(
+    tiny_llama: Path, tmp_path: Path, damage: Callable[[Path], None], fault: str
+) -> None:
+    file = tmp_path / "model.safetensors"
+    file.write_bytes((tiny_llama / "model.safetensors").read_bytes())
+    assert resolve_model(str(tmp_path), None, None) == tmp_path
+    damage(file)
+    with pytest.raises(PipelineError, match=rf"model\.safetensors is damaged: .*{fault}.*; copy the folder"):
+        resolve_model(str(tmp_path), None, None)
+
+
+def test_a_missing_part_of_the_weights_is_named(tiny_llama: Path, tmp_path: Path) -> None:
+    parts = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+    index = {"weight_map": {"a": parts[0], "b": parts[1]}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    (tmp_path / parts[0]).write_bytes((tiny_llama / "model.safetensors").read_bytes())
+    with pytest.raises(PipelineError, match=r"model-00002-of-00002\.safetensors is missing; copy the folder"):
+        resolve_model(str(tmp_path), None, None)
+    (tmp_path / "model.safetensors.index.json").write_text("[]")
+    with pytest.raises(PipelineError, match=r"index\.json is no readable index"):
+        resolve_model(str(tmp_path), None, None)

@@ -16,7 +16,9 @@ from pipeline.captions import read_captions, read_images
 from pipeline.errors import PipelineError
 from pipeline.params import DataParams, Limits, ScenesParams
 from pipeline.prepare import PreparedCounts, prepare
+from tests.hub_stand_in import HubStandIn
 from tests.shared_data import photos
+from tests.tiny_flickr8k import COMMIT, NAME, pins_of, save_flickr8k, write_pins
 
 
 @dataclass
@@ -24,7 +26,7 @@ class Project:
     """The places that a stage would hand to `prepare`."""
 
     folder: Path
-    source: Literal["scenes", "flickr8k", "jsonl"] = "jsonl"
+    source: Literal["scenes", "flickr8k", "hub", "jsonl"] = "jsonl"
     limits: Limits | None = None
     root: Path | None = None
 
@@ -35,6 +37,10 @@ class Project:
     @property
     def captions(self) -> Path:
         return self.folder / "data" / "captions.jsonl"
+
+    @property
+    def card(self) -> Path:
+        return self.folder / "data" / "dataset.md"
 
     @property
     def image_folder(self) -> Path:
@@ -48,7 +54,7 @@ class Project:
             max_megapixels=0.5,
             scenes=ScenesParams(train=3, dev=1, test=2, image_size=64, seed=0),
         )
-        return prepare(params, self.images, self.captions, self.image_folder, workers)
+        return prepare(params, self.images, self.captions, self.card, self.image_folder, workers)
 
 
 @pytest.fixture
@@ -90,9 +96,10 @@ def test_size_is_that_of_the_upright_image(project: Project) -> None:
 @pytest.mark.parametrize("workers", [0, 1, 7])
 def test_the_number_of_workers_changes_nothing(project: Project, workers: int) -> None:
     project.prepare()
-    expected = project.images.read_bytes(), project.captions.read_bytes()
+    written = (project.images, project.captions, project.card)
+    expected = [path.read_bytes() for path in written]
     project.prepare(workers)
-    assert (project.images.read_bytes(), project.captions.read_bytes()) == expected
+    assert [path.read_bytes() for path in written] == expected
 
 
 def test_relative_root_is_written_as_given(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,6 +129,7 @@ def test_all_bad_images_are_told_at_once_and_nothing_is_written(project: Project
     assert lines[6:] == ["  and 2 more."]
     assert not project.images.exists()
     assert not project.captions.exists()
+    assert not project.card.exists()
 
 
 def test_a_failing_run_leaves_the_table_of_the_last_one(project: Project) -> None:
@@ -154,6 +162,25 @@ def test_scenes_are_drawn_and_described(tmp_path: Path) -> None:
     assert {(i.width, i.height) for i in images} == {(64, 64)}
     assert all(Path(i.path).parent == project.image_folder for i in images)
     assert all(c.objects for c in captions)
+
+
+def test_a_dataset_of_the_hub_is_downloaded_and_described(tmp_path: Path, local_hub: HubStandIn) -> None:
+    save_flickr8k(tmp_path / "files")
+    local_hub.add(NAME, tmp_path / "files", COMMIT, kind="dataset")
+    pins = write_pins(tmp_path / "pins.json", pins_of(tmp_path / "files"))
+    project = Project(tmp_path, source="hub", root=pins)
+    counts = project.prepare()
+    assert counts.images == {"train": 9, "dev": 3, "test": 4}
+    images = read_images(project.images)
+    assert [i.image_id for i in images] == [c.image_id for c in read_captions(project.captions)]
+    assert {(i.width, i.height) for i in images} == {(60, 40)}
+    card = project.card.read_text()
+    assert f"`hub`: https://huggingface.co/datasets/{NAME} at the commit {COMMIT}." in card
+    assert card.endswith("Made for the tests.\n")
+    # Again by hand, as after an interruption: the images are there already.
+    before = project.images.read_bytes()
+    project.prepare()
+    assert project.images.read_bytes() == before
 
 
 def test_real_photographs(tmp_path: Path) -> None:

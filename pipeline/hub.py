@@ -1,0 +1,193 @@
+"""Files of the Hugging Face hub, kept in its cache; each way to fail is a sentence that says what to do.
+
+What is in the cache already is not asked for again. A file appears in it whole or not at all, and a transfer
+that breaks off goes on where it stopped; only a killed process begins its current file anew.
+"""
+
+import contextlib
+import errno
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from huggingface_hub import get_token, hf_hub_download, snapshot_download
+from huggingface_hub.errors import (
+    FileMetadataError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RemoteEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # the one it uses: httpx or httpx2
+
+from pipeline.errors import PipelineError
+
+_HUB = "https://huggingface.co"
+
+
+@dataclass(frozen=True)
+class HubRepository:
+    """A repository at a commit (or a branch; None: the newest)."""
+
+    name: str
+    revision: str | None
+    kind: Literal["model", "dataset"] = "model"
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def page(self) -> str:
+        """Its address for people."""
+        return f"{_HUB}/datasets/{self.name}" if self.kind == "dataset" else f"{_HUB}/{self.name}"
+
+    @property
+    def command(self) -> str:
+        """The shell command that completes its copy in the cache."""
+        kind = " --repo-type dataset" if self.kind == "dataset" else ""
+        revision = f" --revision {self.revision}" if self.revision else ""
+        return f"hf download {self.name}{kind}{revision}"
+
+
+def download_snapshot(repository: HubRepository, patterns: Sequence[str]) -> Path:
+    """The folder in the cache that holds the repository's files of these patterns, completed where need be.
+
+    Raises PipelineError when they cannot be had.
+    """
+    with _sentences(repository):
+        return Path(
+            snapshot_download(
+                repository.name,
+                repo_type=repository.kind,
+                revision=repository.revision,
+                allow_patterns=list(patterns),
+            )
+        )
+
+
+def download_file(repository: HubRepository, filename: str) -> Path:
+    """One file of a repository, as a path in the cache. Raises PipelineError when it cannot be had."""
+    with _sentences(repository):
+        return Path(
+            hf_hub_download(
+                repository.name, filename, repo_type=repository.kind, revision=repository.revision
+            )
+        )
+
+
+def file_size(repository: HubRepository, filename: str) -> tuple[int, bool]:
+    """Bytes of a file, and whether it is in the cache. Raises PipelineError when the hub does not say."""
+    with _sentences(repository):
+        facts = hf_hub_download(
+            repository.name,
+            filename,
+            repo_type=repository.kind,
+            revision=repository.revision,
+            dry_run=True,
+        )
+    return facts.file_size or 0, facts.is_cached
+
+
+def forget(path: Path) -> None:
+    """Take a damaged file out of the cache, so that the next download brings it anew."""
+    path.resolve().unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _sentences(repository: HubRepository) -> Iterator[None]:
+    """Turn what huggingface_hub raises into a PipelineError."""
+    try:
+        yield
+    except HFValidationError as error:
+        raise PipelineError(
+            f"{repository.name!r} is neither a folder nor a hub id like org/{repository.kind}."
+        ) from error
+    except (OSError, RuntimeError, httpx.HTTPError) as error:
+        # Behind "not in the cache" stands why the hub could not be asked.
+        caught: BaseException = error
+        if isinstance(error, LocalEntryNotFoundError) and error.__cause__ is not None:
+            caught = error.__cause__
+        raise PipelineError(_explain(repository, caught)) from error
+
+
+def _explain(repository: HubRepository, error: BaseException) -> str:
+    name = repository.name
+    if isinstance(error, HfHubHTTPError):
+        return _explain_answer(repository, error)
+    if isinstance(error, FileMetadataError):
+        return (
+            f"what answers for {name} is no model hub; check HF_ENDPOINT, where it is set, and the network's "
+            "proxy, and repeat the command."
+        )
+    no_network = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, ConnectionError)
+    if isinstance(error, (LocalEntryNotFoundError, *no_network)):
+        return _unreachable(repository, type(error).__name__)
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return (
+            f"there is no disk space left for {name}; free some, or set HF_HOME to a folder on a larger "
+            "disk, and repeat the command."
+        )
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"{name} cannot be stored in the hub's cache: {' '.join(str(error).split())}"
+    # Xet, the hub's way to send large files, fails with errors of Python's own.
+    other_way = "" if isinstance(error, httpx.HTTPError) else ", or try it with HF_HUB_DISABLE_XET=1"
+    return (
+        f"the download of {name} broke off ({type(error).__name__}); repeat the command or run "
+        f"`{repository.command}`{other_way}: files that are complete are kept."
+    )
+
+
+def _explain_answer(repository: HubRepository, error: HfHubHTTPError) -> str:
+    """The hub answered, and refused."""
+    name, page = repository.name, repository.page
+    status = error.response.status_code
+    if isinstance(error, GatedRepoError) and status == 401:
+        return (
+            f"{name} is gated: accept its licence at {page}, then run `hf auth login` (or set HF_TOKEN) "
+            "and repeat the command."
+        )
+    if isinstance(error, GatedRepoError):
+        return (
+            f"{name} is gated: accept its licence at {page} and wait until access is granted to the "
+            "account of your token (`hf auth whoami` names it; a fine-grained token must be allowed to "
+            "read gated repositories), then repeat the command."
+        )
+    if isinstance(error, RevisionNotFoundError):
+        return f"{name} has no revision {repository.revision}; its commits are at {page}/commits/main."
+    if isinstance(error, RemoteEntryNotFoundError):
+        tree = f"{page}/tree/{repository.revision or 'main'}"
+        return f"{name} lacks a file that is needed at this revision; see {tree}."
+    if isinstance(error, RepositoryNotFoundError) or (status == 401 and get_token() is None):
+        return (
+            f"the hub knows no {repository.kind} {name}, or your token may not see it; check the name at "
+            f"{page}, or run `hf auth login`."
+        )
+    if status == 401:
+        return (
+            "the hub does not accept your token: run `hf auth login` with one from "
+            f"{_HUB}/settings/tokens (HF_TOKEN, where it is set, comes first) and repeat the command."
+        )
+    if status == 403:
+        return (
+            f"your token may not read {name}: allow it to at {_HUB}/settings/tokens, or run "
+            f"`hf auth login` with another; the page of the {repository.kind} is {page}."
+        )
+    if status == 429:
+        return f"the hub allows no more requests for now (429, {name}); repeat the command in some minutes."
+    return (
+        f"the hub cannot serve {name} at present (it answers {status}); repeat the command later or run "
+        f"`{repository.command}`: files that are complete are kept."
+    )
+
+
+def _unreachable(repository: HubRepository, reason: str) -> str:
+    return (
+        f"{repository.name} is not, or not wholly, in the local cache and the hub cannot be reached "
+        f"({reason}); connect to the network and run `{repository.command}`"
+        + (", or give the path of a local folder." if repository.kind == "model" else ".")
+    )

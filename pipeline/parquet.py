@@ -1,0 +1,71 @@
+"""The rows of a parquet file of images and captions, a few at a time, within bounds.
+
+Bounds, because a small parquet file can unpack to any size.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+
+from pipeline.errors import PipelineError
+
+_BATCH_ROWS = 16
+_MAX_IMAGE_BYTES = 64 * 2**20
+_MAX_ROW_GROUP_BYTES = 4 * 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionedImage:
+    """One row: an image file's bytes, and its captions as they stand there."""
+
+    image: bytes
+    captions: tuple[object, ...]
+
+
+def read_rows(
+    path: Path, image_column: str, caption_columns: Sequence[str], rows: int
+) -> Iterator[CaptionedImage]:
+    """Yield the rows of a parquet file, which must be `rows`, in order.
+
+    The image column holds bytes, or a struct with `bytes` as the `datasets` library writes it. Raises
+    PipelineError for anything else and for absurd sizes.
+    """
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            _check(path, file, [image_column, *caption_columns], rows)
+            batches = file.iter_batches(
+                _BATCH_ROWS, columns=[image_column, *caption_columns], use_threads=False
+            )
+            number = 0
+            for batch in batches:
+                for row in batch.to_pylist():
+                    image = row[image_column]
+                    data = image.get("bytes") if isinstance(image, dict) else image
+                    if not isinstance(data, bytes) or not 0 < len(data) <= _MAX_IMAGE_BYTES:
+                        raise PipelineError(
+                            f"{path}: row {number} has no image of 1 to {_MAX_IMAGE_BYTES} bytes in its "
+                            f"column {image_column}."
+                        )
+                    yield CaptionedImage(data, tuple(row[name] for name in caption_columns))
+                    number += 1
+    except (pyarrow.ArrowException, OSError) as error:
+        raise PipelineError(f"{path} is no readable parquet file: {' '.join(str(error).split())}") from error
+
+
+def _check(path: Path, file: pyarrow.parquet.ParquetFile, columns: Sequence[str], rows: int) -> None:
+    names = file.schema_arrow.names
+    for name in columns:
+        if names.count(name) != 1:
+            raise PipelineError(f"{path} has no column {name!r}; its columns are {', '.join(names)}.")
+    facts = file.metadata
+    if facts.num_rows != rows:
+        raise PipelineError(f"{path} has {facts.num_rows} rows, its pins say {rows}.")
+    for number in range(facts.num_row_groups):
+        size = facts.row_group(number).total_byte_size
+        if size > _MAX_ROW_GROUP_BYTES:
+            raise PipelineError(
+                f"{path} unpacks {size} bytes at a time; allowed: at most {_MAX_ROW_GROUP_BYTES}."
+            )

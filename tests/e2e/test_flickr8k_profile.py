@@ -1,0 +1,104 @@
+"""The real run, in small: the profile of Flickr8k, CLIP and Llama from nothing to the table.
+
+A stand-in on loopback serves tiny models and a tiny dataset under the names and commits of the real ones; the
+profile is reduced by `-S` alone. The tests share one project and run in order.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.params_loader import load_params
+from tests.e2e.conftest import Project, make_project
+from tests.hub_stand_in import HubStandIn
+from tests.import_closure import ROOT
+from tests.tiny_flickr8k import COMMIT, NAME, pins_of, save_flickr8k, write_pins
+
+PROFILE = ROOT / "profiles" / "flickr8k-report.yaml"
+LLAMA = "meta-llama/Llama-3.2-1B"
+REDUCTIONS = (
+    "data.source=hub",
+    "data.root=pins.json",
+    "projector.hidden_size=32",
+    "train.epochs=1",
+    "generate.max_new_tokens=6",
+    "regions.images=2",
+    "runtime.device=cpu",
+    "runtime.compile=never",
+    "runtime.num_workers=0",
+)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of the tiny dataset."""
+    folder = tmp_path_factory.mktemp("flickr8k")
+    save_flickr8k(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def hub(files: Path, tiny_clip: Path, tiny_llama: Path) -> Iterator[HubStandIn]:
+    """A hub with the profile's models and dataset."""
+    params = load_params(PROFILE)
+    with HubStandIn(tokens={"hf_granted": {LLAMA}, "hf_stranger": set()}) as hub:
+        assert params.encoder.revision
+        hub.add(params.encoder.name, tiny_clip, params.encoder.revision)
+        hub.add(LLAMA, tiny_llama, params.language_model.revision or "0" * 40, gated=True)
+        hub.add(NAME, files, COMMIT, kind="dataset")
+        yield hub
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, files: Path, hub: HubStandIn) -> Project:
+    """A project with the profile as it is, and a file of pins of the tiny dataset."""
+    folder = tmp_path_factory.mktemp("e2e")
+    project = make_project(folder / "project", load_params(PROFILE))
+    shutil.copy(PROFILE, project.folder / "params.yaml")
+    write_pins(project.folder / "pins.json", pins_of(files))
+    project.environment |= {**hub.environment(folder / "home"), "HF_TOKEN": ""}
+    project.commit("profile")
+    return project
+
+
+def reproduce(project: Project, code: int = 0, **environment: str) -> str:
+    project.environment |= environment
+    reductions = [part for one in REDUCTIONS for part in ("-S", one)]
+    return project.run("dvc", "exp", "run", *reductions, code=code)
+
+
+def test_a_dataset_that_cannot_be_reached(project: Project, hub: HubStandIn) -> None:
+    hub.failing, hub.status = 1000, 401
+    printed = reproduce(project, code=255)
+    hub.failing = 0
+    assert f"the hub knows no dataset {NAME}, or your token may not see it" in printed
+    assert "Traceback" not in printed
+
+
+def test_no_access_to_llama_is_told_when_it_is_needed(project: Project) -> None:
+    printed = reproduce(project, code=255)
+    assert "16 images (train 9, dev 3, test 4), 80 captions" in printed
+    assert f"{LLAMA} is gated: accept its licence at https://huggingface.co/{LLAMA}, then run" in printed
+    assert "Traceback" not in printed
+
+
+def test_with_access_the_run_goes_on_and_survives_broken_transfers(project: Project, hub: HubStandIn) -> None:
+    hub.truncated, hub.requests = 1, []
+    printed = reproduce(project, HF_TOKEN="hf_granted")
+    # Dataset, images and features are there from before.
+    assert not hub.transfers(".parquet")
+    assert "Running stage 'encode'" not in printed
+    evaluation = json.loads((project.folder / "metrics/evaluate.json").read_text())
+    assert set(evaluation["by_epoch"]) == {"1"}
+    assert (project.folder / "report/index.html").stat().st_size > 0
+    assert "jxie/flickr8k" in (project.folder / "data/dataset.md").read_text()
+
+
+def test_afterwards_the_hub_is_not_needed(project: Project, hub: HubStandIn) -> None:
+    hub.requests = []
+    assert reproduce(project)
+    project.run("dvc", "repro", "-s", "-f", "evaluate")
+    assert not [line for line, _ in hub.requests if "/cdn/" in line]

@@ -1,0 +1,297 @@
+"""A stand-in for the Hugging Face hub: an HTTP server on loopback that speaks what huggingface_hub asks for.
+
+It serves folders as model and dataset repositories at one commit each: their info, their tree, and their
+files, large ones by way of a redirect to a "content network" and all of them from any byte on. Gated
+repositories, tokens, refusals, errors, slow and truncated transfers are switched on by its attributes.
+"""
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+_LARGE = (".safetensors", ".parquet")
+_BLOCK = 1024
+
+
+@dataclass(frozen=True)
+class _File:
+    content: bytes
+    large: bool
+
+    @property
+    def etag(self) -> str:
+        if self.large:
+            return hashlib.sha256(self.content).hexdigest()
+        return hashlib.sha1(b"blob %d\0" % len(self.content) + self.content).hexdigest()
+
+
+@dataclass
+class _Repository:
+    name: str
+    commit: str
+    gated: bool
+    files: dict[str, _File]
+
+
+@dataclass
+class HubStandIn:
+    """What it serves and how it misbehaves; use it as a context manager.
+
+    Attributes:
+        tokens: the tokens it knows, each with the gated repositories that its account may read.
+        failing: so many requests from now on are answered with `status`.
+        truncated: so many transfers from now on end early, without a word, after `share` of what is left.
+        stalled: so many transfers from now on stop for good after `share` of what is left.
+        anonymous: its answers lack the headers by which a hub is known.
+        corrupted: paths that are served with other bytes of the same size.
+        requests: "METHOD path" of each request, and the `Range` it asked for.
+    """
+
+    tokens: dict[str, set[str]] = field(default_factory=dict)
+    failing: int = 0
+    status: int = 500
+    truncated: int = 0
+    stalled: int = 0
+    share: float = 0.5
+    anonymous: bool = False
+    corrupted: set[str] = field(default_factory=set)
+    requests: list[tuple[str, str | None]] = field(default_factory=list)
+    _repositories: dict[str, _Repository] = field(default_factory=dict)
+
+    def add(self, name: str, folder: Path, commit: str, kind: str = "model", gated: bool = False) -> None:
+        """Serve a folder as the repository `name`, at `commit`, which is its branch main as well."""
+        files = {
+            path.relative_to(folder).as_posix(): _File(path.read_bytes(), path.suffix in _LARGE)
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        }
+        key = f"datasets/{name}" if kind == "dataset" else name
+        self._repositories[key] = _Repository(name, commit, gated, files)
+
+    def __enter__(self) -> "HubStandIn":
+        self._hang_up = threading.Event()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self))
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """From now on connections are refused."""
+        self._hang_up.set()
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    @property
+    def endpoint(self) -> str:
+        """What `HF_ENDPOINT` is to be."""
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def environment(self, home: Path) -> dict[str, str]:
+        """The variables that let a process use this hub and nothing else, with its cache in `home`."""
+        return {
+            "HF_ENDPOINT": self.endpoint,
+            "HF_HOME": str(home),
+            "HF_HUB_OFFLINE": "0",
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "HF_HUB_DOWNLOAD_TIMEOUT": "1",
+            "NO_PROXY": "127.0.0.1,localhost",
+            "no_proxy": "127.0.0.1,localhost",
+        }
+
+    def transfers(self, suffix: str) -> list[str | None]:
+        """The ranges asked for in transfers of the files whose path ends in `suffix`."""
+        etags = {
+            f.etag for r in self._repositories.values() for p, f in r.files.items() if p.endswith(suffix)
+        }
+        return [asked for line, asked in self.requests if line.removeprefix("GET /cdn/") in etags]
+
+    def find(self, path: str) -> tuple[_Repository, str] | None:
+        """The repository whose address `path` begins with, and the rest of the path."""
+        for key, repository in self._repositories.items():
+            if path == key or path.startswith(f"{key}/"):
+                return repository, path[len(key) :].strip("/")
+        return None
+
+    def content_of(self, etag: str) -> bytes:
+        """The bytes of a large file by its SHA-256."""
+        for repository in self._repositories.values():
+            for path, file in repository.files.items():
+                if file.etag == etag:
+                    return bytes(len(file.content)) if path in self.corrupted else file.content
+        raise KeyError(etag)
+
+
+def _handler_of(hub: HubStandIn) -> type[BaseHTTPRequestHandler]:
+    class Handler(_Handler):
+        stand_in = hub
+
+    return Handler
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    stand_in: HubStandIn
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """Keep the tests' output clean."""
+
+    def do_HEAD(self) -> None:
+        self._answer()
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    def _answer(self) -> None:
+        hub = self.stand_in
+        path = unquote(urlsplit(self.path).path).strip("/")
+        hub.requests.append((f"{self.command} /{path}", self.headers.get("Range")))
+        if hub.failing > 0:
+            hub.failing -= 1
+            self._refuse(hub.status)
+        elif path.startswith("cdn/"):
+            self._transfer(hub.content_of(path.removeprefix("cdn/")), {})
+        elif path.startswith("api/"):
+            self._api(path.removeprefix("api/").removeprefix("models/"))
+        else:
+            self._resolve(path)
+
+    def _repository(self, path: str) -> tuple[_Repository, list[str]] | None:
+        """The repository that is asked for and the parts of the path behind it, unless refused."""
+        hub = self.stand_in
+        token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        if token and token not in hub.tokens:
+            self._refuse(401, message="Invalid credentials in Authorization header")
+            return None
+        found = hub.find(path)
+        if found is None:
+            # The hub does not tell strangers what does not exist from what is private.
+            if token:
+                self._refuse(404, "RepoNotFound", "Repository not found")
+            else:
+                self._refuse(401, message="Invalid username or password.")
+            return None
+        repository, rest = found
+        return repository, rest.split("/") if rest else []
+
+    def _has_revision(self, repository: _Repository, revision: str) -> bool:
+        known = revision in ("main", repository.commit)
+        if not known:
+            self._refuse(404, "RevisionNotFound", f"Invalid rev id: {revision}")
+        return known
+
+    def _api(self, path: str) -> None:
+        found = self._repository(path)
+        if found is None:
+            return
+        repository, rest = found
+        revision = rest[1] if len(rest) > 1 else "main"
+        if not self._has_revision(repository, revision):
+            return
+        if rest[:1] == ["tree"]:
+            self._json([_tree_entry(path, file) for path, file in repository.files.items()])
+        else:
+            siblings = [{"rfilename": path} for path in repository.files]
+            facts = {"id": repository.name, "sha": repository.commit, "siblings": siblings}
+            self._json({**facts, "private": False, "gated": "manual" if repository.gated else False})
+
+    def _resolve(self, path: str) -> None:
+        found = self._repository(path)
+        if found is None:
+            return
+        repository, rest = found
+        if len(rest) < 3 or rest[0] != "resolve":
+            self._refuse(404)
+            return
+        if repository.gated:
+            token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+            if repository.name not in self.stand_in.tokens.get(token, set()):
+                self._refuse(403 if token else 401, "GatedRepo", "Access to this model is restricted.")
+                return
+        if not self._has_revision(repository, rest[1]):
+            return
+        file = repository.files.get("/".join(rest[2:]))
+        if file is None:
+            self._refuse(404, "EntryNotFound", "Entry not found")
+            return
+        headers = {"X-Repo-Commit": repository.commit, "ETag": f'"{file.etag}"'}
+        if self.stand_in.anonymous:
+            headers = {}
+        if not file.large:
+            self._transfer(file.content, headers)
+            return
+        linked = {"X-Linked-ETag": f'"{file.etag}"', "X-Linked-Size": str(len(file.content))}
+        # Another host, as it is with the hub: there the client does not follow while it asks for facts,
+        # and sends no token.
+        host = self.stand_in.endpoint.replace("127.0.0.1", "localhost")
+        location = f"{host}/cdn/{file.etag}"
+        self._head(302, {**headers, **linked, "Location": location, "Content-Length": "0"})
+
+    def _transfer(self, content: bytes, headers: dict[str, str]) -> None:
+        asked = self.headers.get("Range")
+        start = int(asked.removeprefix("bytes=").split("-")[0]) if asked else 0
+        rest = content[start:]
+        sizes = {"Content-Length": str(len(rest)), "Accept-Ranges": "bytes"}
+        if asked:
+            sizes["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+        self._head(206 if asked else 200, {**headers, **sizes})
+        if self.command == "HEAD":
+            return
+        hub = self.stand_in
+        part = rest[: int(len(rest) * hub.share)]
+        if hub.truncated > 0:
+            hub.truncated -= 1
+            self.wfile.write(part)
+            self.close_connection = True
+        elif hub.stalled > 0:
+            hub.stalled -= 1
+            self.wfile.write(part)
+            self.wfile.flush()
+            hub._hang_up.wait(10)
+            self.close_connection = True
+        else:
+            for block in _blocks(rest):
+                self.wfile.write(block)
+
+    def _json(self, value: Any) -> None:
+        content = json.dumps(value).encode()
+        self._head(200, {"Content-Type": "application/json", "Content-Length": str(len(content))})
+        if self.command == "GET":
+            self.wfile.write(content)
+
+    def _refuse(self, status: int, code: str | None = None, message: str | None = None) -> None:
+        headers = {"Content-Length": "0"}
+        if code:
+            headers["X-Error-Code"] = code
+        if message:
+            headers["X-Error-Message"] = message
+        self._head(status, headers)
+
+    def _head(self, status: int, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+
+def _blocks(content: bytes) -> Iterator[bytes]:
+    for start in range(0, len(content), _BLOCK * 64):
+        yield content[start : start + _BLOCK * 64]
+
+
+def _tree_entry(path: str, file: _File) -> dict[str, Any]:
+    entry: dict[str, Any] = {"type": "file", "path": path, "size": len(file.content), "oid": file.etag[:40]}
+    if file.large:
+        entry["lfs"] = {"oid": file.etag, "size": len(file.content), "pointerSize": 134}
+    return entry
