@@ -2,6 +2,7 @@
 
 import click
 
+from vlm.app_command import app
 from vlm.score import score
 
 
@@ -15,4 +16,5 @@ def main() -> None:
     """
 
 
+main.add_command(app)
 main.add_command(score)
