@@ -1,6 +1,7 @@
 """Fixtures that several tests share: tiny models, and parameters of tiny runs."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from pipeline.params import (
     ScenesParams,
 )
 from pipeline.params_loader import load_params
+from tests.chromium import WHY_NOT, Chromium, chromium
 from tests.tiny_models import save_clip, save_llama
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,6 +36,15 @@ def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a tiny random Llama with its tokenizer."""
     return save_llama(tmp_path_factory.mktemp("models") / "tiny-llama")
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    """A headless Chromium; tests that need one are skipped where there is none."""
+    if WHY_NOT is not None:
+        pytest.skip(WHY_NOT)
+    with chromium(tmp_path_factory.mktemp("chromium")) as window:
+        yield window
 
 
 @pytest.fixture(scope="session")

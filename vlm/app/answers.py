@@ -73,7 +73,9 @@ def requested_regions(requests: Sequence[str]) -> list[Region]:
     too many words, and for too few or too many requests.
     """
     if not 0 < len(requests) <= MAX_REQUESTS:
-        raise PipelineError(f"{len(requests)} requests came at once; allowed: 1 to {MAX_REQUESTS}.")
+        raise PipelineError(
+            f"the app was asked {len(requests)} things at once; allowed: 1 to {MAX_REQUESTS}."
+        )
     for request in requests:
         if len(request) > _MAX_REQUEST_LENGTH:
             raise PipelineError(

@@ -72,7 +72,7 @@ async function take(file) {
   byId("results").hidden = true;
   show(null);
   // Not on a phone: its keyboard would cover the image.
-  if (matchMedia("(pointer: fine)").matches) byId("request").focus({ preventScroll: true });
+  if (!matchMedia("(pointer: coarse)").matches) byId("request").focus({ preventScroll: true });
 }
 
 async function ask(requests, asked = "") {
