@@ -128,7 +128,10 @@ _IDIOMS = re.compile(
 _TAG_QUESTION = re.compile(r",\s*right\s*\?")
 _FUSED = re.compile(r"\b(top|upper|bottom|lower)(left|right)\b|\b(left|right)(hand|top|bottom)\b")
 # "the left of the whole image": the image is only what the region is a part of.
-_OF_THE_WHOLE = re.compile(rf"\b(?:of|in|from|within) (?:the |this )?(?:whole|entire|full) (?={_IMAGE})")
+_OF_THE_WHOLE = re.compile(
+    rf"\b((?:{_V}|{_H}|{_C}){_MOST}{_NOUN}) (?:of|in|from|within) (?:the |this )?(?:whole|entire|full) "
+    rf"(?={_IMAGE})"
+)
 _REGION = re.compile(
     rf"\b(?:"
     rf"(?P<third>{_V}|{_H}|{_C}){_MOST} third"
@@ -182,7 +185,7 @@ def find_mentions(text: str) -> list[Mention]:
     text = _TAG_QUESTION.sub(" | ", text)
     text = " ".join(re.findall(rf"[^\W\d_]+|[|,;&/{BOX}]", text))
     text = _FUSED.sub(lambda match: " ".join(part for part in match.groups() if part), text)
-    text = _COMPARED.sub(r"\1 with", _OF_THE_WHOLE.sub("of the ", text))
+    text = _COMPARED.sub(r"\1 with", _OF_THE_WHOLE.sub(r"\1 of the ", text))
     text = _share_words(text)
     unclear = _TWO_READINGS.search(text)
     if unclear:
