@@ -144,6 +144,11 @@ def box(values: Sequence[float], pixels: bool = False) -> Region:
     return _box([float(value) for value in values], pixels, text)
 
 
+def named_box(text: str) -> Region:
+    """The region of a box in text: "0.5,0,1,0.5". Raises PipelineError for anything else."""
+    return _parse_box(text)
+
+
 def what_can_be_asked() -> str:
     """All regions, for messages."""
     return (

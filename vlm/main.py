@@ -2,6 +2,7 @@
 
 import click
 
+from vlm.caption import caption
 from vlm.score import score
 
 
@@ -11,8 +12,9 @@ def main() -> None:
     """Use a trained captioner, and look after a run.
 
     \b
-    Example: vlm score predictions.jsonl references.jsonl
+    Example: vlm caption photo.jpg
     """
 
 
-main.add_command(score)
+for command in (caption, score):
+    main.add_command(command)
