@@ -3,6 +3,7 @@
 import click
 
 from vlm.caption import caption
+from vlm.export import export
 from vlm.score import score
 
 
@@ -16,5 +17,5 @@ def main() -> None:
     """
 
 
-for command in (caption, score):
+for command in (caption, export, score):
     main.add_command(command)
