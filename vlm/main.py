@@ -4,6 +4,7 @@ import click
 
 from vlm.caption import caption
 from vlm.export import export
+from vlm.profile import profile
 from vlm.score import score
 
 
@@ -17,5 +18,5 @@ def main() -> None:
     """
 
 
-for command in (caption, export, score):
+for command in (caption, export, profile, score):
     main.add_command(command)
