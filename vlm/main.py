@@ -4,6 +4,7 @@ import click
 
 from vlm.caption import caption
 from vlm.export import export
+from vlm.features import features
 from vlm.profile import profile
 from vlm.score import score
 
@@ -18,5 +19,5 @@ def main() -> None:
     """
 
 
-for command in (caption, export, profile, score):
+for command in (caption, export, features, profile, score):
     main.add_command(command)
