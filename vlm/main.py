@@ -3,6 +3,7 @@
 import click
 
 from vlm.caption import caption
+from vlm.doctor import doctor
 from vlm.export import export
 from vlm.features import features
 from vlm.profile import profile
@@ -19,5 +20,5 @@ def main() -> None:
     """
 
 
-for command in (caption, export, features, profile, score):
+for command in (caption, doctor, export, features, profile, score):
     main.add_command(command)
