@@ -73,3 +73,11 @@ def tiny_params(tiny_clip: Path, tiny_llama: Path) -> Params:
             model_cache=None,
         ),
     )
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tiny_params: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`data/best.safetensors` of a captioner of the tiny models."""
+    from tests.tiny_captioner import save_captioner
+
+    return save_captioner(tmp_path_factory.mktemp("tiny") / "data" / "best.safetensors", tiny_params)

@@ -1,21 +1,19 @@
 """`vlm app`: a web page to caption images with, on this machine."""
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from stages.console import with_sentences
+from stages.console import quiet_libraries, with_sentences
+from vlm.options import checkpoint_option, device_option, model_cache, project_params
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @click.command()
-@click.option(
-    "--checkpoint",
-    type=click.Path(dir_okay=False, path_type=Path),
-    default="data/best.safetensors",
-    show_default=True,
-    help="The trained model.",
-)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
+@checkpoint_option
+@device_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option(
     "--port",
@@ -41,7 +39,7 @@ from stages.console import with_sentences
 )
 @with_sentences
 def app(
-    checkpoint: Path,
+    checkpoint: "Path",
     device: str,
     host: str,
     port: int,
@@ -56,6 +54,7 @@ def app(
     \b
     Example: vlm app --checkpoint data/best.safetensors --port 8080
     """
+    quiet_libraries()
     try:
         from vlm.app.run import run
         from vlm.app.serve import is_loopback
@@ -82,4 +81,4 @@ def app(
             click.launch(address)
 
     limits = Limits(int(max_upload_mb * 1e6), max_megapixels)
-    run(checkpoint, device, host, port, limits, ready)
+    run(checkpoint, device, model_cache(project_params()), host, port, limits, ready)

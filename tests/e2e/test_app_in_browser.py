@@ -13,19 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
 from pipeline import Captioner
-from pipeline.checkpoints import CheckpointInfo, save_checkpoint
-from pipeline.device import choose_placement
-from pipeline.encoder import load_encoder
-from pipeline.language_model import load_language_model
-from pipeline.params import Params
-from pipeline.projector import Projector
-from pipeline.prompt import CaptionTokenizer
 from tests.chromium import Chromium
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,35 +34,6 @@ class App:
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tiny_params: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Tiny CLIP and Llama with a random projector, standardised as training does."""
-    cpu = choose_placement("cpu")
-    encoder = load_encoder(tiny_params.encoder, cpu.device)
-    language = load_language_model(tiny_params.language_model, cpu)
-    tokenizer = CaptionTokenizer(tiny_params.prompt, tiny_params.language_model)
-    noise = np.random.default_rng(0).integers(0, 256, (6, 40, 40, 3), dtype=np.uint8)
-    pixels = torch.stack([encoder.preprocess(Image.fromarray(one)) for one in noise])  # [6, 3, S, S]
-    features = encoder.encode(pixels)  # [6, P, D_v]
-    torch.manual_seed(0)
-    projector = Projector(encoder.spec.width, 32, language.width)
-    projector.standardize(features)
-    projector.scale_output(features, language.embedding_norm())
-    info = CheckpointInfo(
-        epoch=2,
-        encoder=encoder.spec.as_dict(),
-        tokenizer=tokenizer.spec.as_dict(),
-        language_model=language.spec.as_dict(),
-        hidden_size=32,
-        width_out=language.width,
-        train={},
-        training="fingerprint",
-    )
-    path = tmp_path_factory.mktemp("trained") / "best.safetensors"
-    save_checkpoint(path, projector.state_dict(), info)
-    return path
-
-
-@pytest.fixture(scope="module")
 def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A picture whose quarters differ."""
     colors = np.random.default_rng(1).integers(0, 256, (6, 8, 3), dtype=np.uint8)
@@ -80,20 +43,20 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def app(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+def app(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     """`vlm app` on a free port; after the tests, Ctrl-C must end it well."""
     temporary = tmp_path_factory.mktemp("temporary")
     command = [sys.executable, "-m", "vlm", "app", "--port", "0", "--device", "cpu"]
     limits = ["--max-megapixels", "0.5", "--max-upload-mb", "1"]
     running = subprocess.Popen(
-        [*command, *limits, "--checkpoint", str(checkpoint)],
+        [*command, *limits, "--checkpoint", str(tiny_checkpoint)],
         cwd=ROOT,
         env={**os.environ, "TMPDIR": str(temporary)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    captioner = Captioner.load(checkpoint, "cpu")
+    captioner = Captioner.load(tiny_checkpoint, "cpu")
     assert running.stdout is not None
     line = running.stdout.readline()
     assert line.startswith("Open http://127.0.0.1:"), running.communicate()[1]
@@ -192,6 +155,13 @@ def test_regions_are_compared_side_by_side(app: App, page: Chromium, photo: Path
     assert list(captions(page)) == ["right", "center"]
     page.find("#clear").click()
     assert not page.find("#results").is_displayed()
+
+
+def test_regions_are_compared_in_words(page: Chromium, photo: Path) -> None:
+    choose_and_wait(page, photo)
+    ask(page, "Compare the left and the right")
+    wait_for_cards(page, 2)
+    assert list(captions(page)) == ["left", "right"]
 
 
 def test_a_box_is_drawn_with_the_mouse(app: App, page: Chromium, photo: Path) -> None:
@@ -293,9 +263,12 @@ def test_an_image_of_too_many_pixels_gets_a_sentence(page: Chromium, tmp_path: P
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("the top-left or the bottom", "names more than one region: bottom and top-left"),
-        ("0.5,0,1.5,1", "is not left, top, right, bottom in fractions of the image"),
-        ("<img src=x onerror=alert(1)> left, right", "'<img src=x onerror=alert(1)> left, right' names more"),
+        ("the middle of the left half", "regions inside regions cannot be asked for"),
+        ("0.5,0,1.5,1", "is not left, top, right, bottom: four fractions of the image"),
+        (
+            "<img src=x onerror=alert(1)> center of the top left",
+            "'<img src=x onerror=alert(1)> center",
+        ),
     ],
 )
 def test_an_unclear_request_gets_a_sentence_and_the_next_one_an_answer(

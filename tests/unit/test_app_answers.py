@@ -12,7 +12,7 @@ from PIL import ExifTags, Image
 from pipeline.errors import PipelineError
 from pipeline.regions import REGIONS
 from tests.app_lab import FakeCaptioner, png
-from vlm.app.answers import MAX_REQUESTS, answer, preview, requested_regions
+from vlm.app.answers import MAX_REGIONS, answer, preview, requested_regions
 
 
 def picture(data_address: str) -> Image.Image:
@@ -54,11 +54,15 @@ def test_an_upload_that_is_no_image_or_too_large_is_refused(content: bytes, mess
 
 
 def test_requests_in_words_and_boxes_become_regions_in_their_order() -> None:
-    found = requested_regions(["Describe the top-right corner", "0.1,0,0.5,1", "a dog?"])
+    found = requested_regions(
+        ["Describe the top-right corner", "0.1,0,0.5,1", "a dog?", "the left and the right"]
+    )
     assert [(region.name, region.box) for region in found] == [
         ("top-right", (0.5, 0.0, 1.0, 0.5)),
         ("box", (0.1, 0.0, 0.5, 1.0)),
         ("full", (0.0, 0.0, 1.0, 1.0)),
+        ("left", (0.0, 0.0, 0.5, 1.0)),
+        ("right", (0.5, 0.0, 1.0, 1.0)),
     ]
 
 
@@ -66,11 +70,11 @@ def test_requests_in_words_and_boxes_become_regions_in_their_order() -> None:
     ("requests", "message"),
     [
         ([""], "the request is empty; write some words, or ask for full, top-left"),
-        (["the top-left and the bottom"], "names more than one region"),
-        (["0.5,0,1.5,1"], "four numbers from 0 to 1"),
+        (["the middle of the left half"], "regions inside regions cannot be asked for"),
+        (["0.5,0,1.5,1"], "four fractions of the image from 0 to 1"),
         (["left " * 100], "the request has 500 characters; allowed: 300"),
-        ([], "the app was asked 0 things at once; allowed: 1 to 8"),
-        (["left"] * (MAX_REQUESTS + 1), "the app was asked 9 things at once"),
+        ([], "the app was asked for 0 regions at once; allowed: 1 to 8"),
+        (["left"] * (MAX_REGIONS + 1), "the app was asked for 9 regions at once"),
     ],
 )
 def test_requests_that_cannot_be_answered_are_refused(requests: list[str], message: str) -> None:
@@ -90,3 +94,13 @@ def test_each_answer_has_caption_and_crop_of_its_region() -> None:
         assert crop.size == (30, 40)
         red, _, blue = crop.getpixel((15, 20))  # type: ignore[misc]
         assert (red > 200, blue > 200) == (color == "red", color == "blue")
+
+
+def test_a_box_in_pixels_is_answered_in_fractions() -> None:
+    (box,) = answer(FakeCaptioner(), png(60, 40), requested_regions(["0,0,30,10"]), max_megapixels=1)
+    assert (box.region, box.box) == ("box", (0.0, 0.0, 0.5, 0.25))
+
+
+def test_a_box_beyond_the_image_is_refused() -> None:
+    with pytest.raises(PipelineError, match="reaches beyond the image of 60 x 40 pixels"):
+        answer(FakeCaptioner(), png(60, 40), requested_regions(["0,0,61,10"]), max_megapixels=1)

@@ -79,9 +79,10 @@ def test_questions_are_no_links() -> None:
         ("/image", b"no image", "This file is not a readable image"),
         ("/image", png(1001, 1000), "This file has 1001 x 1000 pixels, too many"),
         (captions_of("left"), b"no image", "This file is not a readable image"),
-        (captions_of("left or right, whatever"), png(), "The request 'left or right, whatever' names more"),
-        (captions_of("0,0,2,1"), png(), "The box '0,0,2,1' is not left, top, right, bottom"),
-        ("/captions", png(), "The app was asked 0 things at once"),
+        (captions_of("the middle of the left"), png(), "The request 'the middle of the left' names"),
+        (captions_of("0,0,0.5,2"), png(), "The box '0,0,0.5,2' is not left, top, right, bottom"),
+        (captions_of("0,0,61,1"), png(), "The box 0,0,61,1px reaches beyond the image of 60 x 40"),
+        ("/captions", png(), "The app was asked for 0 regions at once"),
     ],
 )
 def test_what_cannot_be_answered_gets_a_sentence(path: str, body: bytes, message: str) -> None:

@@ -17,7 +17,7 @@ from pipeline.errors import PipelineError
 from pipeline.images import Box, crop, image_from_bytes
 from pipeline.regions import Region
 
-MAX_REQUESTS = 8
+MAX_REGIONS = 8
 _MAX_REQUEST_LENGTH = 300  # characters
 _PREVIEW_SIDE = 1280  # pixels of the longer side, at most
 _CROP_SIDE = 480
@@ -67,22 +67,23 @@ def preview(content: bytes, max_megapixels: float) -> Preview:
 
 
 def requested_regions(requests: Sequence[str]) -> list[Region]:
-    """The regions that requests in words name, in their order.
+    """The regions that requests in words name, in their order; one request may name several.
 
     Raises PipelineError, before any model is asked, for a request that names no region clearly, for one of
-    too many words, and for too few or too many requests.
+    too many words, and for no region or too many.
     """
-    if not 0 < len(requests) <= MAX_REQUESTS:
-        raise PipelineError(
-            f"the app was asked {len(requests)} things at once; allowed: 1 to {MAX_REQUESTS}."
-        )
     for request in requests:
         if len(request) > _MAX_REQUEST_LENGTH:
             raise PipelineError(
                 f"the request has {len(request)} characters; allowed: {_MAX_REQUEST_LENGTH}. "
-                "Ask for one region in a few words."
+                "Ask for a region in a few words."
             )
-    return [regions.parse(request) for request in requests]
+    found = [region for request in requests for region in regions.parse_all(request)]
+    if not 0 < len(found) <= MAX_REGIONS:
+        raise PipelineError(
+            f"the app was asked for {len(found)} regions at once; allowed: 1 to {MAX_REGIONS}."
+        )
+    return found
 
 
 def answer(
@@ -90,19 +91,20 @@ def answer(
 ) -> list[Answer]:
     """Caption regions of an uploaded image, all in one call of the captioner.
 
-    Raises PipelineError when the upload is no image or too large.
+    Raises PipelineError when the upload is no image or too large, or a box in pixels reaches beyond it.
     """
     image = _open(content, max_megapixels)
-    captions = captioner.caption_many([(image, region) for region in wanted])
+    parts = [region.within(image.width, image.height) for region in wanted]
+    captions = captioner.caption_many([(image, part) for part in parts])
     return [
         Answer(
-            region=region.name,
-            box=region.box,
+            region=part.name,
+            box=part.box,
             caption=caption.text,
             finished=caption.finished,
-            picture=_picture(crop(image, region.box), _CROP_SIDE),
+            picture=_picture(crop(image, part.box), _CROP_SIDE),
         )
-        for region, caption in zip(wanted, captions, strict=True)
+        for part, caption in zip(parts, captions, strict=True)
     ]
 
 
