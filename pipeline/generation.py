@@ -21,10 +21,19 @@ from pipeline.params import GenerateParams
 
 @dataclass(frozen=True)
 class Generated:
-    """Token ids of one caption, and whether it ended by itself."""
+    """Token ids of one caption, whether it ended by itself, and how likely the model finds it.
+
+    Attributes:
+        ids: the tokens before EOS.
+        finished: whether EOS followed them.
+        score: the mean log-probability (nats) of a token, over `ids` and, where it followed, EOS. The
+            same for greedy and beam search, whatever `length_penalty` ranked beams by. Equality leaves
+            it out: its last digits depend on the batch.
+    """
 
     ids: tuple[int, ...]
     finished: bool
+    score: float = field(compare=False)
 
 
 @torch.inference_mode()
@@ -84,21 +93,26 @@ class _Decoder:
 def _greedy_search(decoder: _Decoder, params: GenerateParams, end_ids: Set[int]) -> list[Generated]:
     """The likeliest token again and again."""
     images = list(range(len(decoder.ids)))  # of each row
+    totals = [0.0] * len(images)  # the log-probability of each row's tokens
     done: dict[int, Generated] = {}
     for length in range(1, params.max_new_tokens + 1):
+        # argmax, as transformers does: of equal scores it takes the first, max need not.
         tokens = decoder.scores.argmax(dim=-1)  # [R]
+        values = decoder.scores.gather(1, tokens.unsqueeze(1)).squeeze(1)  # [R]
+        totals = [total + value for total, value in zip(totals, values.tolist(), strict=True)]
         going = []
         for row, (so_far, token) in enumerate(zip(decoder.ids.tolist(), tokens.tolist(), strict=True)):
+            score = totals[row] / length
             if token in end_ids:
-                done[images[row]] = Generated(tuple(so_far), True)
+                done[images[row]] = Generated(tuple(so_far), True, score)
             elif length == params.max_new_tokens:
-                done[images[row]] = Generated((*so_far, token), False)
+                done[images[row]] = Generated((*so_far, token), False, score)
             else:
                 going.append(row)
         if not going:
             break
         rows = torch.tensor(going, device=tokens.device)
-        images = [images[row] for row in going]
+        images, totals = [images[row] for row in going], [totals[row] for row in going]
         decoder.append(rows, tokens[rows])
     return [done[image] for image in sorted(done)]
 
@@ -110,7 +124,7 @@ class _Beams:
     Attributes:
         rows: the decoder's rows that hold its running beams, best first; one before the first token.
         scores: the log-probability of each.
-        ended: at most K captions that reached their end, with their scores, best first.
+        ended: at most K captions that reached their end, with what they are ranked by, best first.
     """
 
     image: int
@@ -122,9 +136,9 @@ class _Beams:
 def _beam_search(decoder: _Decoder, params: GenerateParams, end_ids: Set[int]) -> list[Generated]:
     """Beam search as `transformers` defines it with `early_stopping=False`.
 
-    A caption's score is its log-probability over its length to the power of `length_penalty`. An image's
-    search ends when K captions ended and the best running one, as it stands, scores no better than the
-    worst of them.
+    Captions are ranked by log-probability over length to the power of `length_penalty`. An image's search
+    ends when K captions ended and the best running one, as it stands, ranks no better than the worst of
+    them.
     """
     count, device = params.beams, decoder.scores.device
     # Of so many candidates of an image K are left to go on with, even if every beam ends in every way.
@@ -151,7 +165,8 @@ def _beam_search(decoder: _Decoder, params: GenerateParams, end_ids: Set[int]) -
                     going.append((score, row, token))
                 elif rank < count:
                     ids = so_far[row] if ends else [*so_far[row], token]
-                    beams.ended.append((score / length**params.length_penalty, Generated(tuple(ids), ends)))
+                    ended = Generated(tuple(ids), ends, score / length)
+                    beams.ended.append((score / length**params.length_penalty, ended))
             beams.ended = sorted(beams.ended, key=lambda e: -e[0])[:count]
             going = going[:count]
             full = len(beams.ended) == count

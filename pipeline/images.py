@@ -6,9 +6,10 @@ held sideways), what leaves is RGB, upright and fully decoded; whatever is wrong
 PipelineError that names the file.
 """
 
+import io
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -60,25 +61,20 @@ def open_image(path: Path, max_megapixels: float) -> Image.Image:
     """
     _check_file(path)
     try:
-        with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
-            _check_pixels(path, image.size, max_megapixels)
-            image.load()
-            return _upright(str(path), image)
-    except PipelineError:
-        raise
-    except UnidentifiedImageError as error:
-        raise PipelineError(f"{path} is not a readable image; allowed: {_READABLE}.") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise PipelineError(
-            f"{path} has too many pixels: {str(error).partition(', ')[0]}; data.max_megapixels is "
-            f"{max_megapixels:g}; scale the image down or leave it out."
-        ) from error
-    # Damaged files make decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error.
-    except Exception as error:
-        raise PipelineError(
-            f"{path} is truncated or damaged: {error or type(error).__name__}; "
-            "get the file again or leave it out."
-        ) from error
+        with path.open("rb") as file:
+            return _decode(str(path), file, max_megapixels, "data.max_megapixels")
+    except OSError as error:
+        raise PipelineError(f"cannot read {path}: {error}.") from error
+
+
+def image_from_bytes(name: str, content: bytes, max_megapixels: float, limit: str) -> Image.Image:
+    """The image in what would be a file's content, as `open_image` reads one.
+
+    Raises PipelineError; in it `name` stands for the image, `limit` for the setting that bounds its size.
+    """
+    if not content:
+        raise PipelineError(f"{name} is empty (0 bytes); choose another file.")
+    return _decode(name, io.BytesIO(content), max_megapixels, limit)
 
 
 def image_from_array(array: npt.NDArray[Any]) -> Image.Image:
@@ -135,11 +131,34 @@ def _check_file(path: Path) -> None:
         raise PipelineError(f"{path} is empty (0 bytes); get the file again or leave it out.")
 
 
-def _check_pixels(path: Path, size: tuple[int, int], max_megapixels: float) -> None:
+def _decode(name: str, file: BinaryIO, max_megapixels: float, limit: str) -> Image.Image:
+    try:
+        with Image.open(file, formats=_FORMATS) as image:
+            _check_pixels(name, image.size, max_megapixels, limit)
+            image.load()
+            return _upright(name, image)
+    except PipelineError:
+        raise
+    except UnidentifiedImageError as error:
+        raise PipelineError(f"{name} is not a readable image; allowed: {_READABLE}.") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise PipelineError(
+            f"{name} has too many pixels: {str(error).partition(', ')[0]}; {limit} is "
+            f"{max_megapixels:g}; scale the image down or leave it out."
+        ) from error
+    # Damaged files make decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error.
+    except Exception as error:
+        raise PipelineError(
+            f"{name} is truncated or damaged: {error or type(error).__name__}; "
+            "get the file again or leave it out."
+        ) from error
+
+
+def _check_pixels(name: str, size: tuple[int, int], max_megapixels: float, limit: str) -> None:
     width, height = size
     if width * height > max_megapixels * 1e6:
         raise PipelineError(
-            f"{path} has {width} x {height} pixels, too many: data.max_megapixels is "
+            f"{name} has {width} x {height} pixels, too many: {limit} is "
             f"{max_megapixels:g}; raise it if the image is meant, or scale the image down."
         )
 

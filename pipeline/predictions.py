@@ -63,7 +63,7 @@ class Predictor:
         generated = model.caption(features, self._generate, self._runtime.generate_batch_size)
         captions = list(track(generated, f"epoch {epoch} {split}", total=len(features)))
         logger.info("epoch %d, %s: %d images captioned", epoch, split, len(captions))
-        predictions = dict(zip(image_ids, captions, strict=True))
+        predictions: Predictions = dict(zip(image_ids, captions, strict=True))
         write_jsonl(
             kept,
             ({"image_id": i, "caption": p.text, "finished": p.finished} for i, p in predictions.items()),

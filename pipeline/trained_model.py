@@ -4,7 +4,7 @@ n: images, P: tokens of an image, D_v: width of the encoder.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -29,6 +29,16 @@ class GeneratedCaption:
 
     text: str
     finished: bool
+
+
+@dataclass(frozen=True)
+class ScoredCaption(GeneratedCaption):
+    """A caption fresh from the model, with the mean log-probability (nats) of its tokens.
+
+    `generation.Generated` defines the score; files of predictions do not hold it.
+    """
+
+    score: float = field(compare=False)
 
 
 class TrainedModel:
@@ -110,9 +120,7 @@ class TrainedModel:
             labels += len(batch.labels)
         return total / labels
 
-    def caption(
-        self, features: Tensor, params: GenerateParams, batch_size: int
-    ) -> Iterator[GeneratedCaption]:
+    def caption(self, features: Tensor, params: GenerateParams, batch_size: int) -> Iterator[ScoredCaption]:
         """Features `[n, P, D_v]` -> n captions, as they are made."""
         for one in generate_ids(self.model, features, params, batch_size):
-            yield GeneratedCaption(self._tokenizer.decode_caption(one.ids), one.finished)
+            yield ScoredCaption(self._tokenizer.decode_caption(one.ids), one.finished, one.score)

@@ -22,7 +22,7 @@ def stage_command(function: Callable[[Path], None]) -> click.Command:
 
     @functools.wraps(function)
     def run(params: Path) -> None:
-        _quiet_libraries()
+        quiet_libraries(logging.INFO if _speaks() else logging.ERROR)
         function(params)
 
     option = click.option(
@@ -48,9 +48,8 @@ def with_sentences(function: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def _quiet_libraries() -> None:
-    """Our own facts on stderr; of the libraries, errors only."""
-    level = logging.INFO if _speaks() else logging.ERROR
+def quiet_libraries(level: int = logging.WARNING) -> None:
+    """Our own facts from `level` on stderr; of the libraries, errors only."""
     logging.basicConfig(level=level, format="  %(message)s", stream=sys.stderr)
     logging.captureWarnings(True)
     if not sys.stderr.isatty():

@@ -20,6 +20,7 @@ from pipeline.params import (
     ScenesParams,
 )
 from pipeline.params_loader import load_params
+from tests.chromium import WHY_NOT, Chromium, chromium
 from tests.hub_stand_in import HubStandIn
 from tests.tiny_models import save_clip, save_llama
 
@@ -36,6 +37,15 @@ def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a tiny random Llama with its tokenizer."""
     return save_llama(tmp_path_factory.mktemp("models") / "tiny-llama")
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    """A headless Chromium; tests that need one are skipped where there is none."""
+    if WHY_NOT is not None:
+        pytest.skip(WHY_NOT)
+    with chromium(tmp_path_factory.mktemp("chromium")) as window:
+        yield window
 
 
 @pytest.fixture(scope="session")
@@ -92,3 +102,11 @@ def local_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubSt
         # It waits between attempts, longer each time.
         monkeypatch.setattr("time.sleep", lambda _: None)
         yield hub
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tiny_params: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`data/best.safetensors` of a captioner of the tiny models."""
+    from tests.tiny_captioner import save_captioner
+
+    return save_captioner(tmp_path_factory.mktemp("tiny") / "data" / "best.safetensors", tiny_params)

@@ -2,6 +2,12 @@
 
 import click
 
+from vlm.app_command import app
+from vlm.caption import caption
+from vlm.doctor import doctor
+from vlm.export import export
+from vlm.features import features
+from vlm.profile import profile
 from vlm.score import score
 
 
@@ -11,8 +17,9 @@ def main() -> None:
     """Use a trained captioner, and look after a run.
 
     \b
-    Example: vlm score predictions.jsonl references.jsonl
+    Example: vlm caption photo.jpg
     """
 
 
-main.add_command(score)
+for command in (app, caption, doctor, export, features, profile, score):
+    main.add_command(command)

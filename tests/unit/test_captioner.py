@@ -267,9 +267,74 @@ def test_many_requests_are_answered_in_their_order(project: Project, captioner: 
     assert captioner.caption_many([]) == []
 
 
+def test_a_list_of_images_gives_a_list_of_captions(project: Project, captioner: Captioner) -> None:
+    paths = [image.path for image in project.test_images]
+    captions = captioner.caption(paths, region="left third")
+    assert captions == [captioner.caption(path, region="left third") for path in paths]
+    assert captioner.caption(tuple(paths[:1]), region="left third") == captions[:1]
+    assert captioner.caption([]) == []
+
+
+def test_a_request_for_several_regions_gives_several_captions(project: Project, captioner: Captioner) -> None:
+    path = project.test_images[0].path
+    answers = captioner.ask_all("Compare the left and the right", path)
+    assert answers == [captioner.caption(path, region=name) for name in ("left", "right")]
+    with pytest.raises(PipelineError, match="names more than one region: left and right"):
+        captioner.ask("Compare the left and the right", path)
+
+
+def test_a_box_in_pixels_is_answered_in_fractions(project: Project, captioner: Captioner) -> None:
+    path = project.test_images[0].path
+    in_pixels = captioner.caption(path, region=(0, 0, 32, 64))
+    assert in_pixels.region.box == REGIONS["left"].box
+    assert in_pixels.text == captioner.caption(path, region="left").text
+    with pytest.raises(PipelineError, match="beyond the image of 64 x 64 pixels"):
+        captioner.caption(path, region=(0, 0, 65, 64))
+
+
+def test_scores_are_means_over_tokens_whatever_the_search(project: Project, captioner: Captioner) -> None:
+    path = project.test_images[0].path
+    for beams in (1, 3):
+        generate = replace(project.params.generate, beams=beams)
+        alone = captioner.caption(path, generate=generate)
+        batch = captioner.caption([path] * 3, generate=generate)
+        assert alone.score < 0
+        assert [one.score for one in batch] == pytest.approx([alone.score] * 3, abs=1e-4)
+
+
+def test_what_cannot_be_read_has_its_error_and_the_others_their_captions(
+    project: Project, captioner: Captioner, tmp_path: Path
+) -> None:
+    good = project.test_images[0].path
+    requests = [(path, REGIONS["full"]) for path in (good, tmp_path / "none.png", good)]
+    first, error, last = captioner.caption_each(requests)
+    assert first == last == captioner.caption(good)
+    assert isinstance(error, PipelineError)
+    with pytest.raises(PipelineError, match=r"none\.png does not exist"):
+        captioner.caption_many(requests)
+
+
+def test_a_checkpoint_is_found_by_its_folder_and_without_its_suffix(project: Project) -> None:
+    path = project.test_images[0].path
+    expected = Captioner.load(project.best, "cpu").caption(path)
+    for name in (project.data, project.data / "best"):
+        assert Captioner.load(name, "cpu").caption(path) == expected
+    with pytest.raises(
+        PipelineError, match=r"checkpoints holds no best\.safetensors; .*epoch_001\.safetensors"
+    ):
+        Captioner.load(project.data / "checkpoints")
+    with pytest.raises(PipelineError, match=r"nothing does not exist; run `dvc repro`"):
+        Captioner.load(project.data / "nothing")
+
+
 @pytest.mark.parametrize(
     ("region", "message"),
-    [("top-left and bottom", "region"), ((0.5, 0.0, 0.2, 1.0), "box|left"), ("0,0,2,1", "1")],
+    [
+        ("top-left and bottom", "more than one region"),
+        ((0.5, 0.0, 0.2, 1.0), "the box '0.5,0,0.2,1' is not left, top, right, bottom"),
+        ("0,0,2.5,1", "the box '0,0,2.5,1' is not"),
+        ("asdf", "'asdf' names no region; allowed: full, top-left"),
+    ],
 )
 def test_a_region_that_is_none_is_refused(
     project: Project, captioner: Captioner, region: Any, message: str

@@ -129,6 +129,31 @@ def test_a_caption_without_an_end_is_cut_off_and_not_finished(
     assert all(len(one.ids) == length and not one.finished for one in found)
 
 
+@torch.inference_mode()
+def mean_log_probability(model: CaptionModel, features: Tensor, ids: list[int]) -> float:
+    """Of these tokens after the image, from one pass over the whole sequence."""
+    words = model.language_model.embed(torch.tensor([ids]))
+    prefix = model.embed_prefix(features)
+    logits = model.language_model.model(inputs_embeds=torch.cat([prefix, words], dim=1)).logits[0]
+    before = logits[prefix.shape[1] - 1 : -1].log_softmax(dim=-1)  # [len(ids), V]
+    return float(before[range(len(ids)), ids].mean())
+
+
+@pytest.mark.parametrize("params", [GREEDY, BEAMS], ids=["greedy", "beams"])
+def test_a_score_is_the_mean_log_probability_of_the_tokens_and_their_end(
+    model: CaptionModel, features: Tensor, params: GenerateParams
+) -> None:
+    eos = generated(model, features, GREEDY)[0].ids[3]
+    ending = ending_in(model, eos)
+    found = generated(ending, features, params)
+    assert {one.finished for one in found} == {True, False}
+    for image, one in enumerate(found):
+        ids = [*one.ids, eos] if one.finished else list(one.ids)
+        expected = mean_log_probability(ending, features[image : image + 1], ids)
+        assert one.score == pytest.approx(expected, abs=1e-4)
+        assert one.score < 0
+
+
 def test_a_caption_stops_before_its_end_of_sequence(model: CaptionModel, features: Tensor) -> None:
     """A token that the model does say is made the end of sequence."""
     endless = generated(model, features, GREEDY)

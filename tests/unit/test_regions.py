@@ -1,14 +1,16 @@
 """Requests in words and their regions: `pytest tests/unit/test_regions.py`."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
+from PIL import Image
 
 from pipeline.errors import PipelineError
-from pipeline.regions import NAMES, REGIONS, Region, parse
+from pipeline.images import crop
+from pipeline.regions import NAMES, REGIONS, Region, box, named, parse, parse_all
 
 VERTICAL = {
     "top": ["top", "topmost", "upper", "uppermost"],
@@ -23,42 +25,43 @@ HALVES = ["side", "half", "part", "area", "edge"]
 
 
 @st.composite
-def phrasings(draw: st.DrawFn) -> tuple[str, str]:
-    """A region's name and one way of asking for it, after the grammar of the module's docstring."""
+def places(draw: st.DrawFn) -> tuple[str, str]:
+    """A region's name and words for it, after the grammar of `pipeline.region_words`."""
 
     def pick(options: Sequence[str]) -> str:
         return draw(st.sampled_from(options))
 
     kind = pick(["corner", "edge", "center", "third", "full"])
     if kind == "full":
-        name, words = (
-            "full",
-            f"{pick(['whole', 'entire', 'full'])} {pick(['image', 'picture', 'scene'])}",
-        )
-    elif kind == "center":
-        name, words = "center", f"{pick(CENTER)} {pick(['', 'part', 'area'])}"
-    elif kind == "third":
+        adjective, noun = pick(["whole", "entire", "full"]), pick(["image", "picture", "scene"])
+        return "full", f"{adjective} {noun}"
+    if kind == "center":
+        return "center", f"{pick(CENTER)} {pick(['', 'part', 'area'])}".strip()
+    if kind == "third":
         side = pick(["top", "bottom", "left", "right", "middle"])
         synonyms = {**VERTICAL, **HORIZONTAL, "middle": CENTER}[side]
-        name, words = f"{side} third", f"{pick(synonyms)} third"
-    elif kind == "edge":
+        return f"{side} third", f"{pick(synonyms)} third"
+    if kind == "edge":
         name = pick(["top", "bottom", "left", "right"])
-        words = f"{pick({**VERTICAL, **HORIZONTAL}[name])} {pick(HALVES)}"
-    else:
-        vertical, horizontal = pick(list(VERTICAL)), pick(list(HORIZONTAL))
-        parts = [pick(VERTICAL[vertical]), pick(HORIZONTAL[horizontal])]
-        if draw(st.booleans()):
-            parts.reverse()
-        name, words = (
-            f"{vertical}-{horizontal}",
-            f"{pick([' ', '-', '  ', '_']).join(parts)} corner",
-        )
-    before = pick(["", "the ", "Describe the object in the ", "what can be seen at the "])
-    after = pick(["", ".", "?", " of the image", " of the whole picture", ", please!"])
-    if name == "full":
-        after = pick(["", ".", ", please"])
-    change_case = draw(st.sampled_from([str.lower, str.upper, str.title]))
-    return name, change_case(before + words + after)
+        return name, f"{pick({**VERTICAL, **HORIZONTAL}[name])} {pick(HALVES)}"
+    vertical, horizontal = pick(list(VERTICAL)), pick(list(HORIZONTAL))
+    parts = [pick(VERTICAL[vertical]), pick(HORIZONTAL[horizontal])]
+    if draw(st.booleans()):
+        parts.reverse()
+    return f"{vertical}-{horizontal}", f"{pick([' ', '-', '  ', '_']).join(parts)} corner"
+
+
+change_case = st.sampled_from([str.lower, str.upper, str.title])
+
+
+@st.composite
+def phrasings(draw: st.DrawFn) -> tuple[str, str]:
+    """A region's name and one way of asking for it."""
+    name, words = draw(places())
+    before = draw(st.sampled_from(["", "the ", "Describe the object in the ", "what can be seen at the "]))
+    endings = ["", ".", "?", " of the image", " of the whole picture", ", please!"]
+    after = draw(st.sampled_from(["", ".", ", please"] if name == "full" else endings))
+    return name, draw(change_case)(before + words + after)
 
 
 @given(phrasings())
@@ -67,9 +70,92 @@ def test_phrasings_of_the_grammar_name_their_region(phrasing: tuple[str, str]) -
     assert parse(request) == REGIONS[name]
 
 
+@given(
+    st.lists(places(), min_size=2, max_size=4),
+    st.sampled_from([" and the ", ", the ", "; the ", " versus the ", " with the ", ", and then the "]),
+    st.sampled_from(["{}", "Compare the {}.", "What is in the {} of the picture?"]),
+    change_case,
+)
+def test_a_list_of_places_names_each_once_in_its_order(
+    listed: list[tuple[str, str]], joined_by: str, around: str, case: Callable[[str], str]
+) -> None:
+    request = case(around.format(joined_by.join(words for _, words in listed)))
+    expected = list(dict.fromkeys(name for name, _ in listed))
+    assert [region.name for region in parse_all(request)] == expected
+    if len(expected) > 1:
+        with pytest.raises(PipelineError, match="names more than one region"):
+            parse(request)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_names_are_requests(name: str) -> None:
-    assert parse(name).name == name
+    assert parse(name) == named(name) == REGIONS[name]
+    assert parse_all(name) == (REGIONS[name],)
+
+
+@pytest.mark.parametrize(
+    ("request_", "names"),
+    [
+        ("compare the left and the right", ["left", "right"]),
+        ("Compare the left to the right", ["left", "right"]),
+        ("left/right", ["left", "right"]),
+        ("is the top darker than the bottom?", ["top", "bottom"]),
+        ("the upper left and right corners", ["top-left", "top-right"]),
+        ("top and bottom left corners", ["top-left", "bottom-left"]),
+        ("left, middle and right thirds", ["left third", "middle third", "right third"]),
+        ("all four corners", ["top-left", "top-right", "bottom-left", "bottom-right"]),
+        ("the center, and the whole image", ["center", "full"]),
+        ("the left and the left-hand side", ["left"]),
+        ("read it from left to right", ["full"]),
+        ("a dog", ["full"]),
+    ],
+)
+def test_several_regions_in_one_request(request_: str, names: list[str]) -> None:
+    assert [region.name for region in parse_all(request_)] == names
+
+
+def test_boxes_stand_in_lists_too() -> None:
+    found = parse_all("compare 0,0,.5,1 with box(10,20,30,40), and the left")
+    assert found == (
+        Region("box", (0.0, 0.0, 0.5, 1.0)),
+        Region("box", (10.0, 20.0, 30.0, 40.0), pixels=True),
+        REGIONS["left"],
+    )
+
+
+@pytest.mark.parametrize(
+    "request_", ["the middle of the left half", "left right", "the top left of the right"]
+)
+def test_a_region_inside_a_region_is_refused(request_: str) -> None:
+    with pytest.raises(PipelineError, match=r"no word between them that makes a list.* only full, top-left"):
+        parse_all(request_)
+
+
+@pytest.mark.parametrize(
+    ("request_", "quoted"),
+    [
+        ("Describe the corner", "corner"),
+        ("the top corner", "top corner"),
+        ("the right-hand corner and the top", "right hand corner"),
+        ("the left quarter", "left quarter"),
+        ("the left two thirds", "left two thirds"),
+        ("the second third", "second third"),
+        ("the north-east corner", "north east corner"),
+        ("the western side", "western side"),
+        ("top left and right", "top left and right"),
+        ("top and bottom left", "top and bottom left"),
+    ],
+)
+def test_a_place_that_cannot_be_told_lists_what_can_be_asked(request_: str, quoted: str) -> None:
+    for read in (parse, parse_all, named):
+        with pytest.raises(PipelineError, match=rf"is unclear: '{quoted}' .*; ask for full, top-left,"):
+            read(request_)
+
+
+@pytest.mark.parametrize("name", ["asdf", "the dog", "what is right now?", "1,2"])
+def test_a_name_that_names_no_region_lists_those_there_are(name: str) -> None:
+    with pytest.raises(PipelineError, match=r"names no region; allowed: full, .*bottom third|is not left,"):
+        named(name)
 
 
 def test_boxes_lie_in_the_image() -> None:
@@ -134,6 +220,9 @@ def test_ways_of_asking(request_: str, name: str) -> None:
         "count 1, 2, 3",
         "the whole of the picture",
         "copyright and leftovers on a laptop",
+        "the man at the street corner",
+        "a chair in the corner of the room",
+        "the third dog",
     ],
 )
 def test_ordinary_phrases_are_the_full_image(request_: str) -> None:
@@ -187,7 +276,9 @@ def test_explicit_boxes(request_: str) -> None:
         "0,0,1",
         "[0,0]",
         "0,0,1,1,1",
-        "100,50,200,80",
+        "0.5,0,100,50",
+        "0,0,0.5,1px",
+        "100,50,50,80",
         "box(a,b,c,d)",
         "box(nan,0,1,1)",
         "box(0,0,inf,1)",
@@ -220,9 +311,81 @@ def test_boxes_are_read_back_or_refused(x0: float, y0: float, x1: float, y1: flo
             parse(request)
 
 
+@pytest.mark.parametrize(
+    "request_",
+    ["10,20,300,400", "box(10, 20, 300, 400)", "[10px, 20px, 300px, 400px]", "at 10,20,300.0,400 pixels"],
+)
+def test_numbers_above_1_are_pixels(request_: str) -> None:
+    assert parse(request_) == Region("box", (10.0, 20.0, 300.0, 400.0), pixels=True)
+
+
+def test_numbers_to_1_are_fractions_unless_px_stands_behind_them() -> None:
+    assert parse("0,0,1,1") == Region("box", REGIONS["full"].box)
+    assert parse("0,0,1,1px") == Region("box", REGIONS["full"].box, pixels=True)
+    assert parse("0,0,1,2").pixels
+
+
+def test_boxes_of_numbers_are_those_of_text() -> None:
+    assert box((0.5, 0, 1, 0.5)) == parse("0.5,0,1,0.5")
+    assert box((10, 20, 300, 400)) == parse("10,20,300,400")
+    assert box((0, 0, 1, 1), pixels=True) == parse("0,0,1,1px")
+    for wrong in ((0, 0, 1), (0, 0, 1.5, 1), (math.nan, 0, 1, 1)):
+        with pytest.raises(PipelineError, match="is not left, top, right, bottom"):
+            box(wrong)
+
+
+def test_pixels_beyond_the_image_are_refused() -> None:
+    assert parse("10,20,40,40").within(40, 80).box == (0.25, 0.25, 1.0, 0.5)
+    with pytest.raises(PipelineError, match=r"box 10,20,40,40px reaches beyond the image of 39 x 80 pixels"):
+        parse("10,20,40,40").within(39, 80)
+
+
+sizes = st.integers(1, 60)
+
+
+def white(width: int, height: int) -> Image.Image:
+    """Beyond its edges a crop would be black."""
+    return Image.new("RGB", (width, height), "white")
+
+
+def colors_of(image: Image.Image) -> list[tuple[int, object]] | None:
+    colors: list[tuple[int, object]] | None = image.getcolors()  # type: ignore[assignment]
+    return colors
+
+
+@given(sizes, sizes, st.sampled_from(NAMES))
+def test_crops_of_named_regions_are_inside_the_image_and_never_empty(
+    width: int, height: int, name: str
+) -> None:
+    cut = crop(white(width, height), REGIONS[name].within(width, height).box)
+    assert colors_of(cut) == [(cut.width * cut.height, (255, 255, 255))]
+    assert 1 <= cut.width <= width
+    assert 1 <= cut.height <= height
+
+
+@given(sizes, sizes, fractions, fractions, fractions, fractions)
+def test_crops_of_fractions_are_inside_the_image_and_never_empty(
+    width: int, height: int, x0: float, y0: float, x1: float, y1: float
+) -> None:
+    assume(x0 != x1 and y0 != y1)
+    region = box((min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)))
+    cut = crop(white(width, height), region.within(width, height).box)
+    assert colors_of(cut) == [(cut.width * cut.height, (255, 255, 255))]
+
+
+@given(sizes, sizes, st.data())
+def test_crops_of_pixels_are_those_pixels(width: int, height: int, data: st.DataObject) -> None:
+    x0, y0 = data.draw(st.integers(0, width - 1)), data.draw(st.integers(0, height - 1))
+    x1, y1 = data.draw(st.integers(x0 + 1, width)), data.draw(st.integers(y0 + 1, height))
+    region = parse(f"{x0},{y0},{x1},{y1}px")
+    cut = crop(white(width, height), region.within(width, height).box)
+    assert cut.size == (x1 - x0, y1 - y0)
+    assert colors_of(cut) == [(cut.width * cut.height, (255, 255, 255))]
+
+
 VOCABULARY = (
     "the of in to top left right bottom center above third half corner whole image dog hand most "
-    "now box ( ) [ ] , | 0 1 0.5 - nan"
+    "now and or , box ( ) [ ] , | 0 1 0.5 9 px - nan"
 )
 words = st.sampled_from(VOCABULARY.split())
 
@@ -230,10 +393,12 @@ words = st.sampled_from(VOCABULARY.split())
 @given(st.one_of(st.text(), st.lists(words, max_size=12).map(" ".join), st.lists(words).map("".join)))
 def test_any_text_gives_a_box_in_the_image_or_a_pipeline_error(request: str) -> None:
     try:
-        region = parse(request)
+        found = [region.within(50, 50) for region in parse_all(request)]
     except PipelineError:
         return
-    left, top, right, bottom = region.box
-    assert 0 <= left < right <= 1
-    assert 0 <= top < bottom <= 1
-    assert math.copysign(1, left) == math.copysign(1, top) == 1
+    assert found
+    for region in found:
+        left, top, right, bottom = region.box
+        assert 0 <= left < right <= 1
+        assert 0 <= top < bottom <= 1
+        assert math.copysign(1, left) == math.copysign(1, top) == 1

@@ -16,6 +16,7 @@ from pipeline.gallery import _choose
 from pipeline.params import ReportParams
 from pipeline.records import write_json, write_jsonl
 from pipeline.report import ReportInputs, write_report
+from tests.chromium import Chromium
 
 SCORES = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "cider", "rouge_l")
 PARAMS = ReportParams(examples=4, region_images=1)
@@ -259,3 +260,21 @@ def test_examples_are_shared_out_without_repeats(total: int, count: int) -> None
         assert groups["best"] == [0, 1, 2, 3, 4, 5]
         assert groups["worst"] == [94, 95, 96, 97, 98, 99]
         assert 50 in groups["median"]
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_browser_shows_the_page_from_disk(
+    run: ReportInputs, tmp_path: Path, browser: Chromium, width: int, dark: bool
+) -> None:
+    output = tmp_path / "out" / "index.html"
+    _page(run, output)
+    browser.open(output.as_uri(), width, dark=dark)
+    assert browser.text("h1") == "Captioning report"
+    assert browser.fetched() == [output.as_uri()]
+    assert browser.complaints() == []
+    assert not browser.is_too_wide()
+    browser.run("for (const image of document.images) image.loading = 'eager'")
+    browser.wait(lambda: browser.run("return [...document.images].every((image) => image.naturalWidth > 0)"))
+    red, *_ = re.findall(r"\d+", browser.run("return getComputedStyle(document.body).backgroundColor"))
+    assert (int(red) < 128) == dark

@@ -1,0 +1,293 @@
+"""`vlm app` as a visitor sees it: the command, with tiny models, in a real headless Chromium.
+
+Skipped where there is no Chromium. Run: .venv/bin/python -m pytest tests/e2e/test_app_in_browser.py
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.keys import Keys
+
+from pipeline import Captioner
+from tests.chromium import Chromium
+
+ROOT = Path(__file__).resolve().parents[2]
+CARDS = "#cards .card"
+
+
+@dataclass(frozen=True)
+class App:
+    """The running command: its page's address, the folder of its temporary files, an equal captioner."""
+
+    address: str
+    temporary: Path
+    captioner: Captioner
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A picture whose quarters differ."""
+    colors = np.random.default_rng(1).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    path = tmp_path_factory.mktemp("photos") / "photo.png"
+    Image.fromarray(colors).resize((320, 240), Image.Resampling.NEAREST).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def app(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    """`vlm app` on a free port; after the tests, Ctrl-C must end it well."""
+    temporary = tmp_path_factory.mktemp("temporary")
+    command = [sys.executable, "-m", "vlm", "app", "--port", "0", "--device", "cpu"]
+    limits = ["--max-megapixels", "0.5", "--max-upload-mb", "1"]
+    running = subprocess.Popen(
+        [*command, *limits, "--checkpoint", str(tiny_checkpoint)],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(temporary)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    captioner = Captioner.load(tiny_checkpoint, "cpu")
+    assert running.stdout is not None
+    line = running.stdout.readline()
+    assert line.startswith("Open http://127.0.0.1:"), running.communicate()[1]
+    yield App(line.split()[1], temporary, captioner)
+    running.send_signal(signal.SIGINT)
+    _, errors = running.communicate(timeout=20)
+    assert running.returncode == 0, errors
+
+
+@pytest.fixture
+def page(browser: Chromium, app: App) -> Iterator[Chromium]:
+    """The page, freshly opened; whatever a test does, it calls nobody else and leaves nothing behind."""
+    browser.open(app.address)
+    yield browser
+    fetched = browser.fetched()
+    assert fetched
+    assert all(address.startswith(app.address) for address in fetched), fetched
+    assert list(app.temporary.iterdir()) == []
+
+
+def choose(page: Chromium, file: Path) -> None:
+    page.find("#file").send_keys(str(file))
+
+
+def choose_and_wait(page: Chromium, file: Path) -> None:
+    choose(page, file)
+    page.wait(lambda: page.find("#request").is_enabled())
+
+
+def ask(page: Chromium, words: str) -> None:
+    field = page.find("#request")
+    field.clear()
+    field.send_keys(words, Keys.ENTER)
+
+
+def captions(page: Chromium) -> dict[str, str]:
+    """What the cards say, newest first, by region."""
+    return {
+        card.text.split("\n")[0]: shown_caption(page, number) for number, card in enumerate(page.all(CARDS))
+    }
+
+
+def shown_caption(page: Chromium, number: int) -> str:
+    return page.all(f"{CARDS} .caption")[number].text.removesuffix(" …")
+
+
+def wait_for_cards(page: Chromium, count: int) -> None:
+    page.wait(lambda: len(page.all(CARDS)) == count or page.text("#error"))
+    assert page.text("#error") == ""
+
+
+def error(page: Chromium) -> str:
+    page.wait(lambda: page.text("#error"))
+    return page.text("#error")
+
+
+def test_an_image_is_uploaded_and_asked_about_in_words(app: App, page: Chromium, photo: Path) -> None:
+    assert not page.find("#request").is_enabled()
+    choose_and_wait(page, photo)
+    assert page.text("#size") == "320 \N{MULTIPLICATION SIGN} 240 pixels"
+    ask(page, "Describe the top-right corner")
+    wait_for_cards(page, 1)
+    expected = app.captioner.ask("Describe the top-right corner", photo).text
+    assert captions(page) == {"top-right": expected}
+    assert expected
+    assert page.text(f"{CARDS} .asked") == "Describe the top-right corner"
+    assert page.run("return document.querySelector('.card img').naturalWidth") == 160
+    assert page.complaints() == []
+
+
+def test_the_region_is_outlined_on_the_image(page: Chromium, photo: Path) -> None:
+    choose_and_wait(page, photo)
+    ask(page, "the right half")
+    wait_for_cards(page, 1)
+    image, outline = page.find("#shown").rect, page.find("#outline").rect
+    assert outline["x"] == pytest.approx(image["x"] + image["width"] / 2, abs=1)
+    assert outline["y"] == pytest.approx(image["y"], abs=1)
+    assert outline["width"] == pytest.approx(image["width"] / 2, abs=1)
+    assert outline["height"] == pytest.approx(image["height"], abs=1)
+
+
+def test_regions_are_compared_side_by_side(app: App, page: Chromium, photo: Path) -> None:
+    choose_and_wait(page, photo)
+    page.find("[data-requests='center']").click()
+    wait_for_cards(page, 1)
+    page.find("[data-requests='left|right']").click()
+    wait_for_cards(page, 3)
+    assert captions(page) == {
+        name: app.captioner.caption(photo, region=name).text for name in ("left", "right", "center")
+    }
+    left, right, _ = (card.rect for card in page.all(CARDS))
+    assert left["y"] == right["y"]
+    assert left["x"] + left["width"] <= right["x"]
+
+    page.all(f"{CARDS} .remove")[0].click()
+    assert list(captions(page)) == ["right", "center"]
+    page.find("#clear").click()
+    assert not page.find("#results").is_displayed()
+
+
+def test_regions_are_compared_in_words(page: Chromium, photo: Path) -> None:
+    choose_and_wait(page, photo)
+    ask(page, "Compare the left and the right")
+    wait_for_cards(page, 2)
+    assert list(captions(page)) == ["left", "right"]
+
+
+def test_a_box_is_drawn_with_the_mouse(app: App, page: Chromium, photo: Path) -> None:
+    choose_and_wait(page, photo)
+    image = page.find("#shown")
+    width, height = image.rect["width"], image.rect["height"]
+    pointer = ActionChains(page.driver, duration=0)
+    pointer.move_to_element_with_offset(image, round(0.25 * width), round(0.25 * height)).click_and_hold()
+    pointer.move_by_offset(round(-0.5 * width), round(-0.5 * height)).release().perform()
+    wait_for_cards(page, 1)
+    typed = page.find("#request").get_attribute("value")
+    assert typed is not None
+    box = [float(edge) for edge in typed.split(",")]
+    assert box == pytest.approx([0.25, 0.25, 0.75, 0.75], abs=0.01)
+    assert shown_caption(page, 0) == app.captioner.ask(typed, photo).text
+
+
+def test_the_keyboard_alone_is_enough(page: Chromium, photo: Path) -> None:
+    choose_and_wait(page, photo)
+    assert page.driver.switch_to.active_element == page.find("#request")
+    keys = ActionChains(page.driver)
+    keys.send_keys("the bottom", Keys.ENTER).perform()
+    wait_for_cards(page, 1)
+    keys.send_keys(Keys.TAB, Keys.TAB).perform()  # past "Ask" to the first region
+    assert page.driver.switch_to.active_element.text == "whole image"
+    assert page.run("return getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    keys.send_keys(Keys.SPACE).perform()
+    wait_for_cards(page, 2)
+    assert list(captions(page)) == ["whole image", "bottom"]
+
+
+def test_a_pasted_image_is_taken(page: Chromium) -> None:
+    page.run("""
+        const canvas = Object.assign(document.createElement("canvas"), { width: 50, height: 30 });
+        canvas.toBlob((blob) => {
+          const clipboardData = new DataTransfer();
+          clipboardData.items.add(new File([blob], "image.png", { type: "image/png" }));
+          document.dispatchEvent(new ClipboardEvent("paste", { clipboardData }));
+        });
+    """)
+    page.wait(lambda: page.text("#size") == "50 \N{MULTIPLICATION SIGN} 30 pixels")
+
+
+def test_a_dropped_image_is_taken(page: Chromium) -> None:
+    page.run("""
+        const canvas = Object.assign(document.createElement("canvas"), { width: 20, height: 60 });
+        canvas.toBlob((blob) => {
+          const dataTransfer = new DataTransfer();
+          dataTransfer.items.add(new File([blob], "image.png", { type: "image/png" }));
+          document.body.dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true }));
+        });
+    """)
+    page.wait(lambda: page.text("#size") == "20 \N{MULTIPLICATION SIGN} 60 pixels")
+
+
+@pytest.mark.parametrize("button", [".card .copy", "#copy-all"])
+@pytest.mark.parametrize("clipboard", ["granted", "denied"])
+def test_a_caption_is_copied(app: App, page: Chromium, photo: Path, button: str, clipboard: str) -> None:
+    """Where the browser gives the page no clipboard, by the older way."""
+    page.driver.execute_cdp_cmd(
+        "Browser.grantPermissions",
+        {"origin": app.address.rstrip("/"), "permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]},
+    )
+    choose_and_wait(page, photo)
+    ask(page, "the top")
+    wait_for_cards(page, 1)
+    if clipboard == "denied":
+        page.run("navigator.clipboard.writeText = () => Promise.reject(new Error('denied'))")
+    page.find(button).click()
+    page.wait(lambda: page.text(button) == "Copied")
+    caption = app.captioner.caption(photo, region="top").text
+    pasted = page.run("return navigator.clipboard.readText()")
+    assert pasted == (caption if button == ".card .copy" else f"top: {caption}")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("notes.png", b"no image at all", "This file is not a readable image; allowed: JPEG, PNG, "),
+        ("empty.png", b"", "This file is empty (0 bytes); choose another file."),
+        ("large.png", bytes(1_000_001), "This file has 1.0 MB; at most 1 MB are taken (--max-upload-mb)."),
+    ],
+)
+def test_a_file_that_cannot_be_captioned_gets_a_sentence(
+    page: Chromium, tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    choose(page, tmp_path / name)
+    assert error(page).startswith(message)
+    assert not page.find("#request").is_enabled()
+
+
+def test_an_image_of_too_many_pixels_gets_a_sentence(page: Chromium, tmp_path: Path) -> None:
+    Image.new("RGB", (1000, 501)).save(tmp_path / "wide.png")
+    choose(page, tmp_path / "wide.png")
+    assert error(page).startswith("This file has 1000 x 501 pixels, too many: --max-megapixels is 0.5;")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("the middle of the left half", "regions inside regions cannot be asked for"),
+        ("0.5,0,1.5,1", "is not left, top, right, bottom: four fractions of the image"),
+        (
+            "<img src=x onerror=alert(1)> center of the top left",
+            "'<img src=x onerror=alert(1)> center",
+        ),
+    ],
+)
+def test_an_unclear_request_gets_a_sentence_and_the_next_one_an_answer(
+    page: Chromium, photo: Path, words: str, message: str
+) -> None:
+    choose_and_wait(page, photo)
+    ask(page, words)
+    assert message in error(page)
+    ask(page, "the left")
+    wait_for_cards(page, 1)
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [1280, 390, 320])
+def test_the_page_fits_its_window(app: App, page: Chromium, photo: Path, width: int, dark: bool) -> None:
+    page.open(app.address, width, dark=dark)
+    choose_and_wait(page, photo)
+    page.find("[data-requests='left|right']").click()
+    wait_for_cards(page, 2)
+    assert not page.is_too_wide()
+    red = page.run("return Number(getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0])")
+    assert (red < 128) == dark

@@ -1,0 +1,39 @@
+"""A checkpoint of tiny models with a random projector: enough to caption with, without training."""
+
+from pathlib import Path
+
+import torch
+
+from pipeline.checkpoints import CheckpointInfo, save_checkpoint
+from pipeline.device import choose_placement
+from pipeline.encoder import load_encoder
+from pipeline.language_model import load_language_model
+from pipeline.params import Params
+from pipeline.projector import Projector
+from pipeline.prompt import CaptionTokenizer
+
+
+def save_captioner(path: Path, params: Params) -> Path:
+    """Write a checkpoint of epoch 1 that names the frozen models of `params`."""
+    placement = choose_placement("cpu")
+    encoder = load_encoder(params.encoder, placement.device)
+    language = load_language_model(params.language_model, placement)
+    tokenizer = CaptionTokenizer(params.prompt, params.language_model)
+    torch.manual_seed(0)
+    projector = Projector(encoder.spec.width, params.projector.hidden_size, language.width)
+    # Strangers' pictures: standardised by noise, so that they are told apart.
+    features = encoder.encode(torch.randn(4, 3, encoder.spec.image_size, encoder.spec.image_size))
+    projector.standardize(features.float())
+    projector.scale_output(features.float(), language.embedding_norm())
+    info = CheckpointInfo(
+        epoch=1,
+        encoder=encoder.spec.as_dict(),
+        tokenizer=tokenizer.spec.as_dict(),
+        language_model=language.spec.as_dict(),
+        hidden_size=params.projector.hidden_size,
+        width_out=language.width,
+        train={"learning_rate": 1e-3},
+        training="fingerprint",
+    )
+    save_checkpoint(path, projector.state_dict(), info)
+    return path

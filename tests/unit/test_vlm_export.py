@@ -1,0 +1,76 @@
+"""`vlm export`: a folder in another project's format, with what the project knows of the run.
+
+Run: .venv/bin/python -m pytest tests/unit/test_vlm_export.py
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from tests.import_closure import ROOT
+from vlm.main import main
+
+SCORES = {"bleu_1": 61.2, "bleu_4": 23.4, "cider": 56.7, "rouge_l": 45.6}
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_checkpoint: Path) -> Path:
+    """A project with a checkpoint, its scores and the sample's params.yaml."""
+    (tmp_path / "data").symlink_to(tiny_checkpoint.parent)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    (tmp_path / "metrics").mkdir()
+    write_scores(tmp_path / "metrics" / "evaluate.json", epoch=1)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write_scores(path: Path, epoch: int) -> None:
+    content = {"best_epoch": epoch, "test": SCORES, "controls": {}, "images": {"test": 6}}
+    path.write_text(json.dumps(content))
+
+
+def run(*args: str) -> Result:
+    return CliRunner().invoke(main, ["export", *args])
+
+
+@pytest.mark.parametrize(
+    ("kind", "weights"), [("llava", "model.safetensors"), ("projector", "mm_projector.safetensors")]
+)
+def test_both_formats_have_weights_and_a_card_with_scores_and_data(
+    project: Path, kind: str, weights: str
+) -> None:
+    result = run("--format", kind, "out/model")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith(f"out/model: {kind}, ")
+    assert (project / "out/model" / weights).is_file()
+    card = (project / "out/model/README.md").read_text()
+    assert "61.20" in card
+    assert "generated scenes" in card
+
+
+def test_a_checkpoint_that_is_named_gets_the_scores_that_are_named(project: Path) -> None:
+    write_scores(project / "metrics" / "evaluate.json", epoch=7)
+    without = run("--format", "projector", "a", "--checkpoint", "data")
+    assert without.exit_code == 0, without.output
+    assert "The card has no scores" in without.stdout
+    other = run("--format", "projector", "b", "--checkpoint", "data", "--metrics", "metrics/evaluate.json")
+    assert other.exit_code == 1
+    assert "has the scores of epoch 7, but the checkpoint is epoch 1" in other.stderr
+
+
+def test_outside_of_a_project_the_card_says_less(project: Path) -> None:
+    (project / "params.yaml").unlink()
+    (project / "metrics" / "evaluate.json").unlink()
+    assert run("--format", "projector", "out").exit_code == 0
+    assert "generated scenes" not in (project / "out" / "README.md").read_text()
+
+
+def test_a_folder_in_use_is_refused(project: Path) -> None:
+    (project / "out").mkdir()
+    (project / "out" / "mine.txt").touch()
+    result = run("--format", "projector", "out")
+    assert result.exit_code == 1
+    assert "is not empty; give the name of a new or empty folder" in result.stderr

@@ -1,0 +1,128 @@
+"""`vlm caption`: what a trained model says of images, or of regions of them."""
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from stages.console import quiet_libraries, with_sentences
+from vlm.options import checkpoint_option, device_option, model_cache, project_params
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pipeline.captioner import RegionCaption
+    from pipeline.regions import Region
+
+
+@click.command()
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
+@click.option("--ask", help='A request in words: "Describe the top-right corner".')
+@click.option("--region", help='A region by name: "top-left", "the left third".')
+@click.option("--box", help="A region as x0,y0,x1,y1: fractions from 0 to 1, or whole pixels.")
+@click.option("--recursive", is_flag=True, help="Look into the folders' folders as well.")
+@click.option(
+    "--beams",
+    type=click.IntRange(1, 32),
+    default=3,
+    show_default=True,
+    help="Beams of the search; 1: greedy.",
+)
+@click.option(
+    "--max-megapixels",
+    type=click.FloatRange(0, 1000, min_open=True),
+    default=50,
+    show_default=True,
+    help="Larger files are refused (messages call it data.max_megapixels).",
+)
+@checkpoint_option
+@device_option
+@click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each caption.")
+@with_sentences
+def caption(
+    images: tuple[str, ...],
+    ask: str | None,
+    region: str | None,
+    box: str | None,
+    recursive: bool,
+    beams: int,
+    max_megapixels: float,
+    checkpoint: "Path",
+    device: str,
+    as_json: bool,
+) -> None:
+    """Caption images: files, folders (all images in them) and patterns.
+
+    Of one image only the caption is printed, of several `path: caption`. With --json each line has path,
+    region, box (in fractions), caption, score (the mean log-probability of its tokens) and finished. A
+    request that names several regions gives a caption for each. docs/regions.md says what can be asked.
+
+    \b
+    Example: vlm caption photo.jpg
+    Example: vlm caption photos/ --ask "Compare the left and the right" --json
+    """
+    quiet_libraries()
+    from contextlib import nullcontext
+    from dataclasses import replace
+
+    from pipeline.image_files import find_images
+
+    wanted = _regions(ask, region, box)
+    found = list(find_images(images, recursive))
+    paths = [path for path in found if not isinstance(path, Exception)]
+    failures = [str(error) for error in found if isinstance(error, Exception)]
+    for failure in failures:
+        click.echo(f"Error: {failure}", err=True)
+    if paths:
+        from tqdm import tqdm
+
+        from pipeline.captioner import DEFAULT_GENERATION, Captioner
+        from pipeline.progress import bar
+
+        captioner = Captioner.load(checkpoint, device, model_cache(project_params()), max_megapixels)
+        requests = [(path, one) for path in paths for one in wanted]
+        answers = captioner.caption_each(requests, replace(DEFAULT_GENERATION, beams=beams))
+        alone = len(found) == 1
+        with bar("caption", len(requests)) if len(requests) > 1 else nullcontext() as progress:
+            for (path, _), answer in zip(requests, answers, strict=True):
+                # tqdm writes above its bar.
+                if not isinstance(answer, Exception):
+                    tqdm.write(_line(path, answer, as_json, alone, several=len(wanted) > 1))
+                # The same for each region of an image that cannot be read.
+                elif str(answer) not in failures:
+                    failures.append(str(answer))
+                    tqdm.write(f"Error: {answer}", file=sys.stderr)
+                if progress is not None:
+                    progress.update(1)
+    if failures:
+        click.get_current_context().exit(1)
+
+
+def _regions(ask: str | None, region: str | None, box: str | None) -> "tuple[Region, ...]":
+    from pipeline import regions
+
+    if sum(option is not None for option in (ask, region, box)) > 1:
+        raise click.UsageError("give one of --ask, --region and --box.")
+    if ask is not None:
+        return regions.parse_all(ask)
+    if region is not None:
+        return (regions.named(region),)
+    if box is not None:
+        return (regions.named_box(box),)
+    return (regions.REGIONS["full"],)
+
+
+def _line(path: "Path", answer: "RegionCaption", as_json: bool, alone: bool, several: bool) -> str:
+    if as_json:
+        row: dict[str, Any] = {
+            "path": str(path),
+            "region": answer.region.name,
+            "box": answer.region.box,
+            "caption": answer.text,
+            "score": round(answer.score, 4),
+            "finished": answer.finished,
+        }
+        return json.dumps(row, ensure_ascii=False)
+    place = f"{answer.region}" if several else ""
+    return ": ".join(part for part in ("" if alone else str(path), place, answer.text) if part)

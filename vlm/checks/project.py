@@ -1,0 +1,155 @@
+"""The project: its dataset, the disk that its run needs, git, and which stages would run."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from pipeline.captions import SPLITS
+from pipeline.datasets import read_dataset
+from pipeline.errors import PipelineError
+from pipeline.params import Params
+from vlm.checks.finding import Finding
+from vlm.checks.models import feature_shape, language_width
+
+_DVC_TIMEOUT = 300.0  # seconds; it hashes what has changed
+_MARGIN = 1e9  # bytes that ought to stay free
+_UNKNOWN_WIDTH = 2048  # of a language model that is not here: Llama-3.2-1B's
+
+
+@dataclass(frozen=True)
+class DatasetFinding:
+    """What was found of the dataset, and its number of images where that is known."""
+
+    finding: Finding
+    images: int | None
+
+
+def check_dataset(params: Params) -> DatasetFinding:
+    """Whether the dataset is there and complete: its images and captions by split."""
+    if params.data.source == "scenes":
+        scenes = params.data.scenes
+        counts = ", ".join(f"{split} {getattr(scenes, split)}" for split in SPLITS)
+        total = sum(getattr(scenes, split) for split in SPLITS)
+        return DatasetFinding(Finding("ok", "dataset", f"scenes ({counts}), drawn by prepare"), total)
+    try:
+        items = read_dataset(params.data)
+    except PipelineError as error:
+        remedy = "mend the files, or `dvc exp run -S data.root=FOLDER` with the dataset's folder"
+        return DatasetFinding(Finding("problem", "dataset", str(error), remedy), None)
+    images = Counter(item.split for item in items)
+    captions: Counter[str] = Counter()
+    for item in items:
+        captions[item.split] += len(item.captions)
+    text = ", ".join(
+        f"{split} {images[split]:,} images with {captions[split]:,} captions" for split in SPLITS
+    )
+    found = Finding("ok", "dataset", f"{params.data.source} in {params.data.root}: {text}")
+    return DatasetFinding(found, len(items))
+
+
+def check_disk(folder: Path, params: Params | None, images: int | None) -> Finding:
+    """Free space against what the run will still write: features three times over, and checkpoints."""
+    free = shutil.disk_usage(folder).free
+    needed = _bytes_to_write(folder, params, images) if params else None
+    if needed is None:
+        return Finding("ok", "disk", f"{free / 1e9:.1f} GB free; what the run needs is not known yet")
+    text = f"{free / 1e9:.1f} GB free, about {needed / 1e9:.2f} GB needed for features and checkpoints"
+    remedy = (
+        "free some space, or save a copy of the features: `dvc config cache.type reflink,hardlink,symlink`"
+    )
+    if free < needed:
+        return Finding("problem", "disk", text, remedy)
+    if free < needed + _MARGIN:
+        return Finding("warning", "disk", text, remedy)
+    return Finding("ok", "disk", text)
+
+
+def _bytes_to_write(folder: Path, params: Params, images: int | None) -> float | None:
+    shape = feature_shape(params.encoder)
+    if shape is None or images is None:
+        return None
+    features = images * shape.num_tokens * shape.width * 2  # float16
+    language = params.language_model
+    width_out = language_width(language.name, language.revision) or _UNKNOWN_WIDTH
+    projector = (shape.width + width_out) * params.projector.hidden_size * 4  # float32
+    # Kept work, the output, and DVC's copy of it; of what lies there already, nothing is written again.
+    places = (folder / ".scratch" / "encode", folder / "data" / "features.h5", folder / ".dvc" / "cache")
+    new_features = sum(max(0, features - _size(place)) for place in places)
+    # Each epoch's checkpoint twice (DVC's copy); the state to resume from holds weights, average, moments.
+    return float(new_features + projector * (2 * params.train.epochs + 4))
+
+
+def _size(path: Path) -> int:
+    if path.is_file():
+        return path.stat().st_size
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+def check_git(folder: Path) -> Finding:
+    """Whether there is a git repository with a commit, which DVC compares with."""
+    first = '`git init && git add -A && git commit -m "First run"`'
+    try:
+        inside = _run(folder, "git", "rev-parse", "--is-inside-work-tree")
+        commit = _run(folder, "git", "rev-parse", "--verify", "--short", "HEAD")
+    except OSError:
+        return Finding("problem", "git", "git is not installed", "install git, which DVC needs")
+    if inside.returncode != 0:
+        return Finding("problem", "git", "this folder is in no git repository", first)
+    if commit.returncode != 0:
+        return Finding("warning", "git", "no commit yet, which `dvc exp run` needs", first)
+    return Finding("ok", "git", f"at commit {commit.stdout.strip()}")
+
+
+def check_stages(folder: Path) -> Finding:
+    """Which stages the next `dvc repro` would run: those that changed, and those that follow from them."""
+    if not (folder / "dvc.yaml").is_file():
+        return Finding("problem", "stages", "there is no dvc.yaml here", "run in the project's folder")
+    try:
+        status = _run(folder, sys.executable, "-m", "dvc", "status", "--json")
+    except subprocess.TimeoutExpired:
+        return Finding("warning", "stages", "`dvc status` takes very long", "run it by itself")
+    try:
+        changed = set(json.loads(status.stdout))
+    except ValueError:
+        said = (status.stderr.strip() or status.stdout.strip() or "nothing").splitlines()[-1]
+        return Finding("warning", "stages", f"`dvc status` failed and said: {said}", "`dvc status -v`")
+    stages = YAML(typ="safe").load((folder / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    waiting = _with_followers(stages, changed)
+    if not waiting:
+        return Finding("ok", "stages", "all up to date, nothing to run")
+    return Finding("ok", "stages", f"`dvc repro` would run {', '.join(waiting)}")
+
+
+def _with_followers(stages: dict[str, dict[str, list[object]]], changed: set[str]) -> list[str]:
+    """The changed stages and those that read what they write, in the order of the file."""
+    waiting: list[str] = []
+    written: set[str] = set()
+    for name, stage in stages.items():
+        if name in changed or written & _paths(stage.get("deps", [])):
+            waiting.append(name)
+            written |= _paths(stage.get("outs", []))
+    return waiting
+
+
+def _paths(entries: list[object]) -> set[str]:
+    """The paths of deps or outs, which may carry options."""
+    return {str(next(iter(entry)) if isinstance(entry, dict) else entry) for entry in entries}
+
+
+def _run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, "DVC_NO_ANALYTICS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=_DVC_TIMEOUT,
+        check=False,
+    )

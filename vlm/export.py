@@ -1,0 +1,61 @@
+"""`vlm export`: a trained model as a folder for other programs."""
+
+from pathlib import Path
+
+import click
+
+from stages.console import quiet_libraries, with_sentences
+from vlm.options import checkpoint_option, model_cache, project_params
+
+_METRICS = Path("metrics/evaluate.json")
+_NEXT = {
+    "llava": "LlavaForConditionalGeneration.from_pretrained({folder!r}) loads it; docs/serving.md has more.",
+    "projector": "mm_projector.safetensors has LLaVA's names; docs/serving.md has more.",
+}
+
+
+@click.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["llava", "projector"]),
+    required=True,
+    help="llava: the whole model, for transformers and vLLM. projector: the trained part alone.",
+)
+@checkpoint_option
+@click.option(
+    "--metrics",
+    type=click.Path(path_type=Path),
+    help="Scores for the model card.  [default: metrics/evaluate.json for the default checkpoint]",
+)
+@with_sentences
+def export(out: Path, kind: str, checkpoint: Path, metrics: Path | None) -> None:
+    """Write a trained model into OUT, a new or empty folder, in another project's format.
+
+    The model card in it (README.md) says what the model was trained on, from params.yaml, and how it scored.
+
+    \b
+    Example: vlm export --format llava export/llava
+    Example: vlm export --format projector export/projector
+    """
+    quiet_libraries()
+    from pipeline.checkpoints import find_checkpoint
+    from pipeline.export import export_llava, export_projector
+
+    source = click.get_current_context().get_parameter_source("checkpoint")
+    # Scores belong to one checkpoint: the default ones are not put beside a checkpoint that was named.
+    if metrics is None and source is click.core.ParameterSource.DEFAULT and _METRICS.exists():
+        metrics = _METRICS
+    params = project_params()
+    dataset = params.data.source if params else None
+    checkpoint = find_checkpoint(checkpoint)
+    if kind == "llava":
+        export_llava(checkpoint, out, model_cache(params), metrics, dataset)
+    else:
+        export_projector(checkpoint, out, metrics, dataset)
+    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    click.echo(f"{out}: {kind}, {size / 1e6:,.1f} MB, with a model card in {out / 'README.md'}.")
+    if metrics is None:
+        click.echo("The card has no scores: give the run's metrics/evaluate.json with --metrics.")
+    click.echo(_NEXT[kind].format(folder=str(out)))

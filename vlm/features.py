@@ -1,0 +1,80 @@
+"""`vlm features`: what a feature store holds, and whether all of it is good."""
+
+import json
+from pathlib import Path
+
+import click
+
+from stages.console import with_sentences
+
+_STORE = click.argument("path", type=click.Path(dir_okay=False, path_type=Path), default="data/features.h5")
+
+
+@click.group()
+def features() -> None:
+    """Look into a feature store (data/features.h5), or check all of it.
+
+    \b
+    Example: vlm features inspect data/features.h5
+    """
+
+
+@features.command()
+@_STORE
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@with_sentences
+def inspect(path: Path, as_json: bool) -> None:
+    """Say what is inside: images, tokens, width, type, size, and the encoder's facts.
+
+    \b
+    Example: vlm features inspect data/features.h5
+    """
+    from dataclasses import asdict
+
+    from pipeline.feature_checks import inspect_store
+
+    facts = inspect_store(path)
+    if as_json:
+        click.echo(json.dumps(asdict(facts), indent=2))
+        return
+    rows = {
+        "images": f"{facts.images:,}",
+        "features": f"{facts.num_tokens} tokens x {facts.width} of {facts.dtype} an image",
+        "size": f"{facts.bytes / 1e6:,.1f} MB",
+        **{f"encoder {key}": value for key, value in facts.encoder.items()},
+    }
+    width = max(map(len, rows))
+    click.echo(str(path))
+    for name, value in rows.items():
+        click.echo(f"  {name:<{width}}  {value}")
+
+
+@features.command()
+@_STORE
+@click.option(
+    "--images",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Compare the images' digests with this list, as data/images.jsonl.",
+)
+@with_sentences
+def verify(path: Path, images: Path | None) -> None:
+    """Read every image's features: checksums, finite values, ids; and digests, with --images.
+
+    Says what is wrong, names the first images that it is wrong with, and what to do; exit code 1.
+
+    \b
+    Example: vlm features verify data/features.h5 --images data/images.jsonl
+    """
+    from pipeline.captions import read_images
+    from pipeline.feature_checks import inspect_store, verify_store
+
+    faults = verify_store(path, None if images is None else read_images(images))
+    for fault in faults:
+        click.echo(f"Error: {path}: {fault}", err=True)
+    if faults:
+        click.get_current_context().exit(1)
+    compared = "" if images is None else f", and the images are those of {images}"
+    click.echo(
+        f"{path}: all {inspect_store(path).images:,} images are readable, "
+        f"finite, sorted and unique{compared}."
+    )

@@ -1,0 +1,51 @@
+"""Options that several commands share, and what they take from the project's params.yaml."""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from pipeline.params import Params
+
+PARAMS = Path("params.yaml")
+
+checkpoint_option = click.option(
+    "--checkpoint",
+    type=click.Path(path_type=Path),
+    default="data/best.safetensors",
+    show_default=True,
+    help="What training saved: a file, or a folder with best.safetensors.",
+)
+
+
+def _known_device(_context: click.Context, _option: click.Parameter, value: str) -> str:
+    if re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value) is None:
+        raise click.BadParameter(f"{value!r} is none; allowed: auto, cpu, cuda, cuda:N, mps.")
+    return value
+
+
+device_option = click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    callback=_known_device,
+    help="Where to compute: auto, cpu, cuda, cuda:N or mps.",
+)
+
+
+def project_params() -> "Params | None":
+    """The parameters of the project in the current folder; None outside of one.
+
+    Raises PipelineError for a params.yaml that is wrong.
+    """
+    from pipeline.params_loader import load_params
+
+    return load_params(PARAMS) if PARAMS.exists() else None
+
+
+def model_cache(params: "Params | None") -> Path | None:
+    """Where the project unpacks models from wheels; None: the user's cache folder."""
+    cache = params.runtime.model_cache if params else None
+    return Path(cache) if cache else None
