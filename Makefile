@@ -20,7 +20,7 @@ test: $(VENV)/.installed ## Check style and types, run all tests
 	ruff check .
 	ruff format --check .
 	mypy
-	pytest
+	pytest -n auto --dist loadfile
 
 install: $(VENV)/.installed ## Make the environment that run and test use
 

@@ -25,6 +25,7 @@ class CostMeter:
         self._first_captions = 0
         self._first_step = 0.0
         self._seconds = 0.0
+        self._start = time.perf_counter()
 
     def __enter__(self) -> Self:
         if self._placement.device.type == "cuda":
