@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from pipeline import regions
 from pipeline.checkpoints import find_checkpoint
@@ -186,11 +187,9 @@ class Captioner:
             for cut in cuts:
                 yield cut if isinstance(cut, PipelineError) else next(captions)
 
-    def _cut(
-        self, batch: Sequence[tuple[ImageLike, Region]]
-    ) -> list[tuple[Image.Image, Region] | PipelineError]:
-        """The crop of each request with its region in fractions, or why there is none."""
-        cuts: list[tuple[Image.Image, Region] | PipelineError] = []
+    def _cut(self, batch: Sequence[tuple[ImageLike, Region]]) -> list[tuple[Tensor, Region] | PipelineError]:
+        """Pixels `[3, S, S]` of each request's crop, and its region in fractions; or why there are none."""
+        cuts: list[tuple[Tensor, Region] | PipelineError] = []
         opened: tuple[ImageLike, Image.Image] | None = None
         for image, region in batch:
             try:
@@ -199,18 +198,18 @@ class Captioner:
                     opened = image, self._open(image)
                 picture = opened[1]
                 part = region.within(picture.width, picture.height)
-                cuts.append((crop(picture, part.box), part))
+                # A crop goes through the encoder as if it were an image of its own.
+                cuts.append((self._encoder.preprocess(crop(picture, part.box)), part))
             except PipelineError as error:
                 cuts.append(error)
         return cuts
 
     def _caption_cuts(
-        self, cuts: Sequence[tuple[Image.Image, Region]], generate: GenerateParams
+        self, cuts: Sequence[tuple[Tensor, Region]], generate: GenerateParams
     ) -> list[RegionCaption]:
         if not cuts:
             return []
-        # A crop goes through the encoder as if it were an image of its own.
-        pixels = torch.stack([self._encoder.preprocess(image) for image, _ in cuts])  # [B, 3, S, S]
+        pixels = torch.stack([pixels for pixels, _ in cuts])  # [B, 3, S, S]
         # Rounded as the stored features are, which the projector was trained on.
         features = self._encoder.encode(pixels).half()  # [B, P, D_v]
         captions = self._model.caption(features, generate, _BATCH_SIZE)

@@ -16,7 +16,7 @@ _WORTH_FLOP = 2e13
 
 
 def should_compile(requested: Literal["auto", "always", "never"], placement: Placement, flop: float) -> bool:
-    """Resolve `runtime.compile` for a run of `flop` floating-point operations, and log the choice."""
+    """Resolve `runtime.compile` for epochs of `flop` floating-point operations, and log the choice."""
     chosen, reason = _choose(requested, placement, flop)
     logger.info("decoder layers: %s (%s)", "compiled" if chosen else "not compiled", reason)
     return chosen

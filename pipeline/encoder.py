@@ -83,11 +83,13 @@ class TransformersEncoder:
         from transformers import AutoConfig, AutoImageProcessor, AutoModel, CLIPVisionModel
 
         try:
-            config = AutoConfig.from_pretrained(folder, local_files_only=True)
+            config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             is_clip = config.model_type in ("clip", "clip_vision_model")
             model_class = CLIPVisionModel if is_clip else AutoModel
             # The Pillow processor: the other one needs torchvision.
-            self._processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, backend="pil")
+            self._processor = AutoImageProcessor.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False, backend="pil"
+            )
             self._model = model_class.from_pretrained(
                 folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
             )

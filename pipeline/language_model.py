@@ -31,10 +31,11 @@ class LanguageModelSpec:
     quantization: str
     double_quantization: bool
     dtype: str
+    end_ids: tuple[int, ...]  # tokens that end its answers, beside the one that is supervised
 
     def as_dict(self) -> dict[str, Any]:
         """The facts as JSON values."""
-        return asdict(self)
+        return {**asdict(self), "end_ids": list(self.end_ids)}
 
 
 class LanguageModel(nn.Module):
@@ -46,7 +47,7 @@ class LanguageModel(nn.Module):
         self.spec = spec
         self.width: int = model.config.hidden_size
         self.vocabulary: int = model.config.vocab_size
-        self.end_ids = _end_ids(model)
+        self.end_ids = frozenset(spec.end_ids)
         # Counted by shape: in NF4 two weights share a stored value.
         self.layer_weights = sum(
             m.in_features * m.out_features for m in model.base_model.modules() if isinstance(m, nn.Linear)
@@ -114,9 +115,11 @@ class LanguageModel(nn.Module):
 
 
 def decoder_layers(model: Any) -> nn.ModuleList:
-    """The layers of a causal model of `transformers`, whatever their attribute is called."""
-    lists = (m for m in model.base_model.children() if isinstance(m, nn.ModuleList))
-    return next(m for m in lists if len(m) == model.config.num_hidden_layers)
+    """The layers of a causal model of `transformers`, wherever they lie. Raises LookupError for none."""
+    for module in model.base_model.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == model.config.num_hidden_layers:
+            return module
+    raise LookupError(f"no list of {model.config.num_hidden_layers} layers in a {type(model).__name__}")
 
 
 def _end_ids(model: Any) -> frozenset[int]:
@@ -154,6 +157,7 @@ def load_language_model(
         model = AutoModelForCausalLM.from_pretrained(
             folder,
             local_files_only=True,
+            trust_remote_code=False,
             use_safetensors=True,
             attn_implementation="sdpa",
             device_map={"": placement.device},
@@ -170,5 +174,6 @@ def load_language_model(
         quantization=params.quantization,
         double_quantization=params.double_quantization,
         dtype=str(placement.dtype).removeprefix("torch."),
+        end_ids=tuple(sorted(_end_ids(model))),
     )
     return LanguageModel(model, spec)

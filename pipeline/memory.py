@@ -7,6 +7,7 @@ B: rows of a batch, T: positions, D_l: width of the language model, N: labels, V
 """
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.batches import Row
 from pipeline.device import Placement
 from pipeline.errors import PipelineError
 from pipeline.language_model import decoder_layers
-from pipeline.params import LanguageModelParams, LoraParams
+from pipeline.params import LanguageModelParams, LoraParams, TrainParams
 from pipeline.projector import Projector
 
 logger = logging.getLogger(__name__)
@@ -42,15 +42,20 @@ class LargestBatch:
 
 
 def largest_batch(
-    plan: Sequence[Sequence[Sequence[Row]]], lengths: Sequence[Sequence[int]], prefix_length: int
+    lengths: Sequence[Sequence[int]], params: TrainParams, prefix_length: int, processes: int
 ) -> LargestBatch:
-    """The largest micro-batch of a plan, for captions of these `lengths` (EOS included)."""
+    """The largest micro-batch that one of several processes can meet: every row as long as the longest.
 
-    def size(rows: Sequence[Row]) -> LargestBatch:
-        captions = [sum(lengths[row.image][c] for c in row.captions) for row in rows]
-        return LargestBatch(len(rows), prefix_length + max(captions), sum(captions))
-
-    return max((size(rows) for step in plan for rows in step), key=lambda b: b.rows * b.positions)
+    Args:
+        lengths: for each image, the length of each of its captions, EOS included.
+        params: `batch_size` and `captions_per_pass` are used.
+        prefix_length: positions in front of the captions.
+        processes: how many share a batch.
+    """
+    together = None if params.captions_per_pass == "all" else params.captions_per_pass
+    longest = max(sum(sorted(of_image, reverse=True)[:together]) for of_image in lengths)
+    rows = math.ceil(params.batch_size / processes)
+    return LargestBatch(rows, prefix_length + longest, rows * longest)
 
 
 @dataclass(frozen=True)
@@ -96,8 +101,10 @@ def estimate_memory(
 
     with torch.device("meta"):
         try:
-            config = AutoConfig.from_pretrained(folder, local_files_only=True)
-            model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa")
+            config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            model = AutoModelForCausalLM.from_config(
+                config, dtype=dtype, attn_implementation="sdpa", trust_remote_code=False
+            )
         except (OSError, ValueError) as error:
             raise PipelineError(
                 f"{language_model.name} is no causal language model: {' '.join(str(error).split())}"
@@ -110,7 +117,7 @@ def estimate_memory(
     # Half a byte a weight, and for each block of 64 a scale: 32 bits, or 8 if it is quantized too.
     of_nf4 = quantized * (0.5 + (1 if language_model.double_quantization else 4) / 64)
     # One layer's weights are dequantized at a time.
-    dequantized = max(m.weight.numel() for m in linear.values()) * dtype.itemsize if nf4 else 0
+    dequantized = max((m.weight.numel() for m in linear.values()), default=0) * dtype.itemsize if nf4 else 0
     dense = sum(p.numel() for p in model.parameters()) - quantized
     adapters = sum(
         lora.rank * (m.in_features + m.out_features)

@@ -23,6 +23,8 @@ from pipeline.trained_model import GeneratedCaption, TrainedModel
 
 logger = logging.getLogger(__name__)
 
+# Raise when a change of the code makes other captions or losses from the same facts.
+_ALGORITHM = 1
 # Images whose captions' logits are computed at a time: a quarter of a GiB for a vocabulary of 128,000.
 _LOSS_ROWS = 8
 
@@ -85,6 +87,7 @@ class Predictor:
     def _kept(self, checkpoint: Path, image_ids: Sequence[str], **facts: Any) -> Path:
         """The scratch file of what follows from a checkpoint, images and other facts."""
         all_facts = {
+            "algorithm": _ALGORITHM,
             "checkpoint": sha256_of_file(checkpoint),
             "encoder": self._store.spec,
             "images": [(i, self._sha256[i]) for i in image_ids],

@@ -1,10 +1,10 @@
-"""The processes of one training run: one, or as many as `accelerate launch` or `torchrun` started.
+"""The processes of one training run: one, or as many as `torchrun` or `accelerate launch` started.
 
 Each process computes its share of every batch; gradients are summed over all, so that every process takes
 the same step, that of the whole batch. Only the main process writes files and logs.
 """
 
-import os
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, distributed
 
 from pipeline.device import Placement
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,22 +40,17 @@ class Processes:
         for tensor, total in zip(tensors, totals, strict=True):
             tensor.copy_(total.view_as(tensor))
 
-    def wait(self) -> None:
-        """Go on when all processes are here."""
-        if self.count > 1:
-            distributed.barrier()
-
 
 ONE_PROCESS = Processes()
 
 
 @contextmanager
-def join_processes(placement: Placement) -> Iterator[tuple[Processes, Placement]]:
-    """Join the processes that a launcher started, if one did; each gets a CUDA device of its own.
+def join_processes(placement: Placement, count: int) -> Iterator[tuple[Processes, Placement]]:
+    """Join the `count` processes that a launcher started; each gets a CUDA device of its own.
 
     Yields this process's place and its placement.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if count == 1:
         yield ONE_PROCESS, placement
         return
     from accelerate import PartialState
@@ -61,6 +58,7 @@ def join_processes(placement: Placement) -> Iterator[tuple[Processes, Placement]
     state = PartialState(cpu=placement.device.type != "cuda")
     if placement.device.type == "cuda":
         placement = replace(placement, device=state.device)
+    logger.info("%d processes share each batch", state.num_processes)
     try:
         yield Processes(state.process_index, state.num_processes), placement
     finally:

@@ -62,7 +62,7 @@ class CaptionTokenizer:
 
         folder = resolve_model(model.name, model.revision, model_cache)
         try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         except (OSError, ValueError) as error:
             raise PipelineError(
                 f"{model.name} has no tokenizer that can be loaded: {' '.join(str(error).split())}"

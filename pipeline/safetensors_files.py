@@ -19,12 +19,19 @@ def damaged_weights(folder: Path) -> dict[str, str]:
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             faults[index.name] = "is no readable index"
             continue
-        faults |= {str(name): "is missing" for name in named if not (folder / str(name)).is_file()}
+        if not all(isinstance(name, str) and _is_plain(name) for name in named):
+            faults[index.name] = "is damaged: it names files outside its folder"
+            continue
+        faults |= {name: "is missing" for name in named if not (folder / name).is_file()}
     for file in sorted(folder.glob("*.safetensors")):
         fault = _fault(file)
         if fault:
             faults[file.name] = fault
     return dict(sorted(faults.items()))
+
+
+def _is_plain(name: str) -> bool:
+    return name not in ("", ".", "..") and "/" not in name and "\\" not in name
 
 
 def _fault(file: Path) -> str | None:

@@ -21,6 +21,7 @@ from pipeline.language_model import load_language_model
 from pipeline.packing import pack
 from pipeline.params import GenerateParams, LanguageModelParams, PromptParams
 from pipeline.prompt import CaptionTokenizer
+from pipeline.records import digest
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class TrainedModel:
         for part, found, wanted in (
             ("tokenizer", tokenizer.spec.digest, info.tokenizer["digest"]),
             ("weights", language_model.spec.weights, facts["weights"]),
+            ("end tokens", digest(list(language_model.spec.end_ids)), digest(facts["end_ids"])),
         ):
             if found != wanted:
                 raise PipelineError(

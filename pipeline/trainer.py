@@ -110,14 +110,12 @@ class Trainer:
             self._params.supervise_eos,
             self._processes,
         )
-        on_cuda = self._placement.device.type == "cuda"
-        # On a CPU workers would take the cores that the model computes on; reading is 1 % of a step.
-        workers = self._runtime.num_workers if on_cuda else 0
+        workers = training_workers(self._runtime, self._placement)
         loader: DataLoader[Step] = DataLoader(
             dataset,
             batch_size=None,
             num_workers=workers,
-            pin_memory=self._runtime.pin_memory and on_cuda,
+            pin_memory=self._runtime.pin_memory and self._placement.device.type == "cuda",
             multiprocessing_context="spawn" if workers else None,
         )
         yield from loader
@@ -159,6 +157,11 @@ class Trainer:
         self._scaler.update()
         self.state.update_average(params.ema_decay)
         return mean, norm, rate
+
+
+def training_workers(runtime: RuntimeParams, placement: Placement) -> int:
+    """How many processes prepare steps; on a CPU none, they would take the cores that the model needs."""
+    return runtime.num_workers if placement.device.type == "cuda" else 0
 
 
 def learning_rate(params: TrainParams, step: int, total: int) -> float:

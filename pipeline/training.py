@@ -11,7 +11,6 @@ from pathlib import Path
 import torch
 
 from pipeline.adapters import adapter_facts, inject_adapters
-from pipeline.batches import plan_epoch
 from pipeline.caption_model import CaptionModel
 from pipeline.checkpoints import CheckpointInfo
 from pipeline.compilation import should_compile
@@ -19,14 +18,14 @@ from pipeline.device import Placement
 from pipeline.errors import PipelineError
 from pipeline.feature_store import FeatureStore
 from pipeline.language_model import load_language_model
-from pipeline.memory import estimate_memory, largest_batch, require_memory
+from pipeline.memory import LargestBatch, estimate_memory, largest_batch, require_memory
 from pipeline.models import resolve_model, tokenizer_digest
 from pipeline.params import LanguageModelParams, LoraParams, ProjectorParams, RuntimeParams, TrainParams
 from pipeline.processes import ONE_PROCESS, Processes
 from pipeline.projector import Projector
 from pipeline.records import digest
 from pipeline.token_store import TokenizedCaptions, read_tokens, require_tokenizer
-from pipeline.trainer import Trainer
+from pipeline.trainer import Trainer, training_workers
 from pipeline.training_cost import CostMeter
 from pipeline.training_features import open_features
 from pipeline.training_outputs import TrainPaths, TrainSummary, publish, summarize
@@ -64,17 +63,14 @@ def train(
         sample = torch.from_numpy(store.read(tokens.image_ids[:_SCALE_IMAGES])).float()
     lengths = [[len(c) + 1 for c in captions] for captions in tokens.captions]
     prefix_length = tokens.prompt.prefix_length(encoder_spec["num_tokens"])
-    require_memory(
-        estimate_memory(
-            resolve_model(name, revision, model_cache),
-            language_model_params,
-            lora_params,
-            (encoder_spec["width"], projector_params.hidden_size),
-            largest_batch(plan_epoch(lengths, params, epoch=1), lengths, prefix_length),
-            placement.dtype,
-            params.gradient_checkpointing,
-        ),
+    _require_memory(
+        resolve_model(name, revision, model_cache),
+        language_model_params,
+        lora_params,
+        (encoder_spec["width"], projector_params.hidden_size),
+        largest_batch(lengths, params, prefix_length, processes.count),
         placement,
+        params.gradient_checkpointing,
     )
     language_model = load_language_model(language_model_params, placement, model_cache)
     _require_vocabulary(tokens, name, language_model.vocabulary)
@@ -92,11 +88,10 @@ def train(
     _log_parameters(model)
     if params.gradient_checkpointing:
         language_model.checkpoint_layers()
-    # Each position meets each weight once forward and once backward.
-    positions = sum(prefix_length + sum(of_image) for of_image in lengths)
-    if should_compile(
-        runtime.compile, placement, flop=4.0 * positions * language_model.layer_weights * params.epochs
-    ):
+    # Of an epoch: more epochs must not change how the first ones were computed. Each position meets each
+    # weight once forward and once backward.
+    flop = 4.0 * sum(prefix_length + sum(of) for of in lengths) * language_model.layer_weights
+    if should_compile(runtime.compile, placement, flop):
         language_model.compile_layers()
 
     result_params = asdict(params)
@@ -115,6 +110,8 @@ def train(
         "projector": asdict(projector_params),
         "lora": asdict(lora_params) if lora_params.rank else None,
         "train": result_params,
+        # Each process draws its own dropout.
+        "processes": processes.count if projector_params.dropout or lora_params.dropout else None,
     }
     fingerprint = digest(facts)
     scratch = paths.scratch / fingerprint[:16]
@@ -134,7 +131,8 @@ def train(
             lora=adapter_facts(lora_params),
         )
 
-    features = open_features(paths.features, tokens.image_ids, runtime.features)
+    workers = training_workers(runtime, placement)
+    features = open_features(paths.features, tokens.image_ids, runtime.features, shared=workers > 0)
     trainer = Trainer(model, features, tokens, params, runtime, placement, scratch, processes)
     with CostMeter(placement) as cost:
         trained = trainer.run(info, cost)
@@ -156,6 +154,26 @@ def _require_features(paths: TrainPaths, tokens: TokenizedCaptions, images: dict
             f"{paths.features} lacks {len(missing)} training images, {missing[0]} the first; "
             "run `dvc repro encode`."
         )
+
+
+def _require_memory(
+    folder: Path,
+    language_model: LanguageModelParams,
+    lora: LoraParams,
+    projector_shape: tuple[int, int],
+    batch: LargestBatch,
+    placement: Placement,
+    checkpointing: bool,
+) -> None:
+    try:
+        estimate = estimate_memory(
+            folder, language_model, lora, projector_shape, batch, placement.dtype, checkpointing
+        )
+    except (LookupError, RuntimeError, TypeError, ValueError, NotImplementedError) as error:
+        # An estimate is a courtesy: a model that it does not understand can be trained all the same.
+        logger.warning("the memory of a step could not be estimated: %s", error)
+        return
+    require_memory(estimate, placement)
 
 
 def _require_vocabulary(tokens: TokenizedCaptions, name: str, vocabulary: int) -> None:

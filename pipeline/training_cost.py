@@ -1,4 +1,4 @@
-"""What training cost on this machine: time and peak memory, measured.
+"""What the last session of training cost on this machine: time and peak memory, measured.
 
 Apart from the other outputs, which are the same bytes wherever and however often a run is repeated.
 """

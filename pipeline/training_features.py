@@ -4,20 +4,23 @@ B: images asked for, P: tokens of an image, D_v: width of the encoder.
 """
 
 import logging
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
-import psutil
 import torch
 from torch import Tensor
 
 from pipeline.feature_store import FeatureStore
+from pipeline.free_memory import free_memory
 
 logger = logging.getLogger(__name__)
 
 # Of the memory that is free, as much may go to features: the rest is for the models and their work.
 _SHARE = 0.25
+# Where Linux keeps what processes share.
+_SHARED_MEMORY = Path("/dev/shm")
 
 
 class TrainingFeatures(Protocol):
@@ -28,33 +31,40 @@ class TrainingFeatures(Protocol):
 
 
 def open_features(
-    path: Path, image_ids: Sequence[str], where: Literal["auto", "memory", "disk"]
+    path: Path, image_ids: Sequence[str], where: Literal["auto", "memory", "disk"], shared: bool
 ) -> TrainingFeatures:
     """Resolve `runtime.features` for the images of a training run, and log the choice.
 
-    What is returned can be handed to worker processes, forked or spawned. Raises PipelineError for a store
-    that is damaged or lacks one of the images.
+    What is returned can be handed to worker processes, forked or spawned; `shared` puts what is in memory
+    where they need no copy of it. Raises PipelineError for a store that is damaged or lacks an image.
     """
     with FeatureStore(path) as store:
         size = 2 * len(image_ids) * store.spec["num_tokens"] * store.spec["width"]
-        free = psutil.virtual_memory().available
-        in_memory = size <= _SHARE * free if where == "auto" else where == "memory"
+        in_memory = _fits(size, shared) if where == "auto" else where == "memory"
         logger.info(
-            "features: %.1f MB %s (%.1f GB of memory are free)",
+            "features: %.1f MB %s",
             size / 1e6,
             "read into memory" if in_memory else "left on disk and read as they are needed",
-            free / 1e9,
         )
         if in_memory:
-            return _InMemory(torch.from_numpy(store.read(image_ids)))
+            values = torch.from_numpy(store.read(image_ids))  # [n, P, D_v]
+            return _InMemory(values.share_memory_() if shared else values)  # type: ignore[no-untyped-call]
     return _OnDisk(path, list(image_ids))
 
 
+def _fits(size: int, shared: bool) -> bool:
+    free = free_memory()
+    if shared and _SHARED_MEMORY.is_dir():
+        # Containers often have a small one, and writing beyond its end kills the process.
+        free = min(free, shutil.disk_usage(_SHARED_MEMORY).free)
+    return size <= _SHARE * free
+
+
 class _InMemory:
-    """All features in one tensor, in memory that worker processes share instead of copying it."""
+    """All features in one tensor."""
 
     def __init__(self, values: Tensor) -> None:
-        self._values: Tensor = values.share_memory_()  # type: ignore[no-untyped-call]  # [n, P, D_v]
+        self._values = values  # [n, P, D_v]
 
     def read(self, images: Sequence[int]) -> Tensor:
         return self._values[torch.tensor(images)]  # [B, P, D_v]

@@ -1,5 +1,6 @@
 """Stage 4: the projector, with adapters if asked for, is trained from cached features."""
 
+import os
 from pathlib import Path
 
 from stages.console import SCRATCH, announced, stage_command
@@ -17,7 +18,8 @@ def main(params: Path) -> None:
             plots/training.csv
     Params  train, projector, lora, language_model
 
-    Started by `accelerate launch -m stages.train`, several processes share the work.
+    Started by `accelerate launch` or `torchrun --nproc-per-node N -m stages.train`, several processes share
+    the work.
 
     \b
     Example: python -m stages.train
@@ -30,6 +32,8 @@ def main(params: Path) -> None:
     from pipeline.training_outputs import TrainPaths
 
     settings = load_params(params)
+    # Set by `accelerate launch` and `torchrun`.
+    count = int(os.environ.get("WORLD_SIZE", "1"))
     keep_freed_memory()
     paths = TrainPaths(
         features=Path("data/features.h5"),
@@ -46,7 +50,7 @@ def main(params: Path) -> None:
     )
     with (
         announced("train", reads, writes) as close_with,
-        join_processes(choose_placement(settings.runtime.device)) as (processes, placement),
+        join_processes(choose_placement(settings.runtime.device), count) as (processes, placement),
     ):
         done = train(
             paths,

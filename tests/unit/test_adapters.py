@@ -145,7 +145,7 @@ def test_adapters_learn_and_the_layers_they_sit_on_do_not(load: Load, lab: Lab, 
     projector = Projector(WIDTH, 16, language_model.width)
     model = CaptionModel(projector, language_model, tokens.prompt, adapters)
     params = replace(lab.params.train, weight_decay=0.1)
-    features = open_features(lab.features, tokens.image_ids, "memory")
+    features = open_features(lab.features, tokens.image_ids, "memory", shared=False)
     trainer = Trainer(model, features, tokens, params, lab.params.runtime, CPU, tmp_path, ONE_PROCESS)
 
     def frozen() -> str:

@@ -1,17 +1,18 @@
 """Memory known before it is spent: the estimate against what autograd really keeps."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from pipeline.batches import Row
 from pipeline.device import Placement, choose_placement
 from pipeline.errors import PipelineError
 from pipeline.language_model import load_language_model
 from pipeline.memory import LargestBatch, MemoryEstimate, estimate_memory, largest_batch, require_memory
 from pipeline.packing import pack
-from pipeline.params import LanguageModelParams, LoraParams
+from pipeline.params import LanguageModelParams, LoraParams, Params
 
 NO_LORA = LoraParams(rank=0, alpha=16.0, dropout=0.0, targets=("q_proj",))
 GPU = Placement(torch.device("cuda"), torch.bfloat16, "pretended")
@@ -69,10 +70,29 @@ def test_checkpointing_keeps_less(tiny_llama: Path) -> None:
     assert estimate(tiny_llama, checkpointing=True).activations < estimate(tiny_llama).activations
 
 
-def test_the_largest_batch_has_the_most_positions() -> None:
-    lengths = [[3], [4, 2], [9]]
-    plan = [[[Row(0, (0,)), Row(1, (0, 1))]], [[Row(2, (0,))]]]
-    assert largest_batch(plan, lengths, prefix_length=5) == LargestBatch(rows=2, positions=11, labels=9)
+@pytest.mark.parametrize(
+    ("together", "processes", "expected"),
+    [
+        ("all", 1, LargestBatch(rows=3, positions=5 + 9, labels=27)),
+        (1, 1, LargestBatch(rows=3, positions=5 + 6, labels=18)),
+        ("all", 2, LargestBatch(rows=2, positions=5 + 9, labels=18)),
+    ],
+)
+def test_the_largest_batch_has_rows_as_long_as_the_longest(
+    tiny_params: Params, together: Any, processes: int, expected: LargestBatch
+) -> None:
+    params = replace(tiny_params.train, batch_size=3, captions_per_pass=together)
+    assert largest_batch([[3], [6, 3], [4, 4]], params, prefix_length=5, processes=processes) == expected
+
+
+@pytest.mark.parametrize("name", ["OPTConfig", "GPT2Config"])
+def test_other_architectures_can_be_estimated(tmp_path: Path, name: str) -> None:
+    import transformers
+
+    small = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 64}
+    extra = {"OPTConfig": {"ffn_dim": 32, "word_embed_proj_dim": 16}, "GPT2Config": {}}[name]
+    getattr(transformers, name)(**small, **extra).save_pretrained(tmp_path)
+    assert estimate(tmp_path, "nf4").activations > 0
 
 
 def test_on_a_gpu_that_is_too_small_the_parameters_to_change_are_named(

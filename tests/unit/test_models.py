@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.errors import PipelineError
 from pipeline.models import resolve_model, tokenizer_digest, weights_digest
+from pipeline.safetensors_files import damaged_weights
 
 
 def test_a_local_folder_is_taken_as_it_is(tiny_llama: Path) -> None:
@@ -78,3 +79,17 @@ def test_a_missing_part_of_the_weights_is_named(tiny_llama: Path, tmp_path: Path
     (tmp_path / "model.safetensors.index.json").write_text("[]")
     with pytest.raises(PipelineError, match=r"index\.json is no readable index"):
         resolve_model(str(tmp_path), None, None)
+
+
+@pytest.mark.parametrize("name", ["/etc/hosts", "../secret.safetensors", ".", "a/b.safetensors"])
+def test_an_index_that_names_files_elsewhere_is_damaged_and_nothing_there_is_touched(
+    tmp_path: Path, name: str
+) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    outside = tmp_path / "secret.safetensors"
+    outside.write_bytes(b"kept")
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"layer.weight": name}}))
+    assert damaged_weights(folder) == {index.name: "is damaged: it names files outside its folder"}
+    assert outside.read_bytes() == b"kept"

@@ -88,7 +88,7 @@ def test_nothing_but_the_projector_is_trained(lab: Lab, tmp_path: Path) -> None:
     language_model = load_language_model(lab.params.language_model, placement)
     model = CaptionModel(Projector(WIDTH, 16, language_model.width), language_model, tokens.prompt)
     runtime = replace(lab.params.runtime, save_every_seconds=1e9)
-    features = open_features(lab.features, tokens.image_ids, "memory")
+    features = open_features(lab.features, tokens.image_ids, "memory", shared=False)
     trainer = Trainer(model, features, tokens, lab.params.train, runtime, placement, tmp_path, ONE_PROCESS)
 
     frozen = language_model.state_dict()
@@ -343,7 +343,7 @@ def test_features_are_the_same_from_memory_and_from_disk(
 @pytest.mark.parametrize("start", ["spawn", "fork"])
 def test_features_can_be_read_by_workers(lab: Lab, where: Literal["memory", "disk"], start: str) -> None:
     tokens = read_tokens(lab.tokens, "train")
-    features = open_features(lab.features, tokens.image_ids, where)
+    features = open_features(lab.features, tokens.image_ids, where, shared=True)
     here = features.read([5, 0, 5])
     with multiprocessing.get_context(start).Pool(1) as pool:
         there = pool.apply(features.read, ([5, 0, 5],))
@@ -356,7 +356,7 @@ def test_processes_share_each_step_and_agree_on_its_labels(lab: Lab, count: int,
     tokens = read_tokens(lab.tokens, "train")
     params = replace(lab.params.train, batch_size=batch_size)
     plan = plan_epoch([[len(c) + 1 for c in captions] for captions in tokens.captions], params, epoch=1)
-    features = open_features(lab.features, tokens.image_ids, "memory")
+    features = open_features(lab.features, tokens.image_ids, "memory", shared=False)
     shares = [StepDataset(features, tokens, plan, 9, True, Processes(rank, count)) for rank in range(count)]
     for index in range(len(plan)):
         parts = [share[index] for share in shares]

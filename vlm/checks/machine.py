@@ -10,6 +10,7 @@ from packaging.version import Version
 
 from pipeline.device import choose_placement
 from pipeline.errors import PipelineError
+from pipeline.free_memory import free_memory
 from pipeline.params import Params
 from vlm.checks.finding import Finding
 
@@ -61,26 +62,10 @@ def check_cores(params: Params | None) -> Finding:
 def check_memory() -> Finding:
     """Memory that is free for a run."""
     free = free_memory()
-    if free is None:
-        return Finding("ok", "memory", "this system does not say how much is free")
     if free < _LITTLE_MEMORY:
         remedy = "close other programs, or lower train.batch_size and runtime's batch sizes in params.yaml"
         return Finding("warning", "memory", f"only {free / 1e9:.1f} GB free", remedy)
     return Finding("ok", "memory", f"{free / 1e9:.1f} GB free")
-
-
-def free_memory() -> float | None:
-    """Bytes that can be had, within the limit of a container; None where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free = next(int(line.split()[1]) * 1024.0 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration, ValueError):
-        return None
-    try:
-        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
-        return min(free, limit - int(Path("/sys/fs/cgroup/memory.current").read_text()))
-    except (OSError, ValueError):  # no container, or no limit ("max")
-        return free
 
 
 def check_packages(folder: Path) -> list[Finding]:
