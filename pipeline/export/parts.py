@@ -42,7 +42,7 @@ class LanguagePart:
 
     folder: Path
     config: JsonObject
-    generation: JsonObject
+    end_ids: frozenset[int]
     weights: dict[str, Tensor]
     dtype: torch.dtype
     tied: bool
@@ -138,11 +138,12 @@ def _load_language(name: str, folder: Path) -> LanguagePart:
         raise PipelineError(
             f"{name} cannot be loaded as a causal language model: {' '.join(str(error).split())}"
         ) from error
+    ends = model.generation_config.eos_token_id
     return LanguagePart(
         folder=folder,
         # The file's own words: `transformers` renames keys (rope_theta) that other programs read.
         config=read_json(folder / "config.json"),
-        generation=model.generation_config.to_diff_dict(),
+        end_ids=frozenset([ends] if isinstance(ends, int) else ends or []),
         weights=dict(model.state_dict()),
         dtype=model.dtype,
         tied=bool(model.config.tie_word_embeddings),

@@ -245,7 +245,7 @@ def test_generation_is_greedy_and_ends_as_training_did(exported: Path, tiny_llam
     generation = json.loads((exported / "generation_config.json").read_text())
     eos = AutoTokenizer.from_pretrained(tiny_llama).eos_token_id
     assert (generation["do_sample"], generation["num_beams"]) == (False, 1)
-    assert generation["eos_token_id"] == generation["pad_token_id"] == eos
+    assert (generation["eos_token_id"], generation["pad_token_id"]) == ([eos], eos)
     assert generation["max_new_tokens"] == LENGTH + 1
 
 
@@ -368,13 +368,43 @@ def test_another_language_model_than_that_of_training_is_refused(
         export_llava(trained.checkpoint, tmp_path / "model")
 
 
-def test_a_rule_that_would_count_the_prompts_words_is_refused(
-    train: Train, tiny_llama: Path, tmp_path: Path
+def test_a_caption_ends_at_any_token_that_ended_it_here(
+    train: Train, trained: Trained, tiny_llama: Path, tmp_path: Path
+) -> None:
+    """Instruction models name several ends in generation_config.json, their tokenizer only one of them."""
+    llama = shutil.copytree(tiny_llama, tmp_path / "llama")
+    eos = AutoTokenizer.from_pretrained(llama).eos_token_id
+    other = trained.captions[0][3]
+    (llama / "generation_config.json").write_text(json.dumps({"eos_token_id": [eos, other]}))
+    ended = train(llama=llama)
+    folder = export_llava(ended.checkpoint, tmp_path / "model")
+    assert json.loads((folder / "generation_config.json").read_text())["eos_token_id"] == [eos, other]
+    stock = stock_captions(folder)
+    # `Trained` has the project's ids before the end, whichever it was, and then EOS.
+    assert [[eos if token == other else token for token in caption] for caption in stock] == ended.captions
+    assert any(other in caption for caption in stock)
+
+
+def test_rules_that_this_project_does_not_search_by_are_left_out(
+    train: Train, trained: Trained, tiny_llama: Path, tmp_path: Path
 ) -> None:
     llama = shutil.copytree(tiny_llama, tmp_path / "llama")
-    (llama / "generation_config.json").write_text('{"repetition_penalty": 1.1, "temperature": 0.6}')
-    with pytest.raises(PipelineError, match=r"repetition_penalty 1\.1"):
-        export_llava(train(llama=llama).checkpoint, tmp_path / "model")
+    said = sorted({token for caption in trained.captions for token in caption})
+    rules = {
+        "repetition_penalty": 3.0,
+        "no_repeat_ngram_size": 1,
+        "suppress_tokens": said[:3],
+        "bad_words_ids": [[token] for token in said[3:6]],
+        "temperature": 0.6,
+    }
+    (llama / "generation_config.json").write_text(json.dumps(rules))
+    ruled = train(llama=llama)
+    folder = export_llava(ruled.checkpoint, tmp_path / "model")
+    assert stock_captions(folder) == ruled.captions
+    assert (
+        not rules.keys() - {"suppress_tokens"}
+        & json.loads((folder / "generation_config.json").read_text()).keys()
+    )
 
 
 def test_no_file_says_where_this_machine_keeps_its_models(
@@ -408,6 +438,14 @@ def test_licence_files_of_the_parts_are_handed_on(train: Train, tiny_llama: Path
     assert (folder / "licences" / "language-model" / "LICENSE.txt").read_text() == "terms"
 
 
+def test_a_folder_of_licences_is_no_licence_file(train: Train, tiny_llama: Path, tmp_path: Path) -> None:
+    llama = shutil.copytree(tiny_llama, tmp_path / "llama")
+    (llama / "LICENSES").mkdir()
+    (llama / "NOTICE").write_text("notice")
+    folder = export_llava(train(llama=llama).checkpoint, tmp_path / "model")
+    assert [path.name for path in (folder / "licences" / "language-model").iterdir()] == ["NOTICE"]
+
+
 def test_an_empty_folder_is_filled_and_a_full_one_refused(trained: Trained, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -433,8 +471,20 @@ def test_a_failed_export_leaves_nothing(
     def full_disk(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pipeline.export.llava.save_file", full_disk)
+    monkeypatch.setattr("pipeline.export.folder.save_file", full_disk)
     with pytest.raises(PipelineError, match=r"cannot write .*model: No space left on device"):
+        export_llava(trained.checkpoint, tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_cannot_be_read_is_not_called_unwritable(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        (tmp_path / "nowhere" / "config.json").read_bytes()
+
+    monkeypatch.setattr("pipeline.export.llava.load_parts", refuse)
+    with pytest.raises(PipelineError, match=r"cannot read .*nowhere/config\.json: No such file"):
         export_llava(trained.checkpoint, tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
 
