@@ -38,7 +38,7 @@ class VisionPart:
 
 @dataclass(frozen=True)
 class LanguagePart:
-    """The language model as it is published: nothing of it is quantized."""
+    """The language model as it is published, with adapters merged in if there are any; never quantized."""
 
     folder: Path
     config: JsonObject
@@ -84,7 +84,7 @@ def load_parts(checkpoint: Path, model_cache: Path | None) -> Parts:
     if info.lora:
         # LLaVA's format has no place for adapters beside the weights.
         weights = merge_adapters(language.weights, trained.adapters, adapter_params(info.lora))
-        language = replace(language, weights=weights)
+        language = replace(language, weights=weights, dtype=torch.float32)
     return Parts(info, trained.projector, tokenizer, vision, language)
 
 
