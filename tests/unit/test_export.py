@@ -188,6 +188,27 @@ def test_adapters_are_merged_into_the_weights(train: Train, trained: Trained, tm
         export_projector(adapted.checkpoint, tmp_path / "projector")
 
 
+def test_adapters_are_merged_into_a_model_in_bfloat16_without_rounding(
+    train: Train, tiny_llama: Path, tmp_path: Path
+) -> None:
+    llama = shutil.copytree(tiny_llama, tmp_path / "llama")
+    AutoModelForCausalLM.from_pretrained(llama).to(torch.bfloat16).save_pretrained(llama)
+    lora = LoraParams(rank=2, alpha=4.0, dropout=0.0, targets=("q_proj",))
+    adapted = train(llama=llama, lora=lora)
+    folder = export_llava(adapted.checkpoint, tmp_path / "model")
+    assert stock_captions(folder, dtype=torch.float32) == adapted.captions
+
+    name = "model.layers.0.self_attn.q_proj"
+    matrices = load_checkpoint(adapted.checkpoint).adapters
+    change = 2 * matrices[f"lora.{name}.lora_B.weight"] @ matrices[f"lora.{name}.lora_A.weight"]
+    frozen = load_file(llama / "model.safetensors")[f"{name}.weight"]
+    assert frozen.dtype == torch.bfloat16
+    exported = load_file(folder / "model.safetensors")[f"language_model.{name}.weight"]
+    assert torch.allclose(exported, frozen.float() + change, rtol=0, atol=1e-6)
+    model = LlavaForConditionalGeneration.from_pretrained(folder)
+    assert model.dtype == torch.float32
+
+
 def test_weights_in_nf4_say_what_training_said_in_nf4(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -401,10 +422,9 @@ def test_rules_that_this_project_does_not_search_by_are_left_out(
     ruled = train(llama=llama)
     folder = export_llava(ruled.checkpoint, tmp_path / "model")
     assert stock_captions(folder) == ruled.captions
-    assert (
-        not rules.keys() - {"suppress_tokens"}
-        & json.loads((folder / "generation_config.json").read_text()).keys()
-    )
+    kept = json.loads((folder / "generation_config.json").read_text())
+    assert rules.keys() & kept.keys() == {"suppress_tokens"}
+    assert not set(said[:3]) & set(kept["suppress_tokens"])
 
 
 def test_no_file_says_where_this_machine_keeps_its_models(
@@ -562,7 +582,13 @@ def test_the_serving_pages_code_runs(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scores = dict.fromkeys(("bleu_1", "bleu_4", "cider", "rouge_l"), 1.0)
-    evaluation = {"best_epoch": 2, "images": {"test": 6}, "test": scores, "controls": {}}
+    evaluation = {
+        "best_epoch": 2,
+        "training": "fingerprint",
+        "images": {"test": 6},
+        "test": scores,
+        "controls": {},
+    }
     (tmp_path / "metrics").mkdir()
     (tmp_path / "metrics" / "evaluate.json").write_text(json.dumps(evaluation))
     (tmp_path / "data").mkdir()
