@@ -108,10 +108,10 @@ def merge_adapters(
 ) -> dict[str, Tensor]:
     """A language model's weights with a checkpoint's adapters added in: `W + alpha / r * B A`.
 
-    Computed in float32, and stored in each weight's own type. Raises PipelineError for an adapter of a layer
-    that is not among the weights.
+    All in float32: rounding the sums to a coarser type would lose what small adapters add. Raises
+    PipelineError for an adapter of a layer that is not among the weights.
     """
-    merged = dict(weights)
+    merged = {name: weight.float() for name, weight in weights.items()}
     for name, down in adapters.items():
         layer, part, _ = name.removeprefix(_PREFIX).rsplit(".", 2)
         if part != "lora_A":
@@ -121,7 +121,7 @@ def merge_adapters(
             raise PipelineError(f"the checkpoint has an adapter of {layer}, which the language model lacks.")
         up = adapters[f"{_PREFIX}{layer}.lora_B.weight"]
         change = params.alpha / params.rank * (up.float() @ down.float())  # [D_out, D_in]
-        merged[key] = (weights[key].float() + change).to(weights[key].dtype)
+        merged[key] = merged[key] + change  # not in place: the weights given stay as they are
     return merged
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.captions import CaptionRecord, Split, of_split, read_captions, vocabulary
-from pipeline.checkpoints import list_checkpoints
+from pipeline.checkpoints import list_checkpoints, load_checkpoint
 from pipeline.device import Placement
 from pipeline.feature_store import FeatureStore
 from pipeline.metrics.bootstrap import difference_intervals, intervals
@@ -78,6 +78,8 @@ def evaluate(
     best = ranked[0]
     metrics: dict[str, Any] = {
         "best_epoch": best,
+        # With the epoch it says which checkpoint the scores are of.
+        "training": load_checkpoint(checkpoints[best]).info.training,
         "selected_by": params.select_by,
         "choice": _choice({e: measured[e]["dev"] for e in ranked}, params.select_by),
         "images": {s: len(references[s]) for s in _SCORED},

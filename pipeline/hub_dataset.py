@@ -38,7 +38,7 @@ def unpack_hub_dataset(pins: PinnedDataset, limits: Limits, folder: Path) -> lis
     cannot be had, is not what the pins say, or does not fit on the disk.
     """
     repository = HubRepository(pins.repository, pins.revision, "dataset")
-    shards = _needed(pins, limits)
+    shards = needed_shards(pins, limits)
     _require_space(repository, shards, folder)
     files = {shard: _verified(repository, shard) for shard, _ in shards}
     folder.mkdir(parents=True, exist_ok=True)
@@ -62,7 +62,7 @@ def unpack_hub_dataset(pins: PinnedDataset, limits: Limits, folder: Path) -> lis
     return sorted(entries, key=lambda entry: entry[0].image_id)
 
 
-def _needed(pins: PinnedDataset, limits: Limits) -> list[tuple[Shard, int]]:
+def needed_shards(pins: PinnedDataset, limits: Limits) -> list[tuple[Shard, int]]:
     """The shards that hold the first images of each split, with how many of their rows are needed."""
     needed = []
     for split in SPLITS:

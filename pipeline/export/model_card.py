@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline.checkpoints import CheckpointInfo
 from pipeline.errors import PipelineError
+from pipeline.pinned_dataset import read_pins
 from pipeline.records import JsonObject, read_json
 from pipeline.wheels import is_wheel
 
@@ -29,7 +30,9 @@ _DATASETS = {
     "karpathy": "a dataset in Karpathy's format (such as Flickr8k, Flickr30k or COCO)",
     "jsonl": "a private folder of images and captions",
     "csv": "a private folder of images and captions",
+    "hub": "a dataset of the Hugging Face hub",
 }
+_FLICKR8K_PINS = Path(__file__).parents[1] / "flickr8k.json"
 # Meta's and OpenAI's own models; other people's have other licences (TinyLlama, LAION's CLIP).
 _LLAMA = re.compile(r"(?i)(^|/)(meta-)?(code)?llama-?[234]")
 _CLIP = re.compile(r"(?i)^(openai/)?clip-vit-(base|large)-patch\d+(-336)?$")
@@ -45,8 +48,8 @@ class _Markdown(str):
 class CardFacts:
     """What a model card tells.
 
-    `evaluation` is the content of metrics/evaluate.json, `dataset` the run's `data.source`; a checkpoint
-    knows neither, and without them the card says so.
+    `evaluation` is the content of metrics/evaluate.json, `dataset` the run's `data.source`, or of a dataset
+    of the hub its repository; a checkpoint knows neither, and without them the card says so.
     """
 
     kind: Literal["llava", "projector"]
@@ -62,7 +65,7 @@ class CardFacts:
         evaluation: Path | None,
         dataset: str | None,
     ) -> Self:
-        """The facts with the scores of a file. Raises PipelineError when they are of another epoch."""
+        """The facts with the scores of a file. Raises PipelineError when they are of another checkpoint."""
         if evaluation is None:
             return cls(kind, info, None, dataset)
         scores = read_json(evaluation)
@@ -73,6 +76,11 @@ class CardFacts:
             raise PipelineError(
                 f"{evaluation} has the scores of epoch {epoch}, but the checkpoint is epoch {info.epoch}; "
                 "export data/best.safetensors, or leave the scores out."
+            )
+        if scores.get("training") != info.training:
+            raise PipelineError(
+                f"{evaluation} has the scores of another training run than the checkpoint's; run "
+                "`dvc repro evaluate`, or leave the scores out."
             )
         return cls(kind, info, scores, dataset)
 
@@ -96,6 +104,7 @@ def model_card(facts: CardFacts) -> str:
     info = facts.info
     encoder, language = info.encoder, info.language_model
     images, scores = _test_scores(facts.evaluation)
+    dataset = "flickr8k" if facts.dataset == read_pins(_FLICKR8K_PINS).repository else facts.dataset
     return environment.get_template("model_card.md.j2").render(
         kind=facts.kind,
         info=info,
@@ -106,8 +115,8 @@ def model_card(facts: CardFacts) -> str:
         base_models=[_yaml(n) for n in (encoder["name"], language["name"]) if _is_hub_id(n)],
         is_llama=_LLAMA.search(public_name(language["name"])) is not None,
         is_clip=_CLIP.search(public_name(encoder["name"])) is not None,
-        is_flickr=facts.dataset == "flickr8k",
-        dataset=None if facts.dataset is None else _DATASETS.get(facts.dataset, facts.dataset),
+        is_flickr=dataset == "flickr8k",
+        dataset=None if dataset is None else _DATASETS.get(dataset, dataset),
         train={key: _plain(value) for key, value in sorted(info.train.items())},
         nf4=language["quantization"] == "nf4",
         double=_Markdown(bool(language["double_quantization"])),  # True or False, in code

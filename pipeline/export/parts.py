@@ -38,11 +38,11 @@ class VisionPart:
 
 @dataclass(frozen=True)
 class LanguagePart:
-    """The language model as it is published: nothing of it is quantized."""
+    """The language model as it is published, with adapters merged in if there are any; never quantized."""
 
     folder: Path
     config: JsonObject
-    generation: JsonObject
+    end_ids: frozenset[int]
     weights: dict[str, Tensor]
     dtype: torch.dtype
     tied: bool
@@ -84,7 +84,7 @@ def load_parts(checkpoint: Path, model_cache: Path | None) -> Parts:
     if info.lora:
         # LLaVA's format has no place for adapters beside the weights.
         weights = merge_adapters(language.weights, trained.adapters, adapter_params(info.lora))
-        language = replace(language, weights=weights)
+        language = replace(language, weights=weights, dtype=torch.float32)
     return Parts(info, trained.projector, tokenizer, vision, language)
 
 
@@ -138,11 +138,12 @@ def _load_language(name: str, folder: Path) -> LanguagePart:
         raise PipelineError(
             f"{name} cannot be loaded as a causal language model: {' '.join(str(error).split())}"
         ) from error
+    ends = model.generation_config.eos_token_id
     return LanguagePart(
         folder=folder,
         # The file's own words: `transformers` renames keys (rope_theta) that other programs read.
         config=read_json(folder / "config.json"),
-        generation=model.generation_config.to_diff_dict(),
+        end_ids=frozenset([ends] if isinstance(ends, int) else ends or []),
         weights=dict(model.state_dict()),
         dtype=model.dtype,
         tied=bool(model.config.tie_word_embeddings),

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from pipeline.checkpoints import CheckpointInfo, load_checkpoint
 from pipeline.errors import PipelineError
-from pipeline.export.folder import new_folder
+from pipeline.export.folder import new_folder, write_weights
 from pipeline.export.model_card import CardFacts, model_card, public_name
 from pipeline.projector import Projector
 from pipeline.records import JsonObject, write_atomic, write_json
@@ -60,7 +59,7 @@ def export_projector(
         checkpoint: what training saved.
         out: the folder to make; it must not exist or be empty.
         evaluation: metrics/evaluate.json, for the model card's scores.
-        dataset: `data.source` of the run, for the model card.
+        dataset: `data.source` of the run, or of a dataset of the hub its repository, for the model card.
 
     Returns:
         `out`, with `mm_projector.safetensors`, `config.json` and `README.md`.
@@ -78,15 +77,14 @@ def export_projector(
             )
         card = model_card(CardFacts.read("projector", info, evaluation, dataset))
         layers = fold_projector(projector)
-        save_file(
+        write_weights(
+            folder / "mm_projector.safetensors",
             {
                 "model.mm_projector.0.weight": layers.weight_1,
                 "model.mm_projector.0.bias": layers.bias_1,
                 "model.mm_projector.2.weight": layers.weight_2,
                 "model.mm_projector.2.bias": layers.bias_2,
             },
-            folder / "mm_projector.safetensors",
-            {"format": "pt"},
         )
         write_json(folder / "config.json", _llava_config(info, layers))
         write_atomic(folder / "README.md", card.encode())

@@ -70,6 +70,20 @@ def test_help_of_vlm_has_an_example_and_imports_nothing_heavy(command: str) -> N
     assert f"Example: vlm {command}" in result.stdout
 
 
+def test_the_commands_page_shows_the_profiles_as_the_command_lists_them() -> None:
+    page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    shown = page.split("$ vlm profile\n")[1].split("\n\n")[0]
+    assert f"{shown}\n" == run("-m", "vlm", "profile").stdout
+
+
+def test_the_commands_page_says_what_the_web_page_does_by_default() -> None:
+    page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    options = {option.name: option.default for option in COMMANDS["app"].params}
+    assert options["open_browser"] is False
+    assert "with `--open` opens it" in page
+    assert f"http://{options['host']}:{options['port']}" in page
+
+
 def test_help_of_vlm_takes_less_than_half_a_second() -> None:
     """Of processor time, which other work on the machine does not lengthen; the best of three."""
 

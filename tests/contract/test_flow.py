@@ -1,14 +1,17 @@
 """dvc.yaml says what is true: of the code's imports, of params.yaml and of the parameters' classes."""
 
 import dataclasses
+import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from ruamel.yaml import YAML
 
 from pipeline.params import Params
 from pipeline.params_loader import load_params
+from pipeline.prompt import CaptionTokenizer
+from pipeline.token_store import tokenize_captions
 from tests.import_closure import ROOT, import_closure
 
 STAGES = ("prepare", "encode", "tokenize", "train", "evaluate", "regions", "report")
@@ -84,6 +87,46 @@ def test_a_stage_tracks_the_sections_that_its_code_reads(flow: dict[str, Any], s
         assert tracked == {f.name for f in dataclasses.fields(Params)} - {"runtime"}
     else:
         assert tracked == used - {"runtime"}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_key_that_a_stage_tracks_exists_and_is_tracked_once(flow: dict[str, Any], stage: str) -> None:
+    tracked = flow["stages"][stage]["params"]
+    values = dataclasses.asdict(load_params(ROOT / "params.yaml"))
+    for key in tracked:
+        section, *rest = key.split(".")
+        assert all(name in values[section] for name in rest)
+        assert not rest or section not in tracked
+    assert len(set(tracked)) == len(tracked)
+
+
+class Recorded:
+    """Parameters of a section that remember which of their keys are read."""
+
+    def __init__(self, section: object) -> None:
+        self._section = section
+        self.read: set[str] = set()
+
+    def __getattr__(self, key: str) -> Any:
+        self.read.add(key)
+        return getattr(self._section, key)
+
+
+def test_a_stage_that_tracks_single_keys_reads_exactly_these(
+    flow: dict[str, Any], tiny_params: Params, tmp_path: Path
+) -> None:
+    """The others track whole sections: of which keys they read nothing can be wrong."""
+    single = {stage: {p for p in flow["stages"][stage]["params"] if "." in p} for stage in STAGES}
+    prompt, language = Recorded(tiny_params.prompt), Recorded(tiny_params.language_model)
+    record = {"image_id": "a", "split": "train", "captions": ["a dog"], "objects": []}
+    (tmp_path / "captions.jsonl").write_text(json.dumps(record))
+    tokenizer = CaptionTokenizer(cast(Any, prompt), cast(Any, language))
+    tokenize_captions(
+        tmp_path / "captions.jsonl", tmp_path / "tokens.h5", tokenizer, prompt.max_caption_tokens
+    )
+    assert prompt.read == {f.name for f in dataclasses.fields(tiny_params.prompt)}
+    read = {f"language_model.{key}" for key in language.read}
+    assert {stage: keys for stage, keys in single.items() if keys} == {"tokenize": read}
 
 
 def test_no_output_survives_between_runs_of_other_parameters(flow: dict[str, Any]) -> None:

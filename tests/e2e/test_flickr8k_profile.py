@@ -1,11 +1,13 @@
 """The real run, in small: the profile of Flickr8k, CLIP and Llama from nothing to the table.
 
-A stand-in on loopback serves tiny models and a tiny dataset under the names and commits of the real ones; the
-profile is reduced by `-S` alone. The tests share one project and run in order.
+A stand-in on loopback serves tiny models and a tiny dataset under the names and commits of the real ones, and
+the tiny dataset's pins take the place of Flickr8k's; the profile is as shipped, reduced by `-S` alone. The
+tests share one project and run in order.
 """
 
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,11 +19,9 @@ from tests.hub_stand_in import HubStandIn
 from tests.import_closure import ROOT
 from tests.tiny_flickr8k import COMMIT, NAME, pins_of, save_flickr8k, write_pins
 
-PROFILE = ROOT / "profiles" / "flickr8k-report.yaml"
+PROFILE = ROOT / "profiles" / "flickr8k.yaml"
 LLAMA = "meta-llama/Llama-3.2-1B"
 REDUCTIONS = (
-    "data.source=hub",
-    "data.root=pins.json",
     "projector.hidden_size=32",
     "train.epochs=1",
     "generate.max_new_tokens=6",
@@ -54,11 +54,16 @@ def hub(files: Path, tiny_clip: Path, tiny_llama: Path) -> Iterator[HubStandIn]:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory, files: Path, hub: HubStandIn) -> Project:
-    """A project with the profile as it is, and a file of pins of the tiny dataset."""
+    """A project with the profile as it is, and the pins of the tiny dataset where those of Flickr8k are."""
     folder = tmp_path_factory.mktemp("e2e")
-    project = make_project(folder / "project", load_params(PROFILE))
+    params = load_params(PROFILE)
+    project = make_project(folder / "project", params)
     shutil.copy(PROFILE, project.folder / "params.yaml")
-    write_pins(project.folder / "pins.json", pins_of(files))
+    for name in ("profiles", "vlm"):
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, project.folder / name, ignore=ignore)
+    assert params.data.source == "hub"
+    write_pins(project.folder / params.data.root, pins_of(files))
     project.environment |= {**hub.environment(folder / "home"), "HF_TOKEN": ""}
     project.commit("profile")
     return project
@@ -68,6 +73,19 @@ def reproduce(project: Project, code: int = 0, **environment: str) -> str:
     project.environment |= environment
     reductions = [part for one in REDUCTIONS for part in ("-S", one)]
     return project.run("dvc", "exp", "run", *reductions, code=code)
+
+
+def test_the_doctor_says_what_will_be_had_from_where(project: Project, hub: HubStandIn) -> None:
+    # Memory and cores are this machine's: only what the profile asks for is looked at.
+    printed = project.run(sys.executable, "-m", "vlm", "doctor", code=1).splitlines()
+    for line in (
+        "ok       parameters: params.yaml is the profile flickr8k",
+        "ok       encoder: openai/clip-vit-base-patch32 is within reach, and downloaded on first use",
+        f"problem  language model: {LLAMA} is gated, and your account has no access",
+        f"ok       dataset: {NAME} at {COMMIT:.7} (train 9, dev 3, test 4 images): prepare downloads 4 files",
+    ):
+        assert any(found.startswith(line) for found in printed), printed
+    assert not [line for line, _ in hub.requests if "/cdn/" in line]
 
 
 def test_a_dataset_that_cannot_be_reached(project: Project, hub: HubStandIn) -> None:

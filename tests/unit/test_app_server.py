@@ -12,6 +12,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 from urllib.parse import urlsplit
 
 import pytest
@@ -92,6 +93,17 @@ def test_what_cannot_be_answered_gets_a_sentence(path: str, body: bytes, message
     assert response.status == 400
     assert error_of(answer).startswith(message)
     assert captioner.calls == 0
+
+
+def test_too_many_requests_are_refused_before_any_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: str) -> NoReturn:
+        raise AssertionError("a request was parsed")
+
+    monkeypatch.setattr("vlm.app.answers.regions.parse_all", refuse)
+    with serving(FakeCaptioner()) as where:
+        response, body = call(where, captions_of(*["left"] * 9), png())
+    assert response.status == 400
+    assert error_of(body) == "The app was asked for 9 regions at once; allowed: 1 to 8."
 
 
 def test_an_upload_that_announces_itself_as_too_large_is_not_read() -> None:
@@ -211,6 +223,8 @@ def test_the_question_of_a_visitor_who_left_is_never_computed() -> None:
     [
         ({"Host": "evil.example"}, 403),
         ({"Host": "127.0.0.1.evil.example:80"}, 403),
+        ({"Host": "[x"}, 403),
+        ({"Host": "localhost:1", "Origin": "http://[x"}, 403),
         ({"Host": "localhost:1"}, 200),
         ({"Host": "localhost:1", "Origin": "http://localhost:1"}, 200),
         ({"Host": "localhost:1", "Origin": "http://evil.example"}, 403),

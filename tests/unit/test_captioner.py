@@ -149,6 +149,7 @@ def test_the_metrics_have_the_documented_keys_and_no_nan(project: Project) -> No
     scores = {"bleu_1", "bleu_2", "bleu_3", "bleu_4", "cider", "rouge_l", "words", "images"}
     assert metrics.keys() == {
         "best_epoch",
+        "training",
         "selected_by",
         "choice",
         "images",
@@ -166,6 +167,7 @@ def test_the_metrics_have_the_documented_keys_and_no_nan(project: Project) -> No
     }
     assert metrics["images"] == {"dev": 4, "test": 6}
     assert metrics["selected_by"] == "bleu_4"
+    assert metrics["training"] == load_checkpoint(project.best).info.training
     assert metrics["dev"].keys() == metrics["test"].keys() == scores
     assert metrics["controls"].keys() == {"constant", "nearest", "shuffled"}
     assert metrics["by_epoch"].keys() == {"1", "2"}

@@ -188,6 +188,27 @@ def test_adapters_are_merged_into_the_weights(train: Train, trained: Trained, tm
         export_projector(adapted.checkpoint, tmp_path / "projector")
 
 
+def test_adapters_are_merged_into_a_model_in_bfloat16_without_rounding(
+    train: Train, tiny_llama: Path, tmp_path: Path
+) -> None:
+    llama = shutil.copytree(tiny_llama, tmp_path / "llama")
+    AutoModelForCausalLM.from_pretrained(llama).to(torch.bfloat16).save_pretrained(llama)
+    lora = LoraParams(rank=2, alpha=4.0, dropout=0.0, targets=("q_proj",))
+    adapted = train(llama=llama, lora=lora)
+    folder = export_llava(adapted.checkpoint, tmp_path / "model")
+    assert stock_captions(folder, dtype=torch.float32) == adapted.captions
+
+    name = "model.layers.0.self_attn.q_proj"
+    matrices = load_checkpoint(adapted.checkpoint).adapters
+    change = 2 * matrices[f"lora.{name}.lora_B.weight"] @ matrices[f"lora.{name}.lora_A.weight"]
+    frozen = load_file(llama / "model.safetensors")[f"{name}.weight"]
+    assert frozen.dtype == torch.bfloat16
+    exported = load_file(folder / "model.safetensors")[f"language_model.{name}.weight"]
+    assert torch.allclose(exported, frozen.float() + change, rtol=0, atol=1e-6)
+    model = LlavaForConditionalGeneration.from_pretrained(folder)
+    assert model.dtype == torch.float32
+
+
 def test_weights_in_nf4_say_what_training_said_in_nf4(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,7 +266,7 @@ def test_generation_is_greedy_and_ends_as_training_did(exported: Path, tiny_llam
     generation = json.loads((exported / "generation_config.json").read_text())
     eos = AutoTokenizer.from_pretrained(tiny_llama).eos_token_id
     assert (generation["do_sample"], generation["num_beams"]) == (False, 1)
-    assert generation["eos_token_id"] == generation["pad_token_id"] == eos
+    assert (generation["eos_token_id"], generation["pad_token_id"]) == ([eos], eos)
     assert generation["max_new_tokens"] == LENGTH + 1
 
 
@@ -368,13 +389,42 @@ def test_another_language_model_than_that_of_training_is_refused(
         export_llava(trained.checkpoint, tmp_path / "model")
 
 
-def test_a_rule_that_would_count_the_prompts_words_is_refused(
-    train: Train, tiny_llama: Path, tmp_path: Path
+def test_a_caption_ends_at_any_token_that_ended_it_here(
+    train: Train, trained: Trained, tiny_llama: Path, tmp_path: Path
+) -> None:
+    """Instruction models name several ends in generation_config.json, their tokenizer only one of them."""
+    llama = shutil.copytree(tiny_llama, tmp_path / "llama")
+    eos = AutoTokenizer.from_pretrained(llama).eos_token_id
+    other = trained.captions[0][3]
+    (llama / "generation_config.json").write_text(json.dumps({"eos_token_id": [eos, other]}))
+    ended = train(llama=llama)
+    folder = export_llava(ended.checkpoint, tmp_path / "model")
+    assert json.loads((folder / "generation_config.json").read_text())["eos_token_id"] == [eos, other]
+    stock = stock_captions(folder)
+    # `Trained` has the project's ids before the end, whichever it was, and then EOS.
+    assert [[eos if token == other else token for token in caption] for caption in stock] == ended.captions
+    assert any(other in caption for caption in stock)
+
+
+def test_rules_that_this_project_does_not_search_by_are_left_out(
+    train: Train, trained: Trained, tiny_llama: Path, tmp_path: Path
 ) -> None:
     llama = shutil.copytree(tiny_llama, tmp_path / "llama")
-    (llama / "generation_config.json").write_text('{"repetition_penalty": 1.1, "temperature": 0.6}')
-    with pytest.raises(PipelineError, match=r"repetition_penalty 1\.1"):
-        export_llava(train(llama=llama).checkpoint, tmp_path / "model")
+    said = sorted({token for caption in trained.captions for token in caption})
+    rules = {
+        "repetition_penalty": 3.0,
+        "no_repeat_ngram_size": 1,
+        "suppress_tokens": said[:3],
+        "bad_words_ids": [[token] for token in said[3:6]],
+        "temperature": 0.6,
+    }
+    (llama / "generation_config.json").write_text(json.dumps(rules))
+    ruled = train(llama=llama)
+    folder = export_llava(ruled.checkpoint, tmp_path / "model")
+    assert stock_captions(folder) == ruled.captions
+    kept = json.loads((folder / "generation_config.json").read_text())
+    assert rules.keys() & kept.keys() == {"suppress_tokens"}
+    assert not set(said[:3]) & set(kept["suppress_tokens"])
 
 
 def test_no_file_says_where_this_machine_keeps_its_models(
@@ -408,6 +458,14 @@ def test_licence_files_of_the_parts_are_handed_on(train: Train, tiny_llama: Path
     assert (folder / "licences" / "language-model" / "LICENSE.txt").read_text() == "terms"
 
 
+def test_a_folder_of_licences_is_no_licence_file(train: Train, tiny_llama: Path, tmp_path: Path) -> None:
+    llama = shutil.copytree(tiny_llama, tmp_path / "llama")
+    (llama / "LICENSES").mkdir()
+    (llama / "NOTICE").write_text("notice")
+    folder = export_llava(train(llama=llama).checkpoint, tmp_path / "model")
+    assert [path.name for path in (folder / "licences" / "language-model").iterdir()] == ["NOTICE"]
+
+
 def test_an_empty_folder_is_filled_and_a_full_one_refused(trained: Trained, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -433,8 +491,20 @@ def test_a_failed_export_leaves_nothing(
     def full_disk(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pipeline.export.llava.save_file", full_disk)
+    monkeypatch.setattr("pipeline.export.folder.save_file", full_disk)
     with pytest.raises(PipelineError, match=r"cannot write .*model: No space left on device"):
+        export_llava(trained.checkpoint, tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_cannot_be_read_is_not_called_unwritable(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        (tmp_path / "nowhere" / "config.json").read_bytes()
+
+    monkeypatch.setattr("pipeline.export.llava.load_parts", refuse)
+    with pytest.raises(PipelineError, match=r"cannot read .*nowhere/config\.json: No such file"):
         export_llava(trained.checkpoint, tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
 
@@ -512,7 +582,13 @@ def test_the_serving_pages_code_runs(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scores = dict.fromkeys(("bleu_1", "bleu_4", "cider", "rouge_l"), 1.0)
-    evaluation = {"best_epoch": 2, "images": {"test": 6}, "test": scores, "controls": {}}
+    evaluation = {
+        "best_epoch": 2,
+        "training": "fingerprint",
+        "images": {"test": 6},
+        "test": scores,
+        "controls": {},
+    }
     (tmp_path / "metrics").mkdir()
     (tmp_path / "metrics" / "evaluate.json").write_text(json.dumps(evaluation))
     (tmp_path / "data").mkdir()

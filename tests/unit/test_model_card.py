@@ -45,6 +45,7 @@ INFO = CheckpointInfo(
 )
 SCORES = {
     "best_epoch": 3,
+    "training": "fingerprint",
     "images": {"dev": 4, "test": 6},
     "test": {"bleu_1": 87.491, "bleu_4": 65.7, "cider": 349.9, "rouge_l": 81.2},
     "controls": {
@@ -101,6 +102,10 @@ def test_scores_of_another_epoch_or_without_values_are_refused(tmp_path: Path) -
     assert CardFacts.read("llava", INFO, path, None).evaluation == SCORES
     with pytest.raises(PipelineError, match="scores of epoch 3, but the checkpoint is epoch 2"):
         CardFacts.read("llava", replace(INFO, epoch=2), path, None)
+    for training in ("of another run", None):
+        path.write_text(json.dumps({**SCORES, "training": training}))
+        with pytest.raises(PipelineError, match=r"of another training run than the checkpoint's; run"):
+            CardFacts.read("llava", INFO, path, None)
     path.write_text("[]")
     with pytest.raises(PipelineError, match="holds no scores"):
         CardFacts.read("llava", INFO, path, None)
@@ -115,6 +120,32 @@ def test_the_licences_of_the_parts_are_named() -> None:
     assert "Llama Community License" in text
     assert "OpenAI's CLIP is under the MIT licence" in text
     assert "non-commercial research" in text
+
+
+def test_flickr8k_from_the_hub_has_the_terms_of_flickr8k_and_other_datasets_their_name() -> None:
+    text = card(dataset="jxie/flickr8k")
+    assert "| images | Flickr8k \\(Hodosh et al. 2013\\) |" in text
+    assert "non-commercial research" in text
+    other = card(dataset="someone/pictures")
+    assert "| images | someone/pictures |" in other
+    assert "non-commercial research" not in other
+    assert "a dataset of the Hugging Face hub" in card(dataset="hub")
+
+
+def test_adapters_are_told_where_there_were_any() -> None:
+    lora = {"rank": 8, "alpha": 16.0, "targets": ["q_proj", "v_proj"]}
+    text = card(replace(INFO, lora=lora))
+    assert "Only the projector was trained" not in text
+    assert "rank 8, in q\\_proj, v\\_proj" in text
+    assert "| LoRA adapters | rank 8, alpha 16.0, in q\\_proj, v\\_proj |" in text
+    assert "Only the projector was trained" in card()
+    assert "LoRA" not in card()
+
+
+def test_rounding_merged_weights_is_not_recommended() -> None:
+    text = card(replace(INFO, lora={"rank": 8, "alpha": 16.0, "targets": ["q_proj"]}))
+    assert "bnb_4bit" not in text
+    assert "would round the adapters too" in text
 
 
 def test_other_peoples_models_get_no_licence_of_metas_or_openais() -> None:

@@ -66,6 +66,7 @@ def run(tmp_path: Path) -> ReportInputs:
     by_epoch = {str(epoch): {"dev": _row(10 + epoch), "test": _row(9.5 + epoch)} for epoch in (1, 2)}
     evaluation = {
         "best_epoch": 2,
+        "training": "0f" * 32,
         "selected_by": "bleu_4",
         "images": {"dev": 1, "test": 4},
         "dev": _row(12),

@@ -20,8 +20,9 @@ from ruamel.yaml import YAML
 
 from pipeline.device import choose_placement
 from pipeline.encoder import load_encoder
-from pipeline.params import EncoderParams, Params
+from pipeline.params import EncoderParams, Limits, Params
 from tests.import_closure import ROOT
+from tests.tiny_flickr8k import COMMIT, pins_of, save_flickr8k, write_pins
 from vlm.checks import machine, models, project
 from vlm.checks.finding import Finding
 from vlm.main import main
@@ -195,6 +196,9 @@ def test_a_cached_model_is_enough_and_half_of_one_is_not(
     monkeypatch.setattr(models, "try_to_load_from_cache", lambda *a, **k: lookup(*a, **k, cache_dir=cache))
     write(on_hub(tiny_params, "org/model"))
     assert findings()["encoder"]["text"] == "org/model is in the hub's cache"
+    whole = (snapshot / "model.safetensors").read_bytes()
+    (snapshot / "model.safetensors").write_bytes(whole[:-100])
+    assert findings()["encoder"]["level"] == "problem"
     (snapshot / "model.safetensors").unlink()
     assert findings()["encoder"]["level"] == "problem"
 
@@ -217,6 +221,21 @@ def test_a_local_model_that_is_none_is_a_problem(
     assert found["remedy"]
 
 
+def test_truncated_weights_are_a_problem(
+    folder: Path, write: Write, tiny_params: Params, tiny_clip: Path
+) -> None:
+    clip = shutil.copytree(tiny_clip, folder / "clip")
+    write(on_hub(tiny_params, "clip"))
+    assert findings()["encoder"]["level"] == "ok"
+    weights = clip / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    found = findings()["encoder"]
+    assert found["level"] == "problem"
+    assert "clip is a local folder, but model.safetensors is damaged" in found["text"]
+    weights.unlink()
+    assert "holds no .safetensors weights" in findings()["encoder"]["text"]
+
+
 def test_a_dataset_is_counted_or_its_fault_named(folder: Path, write: Write, tiny_params: Params) -> None:
     write(replace(tiny_params, data=replace(tiny_params.data, source="jsonl", root="photos")))
     missing = findings()["dataset"]
@@ -236,6 +255,37 @@ def test_a_dataset_is_counted_or_its_fault_named(folder: Path, write: Write, tin
     found = findings()["dataset"]
     assert found["level"] == "ok"
     assert "train 2 images with 4 captions, dev 1 images with 2 captions, test 1" in found["text"]
+
+
+@pytest.mark.parametrize("profile", sorted((ROOT / "profiles").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_profile_can_be_examined(folder: Path, profile: Path) -> None:
+    shutil.copytree(ROOT / "profiles", folder / "profiles")
+    (folder / "pipeline").mkdir()
+    shutil.copy(ROOT / "pipeline" / "flickr8k.json", folder / "pipeline")
+    shutil.copy(profile, folder / "params.yaml")
+    found = findings()
+    assert found["parameters"]["text"] == f"params.yaml is the profile {profile.stem}"
+    assert found["dataset"]["text"]
+
+
+def test_a_dataset_of_the_hub_is_counted_and_what_is_missing_told(
+    folder: Path, write: Write, tiny_params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = replace(tiny_params.data, source="hub", root="pins.json", limits=Limits(train=7, dev=None, test=2))
+    write(replace(tiny_params, data=data))
+    assert "pins.json" in findings()["dataset"]["text"]
+    save_flickr8k(folder / "files")
+    write_pins(folder / "pins.json", pins_of(folder / "files"))
+    offline = findings()["dataset"]
+    assert offline["level"] == "problem"
+    assert "jxie/flickr8k at 56f58c9 (train 7, dev 3, test 2 images): " in offline["text"]
+    assert f"`hf download jxie/flickr8k --repo-type dataset --revision {COMMIT}`" in offline["remedy"]
+
+    monkeypatch.setattr(project, "file_size", lambda _, file: (3e8, "test" in file))
+    found = findings()["dataset"]
+    assert (found["level"], found["text"].split(": ")[1]) == ("ok", "prepare downloads 3 files, 0.90 GB")
+    monkeypatch.setattr(project, "file_size", lambda *_: (3e8, True))
+    assert findings()["dataset"]["text"].endswith("images): in the hub cache")
 
 
 def test_a_device_that_is_not_there_is_a_problem(write: Write, tiny_params: Params) -> None:

@@ -28,7 +28,13 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_checkpoint: Pa
 
 
 def write_scores(path: Path, epoch: int) -> None:
-    content = {"best_epoch": epoch, "test": SCORES, "controls": {}, "images": {"test": 6}}
+    content = {
+        "best_epoch": epoch,
+        "training": "fingerprint",
+        "test": SCORES,
+        "controls": {},
+        "images": {"test": 6},
+    }
     path.write_text(json.dumps(content))
 
 
@@ -59,6 +65,18 @@ def test_a_checkpoint_that_is_named_gets_the_scores_that_are_named(project: Path
     other = run("--format", "projector", "b", "--checkpoint", "data", "--metrics", "metrics/evaluate.json")
     assert other.exit_code == 1
     assert "has the scores of epoch 7, but the checkpoint is epoch 1" in other.stderr
+
+
+def test_a_dataset_of_the_hub_is_called_by_its_repository(project: Path) -> None:
+    shutil.copy(ROOT / "profiles" / "flickr8k.yaml", project / "params.yaml")
+    (project / "pipeline").mkdir()
+    pins = (ROOT / "pipeline" / "flickr8k.json").read_text()
+    (project / "pipeline" / "flickr8k.json").write_text(pins)
+    assert run("--format", "projector", "a").exit_code == 0
+    assert "Flickr8k is given out for non-commercial" in (project / "a" / "README.md").read_text()
+    (project / "pipeline" / "flickr8k.json").write_text(pins.replace("jxie/flickr8k", "someone/pictures"))
+    assert run("--format", "projector", "b").exit_code == 0
+    assert "someone/pictures" in (project / "b" / "README.md").read_text()
 
 
 def test_outside_of_a_project_the_card_says_less(project: Path) -> None:

@@ -72,6 +72,8 @@ def requested_regions(requests: Sequence[str]) -> list[Region]:
     Raises PipelineError, before any model is asked, for a request that names no region clearly, for one of
     too many words, and for no region or too many.
     """
+    # Each names a region or more. Counted before any is parsed: thousands fit into one address.
+    _require_few(len(requests))
     for request in requests:
         if len(request) > _MAX_REQUEST_LENGTH:
             raise PipelineError(
@@ -79,11 +81,13 @@ def requested_regions(requests: Sequence[str]) -> list[Region]:
                 "Ask for a region in a few words."
             )
     found = [region for request in requests for region in regions.parse_all(request)]
-    if not 0 < len(found) <= MAX_REGIONS:
-        raise PipelineError(
-            f"the app was asked for {len(found)} regions at once; allowed: 1 to {MAX_REGIONS}."
-        )
+    _require_few(len(found))
     return found
+
+
+def _require_few(count: int) -> None:
+    if not 0 < count <= MAX_REGIONS:
+        raise PipelineError(f"the app was asked for {count} regions at once; allowed: 1 to {MAX_REGIONS}.")
 
 
 def answer(

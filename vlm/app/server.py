@@ -159,13 +159,29 @@ class CaptionServer:
         read the answers too. The first kind has a foreign Origin, the second a foreign Host.
         """
         host = request.headers.get("host", "")
-        if self._allowed_hosts is not None and urlsplit(f"//{host}").hostname not in self._allowed_hosts:
+        if self._allowed_hosts is not None and _hostname(host) not in self._allowed_hosts:
             raise RefusedError(
                 403, f"this app does not answer to the name {host!r:.100}; open it by its address."
             )
         origin = request.headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and _netloc(origin) != host:
             raise RefusedError(403, f"the app takes no requests from the page of {origin!r:.100}.")
+
+
+def _hostname(host: str) -> str | None:
+    """The name in a Host header, without its port; None where it is no host."""
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:  # brackets that hold no IPv6 address
+        return None
+
+
+def _netloc(origin: str) -> str | None:
+    """Name and port of an Origin header; None where it is no address."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
 
 
 async def _read(request: Request, limits: Limits) -> bytes:

@@ -27,6 +27,7 @@ from platformdirs import user_cache_path
 from pipeline.errors import PipelineError
 from pipeline.params import EncoderParams, Params
 from pipeline.records import read_json
+from pipeline.safetensors_files import damaged_weights
 from pipeline.wheels import PREFIX, WHEEL_MODELS, is_wheel
 from vlm.checks.finding import Finding
 
@@ -98,7 +99,7 @@ def _check_model(topic: str, name: str, revision: str | None, model_cache: Path 
         remedy = f"put the model there, or give a hub id in params.yaml ({topic.replace(' ', '_')}.name)"
         return Finding("problem", topic, f"there is no model folder {name}", remedy)
     folder = _cached(name, revision)
-    if folder is not None and _has_weights(folder):
+    if folder is not None and _fault(folder) is None:
         return Finding("ok", topic, f"{name} is in the hub's cache")
     return _check_hub(topic, name, revision)
 
@@ -123,14 +124,11 @@ def _short(path: Path) -> str:
 
 
 def _check_folder(topic: str, folder: Path, text: str) -> Finding:
-    for held, missing in (
-        ((folder / "config.json").is_file(), "config.json"),
-        (_has_weights(folder), "all its .safetensors weights"),
-    ):
-        if not held:
-            remedy = f"put the model's files into {folder}, as `hf download` lays them out"
-            return Finding("problem", topic, f"{text}, but holds not {missing}", remedy)
-    return Finding("ok", topic, text)
+    fault = _fault(folder)
+    if fault is None:
+        return Finding("ok", topic, text)
+    remedy = f"put the model's files into {folder}, as `hf download` lays them out"
+    return Finding("problem", topic, f"{text}, but {fault}", remedy)
 
 
 def _check_hub(topic: str, name: str, revision: str | None) -> Finding:
@@ -181,13 +179,12 @@ def _cached(name: str, revision: str | None) -> Path | None:
     return Path(found).parent if isinstance(found, str) else None
 
 
-def _has_weights(folder: Path) -> bool:
-    """Whether the safetensors are there, all of them where an index lists several."""
-    index = folder / "model.safetensors.index.json"
-    if not index.is_file():
-        return any(folder.glob("*.safetensors"))
-    try:
-        shards = set(read_json(index)["weight_map"].values())
-    except (PipelineError, KeyError, TypeError, AttributeError):
-        return False
-    return all((folder / shard).is_file() for shard in shards)
+def _fault(folder: Path) -> str | None:
+    """What a model folder lacks, or which of its weights are broken; None where all is well."""
+    if not (folder / "config.json").is_file():
+        return "holds not config.json"
+    for file, fault in damaged_weights(folder).items():
+        return f"{file} {fault}"
+    if not any(folder.glob("*.safetensors")):
+        return "holds no .safetensors weights"
+    return None

@@ -14,7 +14,10 @@ from ruamel.yaml import YAML
 from pipeline.captions import SPLITS
 from pipeline.datasets import read_dataset
 from pipeline.errors import PipelineError
-from pipeline.params import Params
+from pipeline.hub import HubRepository, file_size
+from pipeline.hub_dataset import needed_shards
+from pipeline.params import DataParams, Params
+from pipeline.pinned_dataset import read_pins
 from vlm.checks.finding import Finding
 from vlm.checks.models import feature_shape, language_width
 
@@ -38,6 +41,8 @@ def check_dataset(params: Params) -> DatasetFinding:
         counts = ", ".join(f"{split} {getattr(scenes, split)}" for split in SPLITS)
         total = sum(getattr(scenes, split) for split in SPLITS)
         return DatasetFinding(Finding("ok", "dataset", f"scenes ({counts}), drawn by prepare"), total)
+    if params.data.source == "hub":
+        return _check_hub_dataset(params.data)
     try:
         items = read_dataset(params.data)
     except PipelineError as error:
@@ -52,6 +57,34 @@ def check_dataset(params: Params) -> DatasetFinding:
     )
     found = Finding("ok", "dataset", f"{params.data.source} in {params.data.root}: {text}")
     return DatasetFinding(found, len(items))
+
+
+def _check_hub_dataset(params: DataParams) -> DatasetFinding:
+    """What the pins name, and how much of it prepare would still download; the hub is asked for sizes."""
+    try:
+        pins = read_pins(Path(params.root))
+    except PipelineError as error:
+        remedy = "mend the file, or `dvc exp run -S data.root=FILE` with a file of pins"
+        return DatasetFinding(Finding("problem", "dataset", str(error), remedy), None)
+    repository = HubRepository(pins.repository, pins.revision, "dataset")
+    shards = needed_shards(pins, params.limits)
+    images: Counter[str] = Counter()
+    for shard, rows in shards:
+        images[shard.split] += rows
+    counts = ", ".join(f"{split} {images[split]:,}" for split in SPLITS)
+    text = f"{repository} at {pins.revision:.7} ({counts} images)"
+    try:
+        sizes = [file_size(repository, shard.file) for shard, _ in shards]
+    except PipelineError as error:
+        remedy = (
+            f"`{repository.command}` where there is a network, or a copy of your own as data.source and "
+            "data.root in params.yaml"
+        )
+        return DatasetFinding(Finding("problem", "dataset", f"{text}: {error}", remedy), images.total())
+    missing = [size for size, is_cached in sizes if not is_cached]
+    what = f"prepare downloads {len(missing)} files, {sum(missing) / 1e9:.2f} GB"
+    found = Finding("ok", "dataset", f"{text}: {what if missing else 'in the hub cache'}")
+    return DatasetFinding(found, images.total())
 
 
 def check_disk(folder: Path, params: Params | None, images: int | None) -> Finding:
