@@ -27,7 +27,7 @@ from pipeline.device import choose_placement
 from pipeline.encoder import ImageEncoder, load_encoder
 from pipeline.errors import PipelineError
 from pipeline.images import crop, image_from_array, image_from_pil, open_image
-from pipeline.params import EncoderParams, GenerateParams
+from pipeline.params import GenerateParams
 from pipeline.regions import Region
 from pipeline.trained_model import TrainedModel
 
@@ -90,9 +90,7 @@ class Captioner:
         cache = None if model_cache is None else Path(model_cache)
         model = TrainedModel.load(checkpoint, placement, cache)
         facts = model.info.encoder
-        params = EncoderParams(
-            facts["name"], facts["revision"], facts["layer"], facts["tokens"], facts["grid"]
-        )
+        params = model.info.encoder_params()
         encoder = load_encoder(params, placement.device, cache)
         for key, found in encoder.spec.as_dict().items():
             if found != facts[key]:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pipeline.adapters import split_state
 from pipeline.errors import PipelineError
+from pipeline.params import EncoderParams, LanguageModelParams, PromptParams
 from pipeline.projector import Projector
 from pipeline.records import canonical_json, write_atomic
 
@@ -45,6 +46,23 @@ class CheckpointInfo:
     train: dict[str, Any]
     training: str
     lora: dict[str, Any] | None = None
+
+    def encoder_params(self) -> EncoderParams:
+        """How to load the encoder that the facts name."""
+        facts = self.encoder
+        return EncoderParams(facts["name"], facts["revision"], facts["layer"], facts["tokens"], facts["grid"])
+
+    def language_model_params(self) -> LanguageModelParams:
+        """How to load the language model that the facts name."""
+        facts = self.language_model
+        return LanguageModelParams(
+            facts["name"], facts["revision"], facts["quantization"], facts["double_quantization"]
+        )
+
+    def prompt_params(self) -> PromptParams:
+        """The prompt that the facts tell of."""
+        facts = self.tokenizer
+        return PromptParams(facts["instruction"], facts["lowercase"], facts["max_caption_tokens"])
 
 
 @dataclass(frozen=True)

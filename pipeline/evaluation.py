@@ -81,7 +81,7 @@ def evaluate(
         # With the epoch it says which checkpoint the scores are of.
         "training": load_checkpoint(checkpoints[best]).info.training,
         "selected_by": params.select_by,
-        "choice": _choice({e: measured[e]["dev"] for e in ranked}, params.select_by),
+        **_choice({e: measured[e]["dev"] for e in ranked}, params.select_by),
         "images": {s: len(references[s]) for s in _SCORED},
         "dev": scores[best]["dev"].as_dict(),
         "test": scores[best]["test"].as_dict(),
@@ -100,8 +100,6 @@ def evaluate(
         str(epoch): {"dev_loss": round(losses[epoch], 4), **{s: of_epoch[s].as_dict() for s in _SCORED}}
         for epoch, of_epoch in scores.items()
     }
-    if not metrics["choice"]:
-        del metrics["choice"]
     _write_predictions(paths.predictions, predictions)
     _write_curve(paths.curve, metrics["by_epoch"])
     write_atomic(paths.best, checkpoints[best].read_bytes())
@@ -119,11 +117,13 @@ def _choice(ranked: Mapping[int, Measured], select_by: str) -> dict[str, Any]:
     lead = difference_intervals(first, second)[select_by]
     by = getattr(first.scores(), select_by) - getattr(second.scores(), select_by)
     return {
-        "next_best_epoch": next_best,
-        "lead": round(by, 4),
-        **lead.as_dict(),
-        # An interval that holds 0: with other images the order could be the other way round.
-        "distinguishable": lead.low > 0,
+        "choice": {
+            "next_best_epoch": next_best,
+            "lead": round(by, 4),
+            **lead.as_dict(),
+            # An interval that holds 0: with other images the order could be the other way round.
+            "distinguishable": lead.low > 0,
+        }
     }
 
 

@@ -19,7 +19,7 @@ from pipeline.errors import PipelineError
 from pipeline.generation import generate_ids
 from pipeline.language_model import load_language_model
 from pipeline.packing import pack
-from pipeline.params import GenerateParams, LanguageModelParams, PromptParams
+from pipeline.params import GenerateParams
 from pipeline.prompt import CaptionTokenizer
 from pipeline.records import digest
 
@@ -60,15 +60,8 @@ class TrainedModel:
         trained = load_checkpoint(checkpoint)
         info = trained.info
         facts = info.language_model
-        params = LanguageModelParams(
-            facts["name"], facts["revision"], facts["quantization"], facts["double_quantization"]
-        )
-        prompt = PromptParams(
-            info.tokenizer["instruction"],
-            info.tokenizer["lowercase"],
-            info.tokenizer["max_caption_tokens"],
-        )
-        tokenizer = CaptionTokenizer(prompt, params, model_cache)
+        params = info.language_model_params()
+        tokenizer = CaptionTokenizer(info.prompt_params(), params, model_cache)
         language_model = load_language_model(params, placement, model_cache)
         for part, found, wanted in (
             ("tokenizer", tokenizer.spec.digest, info.tokenizer["digest"]),

@@ -55,7 +55,8 @@ def train(
     model_cache = Path(runtime.model_cache) if runtime.model_cache else None
     tokens = read_tokens(paths.tokens, "train")
     name, revision = language_model_params.name, language_model_params.revision
-    require_tokenizer(tokens, name, revision, tokenizer_digest(resolve_model(name, revision, model_cache)))
+    folder = resolve_model(name, revision, model_cache)
+    require_tokenizer(tokens, name, revision, tokenizer_digest(folder))
     with FeatureStore(paths.features) as store:
         encoder_spec = store.spec
         images = dict(zip(store.image_ids, store.sha256, strict=True))
@@ -64,7 +65,7 @@ def train(
     lengths = [[len(c) + 1 for c in captions] for captions in tokens.captions]
     prefix_length = tokens.prompt.prefix_length(encoder_spec["num_tokens"])
     _require_memory(
-        resolve_model(name, revision, model_cache),
+        folder,
         language_model_params,
         lora_params,
         (encoder_spec["width"], projector_params.hidden_size),

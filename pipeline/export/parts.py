@@ -12,7 +12,6 @@ from pipeline.checkpoints import CheckpointInfo, load_checkpoint
 from pipeline.encoder import ImageEncoder, load_encoder
 from pipeline.errors import PipelineError
 from pipeline.models import resolve_model, weights_digest
-from pipeline.params import EncoderParams, LanguageModelParams, PromptParams
 from pipeline.projector import Projector
 from pipeline.prompt import CaptionTokenizer
 from pipeline.records import JsonObject, read_json
@@ -69,13 +68,7 @@ def load_parts(checkpoint: Path, model_cache: Path | None) -> Parts:
     info = trained.info
     _require_expressible(trained.projector, info)
     facts = info.language_model
-    language_params = LanguageModelParams(
-        facts["name"], facts["revision"], facts["quantization"], facts["double_quantization"]
-    )
-    prompt = PromptParams(
-        info.tokenizer["instruction"], info.tokenizer["lowercase"], info.tokenizer["max_caption_tokens"]
-    )
-    tokenizer = CaptionTokenizer(prompt, language_params, model_cache)
+    tokenizer = CaptionTokenizer(info.prompt_params(), info.language_model_params(), model_cache)
     _require_equal(checkpoint, facts["name"], "tokenizer", info.tokenizer["digest"], tokenizer.spec.digest)
     folder = resolve_model(facts["name"], facts["revision"], model_cache)
     _require_equal(checkpoint, facts["name"], "weights", facts["weights"], weights_digest(folder))
@@ -112,12 +105,11 @@ def _load_vision(checkpoint: Path, info: CheckpointInfo, model_cache: Path | Non
 
     facts = info.encoder
     name = facts["name"]
-    params = EncoderParams(name, facts["revision"], facts["layer"], facts["tokens"], facts["grid"])
     folder = resolve_model(name, facts["revision"], model_cache)
     kind = read_json(folder / "config.json").get("model_type")
     if kind not in ("clip", "clip_vision_model"):
         raise PipelineError(f"the encoder {name} is no CLIP model but {kind!r}; {_EXPORTABLE}.")
-    encoder = load_encoder(params, torch.device("cpu"), model_cache)
+    encoder = load_encoder(info.encoder_params(), torch.device("cpu"), model_cache)
     for key, found in encoder.spec.as_dict().items():
         _require_equal(checkpoint, name, f"encoder {key}", facts[key], found)
     model = CLIPVisionModel.from_pretrained(
