@@ -124,7 +124,11 @@ def _load_language(name: str, folder: Path) -> LanguagePart:
 
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, dtype=_AS_STORED
+            folder,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            dtype=_AS_STORED,
         )
     except (OSError, ValueError) as error:
         raise PipelineError(

@@ -90,7 +90,9 @@ def write_processor(
         "padding_side": "left",
         "model_input_names": ["input_ids", "attention_mask"],
     }
-    tokenizer = AutoTokenizer.from_pretrained(language, local_files_only=True, **options)
+    tokenizer = AutoTokenizer.from_pretrained(
+        language, local_files_only=True, trust_remote_code=False, **options
+    )
     if IMAGE_TOKEN in tokenizer.get_vocab():
         raise PipelineError(
             f"the tokenizer in {language} has a token {IMAGE_TOKEN} already, which the export would replace; "
@@ -105,7 +107,9 @@ def write_processor(
         start += "{{- bos_token -}}\n"
     tokenizer.chat_template = None  # the processor's holds
     # The Pillow processor: the other one needs torchvision.
-    images = AutoImageProcessor.from_pretrained(vision, local_files_only=True, backend="pil")
+    images = AutoImageProcessor.from_pretrained(
+        vision, local_files_only=True, trust_remote_code=False, backend="pil"
+    )
     LlavaProcessor(
         image_processor=images,
         tokenizer=tokenizer,
