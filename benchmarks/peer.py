@@ -10,8 +10,16 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
-from benchmarks.arithmetic import HEAD_WEIGHTS, LAYER_WEIGHTS, VISION_FLOP
+from benchmarks.arithmetic import (
+    VISION_FLOP,
+    attention_flop,
+    head_flop,
+    language_flop,
+    packed_pairs,
+    projector_flop,
+)
 from benchmarks.machine import print_figures
+from benchmarks.models import PATCHES
 from benchmarks.task import training_pairs
 from pipeline.device import choose_placement
 from pipeline.training_cost import peak_memory
@@ -40,7 +48,7 @@ def measure(work: Path, steps: int) -> dict[str, Any]:
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
     processor, model = _load(work / "llava")
-    positions: list[int] = []
+    shapes: list[tuple[int, int]] = []
 
     def collate(items: list[tuple[Path, str]]) -> dict[str, torch.Tensor]:
         images = [Image.open(path).convert("RGB") for path, _ in items]
@@ -52,7 +60,7 @@ def measure(work: Path, steps: int) -> dict[str, Any]:
         for row, (length, whole) in enumerate(zip(lengths, batch["attention_mask"].sum(1), strict=True)):
             labels[row, :length] = -100
             labels[row, whole:] = -100
-        positions.append(labels.numel())
+        shapes.append((len(labels), labels.shape[1]))
         return {**batch, "labels": labels}
 
     times: list[float] = []
@@ -83,14 +91,17 @@ def measure(work: Path, steps: int) -> dict[str, Any]:
     ).train()
     seconds = times[-1] - times[WARM_UP - 1]
     captions = BATCH_SIZE * steps
-    seen = list(itertools.islice(positions, WARM_UP, WARM_UP + steps))
-    # The head is computed at every position, and only its input's gradient is needed.
-    language = 4.0 * sum(seen) * (LAYER_WEIGHTS + HEAD_WEIGHTS)
+    seen = list(itertools.islice(shapes, WARM_UP, WARM_UP + steps))
+    positions = sum(rows * length for rows, length in seen)
+    # It computes the head at every position.
+    flop = language_flop(positions) + head_flop(positions)
+    flop += attention_flop(sum(rows * packed_pairs(length, []) for rows, length in seen))
+    flop += captions * (projector_flop(PATCHES) + VISION_FLOP)
     return {
         "captions_per_second": captions / seconds,
         "peak_memory_mb": peak_memory(choose_placement("cpu")) / 1e6,
-        "positions_per_caption": sum(seen) / captions,
-        "gflop_per_caption": (language / captions + VISION_FLOP) / 1e9,
+        "positions_per_caption": positions / captions,
+        "gflop_per_caption": flop / captions / 1e9,
     }
 
 
@@ -109,6 +120,9 @@ def _load(folder: Path) -> tuple[Any, Any]:
     )
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("multi_modal_projector" in name)
+    # Trainer takes a quantized model only with PEFT adapters, and does not see that the projector is the
+    # trainable part; users who train one set this flag.
+    model._hf_peft_config_loaded = True
     return AutoProcessor.from_pretrained(folder), model
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.adapters import NO_ADAPTERS, Adapters, split_state
+from pipeline.caption_loss import caption_loss
 from pipeline.language_model import LanguageModel
 from pipeline.packing import PackedBatch
 from pipeline.projector import Projector
@@ -97,5 +98,4 @@ class CaptionModel(nn.Module):
         )  # [B, T, D_l]
         # Logits only where there is a label: [B, T, V] would be most of the memory.
         predicting = hidden[batch.label_row, batch.label_source]  # [N, D_l]
-        logits = self.language_model.logits(predicting)  # [N, V]
-        return nn.functional.cross_entropy(logits, batch.labels, reduction="sum")
+        return caption_loss(predicting, self.language_model.logits, batch.labels)

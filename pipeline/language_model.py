@@ -3,6 +3,7 @@
 B: batch, T: positions, D_l: width of the model, V: vocabulary.
 """
 
+import math
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from pipeline.allocator import return_freed_memory
 from pipeline.device import Placement
 from pipeline.errors import PipelineError
 from pipeline.models import resolve_model, weights_digest
@@ -77,11 +79,13 @@ class LanguageModel(nn.Module):
             mask: `[B, 1, T, T]`, true where the row's position may attend to the column's.
             positions: `[B, T]`, the position ids (rotary angles), not necessarily 0 to T - 1.
         """
+        # As attention kernels take it: they would turn the mask of bits into this one in every layer.
+        bias = torch.zeros_like(mask, dtype=embeddings.dtype).masked_fill(~mask, -math.inf)  # [B, 1, T, T]
         # The compiler makes other code for a batch of one: not worth its time for an epoch's last row.
         stance = "force_eager" if len(embeddings) == 1 else "default"
         with torch.compiler.set_stance(stance):
             output = self.model.base_model(
-                inputs_embeds=embeddings, attention_mask=mask, position_ids=positions, use_cache=False
+                inputs_embeds=embeddings, attention_mask=bias, position_ids=positions, use_cache=False
             )
         hidden: Tensor = output.last_hidden_state
         return hidden
@@ -167,6 +171,8 @@ def load_language_model(
         raise PipelineError(
             f"{params.name} cannot be loaded as a causal language model: {' '.join(str(error).split())}"
         ) from error
+    # The weights as they were before they were quantized.
+    return_freed_memory()
     spec = LanguageModelSpec(
         name=params.name,
         revision=params.revision,

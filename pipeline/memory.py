@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pipeline.caption_loss import LABELS_AT_A_TIME
 from pipeline.device import Placement
 from pipeline.errors import PipelineError
 from pipeline.language_model import decoder_layers
@@ -128,8 +129,9 @@ def estimate_memory(
         weights=of_nf4 + dense * dtype.itemsize + dequantized,
         trained=_BYTES_OF_A_TRAINED_VALUE * (sum(p.numel() for p in projector.parameters()) + adapters),
         activations=_kept_by_layers(model, batch, checkpointing),
-        # The head's output, the same in float32, its log-softmax, and the gradients of the first two.
-        logits=batch.labels * config.vocab_size * (2 * dtype.itemsize + 3 * 4),
+        # Of the labels whose logits exist at a time: the head's output, the same in float32, its
+        # log-softmax, and the gradients of the first two.
+        logits=min(batch.labels, LABELS_AT_A_TIME) * config.vocab_size * (2 * dtype.itemsize + 3 * 4),
     )
 
 

@@ -71,6 +71,8 @@ class Trainer:
             epoch = self.state.epoch
             plan = plan_epoch(lengths, self._params, epoch)
             total = len(plan) * self._params.epochs
+            if not taken:
+                self._try_largest(plan, lengths)
             with bar(f"epoch {epoch}", len(plan), hidden=not self._processes.is_main) as progress:
                 progress.update(self.state.step)
                 saved = time.monotonic()
@@ -100,16 +102,36 @@ class Trainer:
         if self._processes.is_main:
             self.state.save(self._scratch)
 
-    def _steps(self, plan: list[list[list[Row]]]) -> Iterator[Step]:
+    def _try_largest(self, plan: list[list[list[Row]]], lengths: list[list[int]]) -> None:
+        """Take the largest batch forward and back, and forget it.
+
+        What does not fit fails now and not after an hour; and memory that was cut for the largest batch
+        serves all others, where a growing row of batches would leave gaps.
+        """
+        largest = max(
+            (rows for step in plan for rows in step),
+            key=lambda rows: (
+                len(rows) * max(sum(lengths[row.image][c] for c in row.captions) for row in rows)
+            ),
+        )
+        for features, batch in self._dataset([[largest]])[0].batches:
+            loss = self.model.loss(features.to(self._placement.device), batch.to(self._placement.device))
+            loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def _dataset(self, plan: list[list[list[Row]]]) -> StepDataset:
         num_tokens = self._features.read([0]).shape[1]
-        dataset = StepDataset(
+        return StepDataset(
             self._features,
             self._tokens,
-            plan[self.state.step :],
+            plan,
             self.model.prefix_length(num_tokens),
             self._params.supervise_eos,
             self._processes,
         )
+
+    def _steps(self, plan: list[list[list[Row]]]) -> Iterator[Step]:
+        dataset = self._dataset(plan[self.state.step :])
         workers = training_workers(self._runtime, self._placement)
         loader: DataLoader[Step] = DataLoader(
             dataset,

@@ -33,7 +33,7 @@ from pipeline.training_outputs import TrainPaths, TrainSummary, publish, summari
 logger = logging.getLogger(__name__)
 
 # Raise when a change of the code makes other checkpoints from the same parameters.
-_ALGORITHM = 1
+_ALGORITHM = 2
 # Images whose features the fresh projector's input and output are scaled by.
 _SCALE_IMAGES = 64
 
