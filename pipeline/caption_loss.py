@@ -44,7 +44,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, head: Head, labels: Tensor, with_gradient: bool) -> Tensor:
         scale = _HALF_SCALE if hidden.dtype == torch.float16 else 1.0
-        gradient = torch.empty_like(hidden, dtype=torch.float32) if with_gradient else None  # [N, D_l]
+        wide = torch.promote_types(hidden.dtype, torch.float32)
+        gradient = torch.empty_like(hidden, dtype=wide) if with_gradient else None  # [N, D_l]
         total = torch.zeros((), device=hidden.device)
         for start in range(0, len(hidden), LABELS_AT_A_TIME):
             chunk = slice(start, start + LABELS_AT_A_TIME)

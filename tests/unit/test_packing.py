@@ -1,5 +1,6 @@
 """Packing: several captions behind one image give what separate sequences give."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,14 +12,22 @@ from pipeline.device import choose_placement
 from pipeline.language_model import load_language_model
 from pipeline.packing import pack
 from pipeline.params import LanguageModelParams
+from pipeline.params_loader import load_params
 from pipeline.projector import Projector
-from pipeline.prompt import Prompt
+from pipeline.prompt import CaptionTokenizer, Prompt
+from tests.conftest import ROOT
 
 EOS = 1
 PROMPT = Prompt(before=(0, 5, 6), after=(7, 8), eos=EOS)
 # Images with different numbers of captions of different lengths.
 CAPTIONS = [[[10, 11, 12], [13], [14, 15, 16, 17, 18]], [[19, 20]], [[21], [22, 23, 24]]]
+WORDS = [
+    ["a dog runs over the grass", "a brown dog with a red collar is running across a wide meadow", "dog"],
+    ["two children play with a ball on a sunny beach"],
+    ["a man on a bicycle", "a cyclist rides along a narrow road in the mountains near the sea"],
+]
 NUM_TOKENS, WIDTH = 4, 6
+SAMPLE = load_params(ROOT / "profiles" / "sample.yaml")
 
 
 @pytest.fixture(scope="module", params=["none", "nf4"])
@@ -29,20 +38,45 @@ def model(request: pytest.FixtureRequest, tiny_llama: Path) -> CaptionModel:
     return CaptionModel(Projector(WIDTH, 8, language_model.width), language_model, PROMPT)
 
 
+@pytest.fixture(scope="module", params=["none", "nf4"])
+def real_model(request: pytest.FixtureRequest) -> CaptionModel:
+    """SmolLM2-135M, behind a projector as a run starts with it."""
+    params = replace(SAMPLE.language_model, quantization=request.param)
+    language_model = load_language_model(params, choose_placement("cpu"))
+    torch.manual_seed(0)
+    projector = Projector(WIDTH, 64, language_model.width)
+    features = torch.randn(64, NUM_TOKENS, WIDTH)
+    projector.standardize(features)
+    projector.scale_output(features, language_model.embedding_norm())
+    prompt = CaptionTokenizer(SAMPLE.prompt, SAMPLE.language_model).prompt
+    return CaptionModel(projector, language_model, prompt)
+
+
 def loss_and_gradients(model: CaptionModel, features: Tensor, rows: list) -> tuple[float, list[Tensor]]:
     model.zero_grad()
-    batch = pack(rows, model.prefix_length(NUM_TOKENS), EOS)
+    batch = pack(rows, model.prefix_length(NUM_TOKENS), model.prompt.eos)
     loss = model.loss(features, batch) / len(batch.labels)
     loss.backward()
     return float(loss.detach()), [p.grad.clone() for p in model.projector.parameters()]
 
 
 def test_packed_captions_have_the_loss_and_gradient_of_separate_sequences(model: CaptionModel) -> None:
-    features = torch.randn(len(CAPTIONS), NUM_TOKENS, WIDTH, generator=torch.Generator().manual_seed(1))
-    packed_loss, packed = loss_and_gradients(model, features, CAPTIONS)
+    require_equal_to_separate_sequences(model, CAPTIONS)
 
-    rows = [[caption] for captions in CAPTIONS for caption in captions]
-    of_row = torch.tensor([image for image, captions in enumerate(CAPTIONS) for _ in captions])
+
+def test_so_they_have_with_a_real_model_and_real_words(real_model: CaptionModel) -> None:
+    tokenizer = CaptionTokenizer(SAMPLE.prompt, SAMPLE.language_model)
+    require_equal_to_separate_sequences(
+        real_model, [[tokenizer.encode_caption(words) for words in captions] for captions in WORDS]
+    )
+
+
+def require_equal_to_separate_sequences(model: CaptionModel, captions: list) -> None:
+    features = torch.randn(len(captions), NUM_TOKENS, WIDTH, generator=torch.Generator().manual_seed(1))
+    packed_loss, packed = loss_and_gradients(model, features, captions)
+
+    rows = [[caption] for of_image in captions for caption in of_image]
+    of_row = torch.tensor([image for image, of_image in enumerate(captions) for _ in of_image])
     single_loss, single = loss_and_gradients(model, features[of_row], rows)
 
     assert packed_loss == pytest.approx(single_loss, rel=1e-5)
