@@ -1,7 +1,7 @@
-"""Calculated peak memory of a training step for each profile of the real run, on the card that it is meant for.
+"""Calculated peak memory of a training step for each profile of the real run, and the share of its card.
 
-Nothing is measured and no weight is loaded: these are the estimates that the train stage prints, for the longest
-image that Flickr8k may have.
+Nothing is measured and no weight is loaded: these are the estimates that the train stage prints, for the
+longest image that Flickr8k may have.
 """
 
 import tempfile
@@ -15,8 +15,8 @@ from benchmarks.llama_1b import NUM_TOKENS, PROMPT, WIDTH, llama_config
 from pipeline.memory import CUDA_CONTEXT, estimate_memory, largest_batch
 from pipeline.params_loader import load_params
 
-# Bytes of each card as it reports itself, and the part of them that a profile may take by the estimate: what is
-# left is for the desktop, and for what the estimate does not know.
+# Bytes of each card as it reports itself (a T4: 15 GiB), and the part of them that a profile may take by the
+# estimate: what is left is for the desktop, and for what the estimate does not know.
 CARDS = {8: 8 * 2**30, 16: 15 * 2**30}
 ALLOWED = 0.9
 PROFILES = {
