@@ -25,8 +25,8 @@ from vlm.main import main as vlm
 OWN_PACKAGES = ("pipeline", "stages", "vlm", "benchmarks")
 # Programs of other projects: nothing of this one can make their commands wrong.
 _FOREIGN = """
-    apt-get base64 cat cd cp curl df du export head jupyter kill ls mkdir mv nvidia-smi printf ray rm rsync sbatch
-    sleep source srun ssh sudo tail tar top unzip vllm watch wc
+    apt-get base64 cat cd cp curl df du export head jupyter kill ls mkdir mv nvidia-smi printf ray rm rsync
+    sbatch sleep source srun ssh sudo tail tar top unzip vllm watch wc
 """
 FOREIGN = frozenset(_FOREIGN.split())
 

@@ -257,6 +257,17 @@ def test_a_dataset_is_counted_or_its_fault_named(folder: Path, write: Write, tin
     assert "train 2 images with 4 captions, dev 1 images with 2 captions, test 1" in found["text"]
 
 
+def test_nf4_on_an_apple_gpu_is_a_problem(
+    folder: Path, write: Write, tiny_params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
+    write(replace(tiny_params, runtime=replace(tiny_params.runtime, device="mps")))
+    found = findings()["device"]
+    assert found["level"] == "problem"
+    assert "quantization is nf4, which bitsandbytes does not offer on Apple GPUs" in found["text"]
+    assert found["remedy"] == "set language_model.quantization: none in params.yaml"
+
+
 @pytest.mark.parametrize("profile", sorted((ROOT / "profiles").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_profile_can_be_examined(folder: Path, profile: Path) -> None:
     shutil.copytree(ROOT / "profiles", folder / "profiles")
