@@ -1,4 +1,4 @@
-"""docs/flickr8k.md explains every sentence with which downloading and the choice of a GPU can fail, and no other."""
+"""docs/flickr8k.md explains every sentence with which downloading and the choice of a GPU can fail."""
 
 import ast
 import re
@@ -9,7 +9,7 @@ from tests.import_closure import ROOT
 
 MODULES = ("device", "hub", "hub_dataset", "memory", "models", "trainer")
 PAGE = ROOT / "docs" / "flickr8k.md"
-# Said of what a user of the real run does not meet: a language model of another kind, or a local folder's files.
+# What a user of the real run does not meet: a language model of another kind, a local folder's files.
 ELSEWHERE = {
     "{} is no causal language model: {}",
     "{} holds no tokenizer; expected tokenizer.json or vocabulary files.",

@@ -258,7 +258,7 @@ def test_a_dataset_is_counted_or_its_fault_named(folder: Path, write: Write, tin
 
 
 def test_nf4_on_an_apple_gpu_is_a_problem(
-    folder: Path, write: Write, tiny_params: Params, monkeypatch: pytest.MonkeyPatch
+    write: Write, tiny_params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
     write(replace(tiny_params, runtime=replace(tiny_params.runtime, device="mps")))
