@@ -4,7 +4,7 @@ No DVC stage. `--write` puts both where docs/architecture.md has them.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -101,21 +101,20 @@ def _by_module(flow: Flow) -> list[tuple[list[str], list[str]]]:
     return [(list(stages), modules) for stages, modules in by_stage]
 
 
-def _row(change: str, stages: list[str], flow: Flow) -> str:
-    following = _followers(stages, flow)
-    return f"| {change} | {', '.join(stages) or 'nothing'} | {', '.join(following)} |"
-
-
-def _followers(stages: list[str], flow: Flow) -> list[str]:
-    """The stages that read what these write, and so on, in the order of the file."""
-    written = {path for name in stages for path in _paths(flow[name]["outs"])}
-    following = []
+def with_followers(flow: Flow, changed: Collection[str]) -> list[str]:
+    """The changed stages, those that read what they write, and so on, in the order of the file."""
+    waiting: list[str] = []
+    written: set[str] = set()
     for name, stage in flow.items():
-        if written & _paths(stage["deps"]):
-            written |= _paths(stage["outs"])
-            if name not in stages:
-                following.append(name)
-    return following
+        if name in changed or written & _paths(stage.get("deps", [])):
+            waiting.append(name)
+            written |= _paths(stage.get("outs", []))
+    return waiting
+
+
+def _row(change: str, stages: list[str], flow: Flow) -> str:
+    following = [name for name in with_followers(flow, stages) if name not in stages]
+    return f"| {change} | {', '.join(stages) or 'nothing'} | {', '.join(following)} |"
 
 
 def _paths(entries: list[Any]) -> set[str]:

@@ -175,21 +175,21 @@ def _check_hf(words: list[str], complete: bool) -> None:
     check_click(app, words, complete)
 
 
-def _check_torchrun(words: list[str], _complete: bool) -> None:
+def _check_torchrun(words: list[str], complete: bool) -> None:
     from torch.distributed.run import get_args_parser
 
-    _check_launched(get_args_parser(), words)
+    _check_launched(get_args_parser(), words, complete)
 
 
-def _check_accelerate(words: list[str], _complete: bool) -> None:
+def _check_accelerate(words: list[str], complete: bool) -> None:
     from accelerate.commands.launch import launch_command_parser
 
     assert words[0] == "launch", f"accelerate {words[0]}"
-    _check_launched(launch_command_parser(), words[1:])
+    _check_launched(launch_command_parser(), words[1:], complete)
 
 
-def _check_launched(parser: argparse.ArgumentParser, words: list[str]) -> None:
-    namespace = _parsed(parser, words)
+def _check_launched(parser: argparse.ArgumentParser, words: list[str], complete: bool) -> None:
+    namespace = _parsed(parser, words, complete)
     if namespace and namespace.module:
         check_module(namespace.training_script, namespace.training_script_args)
 

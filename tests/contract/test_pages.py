@@ -6,6 +6,7 @@ Pages are found by themselves, so a new one is checked from its first day.
 import ast
 import importlib
 import re
+import tomllib
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -14,6 +15,7 @@ import pytest
 
 from pipeline.errors import PipelineError
 from pipeline.params import DataParams
+from pipeline.wheels import WHEEL_MODELS
 from stages.reruns import rerun_table, stage_graph, with_generated
 from tests.command_lines import OWN_PACKAGES, PROGRAMS, VLM, check, check_override
 from tests.contract.test_flow import STAGES, read_yaml
@@ -239,3 +241,19 @@ def test_the_walk_through_names_every_profile_of_its_dataset() -> None:
     text = (ROOT / "docs" / "flickr8k.md").read_text(encoding="utf-8")
     for profile in (ROOT / "profiles").glob("flickr8k*.yaml"):
         assert f"`{profile.stem}`" in text, profile.stem
+
+
+def test_the_citation_and_the_licence_are_those_of_the_package() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    citation = read_yaml(ROOT / "CITATION.cff")
+    assert {"cff-version", "message", "title", "authors"} <= citation.keys()
+    assert (citation["version"], citation["license"]) == (project["version"], project["license"])
+    assert "Apache License" in (ROOT / "LICENSE").read_text(encoding="utf-8")[:200]
+
+
+def test_the_page_of_licences_has_every_model_and_source_of_data() -> None:
+    text = (ROOT / "docs" / "licences.md").read_text(encoding="utf-8")
+    for model in WHEEL_MODELS:
+        assert f"`wheel:{model}`" in text
+    for word in ("CLIP ViT-B/32", "ViT-L/14", "Llama-3.2-1B", "Flickr8k", "UCM-Captions", "generated scenes"):
+        assert word in text
