@@ -6,6 +6,7 @@ Pages are found by themselves, so a new one is checked from its first day.
 import ast
 import importlib
 import re
+import shlex
 import tomllib
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -31,6 +32,7 @@ from tests.pages import (
     links_of,
     pages,
     relative,
+    simple_commands,
 )
 
 BLOCKS = all_blocks()
@@ -112,11 +114,12 @@ def test_a_command_that_cannot_be_given_is_noticed(wrong: str) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=relative)
 def test_every_command_and_parameter_in_code_font_is_known(page: Path) -> None:
     for span in code_spans_of(page):
-        program, *words = span.split() or [""]
-        if program in PROGRAMS and words and "..." not in span and "COMMAND" not in span:
-            check([program, *words], complete=False)
+        program, *rest = span.split() or [""]
+        if program in PROGRAMS and rest and "..." not in span and "COMMAND" not in span:
+            for words in simple_commands(span):
+                check(words, complete=False)
         if program == "-S":
-            check_override(words[0])
+            check_override(shlex.split(span)[1])
         key = re.match(rf"({'|'.join(SECTIONS)})\.[a-z_.]+(?=[=:]|$)", span)
         if key and not key[0].endswith((".csv", ".h5", ".html", ".json", ".jsonl", ".md", ".py")):
             assert key[0] in SAMPLE, f"{relative(page)}: {span}"
@@ -234,7 +237,9 @@ def test_the_page_of_the_app_has_the_defaults_of_its_options() -> None:
     shown = re.findall(r"`(--[\w-]+) ([\w.]+)`", text.split("## Options")[1].split("## ")[0])
     assert len(shown) >= 4
     for option, value in shown:
-        assert value == "PATH" or str(defaults[option]) == value, option
+        default = defaults[option]
+        known = {"PATH", f"{default:g}" if isinstance(default, float) else str(default)}
+        assert value in known, option
 
 
 def test_the_walk_through_names_every_profile_of_its_dataset() -> None:
