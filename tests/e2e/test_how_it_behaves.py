@@ -41,7 +41,8 @@ def test_large_outputs_are_linked_and_never_written_in_place(project: Project) -
     assert features.stat().st_nlink > 1
     assert features.stat().st_mode & 0o222 == 0
     # The same stages with other parameters: what lies in the cache stays what it was.
-    project.run("dvc", "exp", "run", "-S", "encoder.layer=-1", "-S", "prompt.lowercase=false", "tokenize")
+    changes = ("encoder.layer=-1", "prompt.lowercase=false", "train.learning_rate=1e-5")
+    project.run("dvc", "exp", "run", *(part for one in changes for part in ("-S", one)), "tokenize", "encode")
     for path, md5 in cached(project).items():
         content = path.read_bytes()
         assert hashlib.md5(content, usedforsecurity=False).hexdigest() == md5.removesuffix(".dir")
@@ -49,18 +50,9 @@ def test_large_outputs_are_linked_and_never_written_in_place(project: Project) -
 
 def test_numbers_that_dvc_writes_are_numbers(project: Project) -> None:
     """DVC writes 1e-05, which YAML 1.1 reads as text."""
-    project.run("dvc", "exp", "run", "-S", "train.learning_rate=1e-5", "prepare")
     params = project.folder / "params.yaml"
     assert "learning_rate: 1e-05" in params.read_text()
     assert load_params(params).train.learning_rate == 1e-5
-
-
-def test_without_a_terminal_progress_is_lines(project: Project) -> None:
-    printed = project.stage("train")
-    steps = [line for line in printed.splitlines() if "epoch 1: step" in line]
-    assert steps
-    assert all("loss" in line for line in steps)
-    assert not [mark for mark in ("it/s", "s/it", "%|") if mark in printed]
 
 
 def test_a_run_apart_sees_a_dataset_by_its_absolute_path(project: Project) -> None:
@@ -81,7 +73,10 @@ def test_a_run_apart_does_not_see_what_nobody_tracks_unless_it_is_copied(project
     assert "5 images (train 3, dev 1, test 1)" in printed
 
 
-def test_who_pulls_the_features_trains_without_images_and_encoder(project: Project) -> None:
+@pytest.fixture(scope="module")
+def trained_elsewhere(project: Project) -> tuple[Project, str]:
+    """A clone that pulled the features and trained, without the dataset, and what it printed."""
+    # In the workspace the last parameters are those of the first test.
     project.run("dvc", "repro", "encode", "tokenize")
     project.run("dvc", "remote", "add", "-d", "storage", str(project.folder.parent / "storage"))
     project.commit("features, and where they lie")
@@ -90,6 +85,21 @@ def test_who_pulls_the_features_trains_without_images_and_encoder(project: Proje
     project.run("git", "clone", "-q", str(project.folder), str(other.folder))
     other.run("dvc", "pull", "encode", "tokenize")
     shutil.rmtree(project.folder.parent / "photos")
-    printed = other.run("dvc", "repro", "--allow-missing", "train")
+    return other, other.run("dvc", "repro", "--allow-missing", "train")
+
+
+def test_who_pulls_the_features_trains_without_images_and_encoder(
+    trained_elsewhere: tuple[Project, str],
+) -> None:
+    other, printed = trained_elsewhere
     assert stages_run(printed) == {"train"}
     assert (other.folder / "data/checkpoints/epoch_002.safetensors").is_file()
+
+
+def test_without_a_terminal_progress_is_lines(trained_elsewhere: tuple[Project, str]) -> None:
+    _, printed = trained_elsewhere
+    steps = [line for line in printed.splitlines() if "epoch 1: step" in line]
+    assert steps
+    assert all("loss" in line for line in steps)
+    # A bar's marks.
+    assert not [mark for mark in ("it/s", "s/it", "%|") if mark in "".join(steps)]
