@@ -21,6 +21,7 @@ from ruamel.yaml import YAML
 from pipeline.device import choose_placement
 from pipeline.encoder import load_encoder
 from pipeline.params import EncoderParams, Limits, Params
+from stages.reruns import with_followers
 from tests.import_closure import ROOT
 from tests.tiny_flickr8k import COMMIT, pins_of, save_flickr8k, write_pins
 from vlm.checks import machine, models, project
@@ -379,7 +380,7 @@ def test_stages_that_follow_from_changed_ones_are_listed() -> None:
         "c": {"deps": ["2"], "outs": ["4"]},
         "d": {"deps": ["4"]},
     }
-    assert project._with_followers(stages, {"a"}) == ["a", "c", "d"]
+    assert with_followers(stages, {"a"}) == ["a", "c", "d"]
     assert project._with_followers(stages, set()) == []
 
 
