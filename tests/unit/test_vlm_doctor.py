@@ -381,7 +381,7 @@ def test_stages_that_follow_from_changed_ones_are_listed() -> None:
         "d": {"deps": ["4"]},
     }
     assert with_followers(stages, {"a"}) == ["a", "c", "d"]
-    assert project._with_followers(stages, set()) == []
+    assert with_followers(stages, set()) == []
 
 
 def test_a_failing_dvc_is_a_warning_with_its_last_words(
