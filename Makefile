@@ -16,11 +16,13 @@ run: $(VENV)/.installed ## Run the pipeline as params.yaml says; as shipped, the
 	dvc repro
 	@python -m stages.summary
 
-test: $(VENV)/.installed ## Check style and types, run all tests
+test: lint ## Check style and types, run all tests
+	pytest -n auto --dist loadfile
+
+lint: $(VENV)/.installed ## Check style and types alone
 	ruff check .
 	ruff format --check .
 	mypy
-	pytest -n auto --dist loadfile
 
 install: $(VENV)/.installed ## Make the environment that run and test use
 

@@ -73,16 +73,21 @@ def inject_adapters(language_model: LanguageModel, params: LoraParams) -> Adapte
 
     Raises PipelineError for a target that the model does not have.
     """
+    return adapt(language_model.model, language_model.spec.name, params)
+
+
+def adapt(causal_model: Any, name: str, params: LoraParams) -> Adapters:
+    """The same for a causal model of `transformers`, which errors call `name`."""
     if params.rank == 0:
         return NO_ADAPTERS
     # Of the head nothing is offered: most models share its weights with the word embeddings.
-    layers = language_model.model.base_model.named_modules()
-    names = {name.rsplit(".", 1)[-1] for name, layer in layers if isinstance(layer, nn.Linear)}
+    layers = causal_model.base_model.named_modules()
+    names = {path.rsplit(".", 1)[-1] for path, layer in layers if isinstance(layer, nn.Linear)}
     unknown = [target for target in params.targets if target not in names]
     if unknown:
         raise PipelineError(
-            f"lora.targets names {unknown[0]}, but {language_model.spec.name} has no linear layer of that "
-            f"name; it has {', '.join(sorted(names))}."
+            f"lora.targets names {unknown[0]}, but {name} has no linear layer of that name; it has "
+            f"{', '.join(sorted(names))}."
         )
     from peft import LoraConfig, inject_adapter_in_model
 
@@ -93,14 +98,14 @@ def inject_adapters(language_model: LanguageModel, params: LoraParams) -> Adapte
         target_modules=list(params.targets),
         bias="none",
     )
-    model = inject_adapter_in_model(config, language_model.model, _NAME).eval()
+    model = inject_adapter_in_model(config, causal_model, _NAME).eval()
     # Everything else in the model is frozen.
-    trained = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
+    trained = [(path, weight) for path, weight in model.named_parameters() if weight.requires_grad]
     for _, weight in trained:
         # PEFT makes them of the type that the model computes in, too coarse for an optimizer's small steps.
         weight.data = weight.data.float()
-    weights = {_PREFIX + name.replace(f".{_NAME}.", "."): weight for name, weight in trained}
-    return Adapters(weights, [m for name, m in model.named_modules() if name.endswith(".lora_dropout")])
+    weights = {_PREFIX + path.replace(f".{_NAME}.", "."): weight for path, weight in trained}
+    return Adapters(weights, [m for path, m in model.named_modules() if path.endswith(".lora_dropout")])
 
 
 def merge_adapters(

@@ -21,6 +21,19 @@ class Placement:
     def __str__(self) -> str:
         return f"{self.device}, {str(self.dtype).removeprefix('torch.')} ({self.reason})"
 
+    @property
+    def scales_gradients(self) -> bool:
+        """Whether gradients are scaled before they are stored: float16's small ones would become zero."""
+        return self.dtype == torch.float16
+
+    def require_quantization(self, quantization: str) -> None:
+        """PipelineError unless weights can be kept so there (`language_model.quantization`)."""
+        if quantization == "nf4" and self.device.type == "mps":
+            raise PipelineError(
+                "language_model.quantization is nf4, which bitsandbytes does not offer on Apple GPUs; "
+                "use none."
+            )
+
 
 def choose_placement(requested: str) -> Placement:
     """Resolve `runtime.device` (`auto`, `cpu`, `cuda`, `cuda:N` or `mps`), and log the choice.

@@ -137,18 +137,14 @@ def load_language_model(
 ) -> LanguageModel:
     """Load the model that `params` name onto `placement`.
 
-    Raises PipelineError when it cannot be had, is no causal model, or cannot be quantized.
+    Raises PipelineError when it cannot be had, is no causal model, or cannot be quantized there.
     """
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
+    placement.require_quantization(params.quantization)
     folder = resolve_model(params.name, params.revision, model_cache)
     options: dict[str, Any] = {"dtype": placement.dtype}
     if params.quantization == "nf4":
-        if placement.device.type == "mps":
-            raise PipelineError(
-                "language_model.quantization is nf4, which bitsandbytes does not offer on Apple GPUs; "
-                "use none."
-            )
         # Embedding and head stay unquantized (transformers' default): they are what words are told
         # apart by. bitsandbytes computes in float32 unless told; that is slow on CUDA, silently.
         options["quantization_config"] = BitsAndBytesConfig(

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pipeline.adapters import adapt
 from pipeline.caption_loss import LABELS_AT_A_TIME
 from pipeline.device import Placement
 from pipeline.errors import PipelineError
@@ -120,14 +121,14 @@ def estimate_memory(
     # One layer's weights are dequantized at a time.
     dequantized = max((m.weight.numel() for m in linear.values()), default=0) * dtype.itemsize if nf4 else 0
     dense = sum(p.numel() for p in model.parameters()) - quantized
-    adapters = sum(
-        lora.rank * (m.in_features + m.out_features)
-        for name, m in linear.items()
-        if name.rsplit(".", 1)[-1] in lora.targets
-    )
+    with torch.device("meta"):
+        adapters = adapt(model, language_model.name, lora)
+    # An adapted layer keeps its input in float32, with dropout a mask of it too.
+    adapters.train(True)
+    trained = [*projector.parameters(), *adapters.parameters()]
     return MemoryEstimate(
         weights=of_nf4 + dense * dtype.itemsize + dequantized,
-        trained=_BYTES_OF_A_TRAINED_VALUE * (sum(p.numel() for p in projector.parameters()) + adapters),
+        trained=_BYTES_OF_A_TRAINED_VALUE * sum(p.numel() for p in trained),
         activations=_kept_by_layers(model, batch, checkpointing),
         # Of the labels whose logits exist at a time: the head's output, the same in float32, its
         # log-softmax, and the gradients of the first two.

@@ -54,8 +54,7 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(
             model.trainable_parameters(), lr=params.learning_rate, weight_decay=params.weight_decay
         )
-        # fp16 gradients of a frozen model underflow unless scaled; other types need nothing.
-        self._scaler = torch.amp.GradScaler(placement.device.type, enabled=placement.dtype == torch.float16)
+        self._scaler = torch.amp.GradScaler(placement.device.type, enabled=placement.scales_gradients)
         self.state = TrainingState.load_or_start(scratch, model, self.optimizer, self._scaler)
 
     def run(self, info: Callable[[int], CheckpointInfo], cost: CostMeter) -> int:

@@ -158,3 +158,9 @@ def test_the_report_profile_is_the_reports_configuration_to_the_letter() -> None
     assert (params.train.epochs, params.train.clip_norm) == (3, 1.0)
     assert params.train.supervise_eos is False
     assert (params.runtime.num_workers, params.runtime.pin_memory) == (4, True)
+
+
+def test_no_stage_depends_on_the_versions_of_packages(flow: dict[str, Any]) -> None:
+    """An upgrade must not encode everything anew; README says what to do after one."""
+    for stage in flow["stages"].values():
+        assert not {d for d in names(stage["deps"]) if "requirements" in d or d.endswith(".toml")}

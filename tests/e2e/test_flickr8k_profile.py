@@ -57,11 +57,11 @@ def project(tmp_path_factory: pytest.TempPathFactory, files: Path, hub: HubStand
     """A project with the profile as it is, and the pins of the tiny dataset where those of Flickr8k are."""
     folder = tmp_path_factory.mktemp("e2e")
     params = load_params(PROFILE)
-    project = make_project(folder / "project", params)
-    shutil.copy(PROFILE, project.folder / "params.yaml")
+    project = make_project(folder / "project", load_params(ROOT / "profiles" / "sample.yaml"))
     for name in ("profiles", "vlm"):
         ignore = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, project.folder / name, ignore=ignore)
+    assert "Next: `vlm doctor`" in project.run(sys.executable, "-m", "vlm", "profile", "flickr8k")
     assert params.data.source == "hub"
     write_pins(project.folder / params.data.root, pins_of(files))
     project.environment |= {**hub.environment(folder / "home"), "HF_TOKEN": ""}
@@ -96,8 +96,25 @@ def test_a_dataset_that_cannot_be_reached(project: Project, hub: HubStandIn) -> 
     assert "Traceback" not in printed
 
 
-def test_no_access_to_llama_is_told_when_it_is_needed(project: Project) -> None:
+def test_a_download_that_breaks_off_again_and_again(project: Project, hub: HubStandIn) -> None:
+    hub.truncated, hub.share = 1000, 0.0
     printed = reproduce(project, code=255)
+    hub.truncated, hub.share = 0, 0.5
+    assert f"the download of {NAME} broke off (" in printed
+    assert "repeat the command" in printed
+    assert "Traceback" not in printed
+    assert not (project.folder / "data/captions.jsonl").exists()
+
+
+def test_repeated_it_goes_on_and_no_access_to_llama_is_told_when_it_is_needed(
+    project: Project, hub: HubStandIn
+) -> None:
+    # A transfer that stalls, one that ends early, a hub that is away for a moment.
+    hub.stalled, hub.truncated, hub.failing, hub.status, hub.requests = 1, 1, 1, 503, []
+    printed = reproduce(project, code=255)
+    assert (hub.stalled, hub.truncated, hub.failing) == (0, 0, 0)
+    # Four files, and the two whose transfers broke off.
+    assert len(hub.transfers(".parquet")) == 6
     assert "16 images (train 9, dev 3, test 4), 80 captions" in printed
     assert f"{LLAMA} is gated: accept its licence at https://huggingface.co/{LLAMA}, then run" in printed
     assert "Traceback" not in printed

@@ -1,10 +1,14 @@
-"""Where a run computes, and in which precision, by what the machine can do."""
+"""Where a run computes, and in which precision, by what the machine can do.
+
+Run: .venv/bin/python -m pytest tests/unit/test_device.py
+"""
 
 import pytest
 import torch
 
-from pipeline.device import choose_placement
+from pipeline.device import Placement, choose_placement
 from pipeline.errors import PipelineError
+from tests.import_closure import ROOT
 
 
 def pretend_gpu(monkeypatch: pytest.MonkeyPatch, name: str, capability: tuple[int, int]) -> None:
@@ -14,6 +18,56 @@ def pretend_gpu(monkeypatch: pytest.MonkeyPatch, name: str, capability: tuple[in
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
     # What PyTorch says of a T4 too, which only emulates it.
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_: True)
+
+
+def hardware_table() -> list[list[str]]:
+    """The rows of docs/flickr8k.md: device, capability, type, gradients, NF4."""
+    page = (ROOT / "docs" / "flickr8k.md").read_text(encoding="utf-8")
+    table = page.split("| device | capability | computes in | gradients | NF4 |\n")[1].split("\n\n")[0]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in table.splitlines()[1:]]
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, device: str, capability: str) -> Placement:
+    """Where a run computes on a machine with such a device."""
+    if capability:
+        major, minor = capability.split(".")
+        pretend_gpu(monkeypatch, device, (int(major), int(minor)))
+        return choose_placement("auto")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    if not device.startswith("Apple"):
+        return choose_placement("auto")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    return choose_placement("mps")
+
+
+@pytest.mark.parametrize("row", hardware_table(), ids=lambda row: row[0])
+def test_each_device_of_the_page_computes_as_the_page_says(
+    monkeypatch: pytest.MonkeyPatch, row: list[str]
+) -> None:
+    device, capability, dtype, gradients, nf4 = row
+    placement = pretend(monkeypatch, device, capability)
+    assert str(placement.dtype) == f"torch.{dtype}"
+    assert placement.scales_gradients == (gradients == "scaled")
+    assert placement.reason in str(placement)
+    if nf4 == "yes":
+        placement.require_quantization("nf4")
+    else:
+        with pytest.raises(PipelineError, match=r"quantization is nf4, which .* Apple GPUs; use none"):
+            placement.require_quantization("nf4")
+    placement.require_quantization("none")
+
+
+def test_the_page_has_all_kinds_of_devices() -> None:
+    listed = " ".join(row[0] for row in hardware_table())
+    for kind in ("T4", "RTX 30", "RTX 40", "CPU", "Apple GPU"):
+        assert kind in listed
+
+
+def test_an_apple_gpu_has_to_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NF4 is not offered there, and profiles ask for it."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert choose_placement("auto").device.type == "cpu"
 
 
 def test_a_cpu_computes_in_float32() -> None:

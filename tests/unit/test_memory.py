@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from pipeline.adapters import inject_adapters
 from pipeline.device import Placement, choose_placement
 from pipeline.errors import PipelineError
 from pipeline.language_model import load_language_model
@@ -15,6 +16,7 @@ from pipeline.packing import pack
 from pipeline.params import LanguageModelParams, LoraParams, Params
 
 NO_LORA = LoraParams(rank=0, alpha=16.0, dropout=0.0, targets=("q_proj",))
+LORA = LoraParams(rank=4, alpha=16.0, dropout=0.0, targets=("q_proj", "down_proj"))
 GPU = Placement(torch.device("cuda"), torch.bfloat16, "pretended")
 CAPTIONS = [[[5] * 6, [6] * 7]] * 3
 PREFIX = 12
@@ -28,10 +30,11 @@ def estimate(
     return estimate_memory(folder, params, lora, (10, 20), BATCH, torch.float32, checkpointing)
 
 
-def really_kept(folder: Path, quantization: str) -> int:
+def really_kept(folder: Path, quantization: str, lora: LoraParams) -> int:
     """Bytes of the tensors, weights aside, that autograd keeps of one forward pass through the layers."""
     params = LanguageModelParams(str(folder), None, quantization, double_quantization=False)  # type: ignore[arg-type]
     model = load_language_model(params, choose_placement("cpu"))
+    inject_adapters(model, lora).train(True)
     weights = {t.untyped_storage().data_ptr() for t in model.state_dict().values()}
     batch = pack(CAPTIONS, PREFIX, eos=0)
     kept: dict[int, torch.Tensor] = {}
@@ -46,12 +49,27 @@ def really_kept(folder: Path, quantization: str) -> int:
     return sum(t.untyped_storage().nbytes() for at, t in kept.items() if at not in weights)
 
 
+@pytest.mark.parametrize("lora", [NO_LORA, LORA], ids=["frozen", "adapters"])
 @pytest.mark.parametrize("quantization", ["none", "nf4"])
-def test_activations_are_those_that_autograd_keeps(tiny_llama: Path, quantization: str) -> None:
+def test_activations_are_those_that_autograd_keeps(
+    tiny_llama: Path, quantization: str, lora: LoraParams
+) -> None:
     # Attention kernels differ: on `meta` the plain one runs, which keeps its probabilities too.
-    assert estimate(tiny_llama, quantization).activations == pytest.approx(
-        really_kept(tiny_llama, quantization), rel=0.25
+    assert estimate(tiny_llama, quantization, lora).activations == pytest.approx(
+        really_kept(tiny_llama, quantization, lora), rel=0.25
     )
+
+
+def test_adapters_keep_their_inputs(tiny_llama: Path) -> None:
+    """With dropout a mask of each, and the result, beside."""
+    frozen, adapted = estimate(tiny_llama).activations, estimate(tiny_llama, lora=LORA).activations
+    dropping = estimate(tiny_llama, lora=replace(LORA, dropout=0.1)).activations
+    assert frozen < adapted < dropping
+
+
+def test_adapters_of_layers_that_there_are_not_are_named_before_weights_are_loaded(tiny_llama: Path) -> None:
+    with pytest.raises(PipelineError, match=r"lora\.targets names qkv, but .*tiny-llama has no linear layer"):
+        estimate(tiny_llama, lora=replace(LORA, targets=("qkv",)))
 
 
 def test_weights_are_counted_by_how_they_are_kept(tiny_llama: Path) -> None:

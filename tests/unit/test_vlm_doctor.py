@@ -21,6 +21,7 @@ from ruamel.yaml import YAML
 from pipeline.device import choose_placement
 from pipeline.encoder import load_encoder
 from pipeline.params import EncoderParams, Limits, Params
+from stages.reruns import with_followers
 from tests.import_closure import ROOT
 from tests.tiny_flickr8k import COMMIT, pins_of, save_flickr8k, write_pins
 from vlm.checks import machine, models, project
@@ -257,6 +258,17 @@ def test_a_dataset_is_counted_or_its_fault_named(folder: Path, write: Write, tin
     assert "train 2 images with 4 captions, dev 1 images with 2 captions, test 1" in found["text"]
 
 
+def test_nf4_on_an_apple_gpu_is_a_problem(
+    write: Write, tiny_params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
+    write(replace(tiny_params, runtime=replace(tiny_params.runtime, device="mps")))
+    found = findings()["device"]
+    assert found["level"] == "problem"
+    assert "quantization is nf4, which bitsandbytes does not offer on Apple GPUs" in found["text"]
+    assert found["remedy"] == "set language_model.quantization: none in params.yaml"
+
+
 @pytest.mark.parametrize("profile", sorted((ROOT / "profiles").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_profile_can_be_examined(folder: Path, profile: Path) -> None:
     shutil.copytree(ROOT / "profiles", folder / "profiles")
@@ -368,8 +380,8 @@ def test_stages_that_follow_from_changed_ones_are_listed() -> None:
         "c": {"deps": ["2"], "outs": ["4"]},
         "d": {"deps": ["4"]},
     }
-    assert project._with_followers(stages, {"a"}) == ["a", "c", "d"]
-    assert project._with_followers(stages, set()) == []
+    assert with_followers(stages, {"a"}) == ["a", "c", "d"]
+    assert with_followers(stages, set()) == []
 
 
 def test_a_failing_dvc_is_a_warning_with_its_last_words(

@@ -40,6 +40,12 @@ def check_device(params: Params | None) -> Finding:
         placement = choose_placement(params.runtime.device if params else "auto")
     except PipelineError as error:
         return Finding("problem", "device", str(error), "set runtime.device: auto in params.yaml")
+    try:
+        placement.require_quantization(params.language_model.quantization if params else "none")
+    except PipelineError as error:
+        return Finding(
+            "problem", "device", str(error), "set language_model.quantization: none in params.yaml"
+        )
     text = str(placement)
     if placement.device.type == "cuda":
         free, total = torch.cuda.mem_get_info(placement.device)

@@ -18,6 +18,7 @@ from pipeline.hub import HubRepository, file_size
 from pipeline.hub_dataset import needed_shards
 from pipeline.params import DataParams, Params
 from pipeline.pinned_dataset import read_pins
+from stages.reruns import with_followers
 from vlm.checks.finding import Finding
 from vlm.checks.models import feature_shape, language_width
 
@@ -154,26 +155,10 @@ def check_stages(folder: Path) -> Finding:
         said = (status.stderr.strip() or status.stdout.strip() or "nothing").splitlines()[-1]
         return Finding("warning", "stages", f"`dvc status` failed and said: {said}", "`dvc status -v`")
     stages = YAML(typ="safe").load((folder / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    waiting = _with_followers(stages, changed)
+    waiting = with_followers(stages, changed)
     if not waiting:
         return Finding("ok", "stages", "all up to date, nothing to run")
     return Finding("ok", "stages", f"`dvc repro` would run {', '.join(waiting)}")
-
-
-def _with_followers(stages: dict[str, dict[str, list[object]]], changed: set[str]) -> list[str]:
-    """The changed stages and those that read what they write, in the order of the file."""
-    waiting: list[str] = []
-    written: set[str] = set()
-    for name, stage in stages.items():
-        if name in changed or written & _paths(stage.get("deps", [])):
-            waiting.append(name)
-            written |= _paths(stage.get("outs", []))
-    return waiting
-
-
-def _paths(entries: list[object]) -> set[str]:
-    """The paths of deps or outs, which may carry options."""
-    return {str(next(iter(entry)) if isinstance(entry, dict) else entry) for entry in entries}
 
 
 def _run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
