@@ -107,7 +107,7 @@ def split_call(call: str) -> tuple[click.Command, list[str]]:
 
 def calls_in(text: str) -> list[str]:
     """Lines of consoles (`$ vlm ...`) and of helps (`Example: vlm ...`)."""
-    return re.findall(r"^ *(?:\$|Example:) (vlm .*)$", text, re.M)
+    return re.findall(r"^ *(?:\$|Example[^:]*:) (vlm .*)$", text, re.M)
 
 
 def test_every_example_in_helps_and_pages_is_understood() -> None:
