@@ -22,6 +22,7 @@ from tests.e2e.conftest import make_project
 from tests.import_closure import ROOT
 
 NOTEBOOK = ROOT / "notebooks" / "quickstart.ipynb"
+_IDENTITY = ("GIT_AUTHOR", "GIT_COMMITTER")
 OVERRIDES = (
     "data.scenes.train=12",
     "data.scenes.dev=2",
@@ -43,16 +44,18 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> NotebookNode:
     (project.folder / ".venv").symlink_to(sys.prefix)
     project.commit("the command line, and an environment")
     (folder / "content").mkdir()
-    environment = {
-        **project.environment,
+    # A fresh machine does not know who its user is.
+    environment = {key: value for key, value in project.environment.items() if not key.startswith(_IDENTITY)}
+    environment |= {
         "QUICKSTART_REPOSITORY": str(project.folder),
         "QUICKSTART_OVERRIDES": " ".join(f"-S {override}" for override in OVERRIDES),
-        # A fresh machine does not know who its user is.
-        **dict.fromkeys(("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL"), ""),
+        "IPYTHONDIR": str(folder / "ipython"),
     }
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     client = NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(folder / "content")}})
-    return client.execute(env=environment)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JUPYTER_RUNTIME_DIR", str(folder / "jupyter"))
+        return client.execute(env=environment)
 
 
 def output_of(notebook: NotebookNode, cell_id: str) -> str:
