@@ -28,6 +28,7 @@ OVERRIDES = (
     "data.scenes.dev=2",
     "data.scenes.test=3",
     "train.epochs=1",
+    "generate.max_new_tokens=8",
     "regions.images=1",
 )
 
