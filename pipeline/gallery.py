@@ -74,10 +74,11 @@ class RegionAnswer:
     correct: Mapping[str, bool]
 
 
-def scored_examples(
-    predictions: Path, test: Sequence[CaptionRecord], files: ImageFiles, count: int
-) -> dict[str, list[Example]]:
-    """Best, median, worst and random test images by CIDEr-D: `count` in all, none of them twice."""
+def read_said(predictions: Path, test: Sequence[CaptionRecord]) -> dict[str, str]:
+    """The caption of each test image, by image id.
+
+    Raises PipelineError naming the image that `predictions` has no caption for.
+    """
     said = {
         _field(row, predictions, number, "image_id"): _field(row, predictions, number, "caption")
         for number, row in read_jsonl(predictions)
@@ -88,6 +89,16 @@ def scored_examples(
                 f"{predictions} has no caption for the test image {record.image_id!r:.80}; "
                 "run `dvc repro evaluate`."
             )
+    return {record.image_id: said[record.image_id] for record in test}
+
+
+def scored_examples(
+    predictions: Path, said: Mapping[str, str], test: Sequence[CaptionRecord], files: ImageFiles, count: int
+) -> dict[str, list[Example]]:
+    """Best, median, worst and random test images by CIDEr-D: `count` in all, none of them twice.
+
+    `predictions` is where `said` was read, for messages.
+    """
     scores = cider_d(
         [tokenize(said[record.image_id]) for record in test],
         [[tokenize(caption) for caption in record.captions] for record in test],

@@ -25,6 +25,7 @@ _PAGE_COLORS = {_INK: "currentColor", _DEV: "var(--dev)", _TEST: "var(--test)"}
 # Legible on white and on near-black.
 _GRID = "#88888855"
 _INCHES = (4.2, 2.5)
+_DEV_LOSS = "dev_loss"
 # More points than pixels only make the page heavy: beyond this, each is the mean of several steps.
 _MAX_POINTS = 300
 
@@ -58,20 +59,21 @@ def training_curves(path: Path) -> list[Curve]:
 
 
 def epoch_curves(path: Path, scores: dict[str, str], best_epoch: int) -> list[Curve]:
-    """Each score (key -> title) on dev and test, from the epochs CSV; the best epoch is marked."""
+    """Dev's loss, and each score (key -> title) on dev and test, from the epochs CSV; the best is marked."""
     columns = [f"{split}_{key}" for key in scores for split in ("dev", "test")]
-    table = _read_columns(path, ("epoch", *columns))
+    table = _read_columns(path, ("epoch", _DEV_LOSS, *columns))
 
     def draw(axes: Axes, key: str) -> None:
-        styles = {"dev": (_DEV, (0, (4, 2))), "test": (_TEST, "solid")}
-        for split, (color, line) in styles.items():
-            values = table[f"{split}_{key}"]
-            axes.plot(table["epoch"], values, color=color, linestyle=line, marker="o", markersize=3)
+        of_dev, of_test = (_DEV, (0, (4, 2))), (_TEST, "solid")
+        lines = {f"dev_{key}": of_dev, f"test_{key}": of_test} if key in scores else {key: of_dev}
+        for column, (color, line) in lines.items():
+            axes.plot(table["epoch"], table[column], color=color, linestyle=line, marker="o", markersize=3)
         axes.axvline(best_epoch, color=_GRID, linewidth=5)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
 
-    return [Curve(title, "by epoch", _svg(draw, key, title)) for key, title in scores.items()]
+    titles = {_DEV_LOSS: "Loss on dev", **scores}
+    return [Curve(title, "by epoch", _svg(draw, key, title)) for key, title in titles.items()]
 
 
 def _svg(draw: Callable[[Axes, str], None], key: str, title: str) -> Markup:

@@ -99,7 +99,7 @@ _IDIOMS = re.compile(
             rf"(?: (?:is|are|was|were|has|have|s))? left(?! (?:hand|side|{_PLACE}))",
             r"(?:has|have|had|just|he|she|it|they|people) left",
             # of a body, a direction, a garment, a count
-            rf"(?:left|right) (?:{_BODY}|hand(?:ed|er)|hands?(?! (?:{_PLACE}|{_V})))",
+            rf"(?:left|right) (?:{_BODY}|hand(?:ed|er)|hands?(?! (?:{_PLACE}|{_V}|{_C})))",
             rf"{_DIRECTION}(?: (?:to|towards?))?(?: the)? (?:left|right)",
             rf"(?:from )?(?:the )?(?:{_V}|{_H}) to (?:the )?(?:{_V}|{_H})(?! {_PLACE})",
             r"(?:her|his|their|my|your|tank|crop|bikini) (?:top|bottom)",

@@ -5,35 +5,26 @@ gives equal bytes: no dates, no absolute paths. Text that comes from outside (ca
 requests) is escaped by the template and stands in elements of its own direction.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-from pipeline.captions import SPLITS, CaptionRecord, of_split, read_captions, read_images
-from pipeline.errors import PipelineError
-from pipeline.gallery import ImageFiles, region_answers, scored_examples
+from pipeline.captions import SPLITS, of_split, read_captions, read_images
+from pipeline.gallery import ImageFiles, read_said, region_answers, scored_examples
+from pipeline.metrics.color_confusions import NONE
+from pipeline.metrics.colors import BASIC_COLORS
 from pipeline.params import Params, ReportParams
 from pipeline.params_loader import load_params
 from pipeline.plots import epoch_curves, training_curves
-from pipeline.records import JsonObject, read_json, write_atomic
+from pipeline.records import read_json, write_atomic
+from pipeline.report_card import card_html
+from pipeline.report_colors import color_tables
+from pipeline.report_scores import CONTROLS, SCORES, by_epoch, columns, figures, habits, read_evaluation
 
-_SCORES = {
-    "bleu_1": "BLEU-1",
-    "bleu_2": "BLEU-2",
-    "bleu_3": "BLEU-3",
-    "bleu_4": "BLEU-4",
-    "cider": "CIDEr-D",
-    "rouge_l": "ROUGE-L",
-}
 _PLOTTED = ("bleu_1", "bleu_4", "cider", "rouge_l")
-_CONTROLS = {
-    "constant": "one caption for all images",
-    "shuffled": "the model, images shuffled",
-    "nearest": "caption of the nearest training image",
-}
 
 
 @dataclass(frozen=True)
@@ -43,6 +34,7 @@ class ReportInputs:
     params: Path
     images: Path
     captions: Path
+    card: Path
     evaluation: Path
     training_curve: Path
     epoch_curve: Path
@@ -57,29 +49,35 @@ def write_report(inputs: ReportInputs, output: Path, params: ReportParams) -> No
     Raises PipelineError naming the file, and the key, that is missing or does not fit the others.
     """
     run = load_params(inputs.params)
-    evaluation = _read_evaluation(inputs.evaluation)
+    evaluation = read_evaluation(inputs.evaluation)
     captions = read_captions(inputs.captions)
+    test = of_split(captions, "test")
     paths = {record.image_id: Path(record.path) for record in read_images(inputs.images)}
     files = ImageFiles(paths, run.data.max_megapixels)
     best = evaluation["best_epoch"]
     predictions = inputs.predictions / f"epoch_{best:03d}_test.jsonl"
+    said = read_said(predictions, test)
     page = _template().render(
         run=run,
         evaluation=evaluation,
-        scores=_SCORES,
+        scores=SCORES,
         plotted=_PLOTTED,
-        controls=_CONTROLS,
-        columns=_columns([evaluation["test"], *evaluation["controls"].values()]),
-        epochs=_by_epoch(evaluation),
-        other_figures=_other_figures(evaluation),
+        controls=CONTROLS,
+        columns=columns([evaluation["test"], *evaluation["controls"].values()]),
+        epochs=by_epoch(evaluation),
+        habits=habits(evaluation),
         curves=[
             *training_curves(inputs.training_curve),
-            *epoch_curves(inputs.epoch_curve, {key: _SCORES[key] for key in _PLOTTED}, best),
+            *epoch_curves(inputs.epoch_curve, {key: SCORES[key] for key in _PLOTTED}, best),
         ],
-        gallery=scored_examples(predictions, of_split(captions, "test"), files, params.examples),
+        gallery=scored_examples(predictions, said, test, files, params.examples),
         regions=region_answers(inputs.regions, files, params.region_images),
-        region_figures=_numbers(read_json(inputs.region_metrics)),
-        data=_data_counts(captions),
+        region_figures=figures(read_json(inputs.region_metrics)),
+        color_tables=color_tables(said, captions, inputs.regions / "regions.jsonl"),
+        color_words=BASIC_COLORS,
+        no_color=NONE,
+        images={split: len(of_split(captions, split)) for split in SPLITS},
+        card=card_html(inputs.card),
         parameters=_parameters(run),
     )
     # A lone surrogate is valid in JSON but has no bytes in UTF-8.
@@ -98,73 +96,11 @@ def _template() -> jinja2.Template:
     return environment.get_template("gallery.html.j2")
 
 
-def _read_evaluation(path: Path) -> JsonObject:
-    """evaluate.json, checked for every key that the page cannot do without."""
-    content: JsonObject = read_json(path)
-    for key in ("best_epoch", "selected_by", "controls", "by_epoch"):
-        _require(content, path, key)
-    rows = ["dev", "test", *(f"controls.{name}" for name in content["controls"])]
-    rows += [f"by_epoch.{epoch}.{split}" for epoch in content["by_epoch"] for split in ("dev", "test")]
-    rows.append(f"by_epoch.{content['best_epoch']}.dev")
-    for row in rows:
-        for score in _SCORES:
-            _require(content, path, f"{row}.{score}")
-    _require(content, path, f"dev.{content['selected_by']}")
-    return content
-
-
-def _require(content: Any, path: Path, dotted: str) -> None:
-    for key in dotted.split("."):
-        if not isinstance(content, dict) or key not in content:
-            raise PipelineError(f"{path}: {dotted} is missing; run `dvc repro` to write it anew.")
-        content = content[key]
-
-
-def _columns(rows: Sequence[JsonObject]) -> list[str]:
-    """The scores, then every other number that a row holds."""
-    return list(dict.fromkeys([*_SCORES, *(key for row in rows for key in _numbers(row))]))
-
-
-def _numbers(content: Any, prefix: str = "") -> dict[str, float]:
-    """All numbers in nested JSON, by dotted key."""
-    numbers: dict[str, float] = {}
-    for key, value in content.items():
-        if isinstance(value, dict):
-            numbers |= _numbers(value, f"{prefix}{key}.")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            numbers[f"{prefix}{key}"] = value
-    return numbers
-
-
-def _by_epoch(evaluation: JsonObject) -> list[tuple[int, JsonObject]]:
-    rows = ((int(epoch), row) for epoch, row in evaluation["by_epoch"].items())
-    return sorted(rows, key=lambda pair: pair[0])
-
-
-def _other_figures(evaluation: JsonObject) -> dict[str, float]:
-    shown = ("best_epoch", "dev", "test", "controls", "by_epoch", "images")
-    return _numbers({key: value for key, value in evaluation.items() if key not in shown})
-
-
-def _figure(value: float) -> str:
-    """A number as the page shows it."""
+def _figure(value: float | None) -> str:
+    """A number as the page shows it; None, a share of nothing, is left out."""
+    if value is None:
+        return ""
     return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
-
-
-def _data_counts(captions: Sequence[CaptionRecord]) -> dict[str, dict[str, float]]:
-    """Images, captions and words by split."""
-    counts: dict[str, dict[str, float]] = {}
-    for split in SPLITS:
-        records = of_split(captions, split)
-        texts = [caption for record in records for caption in record.captions]
-        counts[split] = {
-            "images": len(records),
-            "captions": len(texts),
-            "distinct captions": len(set(texts)),
-            "captions an image": len(texts) / max(len(records), 1),
-            "words a caption": sum(len(text.split()) for text in texts) / max(len(texts), 1),
-        }
-    return counts
 
 
 def _parameters(run: Params) -> dict[str, dict[str, str]]:

@@ -38,10 +38,11 @@ def export(out: Path, kind: str, checkpoint: Path, metrics: Path | None) -> None
     """Write a trained model into OUT, a new or empty folder, in another project's format.
 
     The model card in it (README.md) says what the model was trained on, from params.yaml, and how it scored.
+    LLaVA's format needs a CLIP encoder, which the sample has not; a projector can always be exported.
 
     \b
-    Example: vlm export --format llava export/llava
     Example: vlm export --format projector export/projector
+    Example with CLIP: vlm export --format llava export/llava
     """
     quiet_libraries()
     from pipeline.checkpoints import find_checkpoint

@@ -22,9 +22,14 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.command()
 @click.argument("predictions", type=_FILE)
 @click.argument("references", type=_FILE)
+@click.option(
+    "--split",
+    type=click.Choice(["train", "dev", "test"]),
+    help="Of REFERENCES, the lines of this split alone, as data/captions.jsonl has them.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @with_sentences
-def score(predictions: Path, references: Path, as_json: bool) -> None:
+def score(predictions: Path, references: Path, split: str | None, as_json: bool) -> None:
     """Score captions against what people wrote, with 95 % confidence intervals.
 
     PREDICTIONS has lines {"image_id": "1.jpg", "caption": "a dog runs"}, REFERENCES has lines
@@ -32,13 +37,13 @@ def score(predictions: Path, references: Path, as_json: bool) -> None:
     The scores are those of pycocoevalcap, times 100; the intervals come from a bootstrap over the images.
 
     \b
-    Example: vlm score data/predictions/epoch_001_test.jsonl references.jsonl
+    Example: vlm score data/predictions/epoch_001_test.jsonl data/captions.jsonl --split test
     """
     from pipeline.metrics.bootstrap import intervals
     from pipeline.metrics.caption_files import read_predictions, read_references
     from pipeline.metrics.scores import measure
 
-    measured = measure(read_predictions(predictions), read_references(references))
+    measured = measure(read_predictions(predictions), read_references(references, split))
     scores, within = measured.scores(), intervals(measured)
     if as_json:
         bounds = {name: interval.as_dict() for name, interval in within.items()}

@@ -20,17 +20,24 @@ def read_predictions(path: Path) -> dict[str, str]:
     return {image: _caption(row.get("caption"), where) for where, image, row in _rows(path, "caption")}
 
 
-def read_references(path: Path) -> dict[str, list[str]]:
+def read_references(path: Path, split: str | None = None) -> dict[str, list[str]]:
     """All captions of each image by its id, from lines `{"image_id", "captions"}`.
 
-    Raises PipelineError as `read_predictions` does, and for an image without captions.
+    With `split`, of lines that have a `split` as in data/captions.jsonl, those of that one. Raises
+    PipelineError as `read_predictions` does, for an image without captions, and for a split without images.
     """
     references = {}
     for where, image, row in _rows(path, "captions"):
+        if split is not None and row.get("split") != split:
+            continue
         captions = row.get("captions")
         if not isinstance(captions, list) or not captions:
             raise PipelineError(f"{where}: captions is {captions!r:.60}; expected a list of captions.")
         references[image] = [_caption(caption, where) for caption in captions]
+    if not references:
+        raise PipelineError(
+            f'{path} has no line with "split": "{split}"; leave out --split, or name another.'
+        )
     return references
 
 

@@ -8,8 +8,19 @@ from dataclasses import asdict, dataclass
 
 from pipeline.metrics.tokenizer import tokenize
 
-BASIC_COLORS = frozenset(
-    ["black", "white", "red", "green", "yellow", "blue", "brown", "orange", "pink", "purple", "gray"]
+# In the order of a table: neighbours are easily taken for each other.
+BASIC_COLORS = (
+    "red",
+    "orange",
+    "yellow",
+    "green",
+    "blue",
+    "purple",
+    "pink",
+    "brown",
+    "black",
+    "gray",
+    "white",
 )
 _SPELLINGS = {"grey": "gray"}
 
@@ -41,13 +52,15 @@ def score_colors(predictions: Mapping[str, str], references: Mapping[str, Sequen
     """
     said = named = right = 0
     for image, captions in references.items():
-        spoken = _colors(predictions[image])
-        known = frozenset().union(*map(_colors, captions))
+        spoken = colors_in(predictions[image])
+        known = frozenset().union(*map(colors_in, captions))
         said += len(spoken)
         named += len(known)
         right += len(spoken & known)
     return ColorScores(100 * right / max(1, said), 100 * right / max(1, named), said, named)
 
 
-def _colors(caption: str) -> frozenset[str]:
-    return BASIC_COLORS & {_SPELLINGS.get(token, token) for token in tokenize(caption)}
+def colors_in(caption: str) -> frozenset[str]:
+    """The basic colours that a caption names."""
+    words = (_SPELLINGS.get(token, token) for token in tokenize(caption))
+    return frozenset(word for word in words if word in BASIC_COLORS)

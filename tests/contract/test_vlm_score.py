@@ -90,3 +90,16 @@ def test_references_without_captions_are_named(tmp_path: Path, predictions: Path
     result = run(predictions, written)
     assert result.exit_code == 1
     assert "captions is []; expected a list of captions" in result.output
+
+
+def test_of_a_dataset_the_references_of_one_split_are_taken(tmp_path: Path, predictions: Path) -> None:
+    rows: list[object] = [{"image_id": i, "split": "test", "captions": [c]} for i, c in GOOD.items()]
+    rows.append({"image_id": "3", "split": "train", "captions": ["a cat"]})
+    captions = write(tmp_path / "captions.jsonl", rows)
+    result = run(predictions, captions, "--split", "test")
+    assert result.exit_code == 0, result.output
+    assert "2 images" in result.stdout
+    assert "no prediction for 1 image: '3'" in run(predictions, captions).output
+    none = run(predictions, captions, "--split", "dev")
+    assert none.exit_code == 1
+    assert 'captions.jsonl has no line with "split": "dev"' in none.output

@@ -13,15 +13,17 @@ from pipeline.images import crop
 from pipeline.regions import NAMES, REGIONS, Region, box, named, parse, parse_all
 
 VERTICAL = {
-    "top": ["top", "topmost", "upper", "uppermost"],
-    "bottom": ["bottom", "bottommost", "lower", "lowermost"],
+    "top": ["top", "topmost", "upper", "uppermost", "above"],
+    "bottom": ["bottom", "bottommost", "lower", "lowermost", "below"],
 }
 HORIZONTAL = {
     "left": ["left", "leftmost", "left-most", "left-hand"],
     "right": ["right", "rightmost", "right-most", "right-hand"],
 }
+EDGES = {**VERTICAL, **HORIZONTAL}
 CENTER = ["center", "centre", "central", "middle"]
-HALVES = ["side", "half", "part", "area", "edge"]
+PLACES = ["side", "half", "part", "portion", "area", "region", "section", "edge", "end", "border"]
+IMAGES = ["image", "picture", "photo", "scene", "frame", "view"]
 
 
 @st.composite
@@ -33,22 +35,26 @@ def places(draw: st.DrawFn) -> tuple[str, str]:
 
     kind = pick(["corner", "edge", "center", "third", "full"])
     if kind == "full":
-        adjective, noun = pick(["whole", "entire", "full"]), pick(["image", "picture", "scene"])
-        return "full", f"{adjective} {noun}"
+        return "full", f"{pick(['whole', 'entire', 'full', 'complete'])} {pick(IMAGES)}"
     if kind == "center":
-        return "center", f"{pick(CENTER)} {pick(['', 'part', 'area'])}".strip()
+        return "center", f"{pick(CENTER)} {pick(['', *PLACES])}".strip()
     if kind == "third":
-        side = pick(["top", "bottom", "left", "right", "middle"])
-        synonyms = {**VERTICAL, **HORIZONTAL, "middle": CENTER}[side]
-        return f"{side} third", f"{pick(synonyms)} third"
+        side = pick([*EDGES, "middle"])
+        return f"{side} third", f"{pick({**EDGES, 'middle': CENTER}[side])} third"
     if kind == "edge":
-        name = pick(["top", "bottom", "left", "right"])
-        return name, f"{pick({**VERTICAL, **HORIZONTAL}[name])} {pick(HALVES)}"
+        name = pick(list(EDGES))
+        words = pick(EDGES[name])
+        # "Her left hand" is no region: without a noun of place "left-hand" is not used alone.
+        nouns = [*PLACES, *CENTER] if "hand" in words else ["", *PLACES, *CENTER]
+        return name, f"{words} {pick(nouns)}".strip()
     vertical, horizontal = pick(list(VERTICAL)), pick(list(HORIZONTAL))
     parts = [pick(VERTICAL[vertical]), pick(HORIZONTAL[horizontal])]
     if draw(st.booleans()):
         parts.reverse()
-    return f"{vertical}-{horizontal}", f"{pick([' ', '-', '  ', '_']).join(parts)} corner"
+    if draw(st.booleans()):
+        return f"{vertical}-{horizontal}", f"{pick([' ', '-', '  ', '_']).join(parts)} corner"
+    noun, where = pick(["corner", "side", "part"]), pick(["on", "at", "in"])
+    return f"{vertical}-{horizontal}", f"{parts[0]} {noun} {where} the {parts[1]} side"
 
 
 change_case = st.sampled_from([str.lower, str.upper, str.title])

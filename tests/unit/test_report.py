@@ -10,12 +10,22 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from pipeline.captions import CaptionRecord, ImageRecord, Split, write_captions, write_images
+from pipeline.captions import (
+    CaptionRecord,
+    ImageRecord,
+    SceneObject,
+    Split,
+    read_captions,
+    write_captions,
+    write_images,
+)
+from pipeline.dataset_card import dataset_card
 from pipeline.errors import PipelineError
 from pipeline.gallery import _choose
 from pipeline.params import ReportParams
 from pipeline.records import write_json, write_jsonl
 from pipeline.report import ReportInputs, write_report
+from pipeline.report_colors import color_tables
 from tests.chromium import Chromium
 
 SCORES = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "cider", "rouge_l")
@@ -26,6 +36,10 @@ HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>\u202eabc\u2
 
 def _row(value: float) -> dict[str, float]:
     return dict.fromkeys(SCORES, value)
+
+
+def _colors(precision: float) -> dict[str, float]:
+    return {"precision": precision, "recall": 40.5, "said": 3, "named": 4}
 
 
 @pytest.fixture
@@ -39,11 +53,14 @@ def run(tmp_path: Path) -> ReportInputs:
         images.append(ImageRecord(image_id, str(path), "0" * 64, 40 + index, 30))
         split: Split = "train" if index == 0 else "dev" if index == 1 else "test"
         texts = (f"a dog number {index} runs", f"the brown dog {index} is running")
-        captions.append(CaptionRecord(image_id, split, texts))
+        objects = (SceneObject("star", "blue", "small", (0, 0, 1, 1)),)
+        captions.append(CaptionRecord(image_id, split, texts, objects if index < 4 else ()))
         if split == "test":
-            said.append({"image_id": image_id, "caption": f"a dog runs like {index}"})
+            said.append({"image_id": image_id, "caption": f"a dog runs like {index}, an orange star"})
     write_images(tmp_path / "images.jsonl", images)
     write_captions(tmp_path / "captions.jsonl", captions)
+    card = dataset_card("scenes", "generated scenes, seed 0.", images, captions)
+    (tmp_path / "dataset.md").write_text(card, encoding="utf-8")
     write_jsonl(tmp_path / "predictions" / "epoch_002_test.jsonl", said)
 
     Image.new("RGB", (20, 15), "red").save(tmp_path / "crop.png")
@@ -71,13 +88,17 @@ def run(tmp_path: Path) -> ReportInputs:
         "images": {"dev": 1, "test": 4},
         "dev": _row(12),
         "test": {**_row(11.5), "words": 5.0},
+        "intervals": {"test": {score: {"low": 10.25, "high": 12.75} for score in SCORES}},
+        "choice": {"next_best_epoch": 1, "lead": 1.5, "low": -2.5, "high": 3.5, "distinguishable": False},
         "controls": {"constant": _row(3.25), "unheard_of": {**_row(4), "novelty": 77.75}},
+        "constant_caption": "a dog that is always there",
+        "colors": {"model": _colors(66.5), "constant": _colors(12.5)},
         "distinct_captions": 43.2,
         "by_epoch": by_epoch,
     }
     write_json(tmp_path / "evaluate.json", evaluation)
-    header = ["epoch", *(f"{split}_{score}" for split in ("dev", "test") for score in SCORES)]
-    lines = [",".join(header), *(",".join([str(epoch)] + ["12.5"] * 12) for epoch in (1, 2))]
+    header = ["epoch", "dev_loss", *(f"{split}_{score}" for split in ("dev", "test") for score in SCORES)]
+    lines = [",".join(header), *(",".join([str(epoch)] + ["12.5"] * 13) for epoch in (1, 2))]
     (tmp_path / "epochs.csv").write_text("\n".join(lines))
     steps = [f"{step},{1 + step // 500},{9 / step},0.001,1.5" for step in range(1, 1000)]
     header_line = "step,epoch,loss,learning_rate,gradient_norm"
@@ -86,6 +107,7 @@ def run(tmp_path: Path) -> ReportInputs:
         params=SAMPLE_PARAMS,
         images=tmp_path / "images.jsonl",
         captions=tmp_path / "captions.jsonl",
+        card=tmp_path / "dataset.md",
         evaluation=tmp_path / "evaluate.json",
         training_curve=tmp_path / "training.csv",
         epoch_curve=tmp_path / "epochs.csv",
@@ -150,12 +172,56 @@ def test_page_shows_the_run(run: ReportInputs, tmp_path: Path) -> None:
         "distinct captions",
         "61.50",
         "highest\n    BLEU-4 on the 1 dev images",
+        "10.25 to 12.75",
+        "Epoch 1 is 1.50 behind, on the same draws of images -2.50 to 3.50",
+        "it could be the better one",
+        "a dog that is always there",
+        "66.50",
+        "0f0f0f",
+        "Loss on dev",
+        "generated scenes, seed 0.",
+        "Captions that several images have: 0.",
     ):
         assert text in reader.text
     # region_images: 1, of two.
     assert "a corner of image_3" not in reader.text
     assert "runtime." not in reader.text
     assert str(tmp_path) not in page
+
+
+def test_colours_said_instead_of_others_are_counted(run: ReportInputs, tmp_path: Path) -> None:
+    """A reference of each of four images says brown, two show a blue star, and all captions say orange.
+
+    Of the objects' colours the dataset knows blue alone: by the truth, orange is no colour of a shape.
+    """
+    tables = re.findall(r'<table class="confusions">(.*?)</table>', _page(run, tmp_path / "i.html"), re.S)
+    shown = [" ".join(re.sub("<[^>]*>", " ", table).split()) for table in tables]
+    assert shown == [
+        "Against the references (test images: 4)"
+        " in a reference orange brown none precision % recall % orange 0.00 brown 4 0.00 none",
+        "Against the truth: single objects (images of one object: 2)"
+        " true colour blue none precision % recall % blue 2 0.00 none",
+        "Against the truth: region crops (crops of one object: 1)"
+        " true colour blue none precision % recall % blue 1 0.00 none",
+    ]
+
+
+def test_a_run_of_one_epoch_has_no_lead(run: ReportInputs, tmp_path: Path) -> None:
+    content = json.loads(run.evaluation.read_text())
+    del content["choice"], content["by_epoch"]["1"]
+    write_json(run.evaluation, content)
+    page = _page(run, tmp_path / "index.html")
+    assert "Epoch 2 of 1 is the best" in page
+    assert "behind" not in page
+
+
+def test_a_dataset_without_colours_has_no_tables_of_them(run: ReportInputs, tmp_path: Path) -> None:
+    records = [CaptionRecord(r.image_id, r.split, ("a dog",)) for r in read_captions(run.captions)]
+    write_captions(run.captions, records)
+    said = [{"image_id": r.image_id, "caption": "a cat"} for r in records if r.split == "test"]
+    write_jsonl(run.predictions / "epoch_002_test.jsonl", said)
+    write_jsonl(run.regions / "regions.jsonl", [])
+    assert 'class="confusions"' not in _page(run, tmp_path / "index.html")
 
 
 def test_page_is_well_formed_and_fetches_nothing(run: ReportInputs, tmp_path: Path) -> None:
@@ -177,7 +243,8 @@ def test_equal_input_gives_equal_bytes(run: ReportInputs, tmp_path: Path) -> Non
     assert _page(run, tmp_path / "a" / "index.html") == _page(run, tmp_path / "b.html")
 
 
-def test_text_from_outside_is_escaped(run: ReportInputs, tmp_path: Path) -> None:
+def _inject(run: ReportInputs) -> None:
+    """Put markup into every text of the run."""
     captions = [
         CaptionRecord(row["image_id"], row["split"], (HOSTILE, "a lone \ud800 surrogate"))
         for row in map(json.loads, run.captions.read_text().splitlines())
@@ -190,12 +257,25 @@ def test_text_from_outside_is_escaped(run: ReportInputs, tmp_path: Path) -> None
     answers = run.regions / "regions.jsonl"
     row = json.loads(answers.read_text().splitlines()[0])
     hostile = dict.fromkeys(("request", "region", "caption"), HOSTILE)
-    write_jsonl(answers, [{**row, **hostile, "object": {"shape": HOSTILE}, "correct": {HOSTILE: True}}])
+    shown = {"shape": HOSTILE, "color": HOSTILE, "size": HOSTILE, "box": [0, 0, 1, 1]}
+    write_jsonl(answers, [{**row, **hostile, "object": shown, "correct": {HOSTILE: True}}])
+    run.card.write_text(
+        f"# {HOSTILE}\n\n`{HOSTILE}` {HOSTILE}\n\n![x](http://example.org/x.png) <http://a.b>\n"
+    )
+    evaluation = json.loads(run.evaluation.read_text())
+    texts = {"constant_caption": HOSTILE, "training": HOSTILE, "colors": {HOSTILE: _colors(1)}}
+    write_json(run.evaluation, {**evaluation, **texts})
 
+
+def test_text_from_outside_is_escaped(run: ReportInputs, tmp_path: Path) -> None:
+    _inject(run)
     reader = _Reader(_page(run, tmp_path / "index.html"))
     assert "script" not in reader.tags
     assert not [name for _, name, _ in reader.attributes if name.startswith("on")]
-    assert reader.text.count("<script>alert(1)</script>") >= 4 + 4 + 3
+    assert not {"link", "iframe", "object"} & reader.tags
+    assert all(value.startswith("data:") for _, name, value in reader.attributes if name == "src")
+    # Captions, references, the region's answer and its colour, the card, and what evaluate.json says.
+    assert reader.text.count("<script>alert(1)</script>") >= 4 + 4 + 4 + 2 + 3
 
 
 def test_hostile_image_ids_are_escaped(run: ReportInputs, tmp_path: Path) -> None:
@@ -220,6 +300,8 @@ def test_hostile_image_ids_are_escaped(run: ReportInputs, tmp_path: Path) -> Non
         "dev",
         "test.cider",
         "by_epoch.1.test.bleu_4",
+        "intervals.test.cider.low",
+        "colors.constant.recall",
         "controls.constant.rouge_l",
     ],
 )
@@ -237,6 +319,8 @@ def test_missing_keys_are_named(run: ReportInputs, tmp_path: Path, key: str) -> 
 
 def test_files_that_do_not_fit_are_named(run: ReportInputs, tmp_path: Path) -> None:
     output = tmp_path / "index.html"
+    with pytest.raises(PipelineError, match=r"cannot read .*dataset\.md: .*; run `dvc repro prepare`"):
+        write_report(replace(run, card=tmp_path / "no" / "dataset.md"), output, PARAMS)
     with pytest.raises(PipelineError, match=r"epoch_002_test\.jsonl"):
         write_report(replace(run, predictions=tmp_path), output, PARAMS)
     with pytest.raises(PipelineError, match=r"regions\.csv.*No such file"):
@@ -246,6 +330,10 @@ def test_files_that_do_not_fit_are_named(run: ReportInputs, tmp_path: Path) -> N
     write_jsonl(run.regions / "regions.jsonl", [{"image_id": "image_2", "box": [0, 0, 1, 1]}])
     with pytest.raises(PipelineError, match=r"regions\.jsonl:1: crop is missing"):
         write_report(run, output, PARAMS)
+    rows = [{"image_id": "image_2", "caption": "x", "object": {"shape": "star"}}]
+    write_jsonl(run.regions / "regions.jsonl", rows)
+    with pytest.raises(PipelineError, match=r"regions\.jsonl:1 holds no object with its caption"):
+        color_tables({}, [], run.regions / "regions.jsonl")
     write_jsonl(run.predictions / "epoch_002_test.jsonl", [{"image_id": "image_2", "caption": "x"}])
     with pytest.raises(PipelineError, match="no caption for the test image 'image_3'"):
         write_report(run, output, PARAMS)
@@ -264,7 +352,7 @@ def test_examples_are_shared_out_without_repeats(total: int, count: int) -> None
 
 
 @pytest.mark.parametrize("dark", [False, True])
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("width", [1280, 390, 320])
 def test_a_browser_shows_the_page_from_disk(
     run: ReportInputs, tmp_path: Path, browser: Chromium, width: int, dark: bool
 ) -> None:
@@ -279,3 +367,18 @@ def test_a_browser_shows_the_page_from_disk(
     browser.wait(lambda: browser.run("return [...document.images].every((image) => image.naturalWidth > 0)"))
     red, *_ = re.findall(r"\d+", browser.run("return getComputedStyle(document.body).backgroundColor"))
     assert (int(red) < 128) == dark
+
+
+def test_a_browser_runs_nothing_that_came_from_outside(
+    run: ReportInputs, tmp_path: Path, browser: Chromium
+) -> None:
+    """Had anything got through, an alert would be open, or an image be asked for."""
+    _inject(run)
+    output = tmp_path / "index.html"
+    _page(run, output)
+    browser.open(output.as_uri())
+    assert browser.fetched() == [output.as_uri()]
+    assert browser.complaints() == []
+    assert browser.run("return document.scripts.length") == 0
+    assert browser.run("return document.querySelectorAll('img[src=x]').length") == 0
+    assert "<script>alert(1)</script>" in browser.text("main")

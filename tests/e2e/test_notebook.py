@@ -1,0 +1,108 @@
+"""notebooks/quickstart.ipynb, run as it is on a smaller sample: `pytest tests/e2e/test_notebook.py`.
+
+Its cells are not touched. What the settings leave empty they take from the environment: here a repository
+made of this checkout, and parameters of a run that takes a minute. The repository brings its environment, so
+that `make install` has nothing to do.
+"""
+
+import json
+import re
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+
+from pipeline.params_loader import load_params
+from tests.e2e.conftest import make_project
+from tests.import_closure import ROOT
+
+NOTEBOOK = ROOT / "notebooks" / "quickstart.ipynb"
+_IDENTITY = ("GIT_AUTHOR", "GIT_COMMITTER")
+OVERRIDES = (
+    "data.scenes.train=12",
+    "data.scenes.dev=2",
+    "data.scenes.test=3",
+    "train.epochs=1",
+    "generate.max_new_tokens=8",
+    "regions.images=1",
+)
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory: pytest.TempPathFactory) -> NotebookNode:
+    """The notebook after all its cells have been run in an empty folder."""
+    folder = tmp_path_factory.mktemp("notebook")
+    sample = load_params(ROOT / "profiles" / "sample.yaml")
+    project = make_project(
+        folder / "repository", replace(sample, runtime=replace(sample.runtime, device="cpu"))
+    )
+    shutil.copytree(ROOT / "vlm", project.folder / "vlm", ignore=shutil.ignore_patterns("__pycache__"))
+    (project.folder / ".venv").symlink_to(sys.prefix)
+    project.commit("the command line, and an environment")
+    (folder / "content").mkdir()
+    # A fresh machine does not know who its user is.
+    environment = {key: value for key, value in project.environment.items() if not key.startswith(_IDENTITY)}
+    environment |= {
+        "QUICKSTART_REPOSITORY": str(project.folder),
+        "QUICKSTART_OVERRIDES": " ".join(f"-S {override}" for override in OVERRIDES),
+        "IPYTHONDIR": str(folder / "ipython"),
+    }
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    client = NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(folder / "content")}})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JUPYTER_RUNTIME_DIR", str(folder / "jupyter"))
+        return client.execute(env=environment)
+
+
+def output_of(notebook: NotebookNode, cell_id: str) -> str:
+    """What a cell printed on stdout."""
+    cell = next(cell for cell in notebook.cells if cell.id == cell_id)
+    return "".join(output.text for output in cell.outputs if output.get("name") == "stdout")
+
+
+def test_the_sample_is_trained_and_scored(executed: NotebookNode) -> None:
+    assert "Running stage 'report'" in output_of(executed, "train")
+    summary = output_of(executed, "summary")
+    assert "Best epoch: 1 (chosen on dev by bleu_4)" in summary
+    assert "Test scores (3 images)" in summary
+    assert "one caption for all" in summary
+
+
+def test_an_image_is_captioned_and_asked_about(executed: NotebookNode) -> None:
+    assert len(output_of(executed, "caption").splitlines()) == 1
+    lines = output_of(executed, "ask").splitlines()
+    assert [line.split(":")[0] for line in lines] == ["left", "right", "top-right"]
+    assert all(re.search(r"\(score -\d+\.\d\d\)$", line) for line in lines[:2])
+
+
+def test_the_image_and_the_crop_are_shown(executed: NotebookNode) -> None:
+    shown = [
+        (cell.id, output.data.keys())
+        for cell in executed.cells
+        for output in cell.get("outputs", ())
+        if output.output_type == "display_data"
+    ]
+    assert [(cell, "image/png" in kinds) for cell, kinds in shown] == [("photo", True), ("crop", True)]
+
+
+def test_the_notebook_is_committed_without_results() -> None:
+    notebook = json.loads(NOTEBOOK.read_text(encoding="utf-8"))
+    nbformat.validate(notebook)
+    for cell in notebook["cells"]:
+        assert not cell.get("outputs")
+        assert cell.get("execution_count") is None
+    settings = "".join(next(cell for cell in notebook["cells"] if cell["id"] == "settings")["source"])
+    assert re.findall(r'^[A-Z]+ = "(.*)"  # @param', settings, re.M) == ["", "", ""]
+
+
+def test_what_the_notebook_links_to_exists() -> None:
+    text = NOTEBOOK.read_text(encoding="utf-8")
+    links = [Path(link) for link in re.findall(r"\]\(([^)]+)\)", text)]
+    assert len(links) > 4
+    for link in links:
+        assert (NOTEBOOK.parent / link).exists(), link
