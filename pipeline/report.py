@@ -78,7 +78,7 @@ def write_report(inputs: ReportInputs, output: Path, params: ReportParams) -> No
         ],
         gallery=scored_examples(predictions, of_split(captions, "test"), files, params.examples),
         regions=region_answers(inputs.regions, files, params.region_images),
-        region_figures=_numbers(read_json(inputs.region_metrics)),
+        region_figures=_numbers(_read_object(inputs.region_metrics)),
         data=_data_counts(captions),
         parameters=_parameters(run),
     )
@@ -100,24 +100,40 @@ def _template() -> jinja2.Template:
 
 def _read_evaluation(path: Path) -> JsonObject:
     """evaluate.json, checked for every key that the page cannot do without."""
-    content: JsonObject = read_json(path)
+    content = _read_object(path)
     for key in ("best_epoch", "selected_by", "controls", "by_epoch"):
         _require(content, path, key)
+    for key in ("controls", "by_epoch"):
+        if not isinstance(content[key], dict):
+            raise PipelineError(f"{path}: {key} is {content[key]!r:.60}, expected an object.")
+    epochs = content["by_epoch"]
+    if type(content["best_epoch"]) is not int or not all(epoch.isdecimal() for epoch in epochs):
+        raise PipelineError(f"{path}: best_epoch or a key of by_epoch is no whole number; run `dvc repro`.")
     rows = ["dev", "test", *(f"controls.{name}" for name in content["controls"])]
-    rows += [f"by_epoch.{epoch}.{split}" for epoch in content["by_epoch"] for split in ("dev", "test")]
+    rows += [f"by_epoch.{epoch}.{split}" for epoch in epochs for split in ("dev", "test")]
     rows.append(f"by_epoch.{content['best_epoch']}.dev")
     for row in rows:
         for score in _SCORES:
-            _require(content, path, f"{row}.{score}")
+            value = _require(content, path, f"{row}.{score}")
+            if not isinstance(value, int | float):
+                raise PipelineError(f"{path}: {row}.{score} is {value!r:.60}, expected a number.")
     _require(content, path, f"dev.{content['selected_by']}")
     return content
 
 
-def _require(content: Any, path: Path, dotted: str) -> None:
+def _read_object(path: Path) -> JsonObject:
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise PipelineError(f"{path} holds {content!r:.60}, expected a JSON object; run `dvc repro`.")
+    return content
+
+
+def _require(content: Any, path: Path, dotted: str) -> Any:
     for key in dotted.split("."):
         if not isinstance(content, dict) or key not in content:
             raise PipelineError(f"{path}: {dotted} is missing; run `dvc repro` to write it anew.")
         content = content[key]
+    return content
 
 
 def _columns(rows: Sequence[JsonObject]) -> list[str]:

@@ -28,8 +28,6 @@ from pipeline.processes import ONE_PROCESS, Processes
 from pipeline.projector import Projector
 from pipeline.token_store import read_tokens
 from pipeline.trainer import Trainer, learning_rate
-from pipeline.training_cost import CostMeter
-from pipeline.training_features import open_features
 from tests.tiny_models import save_llama
 from tests.training_lab import (
     SPEC,
@@ -88,17 +86,14 @@ def test_nothing_but_the_projector_is_trained(lab: Lab, tmp_path: Path) -> None:
     language_model = load_language_model(lab.params.language_model, placement)
     model = CaptionModel(Projector(WIDTH, 16, language_model.width), language_model, tokens.prompt)
     runtime = replace(lab.params.runtime, save_every_seconds=1e9)
-    features = open_features(lab.features, tokens.image_ids, "memory", shared=False)
+    features = lab.open_features("memory")
     trainer = Trainer(model, features, tokens, lab.params.train, runtime, placement, tmp_path, ONE_PROCESS)
 
     frozen = language_model.state_dict()
     assert any(value.dtype == torch.uint8 for value in frozen.values())
     frozen_before, projector_before = tensor_digest(frozen), tensor_digest(model.projector.state_dict())
     facts = CheckpointInfo(1, SPEC, {}, {}, 16, language_model.width, {}, "")
-    assert (
-        trainer.run(lambda epoch: replace(facts, epoch=epoch), CostMeter(choose_placement("cpu")))
-        == 2 * STEPS
-    )
+    assert trainer.run(lambda epoch: replace(facts, epoch=epoch)) == 2 * STEPS
     assert tensor_digest(language_model.state_dict()) == frozen_before
     assert tensor_digest(model.projector.state_dict()) != projector_before
 
@@ -342,8 +337,7 @@ def test_features_are_the_same_from_memory_and_from_disk(
 @pytest.mark.parametrize("where", ["memory", "disk"])
 @pytest.mark.parametrize("start", ["spawn", "fork"])
 def test_features_can_be_read_by_workers(lab: Lab, where: Literal["memory", "disk"], start: str) -> None:
-    tokens = read_tokens(lab.tokens, "train")
-    features = open_features(lab.features, tokens.image_ids, where, shared=True)
+    features = lab.open_features(where)
     here = features.read([5, 0, 5])
     with multiprocessing.get_context(start).Pool(1) as pool:
         there = pool.apply(features.read, ([5, 0, 5],))
@@ -356,7 +350,7 @@ def test_processes_share_each_step_and_agree_on_its_labels(lab: Lab, count: int,
     tokens = read_tokens(lab.tokens, "train")
     params = replace(lab.params.train, batch_size=batch_size)
     plan = plan_epoch([[len(c) + 1 for c in captions] for captions in tokens.captions], params, epoch=1)
-    features = open_features(lab.features, tokens.image_ids, "memory", shared=False)
+    features = lab.open_features("memory")
     shares = [StepDataset(features, tokens, plan, 9, True, Processes(rank, count)) for rank in range(count)]
     for index in range(len(plan)):
         parts = [share[index] for share in shares]
