@@ -7,7 +7,7 @@ SHELL := /bin/bash
 # Stages are run by DVC as `python -m stages.NAME`: the environment's python must come first.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help run test lint install clean
+.PHONY: help run test faults lint install clean
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -21,6 +21,9 @@ test: $(VENV)/.installed ## Check style and types, run all tests
 	ruff format --check .
 	mypy
 	pytest -n auto --dist loadfile
+
+faults: $(VENV)/.installed ## Kill, starve and damage every stage, and count what is lost (half an hour)
+	python -m tests.faults
 
 install: $(VENV)/.installed ## Make the environment that run and test use
 

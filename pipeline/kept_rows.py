@@ -33,34 +33,35 @@ class KeptRows:
         """`facts`: everything that the rows follow from."""
         self._folder = scratch / digest(facts)[:32]
         self.rows: list[JsonObject] = []
-        while (batch := self._read(len(self.rows))) is not None:
+        while (batch := read_batch(self._path(len(self.rows)))) is not None:
             self.rows += batch
 
     def add(self, rows: list[JsonObject]) -> None:
         """Keep the next rows."""
         path = self._path(len(self.rows))
-        write_json(path, {"rows": rows, "sha256": self._checksum(path, rows)})
+        write_json(path, {"rows": rows, "sha256": _checksum(path, rows)})
         self.rows += rows
 
     def _path(self, first: int) -> Path:
         return self._folder / f"{first:08d}.json"
 
-    @staticmethod
-    def _checksum(path: Path, rows: list[JsonObject]) -> str:
-        # With its place: the rows of other work, or of another batch, are as wrong as damaged ones.
-        return digest([path.parent.name, path.name, rows])
 
-    def _read(self, first: int) -> list[JsonObject] | None:
-        path = self._path(first)
-        if not path.exists():
-            return None
-        try:
-            content: Any = read_json(path)
-            rows: list[JsonObject] = content["rows"]
-            if not rows or content["sha256"] != self._checksum(path, rows):
-                raise ValueError("its checksum is wrong")
-        except (PipelineError, KeyError, TypeError, ValueError) as error:
-            logger.warning("%s is damaged (%s); its answers are made again", path, error)
-            path.unlink()
-            return None
-        return rows
+def read_batch(path: Path) -> list[JsonObject] | None:
+    """The rows of one batch; None where there are none, or damaged ones, which are removed."""
+    if not path.exists():
+        return None
+    try:
+        content: Any = read_json(path)
+        rows: list[JsonObject] = content["rows"]
+        if not rows or content["sha256"] != _checksum(path, rows):
+            raise ValueError("its checksum is wrong")
+    except (PipelineError, KeyError, TypeError, ValueError) as error:
+        logger.warning("%s is damaged (%s); its answers are made again", path, error)
+        path.unlink()
+        return None
+    return rows
+
+
+def _checksum(path: Path, rows: list[JsonObject]) -> str:
+    # With its place: the rows of other work, or of another batch, are as wrong as damaged ones.
+    return digest([path.parent.name, path.name, rows])

@@ -57,7 +57,7 @@ def write_report(inputs: ReportInputs, output: Path, params: ReportParams) -> No
     Raises PipelineError naming the file, and the key, that is missing or does not fit the others.
     """
     run = load_params(inputs.params)
-    evaluation = _read_evaluation(inputs.evaluation)
+    evaluation = read_evaluation(inputs.evaluation)
     captions = read_captions(inputs.captions)
     paths = {record.image_id: Path(record.path) for record in read_images(inputs.images)}
     files = ImageFiles(paths, run.data.max_megapixels)
@@ -98,7 +98,7 @@ def _template() -> jinja2.Template:
     return environment.get_template("gallery.html.j2")
 
 
-def _read_evaluation(path: Path) -> JsonObject:
+def read_evaluation(path: Path) -> JsonObject:
     """evaluate.json, checked for every key that the page cannot do without."""
     content = _read_object(path)
     for key in ("best_epoch", "selected_by", "controls", "by_epoch"):
