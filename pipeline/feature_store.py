@@ -24,14 +24,13 @@ from safetensors.numpy import save
 from pipeline.captions import ImageRecord
 from pipeline.errors import PipelineError
 from pipeline.feature_checksums import block_metadata, check_block, facts_checksum, images_of_block
+from pipeline.hdf5_text import FORMAT, read_fact, read_texts, write_fact, write_texts
 from pipeline.partial_work import replace_file
 from pipeline.records import canonical_json, write_atomic
 
 logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 2
-# HDF5 of this version has checksums over its own structures, which older ones lack.
-_HDF5 = ("v110", "v110")
 Features = NDArray[np.float16]
 
 
@@ -115,19 +114,20 @@ def write_store(
     One chunk an image and no compression (it makes random reads tens of times slower and saves 8 %);
     fletcher32 finds flipped bits; no time stamps, so equal content gives equal bytes.
     """
+    if not images:
+        raise PipelineError(f"there are no images to write {path} of; run `dvc repro prepare`.")
     shape = (len(images), spec["num_tokens"], spec["width"])
     ids, digests = [i.image_id for i in images], [i.sha256 for i in images]
-    with replace_file(path) as temporary, h5py.File(temporary, "w", libver=_HDF5) as file:
+    with replace_file(path) as temporary, h5py.File(temporary, "w", libver=FORMAT) as file:
         rows = file.create_dataset("features", shape, np.float16, chunks=(1, *shape[1:]), fletcher32=True)
         for index, values in enumerate(features):
             rows[index] = values
-        text = h5py.string_dtype("utf-8")
-        file.create_dataset("image_id", data=ids, dtype=text)
-        file.create_dataset("sha256", data=digests, dtype=text)
+        write_texts(file, "image_id", ids)
+        write_texts(file, "sha256", digests)
         file.attrs["format_version"] = FORMAT_VERSION
-        file.attrs["encoder"] = canonical_json(spec)
-        # Of text HDF5 keeps no checksum.
-        file.attrs["checksum"] = facts_checksum(spec, ids, digests)
+        write_fact(file, "encoder", canonical_json(spec))
+        # Of contiguous data HDF5 keeps no checksum.
+        write_fact(file, "checksum", facts_checksum(spec, ids, digests))
 
 
 class FeatureStore:
@@ -161,13 +161,14 @@ class FeatureStore:
                     "run `dvc repro encode`."
                 )
             self._rows = self._file["features"]
-            self.image_ids = self._texts("image_id")
-            self.sha256 = self._texts("sha256")
-            self.spec: dict[str, Any] = json.loads(self._file.attrs["encoder"])
+            size = self._path.stat().st_size
+            self.image_ids = read_texts(self._file, "image_id", size)
+            self.sha256 = read_texts(self._file, "sha256", size)
+            self.spec: dict[str, Any] = json.loads(read_fact(self._file, "encoder"))
             expected = (len(self.image_ids), self.spec["num_tokens"], self.spec["width"])
             chunks = self._rows.id.get_num_chunks()
             checksum = facts_checksum(self.spec, self.image_ids, self.sha256)
-            if checksum != self._file.attrs["checksum"]:
+            if checksum != read_fact(self._file, "checksum"):
                 raise ValueError("the checksum of its ids and facts is wrong")
         # What h5py raises for damaged metadata has many types.
         except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
@@ -178,13 +179,6 @@ class FeatureStore:
                 f"{self._path} is incomplete: {chunks} rows of shape {self._rows.shape}, expected "
                 f"{expected}; run `dvc repro encode`."
             )
-
-    def _texts(self, name: str) -> list[str]:
-        texts = self._file[name]
-        # A file that claims more than it can hold would be read for ever.
-        if texts.nbytes > self._path.stat().st_size:
-            raise ValueError(f"it is too short for {len(texts)} entries of {name}")
-        return [text.decode() for text in texts]
 
     def _unreadable(self, error: Exception) -> PipelineError:
         return PipelineError(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline.captions import CaptionRecord, Split, read_captions
 from pipeline.errors import PipelineError
+from pipeline.hdf5_text import FORMAT, read_fact, read_texts, write_fact, write_texts
 from pipeline.prompt import CaptionTokenizer, Prompt
 from pipeline.records import canonical_json, write_atomic
 
@@ -61,6 +62,8 @@ def tokenize_captions(
                 raise PipelineError(f"{captions_path}: a caption of {record.image_id} has no tokens.")
             truncated += len(tokens) > max_tokens
             ids.append(tokens[:max_tokens])
+    if not ids:
+        raise PipelineError(f"{captions_path} lists no captions; run `dvc repro prepare`.")
     first = tokenizer.decode_caption(ids[0])
     logger.info("first caption, the part that carries loss: %r + end of sequence", first)
     if truncated:
@@ -77,31 +80,34 @@ def _write(
     tokenizer: CaptionTokenizer,
 ) -> None:
     prompt = tokenizer.prompt
-    numbers = {
+    numbers: dict[str, NDArray[Any]] = {
         "token_ids": np.concatenate(ids).astype(np.int32),
         "offsets": np.cumsum([0, *map(len, ids)], dtype=np.int64),
         "image_row": np.asarray([row for row, r in enumerate(records) for _ in r.captions], np.int32),
         "prompt_before": np.asarray(prompt.before, np.int32),
         "prompt_after": np.asarray(prompt.after, np.int32),
     }
-    texts = {"image_id": [r.image_id for r in records], "split": [r.split for r in records]}
+    texts: dict[str, Sequence[str]] = {
+        "image_id": [r.image_id for r in records],
+        "split": [r.split for r in records],
+    }
     spec = tokenizer.spec.as_dict()
     # An in-memory file, so that the bytes are written in one atomic step.
-    with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
+    with h5py.File(path.name, "w", driver="core", backing_store=False, libver=FORMAT) as file:
         for name, values in numbers.items():
             file.create_dataset(name, data=values)
         for name, words in texts.items():
-            file.create_dataset(name, data=words, dtype=h5py.string_dtype("utf-8"))
+            write_texts(file, name, words)
         file.attrs["eos"] = prompt.eos
         file.attrs["format_version"] = FORMAT_VERSION
-        file.attrs["tokenizer"] = canonical_json(spec)
-        file.attrs["checksum"] = _checksum(numbers, [texts, prompt.eos, spec])
+        write_fact(file, "tokenizer", canonical_json(spec))
+        write_fact(file, "checksum", _checksum(numbers, [texts, prompt.eos, spec]))
         file.flush()
         content: bytes = file.id.get_file_image()
     write_atomic(path, content)
 
 
-def _checksum(numbers: Mapping[str, NDArray[np.integer[Any]]], facts: Any) -> str:
+def _checksum(numbers: Mapping[str, NDArray[Any]], facts: Any) -> str:
     """SHA-256 (hex) over everything in the file."""
     total = hashlib.sha256(canonical_json(facts).encode())
     for name in _NUMBERS:
@@ -119,13 +125,13 @@ def read_tokens(path: Path, split: Split) -> TokenizedCaptions:
         with h5py.File(path, "r") as file:
             if file.attrs["format_version"] != FORMAT_VERSION:
                 raise PipelineError(f"{path} has another format version; run `dvc repro tokenize`.")
-            if any(file[name].nbytes > size for name in (*_NUMBERS, *_TEXTS)):
+            if any(file[name].nbytes > size for name in _NUMBERS):
                 raise ValueError("it claims more than it can hold")
             numbers = {name: file[name][:] for name in _NUMBERS}
-            texts = {name: [text.decode() for text in file[name]] for name in _TEXTS}
+            texts = {name: read_texts(file, name, size) for name in _TEXTS}
             eos = int(file.attrs["eos"])
-            spec = json.loads(file.attrs["tokenizer"])
-            if file.attrs["checksum"] != _checksum(numbers, [texts, eos, spec]):
+            spec = json.loads(read_fact(file, "tokenizer"))
+            if read_fact(file, "checksum") != _checksum(numbers, [texts, eos, spec]):
                 raise ValueError("its checksum is wrong")
     except FileNotFoundError as error:
         raise PipelineError(f"{path} does not exist; run `dvc repro tokenize`.") from error

@@ -150,6 +150,17 @@ def test_a_flipped_bit_is_found_in_every_text(tokens: Path, name: bytes) -> None
         read_tokens(tokens, "train")
 
 
+@pytest.mark.parametrize("name", ["image_id", "split"])
+def test_text_of_varying_length_is_refused_unread(tokens: Path, name: str) -> None:
+    """It lies in a heap of HDF5's that has no checksum; a damaged one may be searched for ever."""
+    with h5py.File(tokens, "r+") as file:
+        words = [word.decode() for word in file[name]]
+        del file[name]
+        file.create_dataset(name, data=words, dtype=h5py.string_dtype("utf-8"))
+    with pytest.raises(PipelineError, match=f"{name} is no list of 4 texts"):
+        read_tokens(tokens, "train")
+
+
 def test_a_store_that_claims_more_than_it_holds_is_refused(tokens: Path) -> None:
     with h5py.File(tokens, "r+") as file:
         del file["token_ids"]
