@@ -180,10 +180,13 @@ def list_checkpoints(folder: Path) -> list[tuple[int, Path]]:
 def checkpoints_of_run(folder: Path) -> dict[int, Path]:
     """Epochs and files of a folder, each read and found whole, all of one training run.
 
-    Raises PipelineError naming a file that is damaged, stands under another epoch's name, or comes from
-    another run, with the fact in which it differs.
+    Raises PipelineError naming an epoch that is missing, or a file that is damaged, stands under another
+    epoch's name, or comes from another run, with the fact in which it differs.
     """
     found = dict(list_checkpoints(folder))
+    missing = set(range(1, max(found))) - found.keys()
+    if missing:
+        raise PipelineError(f"{folder} lacks the checkpoint of epoch {min(missing)}; run `dvc repro train`.")
     infos = {epoch: load_checkpoint(path).info for epoch, path in found.items()}
     first = min(infos)
     for epoch, info in infos.items():

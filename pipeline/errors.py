@@ -2,7 +2,9 @@
 
 import reprlib
 
-_SHOWN = reprlib.Repr(maxlevel=2, maxstring=60, maxother=60, maxlong=60)
+_SHOWN = reprlib.Repr()
+_SHOWN.maxlevel = 2
+_SHOWN.maxstring = _SHOWN.maxother = _SHOWN.maxlong = 60
 
 
 class PipelineError(Exception):

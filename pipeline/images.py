@@ -135,7 +135,7 @@ def _check_file(path: Path) -> None:
         raise PipelineError(f"{path} is empty (0 bytes); get the file again or leave it out.")
 
 
-def _check_bytes(path: Path, file: BinaryIO, sha256: str) -> None:
+def _check_bytes(path: Path, file: io.BufferedReader, sha256: str) -> None:
     # Of the file that is open: one that is put in its place meanwhile is another.
     if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
         raise PipelineError(f"{path} has changed since it was listed; run `dvc repro` again.")

@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 
 from pipeline.disk import writing
 from pipeline.errors import PipelineError
-from pipeline.records import read_json, write_json
+from pipeline.records import canonical_json, read_json
 
 
 @contextmanager
@@ -34,7 +34,10 @@ def held(path: Path, what: str) -> Iterator[None]:
             ) from error
     try:
         now = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
-        write_json(holder, {"process": os.getpid(), "host": socket.gethostname(), "since": now})
+        facts = {"process": os.getpid(), "host": socket.gethostname(), "since": now}
+        with writing(holder):
+            # In place: half of it is read as "another process", and a kill leaves no other name behind.
+            holder.write_text(canonical_json(facts), encoding="utf-8")
         yield
     finally:
         holder.unlink(missing_ok=True)

@@ -10,6 +10,7 @@ from PIL import Image
 from pipeline import regions
 from pipeline.captioner import BATCH_SIZE, Captioner
 from pipeline.captions import ImageRecord, SceneObject, of_split, read_captions, read_images, vocabulary
+from pipeline.checkpoints import load_checkpoint
 from pipeline.device import choose_placement
 from pipeline.errors import PipelineError
 from pipeline.images import crop, open_image
@@ -100,6 +101,7 @@ def _answers(
     runtime: RuntimeParams,
 ) -> list[tuple[Region, str]]:
     """The region, its box in fractions, and the caption of each request; those made before are kept."""
+    load_checkpoint(paths.checkpoint)  # whole, also where every answer is kept
     facts = {
         "algorithm": _ALGORITHM,
         "checkpoint": sha256_of_file(paths.checkpoint),

@@ -27,12 +27,14 @@ WORDS = ("red circle", "green square", "blue star", "large cross")
 STEPS = 2
 
 
-def save_features(path: Path, count: int, fill: float | None = None) -> None:
+def save_features(
+    path: Path, count: int, fill: float | None = None, spec: dict[str, Any] | None = None
+) -> None:
     values = np.random.default_rng(0).normal(size=(count, NUM_TOKENS, WIDTH)).astype(np.float16)
     if fill is not None:
         values[-1] = fill
     records = [ImageRecord(f"{n}.png", f"{n}.png", f"{n:064x}", 8, 8) for n in range(count)]
-    write_store(path, records, SPEC, values)
+    write_store(path, records, spec or SPEC, values)
 
 
 @dataclass(frozen=True)

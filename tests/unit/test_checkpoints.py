@@ -182,8 +182,14 @@ def test_the_checkpoints_of_a_run_are_its_epochs(run: Path) -> None:
     assert checkpoints_of_run(run) == {epoch: checkpoint_path(run, epoch) for epoch in (1, 2, 3)}
 
 
+def test_a_missing_epoch_is_named(run: Path) -> None:
+    checkpoint_path(run, 2).unlink()
+    with pytest.raises(PipelineError, match=r"lacks the checkpoint of epoch 2; run `dvc repro train`"):
+        checkpoints_of_run(run)
+
+
 def test_a_checkpoint_under_another_epochs_name_is_refused(run: Path) -> None:
-    checkpoint_path(run, 3).rename(checkpoint_path(run, 2))
+    checkpoint_path(run, 3).replace(checkpoint_path(run, 2))
     with pytest.raises(PipelineError, match=r"epoch_002\.safetensors holds epoch 3, not 2; run `dvc repro"):
         checkpoints_of_run(run)
 

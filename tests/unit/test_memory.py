@@ -107,7 +107,7 @@ def test_an_architecture_that_does_not_run_without_values_is_told_apart(
     tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def looks_at_values(_: torch.nn.Module, hidden: torch.Tensor) -> torch.Tensor:
-        return hidden * float(hidden.sum())
+        return hidden * float(hidden.detach().sum())
 
     monkeypatch.setattr(LlamaMLP, "forward", looks_at_values)
     with pytest.raises(NoEstimateError, match=r"LlamaForCausalLM: .*meta"):

@@ -23,7 +23,6 @@ from pipeline.caption_model import CaptionModel
 from pipeline.checkpoints import CheckpointInfo, load_checkpoint, tensor_digest
 from pipeline.device import choose_placement
 from pipeline.errors import PipelineError
-from pipeline.feature_store import write_store
 from pipeline.language_model import load_language_model
 from pipeline.params import Params, TrainParams
 from pipeline.processes import ONE_PROCESS, Processes
@@ -447,7 +446,7 @@ def test_features_exchanged_since_the_run_began_are_refused(lab: Lab, tmp_path: 
     exchanged = replace(lab, features=tmp_path / "features.h5")
     save_features(exchanged.features, 8)
     features = exchanged.open_features("disk")
-    write_store(exchanged.features, [], {**SPEC, "name": "other"}, [])
+    save_features(exchanged.features, 8, spec={**SPEC, "name": "other"})
     with pytest.raises(PipelineError, match="made with encoder name 'other', but the training run needs"):
         features.read([0])
 
