@@ -31,7 +31,9 @@ _PRELOADED = [
     "bitsandbytes",
     "transformers.models.clip.modeling_clip",
     "transformers.models.llama.modeling_llama",
-    "tests.faults.child",
+    # A child imports its parent's main module anew: these make that cheap.
+    "tests.faults.suite",
+    "pytest",
 ]
 _PIPE_BYTES = 1 << 20
 _F_SETPIPE_SZ = 1031  # Linux; Python names it from 3.10 on, but not on every platform
@@ -132,7 +134,7 @@ def start_call(
     reader, writer = _SERVER.Pipe(duplex=False)
     # Nobody reads before the end: what is printed must fit.
     fcntl.fcntl(writer.fileno(), _F_SETPIPE_SZ, _PIPE_BYTES)
-    changes = _SERVER.Value("l", 0)
+    changes = _SERVER.Value("l", 0, lock=False)
     process = _SERVER.Process(target=_in_folder, args=(folder, writer, changes, fault, call, arguments))
     process.start()
     writer.close()

@@ -35,7 +35,7 @@ TARGETS = (
     Target("features.h5", "data/features.h5", "train"),
     Target("features.h5 (evaluate)", "data/features.h5", "evaluate"),
     Target("tokens.h5", "data/tokens.h5", "train"),
-    Target("a checkpoint", "data/checkpoints/epoch_*.safetensors", "evaluate"),
+    Target("a checkpoint", "data/checkpoints/epoch_001.safetensors", "evaluate"),
     Target("best.safetensors", "data/best.safetensors", "regions"),
     Target("kept features", ".scratch/encode/*/*.safetensors", "encode", heals=True),
     Target("kept training state", ".scratch/train/*/state.safetensors", "train", heals=True),
