@@ -22,7 +22,7 @@ test: $(VENV)/.installed ## Check style and types, run all tests
 	mypy
 	pytest -n auto --dist loadfile
 
-faults: $(VENV)/.installed ## Kill, starve and damage every stage, and count what is lost (half an hour)
+faults: $(VENV)/.installed ## Kill, starve and damage every stage, and count what is lost (15 minutes)
 	python -m tests.faults
 
 install: $(VENV)/.installed ## Make the environment that run and test use
