@@ -7,7 +7,7 @@ SHELL := /bin/bash
 # Stages are run by DVC as `python -m stages.NAME`: the environment's python must come first.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help run test lint install clean
+.PHONY: help run test faults lint install clean
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -23,6 +23,9 @@ lint: $(VENV)/.installed ## Check style and types alone
 	ruff check .
 	ruff format --check .
 	mypy
+
+faults: $(VENV)/.installed ## Kill, starve and damage every stage, and count what is lost (15 minutes)
+	python -m tests.faults
 
 install: $(VENV)/.installed ## Make the environment that run and test use
 

@@ -35,7 +35,7 @@ ImageLike = str | Path | Image.Image | NDArray[np.uint8]
 Box = tuple[float, float, float, float]
 
 DEFAULT_GENERATION = GenerateParams(beams=3, max_new_tokens=40, length_penalty=1.0, no_repeat_ngram_size=0)
-_BATCH_SIZE = 32
+BATCH_SIZE = 32
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ class Captioner:
         the others go on. Image files are opened when their turn comes, so memory holds one batch.
         """
         remaining = iter(requests)
-        while batch := list(islice(remaining, _BATCH_SIZE)):
+        while batch := list(islice(remaining, BATCH_SIZE)):
             cuts = self._cut(batch)
             good = [cut for cut in cuts if not isinstance(cut, PipelineError)]
             captions = iter(self._caption_cuts(good, generate))
@@ -210,7 +210,7 @@ class Captioner:
         pixels = torch.stack([pixels for pixels, _ in cuts])  # [B, 3, S, S]
         # Rounded as the stored features are, which the projector was trained on.
         features = self._encoder.encode(pixels).half()  # [B, P, D_v]
-        captions = self._model.caption(features, generate, _BATCH_SIZE)
+        captions = self._model.caption(features, generate, BATCH_SIZE)
         return [
             RegionCaption(one.text, region, one.finished, one.score)
             for (_, region), one in zip(cuts, captions, strict=True)

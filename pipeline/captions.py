@@ -8,13 +8,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from pipeline.errors import PipelineError
 from pipeline.records import read_jsonl, write_jsonl
 
 Split = Literal["train", "dev", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
+# What a JPEG can have at most, and more than any image that prepare lets pass has of both.
+_MAX_SIDE = 65_535
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,14 @@ class ImageRecord:
     sha256: str
     width: int
     height: int
+
+    def __post_init__(self) -> None:
+        for name in ("image_id", "path", "sha256"):
+            _check_text(name, getattr(self, name))
+        for name in ("width", "height"):
+            side = getattr(self, name)
+            if type(side) is not int or not 1 <= side <= _MAX_SIDE:
+                raise TypeError(f"{name} is {side!r:.40}, expected 1 to {_MAX_SIDE} pixels")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +91,40 @@ def read_captions(path: Path) -> list[CaptionRecord]:
     records = []
     for number, row in read_jsonl(path):
         try:
-            objects = tuple(SceneObject(**{**o, "box": tuple(o["box"])}) for o in row.pop("objects", ()))
-            row["captions"] = tuple(row["captions"])
-            records.append(CaptionRecord(**row, objects=objects))
-        except (KeyError, TypeError) as error:
+            records.append(_caption_record(**row))
+        except (KeyError, TypeError, ValueError) as error:
             raise PipelineError(f"{path}:{number} is no caption record: {error}.") from error
     _check_order(path, [r.image_id for r in records])
     return records
+
+
+def _caption_record(
+    image_id: Any, split: Any, captions: Any, objects: Sequence[dict[str, Any]] = ()
+) -> CaptionRecord:
+    """A record from JSON values. Raises TypeError, KeyError or ValueError for what is none."""
+    _check_text("image_id", image_id)
+    if split not in SPLITS:
+        raise TypeError(f"split is {split!r:.40}, expected one of {', '.join(SPLITS)}")
+    if not isinstance(captions, list) or not captions:
+        raise TypeError(f"captions are {captions!r:.40}, expected a list of text, not empty")
+    for caption in captions:
+        _check_text("a caption", caption)
+    shown = []
+    for item in objects:
+        left, top, right, bottom = map(float, item["box"])
+        for name in ("shape", "color", "size"):
+            _check_text(name, item[name])
+        shown.append(SceneObject(**{**item, "box": (left, top, right, bottom)}))
+    return CaptionRecord(image_id, split, tuple(captions), tuple(shown))
+
+
+def _check_text(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is {value!r:.40}, expected text")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise TypeError(f"{name} holds half a character ({error})") from error
 
 
 def of_split(records: Sequence[CaptionRecord], split: Split) -> list[CaptionRecord]:

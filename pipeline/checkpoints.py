@@ -1,17 +1,19 @@
 """What training saves: a small, self-describing file for each epoch, and the state to resume from.
 
 Both are safetensors, written atomically, with one JSON string as metadata (several metadata keys are
-written in random order, and DVC compares bytes). Nothing is ever unpickled.
+written in random order, and DVC compares bytes). The format has no checksum, so the facts carry one, of
+tensors and facts together. Nothing is ever unpickled.
 """
 
 import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -20,10 +22,11 @@ from pipeline.adapters import split_state
 from pipeline.errors import PipelineError
 from pipeline.params import EncoderParams, LanguageModelParams, PromptParams
 from pipeline.projector import Projector
-from pipeline.records import canonical_json, write_atomic
+from pipeline.records import canonical_json, digest, write_atomic
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _METADATA_KEY = "vlm"
+_CHECKSUM = "sha256"
 _BEST = "best.safetensors"
 _CHECKPOINT_NAME = re.compile(r"epoch_(\d{3,})\.safetensors")
 
@@ -77,22 +80,35 @@ class Checkpoint:
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
     """Write tensors and facts as one safetensors file, atomically and with stable bytes."""
     contiguous = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-    write_atomic(path, save(contiguous, {_METADATA_KEY: canonical_json(facts)}))
+    checked = {**facts, _CHECKSUM: _checksum(contiguous, facts)}
+    write_atomic(path, save(contiguous, {_METADATA_KEY: canonical_json(checked)}))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what `save_tensors` wrote. Raises PipelineError for a missing, foreign or damaged file."""
+    """Read what `save_tensors` wrote.
+
+    Raises PipelineError for a missing, foreign or damaged file, be it by one bit.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            facts = json.loads(metadata[_METADATA_KEY])
-            return {key: file.get_tensor(key) for key in file.keys()}, facts  # noqa: SIM118
+            facts: dict[str, Any] = json.loads(metadata[_METADATA_KEY])
+            checksum = facts.pop(_CHECKSUM)
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        if checksum != _checksum(tensors, facts):
+            raise ValueError("its checksum is wrong")
     except FileNotFoundError as error:
         raise PipelineError(f"{path} does not exist; run `dvc repro`.") from error
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+    # TypeError: metadata that is JSON and no object, tensors of types that have no checksum here.
+    except (SafetensorError, OSError, KeyError, ValueError, RecursionError, TypeError) as error:
         raise PipelineError(
             f"{path} is no checkpoint of this project or is damaged ({error}); run `dvc repro`."
         ) from error
+    return tensors, facts
+
+
+def _checksum(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> str:
+    return digest([tensor_digest(tensors), facts])
 
 
 def save_checkpoint(path: Path, trained: Mapping[str, Tensor], info: CheckpointInfo) -> None:
@@ -111,14 +127,16 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise PipelineError(f"{path} has another format version; train anew with `dvc repro train`.")
     try:
         info = CheckpointInfo(**facts)
-        projector = Projector(info.encoder["width"], info.hidden_size, info.width_out)
-    except (TypeError, KeyError) as error:
+        shape = info.encoder["width"], info.hidden_size, info.width_out
+        with torch.device("meta"):  # facts alone must not make it take memory
+            expected = {key: tuple(value.shape) for key, value in Projector(*shape).state_dict().items()}
+    except (TypeError, KeyError, RuntimeError) as error:
         raise PipelineError(f"{path} is no checkpoint of this project: {error}.") from error
-    expected = {key: tuple(value.shape) for key, value in projector.state_dict().items()}
     weights, adapters = split_state(tensors) if info.lora else (tensors, {})
     found = {key: tuple(value.shape) for key, value in weights.items()}
     if found != expected:
         raise PipelineError(f"{path} holds tensors {found}, but its facts call for {expected}.")
+    projector = Projector(*shape)
     projector.load_state_dict(weights)
     return Checkpoint(projector.eval(), adapters, info)
 
@@ -157,6 +175,45 @@ def list_checkpoints(folder: Path) -> list[tuple[int, Path]]:
     if not found:
         raise PipelineError(f"{folder} holds no checkpoints; run `dvc repro train`.")
     return sorted(found)
+
+
+def checkpoints_of_run(folder: Path) -> dict[int, Path]:
+    """Epochs and files of a folder, each read and found whole, all of one training run.
+
+    Raises PipelineError naming an epoch that is missing, or a file that is damaged, stands under another
+    epoch's name, or comes from another run, with the fact in which it differs.
+    """
+    found = dict(list_checkpoints(folder))
+    missing = set(range(1, max(found))) - found.keys()
+    if missing:
+        raise PipelineError(f"{folder} lacks the checkpoint of epoch {min(missing)}; run `dvc repro train`.")
+    infos = {epoch: load_checkpoint(path).info for epoch, path in found.items()}
+    first = min(infos)
+    for epoch, info in infos.items():
+        if info.epoch != epoch:
+            raise PipelineError(
+                f"{found[epoch]} holds epoch {info.epoch}, not {epoch}; run `dvc repro train`."
+            )
+        facts, wanted = asdict(info), asdict(replace(infos[first], epoch=epoch))
+        if facts != wanted:
+            name, value, other = _first_difference(facts, wanted)
+            raise PipelineError(
+                f"{found[epoch]} comes from another training run than {found[first].name}: its {name} is "
+                f"{value!r:.60}, not {other!r:.60}; run `dvc repro train`."
+            )
+    return found
+
+
+def _first_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[str, Any, Any]:
+    """The dotted name of a fact in which two sets of facts differ, and its value in each."""
+    # The fingerprint of the whole run last: what it follows from says more.
+    different = [key for key in one.keys() | other.keys() if one.get(key) != other.get(key)]
+    key = min(different, key=lambda k: (k == "training", k))
+    value, wanted = one.get(key), other.get(key)
+    if isinstance(value, Mapping) and isinstance(wanted, Mapping):
+        name, value, wanted = _first_difference(value, wanted)
+        return f"{key}.{name}", value, wanted
+    return key, value, wanted
 
 
 def tensor_digest(tensors: Mapping[str, Tensor]) -> str:

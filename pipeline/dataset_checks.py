@@ -68,6 +68,8 @@ def parse_json(text: str, path: Path, first_line: int = 1) -> Any:
         raise PipelineError(f"{path}:{line} is not valid JSON: {error.msg}.") from error
     except RecursionError as error:
         raise PipelineError(f"{path}:{first_line} is not valid JSON: nested too deep.") from error
+    except ValueError as error:  # a number of thousands of digits
+        raise PipelineError(f"{path}:{first_line} is not usable JSON: {error}.") from error
 
 
 def clean_caption(text: object, place: str) -> str:

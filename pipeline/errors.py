@@ -1,4 +1,10 @@
-"""The one exception that a user is meant to read."""
+"""The one exception that a user is meant to read, and how it shows a value."""
+
+import reprlib
+
+_SHOWN = reprlib.Repr()
+_SHOWN.maxlevel = 2
+_SHOWN.maxstring = _SHOWN.maxother = _SHOWN.maxlong = 60
 
 
 class PipelineError(Exception):
@@ -7,3 +13,11 @@ class PipelineError(Exception):
     The message is one or two sentences: the thing, the value found, what is allowed, the next command.
     Stages turn it into exit code 1 without a traceback; any other exception is a bug and keeps its own.
     """
+
+
+def shown(value: object) -> str:
+    """A value as an error shows it: short, however large, however deep."""
+    try:
+        return _SHOWN.repr(value)
+    except ValueError:  # a whole number of thousands of digits
+        return f"a huge {type(value).__name__}"

@@ -1,7 +1,6 @@
 """Scores of every epoch on dev and test, the best epoch, and the controls that the scores need."""
 
 import logging
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from pipeline.captions import CaptionRecord, Split, of_split, read_captions, vocabulary
-from pipeline.checkpoints import list_checkpoints, load_checkpoint
+from pipeline.checkpoints import checkpoints_of_run, load_checkpoint
 from pipeline.device import Placement
+from pipeline.errors import PipelineError
 from pipeline.feature_store import FeatureStore
 from pipeline.metrics.bootstrap import difference_intervals, intervals
 from pipeline.metrics.colors import score_colors
@@ -19,6 +19,7 @@ from pipeline.metrics.controls import constant_caption, nearest_caption, shuffle
 from pipeline.metrics.scene_truth import score_objects
 from pipeline.metrics.scores import SCORES, Measured, measure, score
 from pipeline.params import EvaluateParams, GenerateParams, RuntimeParams
+from pipeline.partial_work import replace_folder
 from pipeline.predictions import Predictions, Predictor
 from pipeline.records import write_atomic, write_json, write_jsonl
 
@@ -54,10 +55,15 @@ def evaluate(
     Returns the content of metrics/evaluate.json.
     """
     records = read_captions(paths.captions)
-    checkpoints = dict(list_checkpoints(paths.checkpoints))
+    checkpoints = checkpoints_of_run(paths.checkpoints)
     references: dict[Split, dict[str, tuple[str, ...]]] = {
         s: {r.image_id: r.captions for r in of_split(records, s)} for s in ("train", *_SCORED)
     }
+    for split, of_split_ in references.items():
+        if not of_split_:
+            raise PipelineError(
+                f"{paths.captions} has no image in the split {split}; run `dvc repro prepare`."
+            )
     with FeatureStore(paths.features) as store:
         predictor = Predictor(store, paths.scratch, generate, runtime, placement)
         predictions: dict[int, dict[Split, Predictions]] = {
@@ -177,13 +183,13 @@ def _texts(predictions: Predictions) -> dict[str, str]:
 
 
 def _write_predictions(folder: Path, predictions: Mapping[int, Mapping[Split, Predictions]]) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    for epoch, of_epoch in predictions.items():
-        for split, of_split_ in of_epoch.items():
-            write_jsonl(
-                folder / f"epoch_{epoch:03d}_{split}.jsonl",
-                ({"image_id": i, "caption": p.text} for i, p in sorted(of_split_.items())),
-            )
+    with replace_folder(folder) as fresh:
+        for epoch, of_epoch in predictions.items():
+            for split, of_split_ in of_epoch.items():
+                write_jsonl(
+                    fresh / f"epoch_{epoch:03d}_{split}.jsonl",
+                    ({"image_id": i, "caption": p.text} for i, p in sorted(of_split_.items())),
+                )
 
 
 def _write_curve(path: Path, by_epoch: Mapping[str, Any]) -> None:

@@ -10,9 +10,7 @@ N: images, P: tokens of an image, D_v: width of the encoder.
 
 import json
 import logging
-import os
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -25,18 +23,22 @@ from safetensors.numpy import save
 
 from pipeline.captions import ImageRecord
 from pipeline.errors import PipelineError
+from pipeline.feature_checksums import block_metadata, check_block, facts_checksum, images_of_block
+from pipeline.hdf5_text import FORMAT, read_fact, read_texts, write_fact, write_texts
+from pipeline.partial_work import replace_file
 from pipeline.records import canonical_json, write_atomic
 
 logger = logging.getLogger(__name__)
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 Features = NDArray[np.float16]
 
 
 class FeatureBlocks:
     """Finished features in a scratch folder, found by the image's SHA-256.
 
-    Each block is a safetensors file with `features` `[n, P, D_v]` and the images' digests as metadata.
+    Each block is a safetensors file with `features` `[n, P, D_v]` and, as metadata, the images' digests and
+    a checksum of both.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -46,7 +48,7 @@ class FeatureBlocks:
         for path in sorted(folder.glob("*.safetensors")):
             try:
                 self._index(path)
-            except (SafetensorError, OSError, KeyError, ValueError) as error:
+            except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
                 logger.warning("%s is damaged (%s); its images are encoded again", path, error)
                 path.unlink()
 
@@ -56,24 +58,39 @@ class FeatureBlocks:
     def add(self, sha256s: Sequence[str], features: Features) -> None:
         """Keep the features `[n, P, D_v]` of `n` images."""
         path = self._folder / f"{sha256s[0]}.safetensors"
-        write_atomic(path, save({"features": features}, {"sha256": json.dumps(list(sha256s))}))
+        write_atomic(path, save({"features": features}, block_metadata(self._folder.name, sha256s, features)))
         self._index(path)
 
     def read(self, sha256s: Sequence[str]) -> Iterator[Features]:
-        """Yield the features `[P, D_v]` of each image, in order; neighbours in a block share one read."""
+        """Yield the features `[P, D_v]` of each image, in order; neighbours in a block share one read.
+
+        Raises PipelineError for a block that was damaged since it was written, and removes it.
+        """
         loaded: Path | None = None
         block: Features | None = None
         for sha256 in sha256s:
             path, row = self._rows[sha256]
             if block is None or path != loaded:
-                with safe_open(path, framework="numpy") as file:
-                    block = file.get_tensor("features")
+                block = self._load(path)
                 loaded = path
             yield block[row]
 
+    def _load(self, path: Path) -> Features:
+        try:
+            with safe_open(path, framework="numpy") as file:
+                block: Features = file.get_tensor("features")
+                check_block(file.metadata(), block)
+        except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+            path.unlink(missing_ok=True)
+            raise PipelineError(
+                f"{path} was damaged ({error}) and has been removed; run the command again: it encodes the "
+                "images of that block anew."
+            ) from error
+        return block
+
     def _index(self, path: Path) -> None:
         with safe_open(path, framework="numpy") as file:
-            for row, sha256 in enumerate(json.loads(file.metadata()["sha256"])):
+            for row, sha256 in enumerate(images_of_block(self._folder.name, file.metadata())):
                 self._rows[sha256] = (path, row)
 
 
@@ -97,26 +114,20 @@ def write_store(
     One chunk an image and no compression (it makes random reads tens of times slower and saves 8 %);
     fletcher32 finds flipped bits; no time stamps, so equal content gives equal bytes.
     """
+    if not images:
+        raise PipelineError(f"there are no images to write {path} of; run `dvc repro prepare`.")
     shape = (len(images), spec["num_tokens"], spec["width"])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
-        with h5py.File(temporary, "w") as file:
-            rows = file.create_dataset("features", shape, np.float16, chunks=(1, *shape[1:]), fletcher32=True)
-            for index, values in enumerate(features):
-                rows[index] = values
-            text = h5py.string_dtype("utf-8")
-            file.create_dataset("image_id", data=[i.image_id for i in images], dtype=text)
-            file.create_dataset("sha256", data=[i.sha256 for i in images], dtype=text)
-            file.attrs["format_version"] = FORMAT_VERSION
-            file.attrs["encoder"] = canonical_json(spec)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except OSError as error:
-        raise PipelineError(f"cannot write {path}: {error}.") from error
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    ids, digests = [i.image_id for i in images], [i.sha256 for i in images]
+    with replace_file(path) as temporary, h5py.File(temporary, "w", libver=FORMAT) as file:
+        rows = file.create_dataset("features", shape, np.float16, chunks=(1, *shape[1:]), fletcher32=True)
+        for index, values in enumerate(features):
+            rows[index] = values
+        write_texts(file, "image_id", ids)
+        write_texts(file, "sha256", digests)
+        file.attrs["format_version"] = FORMAT_VERSION
+        write_fact(file, "encoder", canonical_json(spec))
+        # Of contiguous data HDF5 keeps no checksum.
+        write_fact(file, "checksum", facts_checksum(spec, ids, digests))
 
 
 class FeatureStore:
@@ -143,22 +154,26 @@ class FeatureStore:
 
     def _read_facts(self) -> None:
         try:
-            self._rows = self._file["features"]
-            self.image_ids: list[str] = [i.decode() for i in self._file["image_id"]]
-            self.sha256: list[str] = [i.decode() for i in self._file["sha256"]]
             version = self._file.attrs["format_version"]
-            self.spec: dict[str, Any] = json.loads(self._file.attrs["encoder"])
+            if version != FORMAT_VERSION:
+                raise PipelineError(
+                    f"{self._path} has format version {version}, expected {FORMAT_VERSION}; "
+                    "run `dvc repro encode`."
+                )
+            self._rows = self._file["features"]
+            size = self._path.stat().st_size
+            self.image_ids = read_texts(self._file, "image_id", size)
+            self.sha256 = read_texts(self._file, "sha256", size)
+            self.spec: dict[str, Any] = json.loads(read_fact(self._file, "encoder"))
             expected = (len(self.image_ids), self.spec["num_tokens"], self.spec["width"])
             chunks = self._rows.id.get_num_chunks()
+            checksum = facts_checksum(self.spec, self.image_ids, self.sha256)
+            if checksum != read_fact(self._file, "checksum"):
+                raise ValueError("the checksum of its ids and facts is wrong")
         # What h5py raises for damaged metadata has many types.
         except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
             raise self._unreadable(error) from error
-        if version != FORMAT_VERSION:
-            raise PipelineError(
-                f"{self._path} has format version {version}, expected {FORMAT_VERSION}; "
-                "run `dvc repro encode`."
-            )
-        if self._rows.shape != expected or chunks != len(self.image_ids):
+        if (self._rows.shape, self._rows.dtype) != (expected, np.float16) or chunks != len(self.image_ids):
             # HDF5 reads chunks that were never written as zeros, without an error.
             raise PipelineError(
                 f"{self._path} is incomplete: {chunks} rows of shape {self._rows.shape}, expected "
@@ -179,6 +194,10 @@ class FeatureStore:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; a context manager does so at its end."""
         self._file.close()
 
     def __len__(self) -> int:
@@ -188,9 +207,7 @@ class FeatureStore:
         """Features `[n, P, D_v]` of `n` images, in the order asked for."""
         values = np.empty((len(image_ids), *self._rows.shape[1:]), np.float16)
         for index, image_id in enumerate(image_ids):
-            row = self._row_of.get(image_id)
-            if row is None:
-                raise PipelineError(f"{self._path} has no image {image_id}; run `dvc repro encode`.")
+            row = self._row(image_id)
             try:
                 # Row by row: h5py's selection of a list of rows is tens of times slower.
                 self._rows.read_direct(values, np.s_[row], np.s_[index])
@@ -200,6 +217,26 @@ class FeatureStore:
                     "`dvc repro encode`."
                 ) from error
         return values
+
+    def digest_of(self, image_id: str) -> str:
+        """SHA-256 (hex) of the file that an image's features were made from."""
+        return self.sha256[self._row(image_id)]
+
+    def _row(self, image_id: str) -> int:
+        row = self._row_of.get(image_id)
+        if row is None:
+            raise PipelineError(f"{self._path} has no image {image_id}; run `dvc repro encode`.")
+        return row
+
+    def require_images(self, sha256: Mapping[str, str], wanted_by: str) -> None:
+        """PipelineError naming the first image whose features are not of the bytes with that digest."""
+        for image_id, wanted in sha256.items():
+            found = self.digest_of(image_id)
+            if found != wanted:
+                raise PipelineError(
+                    f"{self._path} has features of {image_id} from other bytes (sha256 {found:.12}) than "
+                    f"{wanted_by} began with ({wanted:.12}); run `dvc repro`."
+                )
 
     def require_encoder(self, spec: dict[str, Any], wanted_by: str) -> None:
         """PipelineError naming the first fact in which the store's encoder differs from `spec`."""

@@ -9,13 +9,12 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from PIL import Image, ImageDraw
 
 from pipeline.captions import CaptionRecord
 from pipeline.errors import PipelineError
-from pipeline.images import open_image
+from pipeline.images import Box, open_image
 from pipeline.metrics.cider import cider_d
 from pipeline.metrics.tokenizer import tokenize
 from pipeline.records import JsonObject, read_jsonl
@@ -80,7 +79,7 @@ def read_said(predictions: Path, test: Sequence[CaptionRecord]) -> dict[str, str
     Raises PipelineError naming the image that `predictions` has no caption for.
     """
     said = {
-        _field(row, predictions, number, "image_id"): _field(row, predictions, number, "caption")
+        _text(row, predictions, number, "image_id"): _text(row, predictions, number, "caption")
         for number, row in read_jsonl(predictions)
     }
     for record in test:
@@ -138,32 +137,49 @@ def region_answers(folder: Path, files: ImageFiles, count: int) -> dict[str, lis
     path = folder / "regions.jsonl"
     answers: dict[str, list[RegionAnswer]] = {}
     for number, row in read_jsonl(path):
-        image_id = _field(row, path, number, "image_id")
+        image_id = _text(row, path, number, "image_id")
         if image_id not in answers and len(answers) == count:
             continue
-        crop = folder / Path(_field(row, path, number, "crop")).name
-        shown = row.get("object", {})
+        crop = folder / Path(_text(row, path, number, "crop")).name
+        shown, correct = row.get("object", {}), row.get("correct", {})
+        if not isinstance(shown, dict) or not isinstance(correct, dict):
+            raise PipelineError(f"{path}:{number}: object or correct is no object; run `dvc repro regions`.")
         answers.setdefault(image_id, []).append(
             RegionAnswer(
-                request=_field(row, path, number, "request"),
-                region=_field(row, path, number, "region"),
-                outlined=_outlined(files.open(image_id, path), _field(row, path, number, "box")),
+                request=_text(row, path, number, "request"),
+                region=_text(row, path, number, "region"),
+                outlined=_outlined(files.open(image_id, path), _box(row, path, number)),
                 crop=_thumbnail(open_image(crop, files.max_megapixels)),
-                caption=_field(row, path, number, "caption"),
-                truth=" ".join(shown[key] for key in ("size", "color", "shape") if key in shown),
-                correct=row.get("correct", {}),
+                caption=_text(row, path, number, "caption"),
+                truth=" ".join(str(shown[key]) for key in ("size", "color", "shape") if key in shown),
+                correct=correct,
             )
         )
     return answers
 
 
-def _field(row: JsonObject, path: Path, number: int, key: str) -> Any:
+def _text(row: JsonObject, path: Path, number: int, key: str) -> str:
     if key not in row:
         raise PipelineError(f"{path}:{number}: {key} is missing; run `dvc repro` to write it anew.")
-    return row[key]
+    value = row[key]
+    if not isinstance(value, str):
+        raise PipelineError(f"{path}:{number}: {key} is {value!r:.60}, expected text; run `dvc repro`.")
+    return value
 
 
-def _outlined(image: Image.Image, box: Sequence[float]) -> Picture:
+def _box(row: JsonObject, path: Path, number: int) -> Box:
+    """left, top, right, bottom in fractions."""
+    value = row.get("box")
+    try:
+        left, top, right, bottom = map(float, value or ())
+    except (TypeError, ValueError) as error:
+        raise PipelineError(f"{path}:{number}: box is {value!r:.60}, expected four numbers.") from error
+    if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+        raise PipelineError(f"{path}:{number}: box is {value!r:.60}, no part of an image; run `dvc repro`.")
+    return left, top, right, bottom
+
+
+def _outlined(image: Image.Image, box: Box) -> Picture:
     """A thumbnail with a box on it, light between dark lines so that it shows on any image."""
     image.thumbnail(_THUMBNAIL, Image.Resampling.LANCZOS)
     left, top, right, bottom = (

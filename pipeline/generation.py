@@ -49,9 +49,14 @@ def generate_ids(
     model.eval()
     ends = model.language_model.end_ids | {model.prompt.eos}
     search = _greedy_search if params.beams == 1 else _beam_search
-    for batch in torch.split(features, max(1, batch_size // params.beams)):
+    for batch in torch.split(features, images_at_a_time(params, batch_size)):
         decoder = _Decoder(model, batch.to(model.language_model.device), params.no_repeat_ngram_size)
         yield from search(decoder, params, ends)
+
+
+def images_at_a_time(params: GenerateParams, batch_size: int) -> int:
+    """How many images `generate_ids` works on together: as many as have `batch_size` beams, at least one."""
+    return max(1, batch_size // params.beams)
 
 
 class _Decoder:

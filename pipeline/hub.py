@@ -5,13 +5,12 @@ that breaks off goes on where it stopped; only a killed process begins its curre
 """
 
 import contextlib
-import errno
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from huggingface_hub import get_token, hf_hub_download, snapshot_download
+from huggingface_hub import constants, get_token, hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
     FileMetadataError,
     GatedRepoError,
@@ -24,6 +23,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # the one it uses: httpx or httpx2
 
+from pipeline.disk import cannot_write, is_full
 from pipeline.errors import PipelineError
 
 _HUB = "https://huggingface.co"
@@ -127,11 +127,9 @@ def _explain(repository: HubRepository, error: BaseException) -> str:
     no_network = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, ConnectionError)
     if isinstance(error, (LocalEntryNotFoundError, *no_network)):
         return _unreachable(repository, type(error).__name__)
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return (
-            f"there is no disk space left for {name}; free some, or set HF_HOME to a folder on a larger "
-            "disk, and repeat the command."
-        )
+    if isinstance(error, OSError) and is_full(error):
+        cache = Path(constants.HF_HUB_CACHE)
+        return f"{cannot_write(cache / name, error)} HF_HOME may name a folder on a larger disk."
     if isinstance(error, OSError) and error.errno is not None:
         return f"{name} cannot be stored in the hub's cache: {' '.join(str(error).split())}"
     # Xet, the hub's way to send large files, fails with errors of Python's own.

@@ -15,6 +15,7 @@ from huggingface_hub import constants
 
 from pipeline.captions import SPLITS, CaptionRecord, Split
 from pipeline.dataset_checks import clean_caption
+from pipeline.disk import writing
 from pipeline.errors import PipelineError
 from pipeline.hub import HubRepository, download_file, file_size, forget
 from pipeline.params import Limits
@@ -138,14 +139,12 @@ def _rows(
 
 def _write_image(path: Path, content: bytes) -> None:
     # Without fsync: 8000 of them take minutes, and after a crash of the machine bytes are compared anyway.
-    try:
+    with writing(path):
         if path.is_file() and path.read_bytes() == content:
             return
         temporary = path.with_name(f".{path.name}{_TEMPORARY}")
         temporary.write_bytes(content)
         temporary.replace(path)
-    except OSError as error:
-        raise PipelineError(f"cannot write {path}: {error.strerror or error}.") from error
 
 
 def _refuse_strangers(folder: Path, image_ids: set[str]) -> None:

@@ -34,6 +34,10 @@ CUDA_CONTEXT = 600e6
 _FRAGMENTATION = 1.1
 
 
+class NoEstimateError(Exception):
+    """The layers of an architecture that cannot be run without values: a model like any other to train."""
+
+
 @dataclass(frozen=True)
 class LargestBatch:
     """The batch of a run that takes the most memory: rows, positions of a row, labels of all rows."""
@@ -98,6 +102,10 @@ def estimate_memory(
         batch: the largest of the run.
         dtype: what the language model computes in.
         checkpointing: whether layers are computed twice instead of kept.
+
+    Raises:
+        NoEstimateError: for an architecture whose layers do not run on the `meta` device.
+        PipelineError: for a folder that holds no causal language model.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -158,8 +166,12 @@ def _kept_by_layers(model: Any, batch: LargestBatch, checkpointing: bool) -> flo
         embeddings = torch.empty(rows, positions, model.config.hidden_size, dtype=model.dtype)  # [B, T, D_l]
         mask = torch.empty(rows, 1, positions, positions, dtype=torch.bool)  # [B, 1, T, T]
         ids = torch.empty(rows, positions, dtype=torch.long)  # [B, T]
-    kept = _kept(model.base_model, embeddings, mask, ids)
-    layers = len(decoder_layers(model))
+    try:
+        # The code of any architecture: what it raises has no type.
+        kept = _kept(model.base_model, embeddings, mask, ids)
+        layers = len(decoder_layers(model))
+    except Exception as error:
+        raise NoEstimateError(f"{type(model).__name__}: {' '.join(str(error).split())}") from error
     # With checkpointing: each layer's input, and at a time the inside of one.
     return float(embeddings.nbytes * layers) + kept / layers if checkpointing else kept
 

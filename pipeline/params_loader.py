@@ -5,7 +5,6 @@ value and what is allowed. It reads YAML 1.2 as DVC does: under YAML 1.1, `1e-3`
 `dvc exp run -S train.learning_rate=1e-5` writes would be strings.
 """
 
-import math
 import types
 import typing
 from dataclasses import fields, is_dataclass
@@ -15,8 +14,11 @@ from typing import Any, Literal
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, shown
 from pipeline.params import OutOfRangeError, Params
+
+_MAX_BYTES = 1_000_000
+_MAX_NUMBER = 1e300
 
 
 def load_params(path: Path) -> Params:
@@ -25,6 +27,8 @@ def load_params(path: Path) -> Params:
     Raises PipelineError naming the file, the key, the value found and what is allowed.
     """
     try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise PipelineError(f"{path} has more than {_MAX_BYTES} bytes; is it a params file?")
         content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise PipelineError(
@@ -32,7 +36,8 @@ def load_params(path: Path) -> Params:
         ) from error
     except OSError as error:
         raise PipelineError(f"cannot read {path}: {error.strerror}.") from error
-    except (YAMLError, UnicodeDecodeError) as error:
+    # Beside its own errors the parser lets through those of numbers, dates and recursion.
+    except (YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise PipelineError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from error
     params: Params = _build(Params, content, path, key="")
     return params
@@ -41,12 +46,14 @@ def load_params(path: Path) -> Params:
 def _build(cls: type[Any], content: object, path: Path, key: str) -> Any:
     """An instance of the dataclass `cls` from a YAML mapping; `key` is its dotted place in the file."""
     if not isinstance(content, dict):
-        raise PipelineError(f"{path}: {key or 'the file'} is {content!r:.60}, expected a section of keys.")
+        raise PipelineError(f"{path}: {key or 'the file'} is {shown(content)}, expected a section of keys.")
     names = [f.name for f in fields(cls)]
     dotted = f"{key}." if key else ""
     for name in content:
         if name not in names:
-            raise PipelineError(f"{path}: unknown key {dotted}{name}; allowed here: {', '.join(names)}.")
+            raise PipelineError(
+                f"{path}: unknown key {dotted}{name!s:.60}; allowed here: {', '.join(names)}."
+            )
     missing = [name for name in names if name not in content]
     if missing:
         raise PipelineError(
@@ -69,13 +76,16 @@ def _convert(hint: Any, value: object, path: Path, key: str) -> Any:
             if value in typing.get_args(option):
                 return value
         elif option is float and isinstance(value, int | float) and not isinstance(value, bool):
-            if math.isfinite(value):
+            if abs(value) <= _MAX_NUMBER:  # neither infinite nor NaN
                 return float(value)
-        elif option in (int, str, bool, type(None)) and type(value) is option:
+        elif option is int and type(value) is int:
+            if abs(value) <= _MAX_NUMBER:
+                return value
+        elif option in (str, bool, type(None)) and type(value) is option:
             return value
         elif typing.get_origin(option) is tuple and isinstance(value, list):
             return tuple(_convert(typing.get_args(option)[0], item, path, key) for item in value)
-    raise PipelineError(f"{path}: {key} is {value!r:.60}; allowed: {_describe(hint)}.")
+    raise PipelineError(f"{path}: {key} is {shown(value)}; allowed: {_describe(hint)}.")
 
 
 def _options(hint: Any) -> tuple[Any, ...]:

@@ -126,6 +126,8 @@ def _read_columns(path: Path, names: Sequence[str]) -> dict[str, list[float]]:
         rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
     except OSError as error:
         raise PipelineError(f"cannot read {path}: {error.strerror}; run `dvc repro`.") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise PipelineError(f"{path} is no CSV text ({error}); run `dvc repro`.") from error
     table: dict[str, list[float]] = {name: [] for name in names}
     for number, row in enumerate(rows, start=2):
         for name in names:

@@ -1,7 +1,7 @@
 """Captions of checkpoints for the images of a split, made once.
 
-They are kept in a scratch folder under a digest of all that they follow from, so one more epoch costs one
-more evaluation.
+They are kept in a scratch folder under a digest of all that they follow from, batch by batch: one more epoch
+costs one more evaluation, and a kill one batch.
 """
 
 import logging
@@ -16,9 +16,11 @@ from pipeline.captions import Split
 from pipeline.checkpoints import load_checkpoint
 from pipeline.device import Placement
 from pipeline.feature_store import FeatureStore
+from pipeline.generation import images_at_a_time
+from pipeline.kept_rows import KeptRows, batches
 from pipeline.params import GenerateParams, RuntimeParams
 from pipeline.progress import track
-from pipeline.records import digest, read_json, read_jsonl, sha256_of_file, write_json, write_jsonl
+from pipeline.records import digest, sha256_of_file
 from pipeline.trained_model import GeneratedCaption, TrainedModel
 
 logger = logging.getLogger(__name__)
@@ -43,7 +45,6 @@ class Predictor:
         placement: Placement,
     ) -> None:
         self._store = store
-        self._sha256 = dict(zip(store.image_ids, store.sha256, strict=True))
         self._scratch = scratch
         self._generate = generate
         self._runtime = runtime
@@ -54,47 +55,41 @@ class Predictor:
         """The caption of each image by the checkpoint of an epoch."""
         info = load_checkpoint(checkpoint).info
         self._store.require_encoder(info.encoder, str(checkpoint))
-        kept = self._kept(checkpoint, image_ids, generate=asdict(self._generate)).with_suffix(".jsonl")
-        if kept.exists():
-            return {
-                row["image_id"]: GeneratedCaption(row["caption"], row["finished"])
-                for _, row in read_jsonl(kept)
-            }
-        features = torch.from_numpy(self._store.read(image_ids))  # [n, P, D_v]
-        model = self._load(checkpoint)
-        generated = model.caption(features, self._generate, self._runtime.generate_batch_size)
-        captions = list(track(generated, f"epoch {epoch} {split}", total=len(features)))
-        logger.info("epoch %d, %s: %d images captioned", epoch, split, len(captions))
-        predictions: Predictions = dict(zip(image_ids, captions, strict=True))
-        write_jsonl(
-            kept,
-            ({"image_id": i, "caption": p.text, "finished": p.finished} for i, p in predictions.items()),
-        )
-        return predictions
+        kept = self._kept(checkpoint, image_ids, generate=asdict(self._generate))
+        missing = image_ids[len(kept.rows) :]
+        if missing:
+            features = torch.from_numpy(self._store.read(missing))  # [n, P, D_v]
+            batch_size = self._runtime.generate_batch_size
+            made = self._load(checkpoint).caption(features, self._generate, batch_size)
+            shown = track(made, f"epoch {epoch} {split}", total=len(missing))
+            # As many as are generated together, so that a run that continues has the batches of one that
+            # was never interrupted.
+            for batch in batches(shown, images_at_a_time(self._generate, batch_size)):
+                kept.add([{"caption": one.text, "finished": one.finished} for one in batch])
+            logger.info("epoch %d, %s: %d images captioned", epoch, split, len(missing))
+        captions = [GeneratedCaption(row["caption"], row["finished"]) for row in kept.rows]
+        return dict(zip(image_ids, captions, strict=True))
 
     def loss(self, checkpoint: Path, references: Mapping[str, Sequence[str]]) -> float:
         """Mean cross-entropy (nats a token) of what people wrote of each image, under a checkpoint."""
-        kept = self._kept(checkpoint, list(references), captions=digest(references)).with_suffix(".json")
-        if kept.exists():
-            return float(read_json(kept)["loss"])
-        features = torch.from_numpy(self._store.read(list(references)))  # [n, P, D_v]
-        model = self._load(checkpoint)
-        rows = min(_LOSS_ROWS, self._runtime.generate_batch_size)
-        loss = model.loss(features, list(references.values()), rows)
-        write_json(kept, {"loss": loss})
-        return loss
+        kept = self._kept(checkpoint, list(references), captions=digest(references))
+        if not kept.rows:
+            features = torch.from_numpy(self._store.read(list(references)))  # [n, P, D_v]
+            rows = min(_LOSS_ROWS, self._runtime.generate_batch_size)
+            kept.add([{"loss": self._load(checkpoint).loss(features, list(references.values()), rows)}])
+        return float(kept.rows[0]["loss"])
 
-    def _kept(self, checkpoint: Path, image_ids: Sequence[str], **facts: Any) -> Path:
-        """The scratch file of what follows from a checkpoint, images and other facts."""
+    def _kept(self, checkpoint: Path, image_ids: Sequence[str], **facts: Any) -> KeptRows:
+        """What is finished of the work on a checkpoint, images and other facts."""
         all_facts = {
             "algorithm": _ALGORITHM,
             "checkpoint": sha256_of_file(checkpoint),
             "encoder": self._store.spec,
-            "images": [(i, self._sha256[i]) for i in image_ids],
+            "images": [(i, self._store.digest_of(i)) for i in image_ids],
             "dtype": str(self._placement.dtype),
             **facts,
         }
-        return self._scratch / digest(all_facts)[:32]
+        return KeptRows(self._scratch, all_facts)
 
     # Called at the first thing that is missing: with all of them known there is nothing to load.
     def _load(self, checkpoint: Path) -> TrainedModel:

@@ -6,13 +6,12 @@ no time stamps. Equal content gives equal bytes.
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PipelineError
+from pipeline.partial_work import replace_file
 
 JsonObject = dict[str, Any]
 
@@ -33,32 +32,13 @@ def sha256_of_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write `content` to `path` so that a reader or a crash sees the old file or the new, never half.
+def write_atomic(path: Path, content: bytes | Iterable[bytes]) -> None:
+    """Write `content`, whole or in pieces, so that a reader or a crash sees the old file or the new.
 
-    The temporary file lies in the same folder, because renaming is atomic only within a file system.
+    Raises PipelineError where the disk refuses.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise PipelineError(f"cannot write {path}: {error.strerror or error}.") from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes files private; outputs are as readable as the user's umask says.
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)
-        Path(temporary).replace(path)
-    except OSError as error:
-        Path(temporary).unlink(missing_ok=True)
-        raise PipelineError(f"cannot write {path}: {error.strerror or error}.") from error
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replace_file(path) as temporary, temporary.open("wb") as file:
+        file.writelines([content] if isinstance(content, bytes) else content)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -73,13 +53,15 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise PipelineError(f"{path} does not exist; run `dvc repro` to make it.") from error
-    except ValueError as error:
+    except OSError as error:
+        raise PipelineError(f"cannot read {path}: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
         raise PipelineError(f"{path} is not valid JSON: {error}.") from error
 
 
 def write_jsonl(path: Path, rows: Iterable[JsonObject]) -> None:
-    """Write one canonical JSON object a line."""
-    write_atomic(path, "".join(f"{canonical_json(row)}\n" for row in rows).encode())
+    """Write one canonical JSON object a line, one after the other: `rows` may be too many to hold."""
+    write_atomic(path, (f"{canonical_json(row)}\n".encode() for row in rows))
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, JsonObject]]:
@@ -99,5 +81,7 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, JsonObject]]:
                 yield number, row
         except UnicodeDecodeError as error:
             raise PipelineError(f"{path} is not UTF-8 text: {error}.") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise PipelineError(f"{path}:{number} is not valid JSON: {error}.") from error
+        except OSError as error:
+            raise PipelineError(f"cannot read {path}: {error.strerror}.") from error

@@ -1,21 +1,28 @@
 """The regions stage: requests put to test images, answered by encoding the crop on the fly."""
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from pipeline import regions
-from pipeline.captioner import Captioner
-from pipeline.captions import SceneObject, of_split, read_captions, read_images, vocabulary
+from pipeline.captioner import BATCH_SIZE, Captioner
+from pipeline.captions import ImageRecord, SceneObject, of_split, read_captions, read_images, vocabulary
+from pipeline.checkpoints import load_checkpoint
+from pipeline.device import choose_placement
 from pipeline.errors import PipelineError
 from pipeline.images import crop, open_image
+from pipeline.kept_rows import KeptRows, batches
 from pipeline.metrics.scene_truth import names_object, score_objects
 from pipeline.params import GenerateParams, RegionsParams, RuntimeParams
-from pipeline.records import JsonObject, write_json, write_jsonl
+from pipeline.partial_work import replace_folder
+from pipeline.records import JsonObject, sha256_of_file, write_json, write_jsonl
 from pipeline.regions import Region
 
+# Raise when a change of the code makes other captions from the same facts.
+_ALGORITHM = 1
 _JPEG_QUALITY = 90
 
 
@@ -28,6 +35,7 @@ class RegionPaths:
     captions: Path
     output: Path
     metrics: Path
+    scratch: Path
 
 
 def caption_regions(
@@ -46,46 +54,82 @@ def caption_regions(
     listed = read_captions(paths.captions)
     shapes, colors = vocabulary(listed)
     records = of_split(listed, "test")[: params.images]
+    if not records:
+        raise PipelineError(f"{paths.captions} has no image in the split test; run `dvc repro prepare`.")
     absent = [r.image_id for r in records if r.image_id not in where]
     if absent:
         raise PipelineError(f"{paths.images} lacks {absent[0]}; run `dvc repro prepare`.")
 
-    # Listed images were checked by prepare; the limit only has to let them pass.
-    largest = max(where[r.image_id].width * where[r.image_id].height for r in records) / 1e6 + 1
-    captioner = Captioner.load(paths.checkpoint, runtime.device, runtime.model_cache, max_megapixels=largest)
     asked = [(record, request) for record in records for request in parsed]
-    answers = captioner.caption_many(
-        [(Path(where[record.image_id].path), parsed[request]) for record, request in asked], generate
+    answers = _answers(
+        paths, [(where[r.image_id], parsed[request]) for r, request in asked], generate, runtime
     )
-    shutil.rmtree(paths.output, ignore_errors=True)
-    paths.output.mkdir(parents=True)
     rows: list[JsonObject] = []
     truth: list[tuple[str, SceneObject]] = []
-    for (record, request), answer in zip(asked, answers, strict=True):
-        name = f"{len(rows):05d}.jpg"
-        picture = open_image(Path(where[record.image_id].path), largest)
-        crop(picture, answer.region.box).save(paths.output / name, quality=_JPEG_QUALITY)
-        row: JsonObject = {
-            "image_id": record.image_id,
-            "request": request,
-            "region": answer.region.name,
-            "box": list(answer.region.box),
-            "caption": answer.text,
-            "crop": name,
-        }
-        shown = only_object(record.objects, answer.region)
-        if shown is not None:
-            truth.append((answer.text, shown))
-            shape, color = names_object(answer.text, shown.shape, shown.color, shapes=shapes, colors=colors)
-            row["object"] = asdict(shown)
-            row["correct"] = {"shape": shape, "color": color}
-        rows.append(row)
-    write_jsonl(paths.output / "regions.jsonl", rows)
+    with replace_folder(paths.output) as folder:
+        for (record, request), (region, caption) in zip(asked, answers, strict=True):
+            name = f"{len(rows):05d}.jpg"
+            picture = _open(where[record.image_id])
+            crop(picture, region.box).save(folder / name, quality=_JPEG_QUALITY)
+            row: JsonObject = {
+                "image_id": record.image_id,
+                "request": request,
+                "region": region.name,
+                "box": list(region.box),
+                "caption": caption,
+                "crop": name,
+            }
+            shown = only_object(record.objects, region)
+            if shown is not None:
+                truth.append((caption, shown))
+                shape, color = names_object(caption, shown.shape, shown.color, shapes=shapes, colors=colors)
+                row["object"] = asdict(shown)
+                row["correct"] = {"shape": shape, "color": color}
+            rows.append(row)
+        write_jsonl(folder / "regions.jsonl", rows)
     metrics: dict[str, Any] = {"images": len(records), "requests": len(rows)}
     if truth:
         metrics |= score_objects(truth, shapes=shapes, colors=colors).as_dict()
     write_json(paths.metrics, metrics)
     return metrics
+
+
+def _answers(
+    paths: RegionPaths,
+    requests: Sequence[tuple[ImageRecord, Region]],
+    generate: GenerateParams,
+    runtime: RuntimeParams,
+) -> list[tuple[Region, str]]:
+    """The region, its box in fractions, and the caption of each request; those made before are kept."""
+    load_checkpoint(paths.checkpoint)  # whole, also where every answer is kept
+    facts = {
+        "algorithm": _ALGORITHM,
+        "checkpoint": sha256_of_file(paths.checkpoint),
+        "requests": [(image.sha256, region.name, region.box) for image, region in requests],
+        "generate": asdict(generate),
+        "dtype": str(choose_placement(runtime.device).dtype),
+    }
+    kept = KeptRows(paths.scratch, facts)
+    missing = requests[len(kept.rows) :]
+    if missing:
+        largest = max(_megapixels(image) for image, _ in missing)
+        captioner = Captioner.load(paths.checkpoint, runtime.device, runtime.model_cache, largest)
+        for batch in batches(missing, BATCH_SIZE):
+            made = captioner.caption_many([(Path(image.path), region) for image, region in batch], generate)
+            for image in dict.fromkeys(image for image, _ in batch):
+                _open(image)
+            kept.add([{"region": a.region.name, "box": list(a.region.box), "caption": a.text} for a in made])
+    return [(Region(row["region"], tuple(row["box"])), row["caption"]) for row in kept.rows]
+
+
+def _open(image: ImageRecord) -> Image.Image:
+    """A listed image; PipelineError when its file holds other bytes by now."""
+    return open_image(Path(image.path), _megapixels(image), image.sha256)
+
+
+def _megapixels(image: ImageRecord) -> float:
+    # Listed images were checked by prepare; the limit only has to let them pass.
+    return image.width * image.height / 1e6 + 1
 
 
 def only_object(objects: Sequence[SceneObject], region: Region) -> SceneObject | None:

@@ -19,10 +19,19 @@ from pipeline.metrics.colors import BASIC_COLORS
 from pipeline.params import Params, ReportParams
 from pipeline.params_loader import load_params
 from pipeline.plots import epoch_curves, training_curves
-from pipeline.records import read_json, write_atomic
+from pipeline.records import write_atomic
 from pipeline.report_card import card_html
 from pipeline.report_colors import color_tables
-from pipeline.report_scores import CONTROLS, SCORES, by_epoch, columns, figures, habits, read_evaluation
+from pipeline.report_scores import (
+    CONTROLS,
+    SCORES,
+    by_epoch,
+    columns,
+    figures,
+    habits,
+    read_evaluation,
+    read_object,
+)
 
 _PLOTTED = ("bleu_1", "bleu_4", "cider", "rouge_l")
 
@@ -72,7 +81,7 @@ def write_report(inputs: ReportInputs, output: Path, params: ReportParams) -> No
         ],
         gallery=scored_examples(predictions, said, test, files, params.examples),
         regions=region_answers(inputs.regions, files, params.region_images),
-        region_figures=figures(read_json(inputs.region_metrics)),
+        region_figures=figures(read_object(inputs.region_metrics)),
         color_tables=color_tables(said, captions, inputs.regions / "regions.jsonl"),
         color_words=BASIC_COLORS,
         no_color=NONE,

@@ -43,31 +43,58 @@ class Figure:
     share: bool
 
 
-def read_evaluation(path: Path) -> JsonObject:
-    """evaluate.json, checked for every key that the page cannot do without.
+def read_object(path: Path) -> JsonObject:
+    """The JSON object that a metrics file holds.
 
-    Raises PipelineError naming the key that is missing.
+    Raises PipelineError when the file is missing, malformed, or holds something else.
     """
-    content: JsonObject = read_json(path)
-    for key in ("best_epoch", "training", "selected_by", "controls", "colors", "by_epoch"):
-        _require(content, path, key)
-    rows = ["dev", "test", *(f"controls.{name}" for name in content["controls"])]
-    rows += [f"by_epoch.{epoch}.{split}" for epoch in content["by_epoch"] for split in ("dev", "test")]
-    rows.append(f"by_epoch.{content['best_epoch']}.dev")
-    needed = [f"{row}.{score}" for row in rows for score in SCORES]
-    needed += [f"intervals.test.{score}.{bound}" for score in SCORES for bound in ("low", "high")]
-    needed += [f"colors.{name}.{score}" for name in content["colors"] for score in _COLOR_SCORES]
-    needed.append(f"dev.{content['selected_by']}")
-    for key in needed:
-        _require(content, path, key)
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise PipelineError(f"{path} holds {content!r:.60}, expected a JSON object; run `dvc repro`.")
     return content
 
 
-def _require(content: Any, path: Path, dotted: str) -> None:
+def read_evaluation(path: Path) -> JsonObject:
+    """evaluate.json, checked for everything that the page cannot do without.
+
+    Raises PipelineError naming the key that is missing or holds something else than it should.
+    """
+    content = read_object(path)
+    for key in ("best_epoch", "training", "selected_by", "controls", "colors", "by_epoch"):
+        _require(content, path, key)
+    for key in ("controls", "colors", "by_epoch"):
+        if not isinstance(content[key], dict):
+            raise PipelineError(f"{path}: {key} is {content[key]!r:.60}, expected an object.")
+    epochs = content["by_epoch"]
+    if type(content["best_epoch"]) is not int or not all(epoch.isdecimal() for epoch in epochs):
+        raise PipelineError(f"{path}: best_epoch or a key of by_epoch is no whole number; run `dvc repro`.")
+    rows = ["dev", "test", *(f"controls.{name}" for name in content["controls"])]
+    rows += [f"by_epoch.{epoch}.{split}" for epoch in epochs for split in ("dev", "test")]
+    rows.append(f"by_epoch.{content['best_epoch']}.dev")
+    needed = [f"{row}.{score}" for row in rows for score in SCORES]
+    needed += [f"intervals.test.{score}.{bound}" for score in SCORES for bound in ("low", "high")]
+    needed.append(f"dev.{content['selected_by']}")
+    for key in needed:
+        _require_number(content, path, key)
+    for key in (f"colors.{name}.{score}" for name in content["colors"] for score in _COLOR_SCORES):
+        # A share of nothing has no value.
+        if _require(content, path, key) is not None:
+            _require_number(content, path, key)
+    return content
+
+
+def _require(content: Any, path: Path, dotted: str) -> Any:
     for key in dotted.split("."):
         if not isinstance(content, dict) or key not in content:
             raise PipelineError(f"{path}: {dotted} is missing; run `dvc repro` to write it anew.")
         content = content[key]
+    return content
+
+
+def _require_number(content: JsonObject, path: Path, dotted: str) -> None:
+    value = _require(content, path, dotted)
+    if not isinstance(value, int | float):
+        raise PipelineError(f"{path}: {dotted} is {value!r:.60}, expected a number.")
 
 
 def columns(rows: Sequence[JsonObject]) -> list[str]:

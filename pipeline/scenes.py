@@ -15,6 +15,7 @@ from typing import Literal
 from PIL import Image, ImageDraw
 
 from pipeline.captions import SPLITS, CaptionRecord, SceneObject
+from pipeline.disk import writing
 from pipeline.params import ScenesParams
 
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
@@ -59,7 +60,8 @@ def draw_scenes(params: ScenesParams, folder: Path) -> list[tuple[CaptionRecord,
 
     Returns a caption record, with the objects shown, and the file of each, sorted by image id.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     counts = {"train": params.train, "dev": params.dev, "test": params.test}
     scenes = []
     for split in SPLITS:
@@ -69,7 +71,9 @@ def draw_scenes(params: ScenesParams, folder: Path) -> list[tuple[CaptionRecord,
             background = rng.choice(list(BACKGROUNDS))
             placed = _place_objects(rng)
             path = folder / image_id
-            _draw(rng, background, [o for o, _ in placed], params.image_size).save(path)
+            picture = _draw(rng, background, [o for o, _ in placed], params.image_size)
+            with writing(path):
+                picture.save(path)
             captions = _describe(rng, background, placed)
             record = CaptionRecord(image_id, split, captions, tuple(o for o, _ in placed))
             scenes.append((record, path))

@@ -3,9 +3,10 @@
 C: captions of all images, in image id order; T: tokens of all captions together.
 """
 
+import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,15 @@ from numpy.typing import NDArray
 
 from pipeline.captions import CaptionRecord, Split, read_captions
 from pipeline.errors import PipelineError
+from pipeline.hdf5_text import FORMAT, read_fact, read_texts, write_fact, write_texts
 from pipeline.prompt import CaptionTokenizer, Prompt
 from pipeline.records import canonical_json, write_atomic
 
 logger = logging.getLogger(__name__)
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_NUMBERS = ("token_ids", "offsets", "image_row", "prompt_before", "prompt_after")
+_TEXTS = ("image_id", "split")
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,8 @@ def tokenize_captions(
                 raise PipelineError(f"{captions_path}: a caption of {record.image_id} has no tokens.")
             truncated += len(tokens) > max_tokens
             ids.append(tokens[:max_tokens])
+    if not ids:
+        raise PipelineError(f"{captions_path} lists no captions; run `dvc repro prepare`.")
     first = tokenizer.decode_caption(ids[0])
     logger.info("first caption, the part that carries loss: %r + end of sequence", first)
     if truncated:
@@ -73,57 +79,79 @@ def _write(
     ids: Sequence[Sequence[int]],
     tokenizer: CaptionTokenizer,
 ) -> None:
-    text = h5py.string_dtype("utf-8")
-    rows = [row for row, record in enumerate(records) for _ in record.captions]
     prompt = tokenizer.prompt
+    numbers: dict[str, NDArray[Any]] = {
+        "token_ids": np.concatenate(ids).astype(np.int32),
+        "offsets": np.cumsum([0, *map(len, ids)], dtype=np.int64),
+        "image_row": np.asarray([row for row, r in enumerate(records) for _ in r.captions], np.int32),
+        "prompt_before": np.asarray(prompt.before, np.int32),
+        "prompt_after": np.asarray(prompt.after, np.int32),
+    }
+    texts: dict[str, Sequence[str]] = {
+        "image_id": [r.image_id for r in records],
+        "split": [r.split for r in records],
+    }
+    spec = tokenizer.spec.as_dict()
     # An in-memory file, so that the bytes are written in one atomic step.
-    with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
-        file.create_dataset("token_ids", data=np.concatenate(ids).astype(np.int32), fletcher32=True)
-        file.create_dataset("offsets", data=np.cumsum([0, *map(len, ids)], dtype=np.int64))
-        file.create_dataset("image_row", data=np.asarray(rows, np.int32))
-        file.create_dataset("image_id", data=[r.image_id for r in records], dtype=text)
-        file.create_dataset("split", data=[r.split for r in records], dtype=text)
-        file.create_dataset("prompt_before", data=np.asarray(prompt.before, np.int32))
-        file.create_dataset("prompt_after", data=np.asarray(prompt.after, np.int32))
+    with h5py.File(path.name, "w", driver="core", backing_store=False, libver=FORMAT) as file:
+        for name, values in numbers.items():
+            file.create_dataset(name, data=values)
+        for name, words in texts.items():
+            write_texts(file, name, words)
         file.attrs["eos"] = prompt.eos
         file.attrs["format_version"] = FORMAT_VERSION
-        file.attrs["tokenizer"] = canonical_json(tokenizer.spec.as_dict())
+        write_fact(file, "tokenizer", canonical_json(spec))
+        write_fact(file, "checksum", _checksum(numbers, [texts, prompt.eos, spec]))
         file.flush()
         content: bytes = file.id.get_file_image()
     write_atomic(path, content)
 
 
+def _checksum(numbers: Mapping[str, NDArray[Any]], facts: Any) -> str:
+    """SHA-256 (hex) over everything in the file."""
+    total = hashlib.sha256(canonical_json(facts).encode())
+    for name in _NUMBERS:
+        total.update(np.ascontiguousarray(numbers[name]).data)
+    return total.hexdigest()
+
+
 def read_tokens(path: Path, split: Split) -> TokenizedCaptions:
-    """Read the captions of one split. Raises PipelineError for a missing or unreadable file."""
+    """Read the captions of one split.
+
+    Raises PipelineError for a missing, foreign or damaged file, be it by one bit.
+    """
     try:
+        size = path.stat().st_size
         with h5py.File(path, "r") as file:
             if file.attrs["format_version"] != FORMAT_VERSION:
                 raise PipelineError(f"{path} has another format version; run `dvc repro tokenize`.")
-            ids = file["token_ids"][:]
-            offsets = file["offsets"][:]
-            image_row = file["image_row"][:]
-            image_ids = [i.decode() for i in file["image_id"]]
-            splits = [s.decode() for s in file["split"]]
-            prompt = Prompt(
-                before=tuple(file["prompt_before"][:].tolist()),
-                after=tuple(file["prompt_after"][:].tolist()),
-                eos=int(file.attrs["eos"]),
-            )
-            spec = json.loads(file.attrs["tokenizer"])
+            if any(file[name].nbytes > size for name in _NUMBERS):
+                raise ValueError("it claims more than it can hold")
+            numbers = {name: file[name][:] for name in _NUMBERS}
+            texts = {name: read_texts(file, name, size) for name in _TEXTS}
+            eos = int(file.attrs["eos"])
+            spec = json.loads(read_fact(file, "tokenizer"))
+            if read_fact(file, "checksum") != _checksum(numbers, [texts, eos, spec]):
+                raise ValueError("its checksum is wrong")
     except FileNotFoundError as error:
         raise PipelineError(f"{path} does not exist; run `dvc repro tokenize`.") from error
-    except (OSError, KeyError, ValueError) as error:
+    # What h5py raises for damaged metadata has many types.
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
         raise PipelineError(
             f"{path} is no readable token store ({error}); delete it and run `dvc repro tokenize`."
         ) from error
+    before, after = (tuple(numbers[name].tolist()) for name in ("prompt_before", "prompt_after"))
+    prompt = Prompt(before=before, after=after, eos=eos)
+    image_ids, splits = texts["image_id"], texts["split"]
     if split not in splits:
         raise PipelineError(f"{path} holds no captions of the {split} split; run `dvc repro prepare`.")
     captions: dict[int, list[NDArray[np.int32]]] = {
         row: [] for row, name in enumerate(splits) if name == split
     }
-    for index, row in enumerate(image_row):
+    offsets = numbers["offsets"]
+    for index, row in enumerate(numbers["image_row"]):
         if row in captions:
-            captions[row].append(ids[offsets[index] : offsets[index + 1]])
+            captions[row].append(numbers["token_ids"][offsets[index] : offsets[index + 1]])
     return TokenizedCaptions(prompt, spec, [image_ids[row] for row in captions], list(captions.values()))
 
 

@@ -27,6 +27,9 @@ logger = logging.getLogger(__name__)
 
 # Lines of progress an epoch where there is no terminal to draw a bar on.
 _LOG_LINES = 5
+# With fp16 the loss is scaled so that gradients neither vanish nor overflow. One that overflows even here
+# is not finite by itself.
+_SMALLEST_SCALE = 1.0
 
 
 class Trainer:
@@ -57,12 +60,14 @@ class Trainer:
         self._scaler = torch.amp.GradScaler(placement.device.type, enabled=placement.scales_gradients)
         self.state = TrainingState.load_or_start(scratch, model, self.optimizer, self._scaler)
 
-    def run(self, info: Callable[[int], CheckpointInfo], cost: CostMeter) -> int:
+    def run(self, info: Callable[[int], CheckpointInfo]) -> int:
         """Train up to `params.epochs`; returns the number of steps taken now.
 
-        `info(epoch)` gives the facts to store with an epoch's checkpoint.
+        `info(epoch)` gives the facts to store with an epoch's checkpoint. Raises PipelineError where loss or
+        gradient is not finite; the state before that step is kept.
         """
         taken = 0
+        cost = CostMeter(self._placement, self.state.cost)
         lengths = [[len(c) + 1 for c in captions] for captions in self._tokens.captions]
         if self.state.step or self.state.epoch > 1:
             logger.info("continuing at epoch %d, step %d", self.state.epoch, self.state.step + 1)
@@ -76,7 +81,11 @@ class Trainer:
                 progress.update(self.state.step)
                 saved = time.monotonic()
                 for step in self._steps(plan):
-                    loss, norm, rate = self._step(step, total)
+                    try:
+                        loss, norm, rate = self._step(step, total)
+                    except PipelineError:
+                        self._save(cost)  # the failed step has changed nothing
+                        raise
                     cost.add(sum(len(row.captions) for rows in plan[self.state.step] for row in rows))
                     self.state.advance(loss, rate, norm)
                     taken += 1
@@ -87,16 +96,17 @@ class Trainer:
                             "epoch %d: step %d of %d, loss %.3f", epoch, self.state.step, len(plan), loss
                         )
                     if time.monotonic() - saved >= self._runtime.save_every_seconds:
-                        self._save()
+                        self._save(cost)
                         saved = time.monotonic()
             if self._processes.is_main:
                 save_checkpoint(checkpoint_path(self._scratch, epoch), self.state.average, info(epoch))
             mean = self.state.finish_epoch()
-            self._save()
+            self._save(cost)
             logger.info("epoch %d: mean loss %.4f over %d steps", epoch, mean, len(plan))
         return taken
 
-    def _save(self) -> None:
+    def _save(self, cost: CostMeter) -> None:
+        self.state.cost = cost.total()
         # All processes hold the same state.
         if self._processes.is_main:
             self.state.save(self._scratch)
@@ -168,11 +178,13 @@ class Trainer:
         self._scaler.unscale_(self.optimizer)
         norm = float(nn.utils.clip_grad_norm_(parameters, params.clip_norm))
         # With fp16, steps whose scaled gradient overflows are skipped and the scale is lowered.
-        if not math.isfinite(mean := float(loss)) or not (math.isfinite(norm) or self._scaler.is_enabled()):
+        skipped = self._scaler.is_enabled() and self._scaler.get_scale() >= _SMALLEST_SCALE
+        if not math.isfinite(mean := float(loss)) or not (math.isfinite(norm) or skipped):
             raise PipelineError(
                 f"training diverged at epoch {self.state.epoch}, step {self.state.step + 1}: loss {mean}, "
                 f"gradient norm {norm}, learning rate {rate:g}, precision {self._placement.dtype}; "
-                "lower train.learning_rate or raise train.warmup_steps. The state before is kept."
+                "lower train.learning_rate or raise train.warmup_steps. The state before this step is kept "
+                f"in {self._scratch}."
             )
         self._scaler.step(self.optimizer)
         self._scaler.update()

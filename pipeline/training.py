@@ -18,15 +18,14 @@ from pipeline.device import Placement
 from pipeline.errors import PipelineError
 from pipeline.feature_store import FeatureStore
 from pipeline.language_model import load_language_model
-from pipeline.memory import LargestBatch, estimate_memory, largest_batch, require_memory
+from pipeline.memory import LargestBatch, NoEstimateError, estimate_memory, largest_batch, require_memory
 from pipeline.models import resolve_model, tokenizer_digest
 from pipeline.params import LanguageModelParams, LoraParams, ProjectorParams, RuntimeParams, TrainParams
 from pipeline.processes import ONE_PROCESS, Processes
 from pipeline.projector import Projector
-from pipeline.records import digest
+from pipeline.records import digest, write_json
 from pipeline.token_store import TokenizedCaptions, read_tokens, require_tokenizer
 from pipeline.trainer import Trainer, training_workers
-from pipeline.training_cost import CostMeter
 from pipeline.training_features import open_features
 from pipeline.training_outputs import TrainPaths, TrainSummary, publish, summarize
 
@@ -101,10 +100,11 @@ def train(
     if params.schedule == "constant":
         # Raising the number of epochs then continues, with the result of a longer run.
         del result_params["epochs"]
+    trained_on = {image_id: images[image_id] for image_id in tokens.image_ids}
     facts = {
         "algorithm": _ALGORITHM,
         "encoder": encoder_spec,
-        "images": [(i, images[i]) for i in tokens.image_ids],
+        "images": list(trained_on.items()),
         "captions": [[c.tolist() for c in captions] for captions in tokens.captions],
         "tokenizer": tokens.spec,
         "language_model": language_model.spec.as_dict(),
@@ -133,10 +133,9 @@ def train(
         )
 
     workers = training_workers(runtime, placement)
-    features = open_features(paths.features, tokens.image_ids, runtime.features, shared=workers > 0)
+    features = open_features(paths.features, encoder_spec, trained_on, runtime.features, shared=workers > 0)
     trainer = Trainer(model, features, tokens, params, runtime, placement, scratch, processes)
-    with CostMeter(placement) as cost:
-        trained = trainer.run(info, cost)
+    trained = trainer.run(info)
     counts = {
         "images": len(tokens.image_ids),
         "captions": sum(len(c) for c in tokens.captions),
@@ -144,7 +143,7 @@ def train(
     }
     if not processes.is_main:
         return summarize(trainer.state.curve, params.epochs, trained)
-    cost.write(paths.cost, scratch / "cost.json")
+    write_json(paths.cost, trainer.state.cost.figures(placement))
     return publish(paths, scratch, trainer.state.curve, params.epochs, trained, counts)
 
 
@@ -170,7 +169,7 @@ def _require_memory(
         estimate = estimate_memory(
             folder, language_model, lora, projector_shape, batch, placement.dtype, checkpointing
         )
-    except (LookupError, RuntimeError, TypeError, ValueError, NotImplementedError) as error:
+    except NoEstimateError as error:
         # An estimate is a courtesy: a model that it does not understand can be trained all the same.
         logger.warning("the memory of a step could not be estimated: %s", error)
         return

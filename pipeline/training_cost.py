@@ -1,4 +1,4 @@
-"""What the last session of training cost on this machine: time and peak memory, measured.
+"""What a training run costs on this machine, in all its sessions: time and peak memory, measured.
 
 Apart from the other outputs, which are the same bytes wherever and however often a run is repeated.
 """
@@ -6,72 +6,86 @@ Apart from the other outputs, which are the same bytes wherever and however ofte
 import resource
 import sys
 import time
-from pathlib import Path
-from types import TracebackType
-from typing import Self
+from dataclasses import dataclass, replace
 
 import torch
 
 from pipeline.device import Placement
-from pipeline.records import read_json, write_json
 
 
-class CostMeter:
-    """Measures what happens while it is entered; captions are counted with `add`."""
+@dataclass(frozen=True)
+class Cost:
+    """Sums over the sessions of a run, of the steps that were kept: a kill loses those since the last save.
 
-    def __init__(self, placement: Placement) -> None:
-        self._placement = placement
-        self._captions = 0
-        self._first_captions = 0
-        self._first_step = 0.0
-        self._seconds = 0.0
-        self._start = time.perf_counter()
+    Attributes:
+        sessions: how often the run was started or continued.
+        captions: captions of all steps.
+        seconds: the time that they took.
+        first_captions: captions of each session's first step, in which layers are compiled and caches
+            filled.
+        first_seconds: the time from the start of each session to the end of its first step.
+        peak_memory: bytes, the most of all sessions.
+    """
 
-    def __enter__(self) -> Self:
-        if self._placement.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self._placement.device)
-        self._start = time.perf_counter()
-        return self
+    sessions: int = 0
+    captions: int = 0
+    seconds: float = 0.0
+    first_captions: int = 0
+    first_seconds: float = 0.0
+    peak_memory: int = 0
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._seconds = time.perf_counter() - self._start
-
-    def add(self, captions: int) -> None:
-        """Count the captions of a step that was taken."""
-        if not self._captions:
-            self._first_captions = captions
-            self._first_step = time.perf_counter() - self._start
-        self._captions += captions
-
-    def write(self, path: Path, kept: Path) -> None:
-        """Write the figures to `path` and keep them in `kept`.
-
-        Where nothing was trained, those kept from the last time are written: a run that only found all its
-        epochs done would have nothing to say.
-        """
-        if self._captions or not kept.exists():
-            write_json(kept, self._figures())
-        write_json(path, read_json(kept))
-
-    def _figures(self) -> dict[str, str | int | float]:
+    def figures(self, placement: Placement) -> dict[str, str | int | float]:
+        """The content of metrics/cost.json."""
         return {
-            "device": self._placement.device.type,
-            "precision": str(self._placement.dtype).removeprefix("torch."),
-            "captions": self._captions,
-            "seconds": round(self._seconds, 2),
-            # The first step, in which layers are compiled and caches filled, is no measure of the others.
-            "warm_up_seconds": round(self._first_step, 2),
+            "device": placement.device.type,
+            "precision": str(placement.dtype).removeprefix("torch."),
+            "sessions": self.sessions,
+            "captions": self.captions,
+            "seconds": round(self.seconds, 2),
+            # The first steps are no measure of the others.
+            "warm_up_seconds": round(self.first_seconds, 2),
             "captions_per_second": round(self._rate(), 3),
-            "peak_memory_mb": round(peak_memory(self._placement) / 1e6, 1),
+            "peak_memory_mb": round(self.peak_memory / 1e6, 1),
         }
 
     def _rate(self) -> float:
-        after = self._captions - self._first_captions
+        after = self.captions - self.first_captions
         if not after:
-            return self._captions / max(self._seconds, 1e-9)
-        return after / (self._seconds - self._first_step)
+            return self.captions / max(self.seconds, 1e-9)
+        return after / max(self.seconds - self.first_seconds, 1e-9)
+
+
+class CostMeter:
+    """Measures a session from the moment it is made; captions are counted with `add`."""
+
+    def __init__(self, placement: Placement, before: Cost) -> None:
+        self._placement = placement
+        self._before = before
+        self._session = Cost(sessions=1)
+        if placement.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(placement.device)
+        self._start = time.perf_counter()
+
+    def add(self, captions: int) -> None:
+        """Count the captions of a step that was taken."""
+        if not self._session.captions:
+            seconds = time.perf_counter() - self._start
+            self._session = replace(self._session, first_captions=captions, first_seconds=seconds)
+        self._session = replace(self._session, captions=self._session.captions + captions)
+
+    def total(self) -> Cost:
+        """The cost up to now, earlier sessions included; a session without a step costs nothing."""
+        if not self._session.captions:
+            return self._before
+        before, now = self._before, self._session
+        return Cost(
+            sessions=before.sessions + 1,
+            captions=before.captions + now.captions,
+            seconds=before.seconds + time.perf_counter() - self._start,
+            first_captions=before.first_captions + now.first_captions,
+            first_seconds=before.first_seconds + now.first_seconds,
+            peak_memory=max(before.peak_memory, peak_memory(self._placement)),
+        )
 
 
 def peak_memory(placement: Placement) -> int:

@@ -5,13 +5,14 @@ B: images asked for, P: tokens of an image, D_v: width of the encoder.
 
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 
+from pipeline.errors import PipelineError
 from pipeline.feature_store import FeatureStore
 from pipeline.free_memory import free_memory
 
@@ -31,14 +32,29 @@ class TrainingFeatures(Protocol):
 
 
 def open_features(
-    path: Path, image_ids: Sequence[str], where: Literal["auto", "memory", "disk"], shared: bool
+    path: Path,
+    spec: dict[str, Any],
+    images: Mapping[str, str],
+    where: Literal["auto", "memory", "disk"],
+    shared: bool,
 ) -> TrainingFeatures:
     """Resolve `runtime.features` for the images of a training run, and log the choice.
 
     What is returned can be handed to worker processes, forked or spawned; `shared` puts what is in memory
-    where they need no copy of it. Raises PipelineError for a store that is damaged or lacks an image.
+    where they need no copy of it.
+
+    Args:
+        path: the store.
+        spec: the encoder that the run began with.
+        images: its training images, in order: id -> SHA-256 of the image file.
+        where: `runtime.features`.
+        shared: whether worker processes will read.
+
+    Raises:
+        PipelineError: for a store that is damaged, lacks an image, or was exchanged since the run began.
     """
-    with FeatureStore(path) as store:
+    image_ids = list(images)
+    with _open(path, spec, images) as store:
         size = 2 * len(image_ids) * store.spec["num_tokens"] * store.spec["width"]
         in_memory = _fits(size, shared) if where == "auto" else where == "memory"
         logger.info(
@@ -49,7 +65,19 @@ def open_features(
         if in_memory:
             values = torch.from_numpy(store.read(image_ids))  # [n, P, D_v]
             return _InMemory(values.share_memory_() if shared else values)  # type: ignore[no-untyped-call]
-    return _OnDisk(path, list(image_ids))
+    return _OnDisk(path, spec, dict(images))
+
+
+def _open(path: Path, spec: dict[str, Any], images: Mapping[str, str]) -> FeatureStore:
+    """The store, which must still be the one that the run began with."""
+    store = FeatureStore(path)
+    try:
+        store.require_encoder(spec, "the training run")
+        store.require_images(images, "the training run")
+    except PipelineError:
+        store.close()
+        raise
+    return store
 
 
 def _fits(size: int, shared: bool) -> bool:
@@ -77,9 +105,11 @@ class _OnDisk:
     reliably, a fork.
     """
 
-    def __init__(self, path: Path, image_ids: list[str]) -> None:
+    def __init__(self, path: Path, spec: dict[str, Any], images: dict[str, str]) -> None:
         self._path = path
-        self._image_ids = image_ids
+        self._spec = spec
+        self._images = images
+        self._image_ids = list(images)
         self._store: FeatureStore | None = None
 
     def __getstate__(self) -> dict[str, object]:
@@ -87,6 +117,6 @@ class _OnDisk:
 
     def read(self, images: Sequence[int]) -> Tensor:
         if self._store is None:
-            self._store = FeatureStore(self._path)
+            self._store = _open(self._path, self._spec, self._images)
         ids = [self._image_ids[image] for image in images]
         return torch.from_numpy(self._store.read(ids))  # [B, P, D_v]

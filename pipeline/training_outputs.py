@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.checkpoints import checkpoint_path
+from pipeline.partial_work import replace_folder
 from pipeline.records import write_atomic, write_json
 
 # A step: number (from 1), epoch, loss, learning rate, gradient norm.
@@ -67,14 +68,9 @@ def summarize(curve: Curve, epochs: int, trained_steps: int) -> TrainSummary:
 
 
 def _copy_checkpoints(scratch: Path, folder: Path, epochs: int) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for stale in folder.glob("epoch_*.safetensors"):
-        stale.unlink()
-    for epoch in range(1, epochs + 1):
-        target = checkpoint_path(folder, epoch)
-        partial = target.with_suffix(".partial")
-        shutil.copyfile(checkpoint_path(scratch, epoch), partial)
-        partial.rename(target)
+    with replace_folder(folder) as fresh:
+        for epoch in range(1, epochs + 1):
+            shutil.copyfile(checkpoint_path(scratch, epoch), checkpoint_path(fresh, epoch))
 
 
 def _write_curve(path: Path, rows: Curve) -> None:

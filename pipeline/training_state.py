@@ -1,5 +1,7 @@
 """What a training run needs to continue where it was: weights, their average, optimizer, position, curve."""
 
+import logging
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
@@ -7,9 +9,16 @@ import torch
 from torch import Tensor
 
 from pipeline.caption_model import CaptionModel
-from pipeline.checkpoints import load_tensors, save_tensors
+from pipeline.checkpoints import checkpoint_path, load_checkpoint, load_tensors, save_tensors
+from pipeline.disk import writing
+from pipeline.errors import PipelineError
+from pipeline.training_cost import Cost
+
+logger = logging.getLogger(__name__)
 
 _FILE = "state.safetensors"
+# The state before it: a disk that loses one of them costs the steps between two saves.
+_BEFORE = "state_before.safetensors"
 
 
 class TrainingState:
@@ -21,6 +30,7 @@ class TrainingState:
         global_step: optimizer steps of all epochs that are done.
         curve: for each step: number (from 1), epoch, loss, learning rate, gradient norm.
         average: moving average of the trained weights, which checkpoints hold.
+        cost: what all steps cost, as far as it was measured.
     """
 
     def __init__(
@@ -37,6 +47,7 @@ class TrainingState:
         self.global_step = 0
         self.curve: list[list[float]] = []
         self.average = {k: v.detach().clone() for k, v in model.trainable_state().items()}
+        self.cost = Cost()
 
     @classmethod
     def load_or_start(
@@ -46,11 +57,21 @@ class TrainingState:
         optimizer: torch.optim.Optimizer,
         scaler: torch.amp.GradScaler,
     ) -> Self:
-        """The state saved in `scratch`, loaded into model and optimizer, or a fresh one."""
+        """The state saved in `scratch`, loaded into model and optimizer, or a fresh one.
+
+        A state that is damaged, is another run's, or whose checkpoints are not all there and whole, is
+        passed over with a warning: the steps that it stood for are taken again.
+        """
         state = cls(model, optimizer, scaler)
-        path = scratch / _FILE
-        if path.exists():
-            state._load(path)
+        for path in (scratch / _FILE, scratch / _BEFORE):
+            if not path.exists():
+                continue
+            try:
+                state._load(path)
+            except PipelineError as error:
+                logger.warning("%s It is passed over; steps that are lost are taken again.", error)
+            else:
+                break
         return state
 
     def advance(self, loss: float, rate: float, norm: float) -> None:
@@ -74,24 +95,39 @@ class TrainingState:
         return sum(losses) / len(losses)
 
     def save(self, scratch: Path) -> None:
-        """Write the state, atomically."""
+        """Write the state, atomically; the one before it is kept."""
         tensors = {f"weights.{k}": v for k, v in self._model.trainable_state().items()}
         tensors |= {f"average.{k}": v for k, v in self.average.items()}
         for index, values in self._optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": v for name, v in values.items()}
         tensors["curve"] = torch.tensor(self.curve, dtype=torch.float64)
         facts: dict[str, Any] = {
+            "run": scratch.name,
             "epoch": self.epoch,
             "step": self.step,
             "global_step": self.global_step,
             "scaler": self._scaler.state_dict(),
+            "cost": asdict(self.cost),
         }
-        save_tensors(scratch / _FILE, tensors, facts)
+        path = scratch / _FILE
+        if path.exists():
+            with writing(path):
+                path.replace(scratch / _BEFORE)
+        save_tensors(path, tensors, facts)
 
     def _load(self, path: Path) -> None:
         tensors, facts = load_tensors(path)
+        if facts.get("run") != path.parent.name:
+            raise PipelineError(
+                f"{path} is the state of the training run {facts.get('run')}, not of {path.parent.name}."
+            )
+        for epoch in range(1, facts["epoch"]):
+            found = load_checkpoint(checkpoint_path(path.parent, epoch)).info
+            if found.epoch != epoch or not found.training.startswith(path.parent.name):
+                raise PipelineError(f"{checkpoint_path(path.parent, epoch)} is another run's or epoch's.")
         self.epoch, self.step = facts["epoch"], facts["step"]
         self.global_step = facts["global_step"]
+        self.cost = Cost(**facts["cost"])
         self.curve = tensors.pop("curve").tolist()
         self._scaler.load_state_dict(facts["scaler"])
         parts: dict[str, dict[str, Tensor]] = {"weights": {}, "average": {}, "optimizer": {}}

@@ -5,21 +5,22 @@ from there like any local model folder.
 """
 
 import contextlib
-import fcntl
 import importlib.util
 import io
 import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 from platformdirs import user_cache_path
 from safetensors.torch import save_file
 
+from pipeline.disk import writing
 from pipeline.errors import PipelineError
 from pipeline.records import sha256_of_file
 
@@ -59,15 +60,17 @@ def unpack_wheel(name: str, model_cache: Path | None) -> Path:
     folder = cache / f"{short}-{model.sha256[:12]}"
     if folder.is_dir():
         return folder
-    cache.mkdir(parents=True, exist_ok=True)
-    with _locked(cache / f"{short}.lock"):
+    with writing(cache):
+        cache.mkdir(parents=True, exist_ok=True)
+    # Waits, so that two runs do not convert the same model twice.
+    with FileLock(cache / f"{short}.lock"):
         if not folder.is_dir():
             logger.info("unpacking %s into %s (once)", name, folder)
             with tempfile.TemporaryDirectory(dir=cache) as temporary:
                 converted = Path(temporary) / short
                 converted.mkdir()
                 # The converters of the libraries draw bars, also where there is no terminal.
-                with contextlib.redirect_stderr(io.StringIO()):
+                with contextlib.redirect_stderr(io.StringIO()), writing(folder):
                     model.convert(_weights_file(name, model), converted)
                 shutil.move(converted, folder)
     return folder
@@ -89,14 +92,6 @@ def _weights_file(name: str, model: WheelModel) -> Path:
             f"expected {model.sha256}; reinstall the package."
         )
     return path
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock, so that two runs do not convert the same model twice."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _convert_efficientnet(weights: Path, folder: Path) -> None:

@@ -6,13 +6,16 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import click
 
+from pipeline.disk import cannot_write, is_full, system_error
 from pipeline.errors import PipelineError
+from pipeline.locks import held
+from pipeline.partial_work import sweep
 
 SCRATCH = Path(".scratch")
 
@@ -36,7 +39,10 @@ def stage_command(function: Callable[[Path], None]) -> click.Command:
 
 
 def with_sentences(function: Callable[..., None]) -> Callable[..., None]:
-    """Let a PipelineError reach the user as one sentence and exit code 1, without a traceback."""
+    """Let a PipelineError reach the user as one sentence and exit code 1, without a traceback.
+
+    The same for a disk that is full for somebody else's file: a library's, a log.
+    """
 
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> None:
@@ -44,6 +50,12 @@ def with_sentences(function: Callable[..., None]) -> Callable[..., None]:
             function(*args, **kwargs)
         except PipelineError as error:
             raise click.ClickException(str(error)) from error
+        except Exception as error:
+            refused = system_error(error)
+            if refused is None or not is_full(refused):
+                raise
+            named = refused.filename if isinstance(refused.filename, str) else "."
+            raise click.ClickException(str(cannot_write(Path(named), refused))) from error
 
     return run
 
@@ -63,20 +75,24 @@ def quiet_libraries(level: int = logging.WARNING) -> None:
 def announced(name: str, reads: list[Path], writes: list[Path]) -> Iterator[Callable[[str], None]]:
     """Print what a stage reads and writes, and close with a line: what, where, seconds.
 
-    Yields a function that sets the closing line's "what".
+    Meanwhile this process alone runs the stage here: nobody else writes its outputs or into its scratch
+    folder. Yields a function that sets the closing line's "what". Raises PipelineError where another
+    process runs the stage.
     """
-    if _speaks():
-        click.echo(f"{name}: {', '.join(map(str, reads))} -> {', '.join(map(str, writes))}", err=True)
-    start = time.monotonic()
-    summary: dict[str, Any] = {"text": "done"}
+    with held(SCRATCH / f"{name}.lock", name) if _speaks() else nullcontext():
+        if _speaks():
+            sweep(writes, SCRATCH / name)
+            click.echo(f"{name}: {', '.join(map(str, reads))} -> {', '.join(map(str, writes))}", err=True)
+        start = time.monotonic()
+        summary: dict[str, Any] = {"text": "done"}
 
-    def close_with(text: str) -> None:
-        summary["text"] = text
+        def close_with(text: str) -> None:
+            summary["text"] = text
 
-    yield close_with
-    seconds = time.monotonic() - start
-    if _speaks():
-        click.echo(f"{name}: {summary['text']} -> {writes[0]} ({seconds:.1f} s)", err=True)
+        yield close_with
+        seconds = time.monotonic() - start
+        if _speaks():
+            click.echo(f"{name}: {summary['text']} -> {writes[0]} ({seconds:.1f} s)", err=True)
 
 
 def _speaks() -> bool:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from stages.console import announced, stage_command
+from stages.console import SCRATCH, announced, stage_command
 
 
 @stage_command
@@ -29,6 +29,7 @@ def main(params: Path) -> None:
         captions=Path("data/captions.jsonl"),
         output=Path("data/regions"),
         metrics=Path("metrics/regions.json"),
+        scratch=SCRATCH / "regions",
     )
     reads = [paths.checkpoint, paths.images, paths.captions]
     with announced("regions", reads, [paths.output, paths.metrics]) as close_with:

@@ -11,12 +11,13 @@ import pytest
 
 from pipeline.captions import CaptionRecord, ImageRecord, write_captions
 from pipeline.device import choose_placement
-from pipeline.feature_store import write_store
+from pipeline.feature_store import FeatureStore, write_store
 from pipeline.params import LoraParams, Params, ProjectorParams
 from pipeline.prompt import CaptionTokenizer
-from pipeline.token_store import tokenize_captions
+from pipeline.token_store import read_tokens, tokenize_captions
 from pipeline.trainer import Trainer
 from pipeline.training import train
+from pipeline.training_features import TrainingFeatures, open_features
 from pipeline.training_outputs import TrainPaths, TrainSummary
 
 NUM_TOKENS, WIDTH = 4, 6
@@ -26,12 +27,14 @@ WORDS = ("red circle", "green square", "blue star", "large cross")
 STEPS = 2
 
 
-def save_features(path: Path, count: int, fill: float | None = None) -> None:
+def save_features(
+    path: Path, count: int, fill: float | None = None, spec: dict[str, Any] | None = None
+) -> None:
     values = np.random.default_rng(0).normal(size=(count, NUM_TOKENS, WIDTH)).astype(np.float16)
     if fill is not None:
         values[-1] = fill
     records = [ImageRecord(f"{n}.png", f"{n}.png", f"{n:064x}", 8, 8) for n in range(count)]
-    write_store(path, records, SPEC, values)
+    write_store(path, records, spec or SPEC, values)
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,13 @@ class Lab:
     features: Path
     tokens: Path
     params: Params
+
+    def open_features(self, where: Literal["memory", "disk"]) -> TrainingFeatures:
+        """The features of the training images, as training opens them for worker processes."""
+        with FeatureStore(self.features) as store:
+            images = dict(zip(store.image_ids, store.sha256, strict=True))
+        trained_on = {image_id: images[image_id] for image_id in read_tokens(self.tokens, "train").image_ids}
+        return open_features(self.features, SPEC, trained_on, where, shared=True)
 
     def train(
         self,

@@ -1,6 +1,5 @@
 """The folder that an export leaves: complete, or not there at all."""
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -11,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from pipeline.disk import cannot_write, system_error, usual_mode, writing
 from pipeline.errors import PipelineError
 
 # What licences ask to be handed on with the weights; `*.txt` of a hub model is downloaded with it.
@@ -25,11 +25,9 @@ def new_folder(out: Path) -> Iterator[Path]:
     """
     out = out.resolve()
     _require_free(out)
-    try:
+    with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-    except OSError as error:
-        raise PipelineError(f"cannot write {out}: {error.strerror or error}.") from error
     try:
         yield temporary
         _require_free(out)
@@ -37,17 +35,17 @@ def new_folder(out: Path) -> Iterator[Path]:
         # Renaming replaces an empty folder, and fails on one that somebody has filled by now.
         temporary.rename(out)
     except OSError as error:
-        raise PipelineError(_what_failed(error, temporary, out)) from error
+        raise _what_failed(error, temporary, out) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
-    """Write tensors as a safetensors file. Raises PipelineError when the disk refuses."""
+    """Write tensors as a safetensors file. Raises OSError when the disk refuses, which `new_folder` tells."""
     try:
         save_file(dict(weights), path, {"format": "pt"})
     except SafetensorError as error:
-        raise PipelineError(f"cannot write {path.name}: {error}.") from error
+        raise system_error(error) or PipelineError(f"cannot write {path.name}: {error}.") from error
 
 
 def copy_licences(source: Path, target: Path) -> None:
@@ -58,14 +56,14 @@ def copy_licences(source: Path, target: Path) -> None:
         shutil.copyfile(path, target / path.name)
 
 
-def _what_failed(error: OSError, temporary: Path, out: Path) -> str:
+def _what_failed(error: OSError, temporary: Path, out: Path) -> PipelineError:
     """A sentence on what the block met: an export reads models as well as it writes."""
     reason = " ".join(str(error.strerror or error).split()).rstrip(".")
     name = error.filename
     if isinstance(name, str) and not Path(name).absolute().is_relative_to(temporary):
-        return f"cannot read {name}: {reason}."
+        return PipelineError(f"cannot read {name}: {reason}.")
     # Without a number it is none of the system's, but what a library says of a model's files.
-    return f"cannot write {out}: {reason}." if error.errno is not None else f"cannot export: {reason}."
+    return cannot_write(out, error) if error.errno is not None else PipelineError(f"cannot export: {reason}.")
 
 
 def _require_free(out: Path) -> None:
@@ -77,7 +75,5 @@ def _require_free(out: Path) -> None:
 
 def _make_readable(folder: Path) -> None:
     """Give files and folders the user's usual modes: temporary folders and safetensors files are private."""
-    umask = os.umask(0)
-    os.umask(umask)
     for path in (folder, *folder.rglob("*")):
-        path.chmod((0o777 if path.is_dir() else 0o666) & ~umask)
+        path.chmod(usual_mode(of_folder=path.is_dir()))

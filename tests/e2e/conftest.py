@@ -4,14 +4,13 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from ruamel.yaml import YAML
 
 from pipeline.params import Params
 from tests.import_closure import ROOT
+from tests.params_files import write_params
 
 _COPIED = ("pipeline", "stages", "dvc.yaml", ".gitignore", ".dvcignore", ".dvc")
 
@@ -63,14 +62,7 @@ class Project:
         self.run("git", "commit", "-q", "-m", message)
 
     def write_params(self, params: Params) -> None:
-        with (self.folder / "params.yaml").open("w", encoding="utf-8") as file:
-            YAML().dump(_plain(asdict(params)), file)
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, dict):
-        return {key: _plain(of) for key, of in value.items()}
-    return [_plain(of) for of in value] if isinstance(value, tuple) else value
+        write_params(self.folder / "params.yaml", params)
 
 
 def make_project(folder: Path, params: Params) -> Project:

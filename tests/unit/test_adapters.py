@@ -28,8 +28,6 @@ from pipeline.prompt import Prompt
 from pipeline.token_store import read_tokens
 from pipeline.trained_model import TrainedModel
 from pipeline.trainer import Trainer
-from pipeline.training_cost import CostMeter
-from pipeline.training_features import open_features
 from tests.import_closure import ROOT
 from tests.training_lab import NUM_TOKENS, SPEC, STEPS, WIDTH, Lab, interrupted_after, make_lab, outputs
 
@@ -145,7 +143,7 @@ def test_adapters_learn_and_the_layers_they_sit_on_do_not(load: Load, lab: Lab, 
     projector = Projector(WIDTH, 16, language_model.width)
     model = CaptionModel(projector, language_model, tokens.prompt, adapters)
     params = replace(lab.params.train, weight_decay=0.1)
-    features = open_features(lab.features, tokens.image_ids, "memory", shared=False)
+    features = lab.open_features("memory")
     trainer = Trainer(model, features, tokens, params, lab.params.runtime, CPU, tmp_path, ONE_PROCESS)
 
     def frozen() -> str:
@@ -155,7 +153,7 @@ def test_adapters_learn_and_the_layers_they_sit_on_do_not(load: Load, lab: Lab, 
     before = {name: value.clone() for name, value in model.trainable_state().items()}
     frozen_before = frozen()
     facts = CheckpointInfo(1, SPEC, {}, {}, 16, language_model.width, {}, "", adapter_facts(LORA))
-    trainer.run(lambda epoch: replace(facts, epoch=epoch), CostMeter(choose_placement("cpu")))
+    trainer.run(lambda epoch: replace(facts, epoch=epoch))
 
     assert frozen() == frozen_before
     changed = {name for name, value in model.trainable_state().items() if not value.equal(before[name])}

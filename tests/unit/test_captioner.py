@@ -365,6 +365,7 @@ def test_the_regions_stage_writes_crops_captions_and_truth(project: Project, cap
         captions=project.data / "captions.jsonl",
         output=project.data / "regions",
         metrics=project.folder / "regions.json",
+        scratch=project.folder / ".scratch" / "regions",
     )
     metrics = caption_regions(paths, settings, project.params.generate, project.params.runtime)
     assert metrics == json.loads(paths.metrics.read_text())

@@ -7,14 +7,19 @@ import json
 import pickle
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from pipeline.checkpoints import (
+    FORMAT_VERSION,
     CheckpointInfo,
     checkpoint_path,
+    checkpoints_of_run,
     list_checkpoints,
     load_checkpoint,
     load_tensors,
@@ -132,7 +137,7 @@ def test_foreign_safetensors_are_refused(
 
 def test_a_resume_state_is_no_checkpoint(tmp_path: Path, projector: Projector) -> None:
     path = tmp_path / "state.safetensors"
-    save_tensors(path, projector.state_dict(), {"format_version": 1, "epoch": 2, "step": 5})
+    save_tensors(path, projector.state_dict(), {"format_version": FORMAT_VERSION, "epoch": 2, "step": 5})
     with pytest.raises(PipelineError, match=r"state\.safetensors is no checkpoint of this project"):
         load_checkpoint(path)
 
@@ -143,6 +148,67 @@ def test_a_truncated_file_is_refused(saved: Path, share: float) -> None:
     saved.write_bytes(content[: int(len(content) * share)])
     with pytest.raises(PipelineError, match=r"epoch_003\.safetensors is no checkpoint .* or is damaged"):
         load_checkpoint(saved)
+
+
+@given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+def test_no_bit_can_flip_unnoticed(tmp_path_factory: pytest.TempPathFactory, place: float, bit: int) -> None:
+    path = tmp_path_factory.getbasetemp() / "flipped.safetensors"
+    torch.manual_seed(0)
+    projector = Projector(6, 8, 10)
+    save_checkpoint(path, projector.state_dict(), INFO)
+    content = bytearray(path.read_bytes())
+    content[int(place * len(content))] ^= 1 << bit
+    path.write_bytes(content)
+    with pytest.raises(PipelineError, match=r"flipped\.safetensors "):
+        load_checkpoint(path)
+
+
+def test_facts_that_call_for_more_than_there_is_take_no_memory(tmp_path: Path, projector: Projector) -> None:
+    path = tmp_path / "epoch_001.safetensors"
+    save_checkpoint(path, projector.state_dict(), replace(INFO, hidden_size=10**12))
+    with pytest.raises(PipelineError, match="its facts call for"):
+        load_checkpoint(path)
+
+
+@pytest.fixture
+def run(tmp_path: Path, projector: Projector) -> Path:
+    """The checkpoints of a run of three epochs."""
+    for epoch in (1, 2, 3):
+        save_checkpoint(checkpoint_path(tmp_path, epoch), projector.state_dict(), replace(INFO, epoch=epoch))
+    return tmp_path
+
+
+def test_the_checkpoints_of_a_run_are_its_epochs(run: Path) -> None:
+    assert checkpoints_of_run(run) == {epoch: checkpoint_path(run, epoch) for epoch in (1, 2, 3)}
+
+
+def test_a_missing_epoch_is_named(run: Path) -> None:
+    checkpoint_path(run, 2).unlink()
+    with pytest.raises(PipelineError, match=r"lacks the checkpoint of epoch 2; run `dvc repro train`"):
+        checkpoints_of_run(run)
+
+
+def test_a_checkpoint_under_another_epochs_name_is_refused(run: Path) -> None:
+    checkpoint_path(run, 3).replace(checkpoint_path(run, 2))
+    with pytest.raises(PipelineError, match=r"epoch_002\.safetensors holds epoch 3, not 2; run `dvc repro"):
+        checkpoints_of_run(run)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"train": {**INFO.train, "learning_rate": 2e-3}}, r"its train\.learning_rate is 0\.002, not 0\.001"),
+        ({"encoder": {**INFO.encoder, "revision": "abc"}}, r"its encoder\.revision is 'abc', not None"),
+        ({"training": "other"}, r"its training is 'other', not 'fingerprint'"),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_named_by_the_fact_that_differs(
+    run: Path, projector: Projector, changes: dict[str, Any], said: str
+) -> None:
+    other = replace(INFO, **{"epoch": 2, "training": "other", **changes})
+    save_checkpoint(checkpoint_path(run, 2), projector.state_dict(), other)
+    with pytest.raises(PipelineError, match=rf"epoch_002\S+ comes from another training run .*: {said}"):
+        checkpoints_of_run(run)
 
 
 def test_another_format_version_is_refused(tmp_path: Path, saved: Path) -> None:

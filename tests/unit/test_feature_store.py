@@ -132,6 +132,37 @@ def test_a_flipped_bit_is_found_in_the_image_that_it_is_in(store_path: Path, fea
             store.read([IMAGES[3].image_id])
 
 
+@pytest.mark.parametrize("name", [b"image_3.png", IMAGES[2].sha256.encode(), b'"tiny"', b"num_tokens"])
+def test_a_flipped_bit_is_found_in_ids_digests_and_facts(store_path: Path, name: bytes) -> None:
+    content = store_path.read_bytes()
+    assert name in content
+    store_path.write_bytes(content.replace(name, name[:-1] + bytes([name[-1] ^ 1]), 1))
+    with pytest.raises(PipelineError, match=r"features\.h5 is no readable feature store"):
+        FeatureStore(store_path)
+
+
+def test_rows_exchanged_in_the_files_own_index_are_found(store_path: Path) -> None:
+    """HDF5 says by address where each row lies; a wrong address would give another image's features."""
+    with h5py.File(store_path, "r") as file:
+        places = [file["features"].id.get_chunk_info(row).byte_offset for row in (1, 2)]
+    one, two = (place.to_bytes(8, "little") for place in places)
+    content = store_path.read_bytes()
+    assert content.count(one) == 1
+    store_path.write_bytes(content.replace(one, two))
+    with pytest.raises(PipelineError, match=r"features\.h5 is "), FeatureStore(store_path) as store:
+        store.read(store.image_ids)
+
+
+def test_a_store_of_other_images_is_named_by_the_first_that_differs(store_path: Path) -> None:
+    wanted = {image.image_id: image.sha256 for image in IMAGES[:3]}
+    with FeatureStore(store_path) as store:
+        store.require_images(wanted, "the run")
+        with pytest.raises(PipelineError, match=r"features of image_1\.png from other bytes .* than the run"):
+            store.require_images({**wanted, "image_1.png": "f" * 64}, "the run")
+        with pytest.raises(PipelineError, match=r"features\.h5 has no image new\.png"):
+            store.require_images({"new.png": "f" * 64}, "the run")
+
+
 def test_rows_that_were_never_written_are_not_read_as_zeros(tmp_path: Path, features: Features) -> None:
     path = tmp_path / "features.h5"
     write_store(path, IMAGES, SPEC, features[:4])
@@ -142,7 +173,7 @@ def test_rows_that_were_never_written_are_not_read_as_zeros(tmp_path: Path, feat
 def test_another_format_version_is_refused(store_path: Path) -> None:
     with h5py.File(store_path, "r+") as file:
         file.attrs["format_version"] = 99
-    with pytest.raises(PipelineError, match=r"features\.h5 has format version 99, expected 1; run"):
+    with pytest.raises(PipelineError, match=r"features\.h5 has format version 99, expected 2; run"):
         FeatureStore(store_path)
 
 
@@ -228,6 +259,40 @@ def test_an_interrupted_run_continues_to_the_bytes_of_an_uninterrupted_one(
     aside.rename(ninth)
     assert dataset.encode(output, scratch).encoded == 2
     assert output.read_bytes() == (tmp_path / "whole.h5").read_bytes()
+
+
+def test_damaged_finished_work_is_encoded_anew(tmp_path: Path, dataset: Dataset) -> None:
+    output, scratch = tmp_path / "features.h5", tmp_path / "scratch"
+    dataset.encode(output, scratch)
+    whole = output.read_bytes()
+    block = max(scratch.rglob("*.safetensors"), key=lambda path: path.stat().st_size)
+    content = bytearray(block.read_bytes())
+    content[-5] ^= 1
+    block.write_bytes(content)
+    with pytest.raises(
+        PipelineError, match=r"safetensors was damaged \(its checksum is wrong\) and has been"
+    ):
+        dataset.encode(output, scratch)
+    assert output.read_bytes() == whole
+    output.unlink()
+    assert dataset.encode(output, scratch).encoded == 4
+    assert output.read_bytes() == whole
+
+
+def test_finished_work_of_another_encoder_is_not_taken(tmp_path: Path, dataset: Dataset) -> None:
+    output, scratch = tmp_path / "features.h5", tmp_path / "scratch"
+    dataset.encode(output, scratch)
+    of_one = set(scratch.iterdir())
+    other = Dataset(
+        dataset.folder, replace(dataset.params, encoder=replace(dataset.params.encoder, layer=-1))
+    )
+    other.encode(output, scratch)
+    whole = output.read_bytes()
+    (of_other,) = set(scratch.iterdir()) - of_one
+    for block in of_one.pop().iterdir():
+        shutil.copy(block, of_other)
+    assert other.encode(output, scratch).encoded == 10
+    assert output.read_bytes() == whole
 
 
 def test_a_changed_image_alone_is_encoded_anew(tmp_path: Path, dataset: Dataset) -> None:

@@ -6,6 +6,7 @@ Run: .venv/bin/python -m pytest tests/unit/test_hub.py
 """
 
 import errno
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -234,10 +235,6 @@ def test_a_file_that_stays_damaged(granted: HubStandIn) -> None:
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (
-            OSError(errno.ENOSPC, "full"),
-            f"there is no disk space left for {LLAMA}; free some, or set HF_HOME",
-        ),
         (PermissionError(errno.EACCES, "no", "/x"), f"{LLAMA} cannot be stored in the hub's cache: "),
         (RuntimeError("xet"), f"the download of {LLAMA} broke off (RuntimeError); repeat the command or run"),
         (OSError("Consistency check failed"), f"the download of {LLAMA} broke off (OSError); repeat"),
@@ -249,6 +246,16 @@ def test_what_fails_on_this_side(monkeypatch: pytest.MonkeyPatch, error: Excepti
 
     monkeypatch.setattr(hub_module, "snapshot_download", fail)
     assert sentence().startswith(said)
+
+
+@pytest.mark.usefixtures("granted")
+def test_a_full_disk_is_named_with_its_free_space(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> str:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(hub_module, "snapshot_download", fail)
+    assert re.match(rf"cannot write \S+/cache/{LLAMA}: No space left on device \([\d,.]+ MB free", sentence())
+    assert "HF_HOME may name a folder on a larger disk" in sentence()
 
 
 def test_something_else_than_a_hub_answers(granted: HubStandIn) -> None:

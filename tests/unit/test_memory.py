@@ -6,12 +6,20 @@ from typing import Any
 
 import pytest
 import torch
+from transformers.models.llama.modeling_llama import LlamaMLP
 
 from pipeline.adapters import inject_adapters
 from pipeline.device import Placement, choose_placement
 from pipeline.errors import PipelineError
 from pipeline.language_model import load_language_model
-from pipeline.memory import LargestBatch, MemoryEstimate, estimate_memory, largest_batch, require_memory
+from pipeline.memory import (
+    LargestBatch,
+    MemoryEstimate,
+    NoEstimateError,
+    estimate_memory,
+    largest_batch,
+    require_memory,
+)
 from pipeline.packing import pack
 from pipeline.params import LanguageModelParams, LoraParams, Params
 
@@ -111,6 +119,23 @@ def test_other_architectures_can_be_estimated(tmp_path: Path, name: str) -> None
     extra = {"OPTConfig": {"ffn_dim": 32, "word_embed_proj_dim": 16}, "GPT2Config": {}}[name]
     getattr(transformers, name)(**small, **extra).save_pretrained(tmp_path)
     assert estimate(tmp_path, "nf4").activations > 0
+
+
+def test_an_architecture_that_does_not_run_without_values_is_told_apart(
+    tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def looks_at_values(_: torch.nn.Module, hidden: torch.Tensor) -> torch.Tensor:
+        return hidden * float(hidden.detach().sum())
+
+    monkeypatch.setattr(LlamaMLP, "forward", looks_at_values)
+    with pytest.raises(NoEstimateError, match=r"LlamaForCausalLM: .*meta"):
+        estimate(tiny_llama)
+
+
+def test_a_folder_without_a_model_is_no_foreign_architecture(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(PipelineError, match="is no causal language model"):
+        estimate(tmp_path)
 
 
 def test_on_a_gpu_that_is_too_small_the_parameters_to_change_are_named(

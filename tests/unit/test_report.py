@@ -246,14 +246,16 @@ def test_equal_input_gives_equal_bytes(run: ReportInputs, tmp_path: Path) -> Non
 def _inject(run: ReportInputs) -> None:
     """Put markup into every text of the run."""
     captions = [
-        CaptionRecord(row["image_id"], row["split"], (HOSTILE, "a lone \ud800 surrogate"))
+        CaptionRecord(row["image_id"], row["split"], (HOSTILE, "a dog"))
         for row in map(json.loads, run.captions.read_text().splitlines())
     ]
     rows = [json.dumps({"image_id": c.image_id, "split": c.split, "captions": c.captions}) for c in captions]
     run.captions.write_text("\n".join(rows))
     predictions = run.predictions / "epoch_002_test.jsonl"
     said = [json.loads(line) for line in predictions.read_text().splitlines()]
-    write_jsonl(predictions, [{**row, "caption": HOSTILE} for row in said])
+    surrogate = "a lone \ud800 surrogate"
+    lines = [json.dumps({**row, "caption": f"{HOSTILE} {surrogate}"}) for row in said]
+    predictions.write_text("\n".join(lines))
     answers = run.regions / "regions.jsonl"
     row = json.loads(answers.read_text().splitlines()[0])
     hostile = dict.fromkeys(("request", "region", "caption"), HOSTILE)

@@ -128,13 +128,45 @@ def test_a_foreign_hdf5_file_is_refused(tokens: Path) -> None:
         read_tokens(tokens, "train")
 
 
-def test_a_flipped_bit_is_found(tokens: Path) -> None:
+@pytest.mark.parametrize("name", ["token_ids", "offsets", "image_row", "prompt_before", "prompt_after"])
+def test_a_flipped_bit_is_found_in_every_array(tokens: Path, name: str) -> None:
     with h5py.File(tokens, "r") as file:
-        place = file["token_ids"].id.get_chunk_info(0).byte_offset
+        place = file[name].id.get_offset()
     content = bytearray(tokens.read_bytes())
-    content[place + 4] ^= 1
+    content[place] ^= 1
     tokens.write_bytes(content)
+    with pytest.raises(
+        PipelineError, match=r"tokens\.h5 is no readable token store \(its checksum is wrong\)"
+    ):
+        read_tokens(tokens, "train")
+
+
+@pytest.mark.parametrize("name", [b"a.png", b"train", b"lowercase"])
+def test_a_flipped_bit_is_found_in_every_text(tokens: Path, name: bytes) -> None:
+    content = tokens.read_bytes()
+    assert name in content
+    tokens.write_bytes(content.replace(name, bytes([name[0] ^ 1]) + name[1:], 1))
     with pytest.raises(PipelineError, match=r"tokens\.h5 is no readable token store"):
+        read_tokens(tokens, "train")
+
+
+@pytest.mark.parametrize("name", ["image_id", "split"])
+def test_text_of_varying_length_is_refused_unread(tokens: Path, name: str) -> None:
+    """It lies in a heap of HDF5's that has no checksum; a damaged one may be searched for ever."""
+    with h5py.File(tokens, "r+") as file:
+        words = [word.decode() for word in file[name]]
+        del file[name]
+        file.create_dataset(name, data=words, dtype=h5py.string_dtype("utf-8"))
+    with pytest.raises(PipelineError, match=f"{name} is no list of 4 texts"):
+        read_tokens(tokens, "train")
+
+
+def test_a_store_that_claims_more_than_it_holds_is_refused(tokens: Path) -> None:
+    with h5py.File(tokens, "r+") as file:
+        del file["token_ids"]
+        # Never written, so the file stays small; reading it would take four terabytes.
+        file.create_dataset("token_ids", (10**12,), np.int32, chunks=(1024,))
+    with pytest.raises(PipelineError, match="it claims more than it can hold"):
         read_tokens(tokens, "train")
 
 

@@ -5,8 +5,9 @@ Run: .venv/bin/python -m pytest tests/unit/test_training.py
 
 import json
 import multiprocessing
+import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -28,8 +29,6 @@ from pipeline.processes import ONE_PROCESS, Processes
 from pipeline.projector import Projector
 from pipeline.token_store import read_tokens
 from pipeline.trainer import Trainer, learning_rate
-from pipeline.training_cost import CostMeter
-from pipeline.training_features import open_features
 from tests.tiny_models import save_llama
 from tests.training_lab import (
     SPEC,
@@ -88,17 +87,14 @@ def test_nothing_but_the_projector_is_trained(lab: Lab, tmp_path: Path) -> None:
     language_model = load_language_model(lab.params.language_model, placement)
     model = CaptionModel(Projector(WIDTH, 16, language_model.width), language_model, tokens.prompt)
     runtime = replace(lab.params.runtime, save_every_seconds=1e9)
-    features = open_features(lab.features, tokens.image_ids, "memory", shared=False)
+    features = lab.open_features("memory")
     trainer = Trainer(model, features, tokens, lab.params.train, runtime, placement, tmp_path, ONE_PROCESS)
 
     frozen = language_model.state_dict()
     assert any(value.dtype == torch.uint8 for value in frozen.values())
     frozen_before, projector_before = tensor_digest(frozen), tensor_digest(model.projector.state_dict())
     facts = CheckpointInfo(1, SPEC, {}, {}, 16, language_model.width, {}, "")
-    assert (
-        trainer.run(lambda epoch: replace(facts, epoch=epoch), CostMeter(choose_placement("cpu")))
-        == 2 * STEPS
-    )
+    assert trainer.run(lambda epoch: replace(facts, epoch=epoch)) == 2 * STEPS
     assert tensor_digest(language_model.state_dict()) == frozen_before
     assert tensor_digest(model.projector.state_dict()) != projector_before
 
@@ -342,8 +338,7 @@ def test_features_are_the_same_from_memory_and_from_disk(
 @pytest.mark.parametrize("where", ["memory", "disk"])
 @pytest.mark.parametrize("start", ["spawn", "fork"])
 def test_features_can_be_read_by_workers(lab: Lab, where: Literal["memory", "disk"], start: str) -> None:
-    tokens = read_tokens(lab.tokens, "train")
-    features = open_features(lab.features, tokens.image_ids, where, shared=True)
+    features = lab.open_features(where)
     here = features.read([5, 0, 5])
     with multiprocessing.get_context(start).Pool(1) as pool:
         there = pool.apply(features.read, ([5, 0, 5],))
@@ -356,7 +351,7 @@ def test_processes_share_each_step_and_agree_on_its_labels(lab: Lab, count: int,
     tokens = read_tokens(lab.tokens, "train")
     params = replace(lab.params.train, batch_size=batch_size)
     plan = plan_epoch([[len(c) + 1 for c in captions] for captions in tokens.captions], params, epoch=1)
-    features = open_features(lab.features, tokens.image_ids, "memory", shared=False)
+    features = lab.open_features("memory")
     shares = [StepDataset(features, tokens, plan, 9, True, Processes(rank, count)) for rank in range(count)]
     for index in range(len(plan)):
         parts = [share[index] for share in shares]
@@ -365,14 +360,125 @@ def test_processes_share_each_step_and_agree_on_its_labels(lab: Lab, count: int,
         assert sum(len(f) for part in parts for f, _ in part.batches) == sum(map(len, plan[index]))
 
 
+def cost_of(folder: Path) -> dict[str, Any]:
+    cost: dict[str, Any] = json.loads((folder / "cost.json").read_text())
+    return cost
+
+
 def test_the_cost_is_that_of_the_run_that_trained(lab: Lab, tmp_path: Path) -> None:
     lab.train(tmp_path, epochs=1)
-    cost = json.loads((tmp_path / "cost.json").read_text())
+    cost = cost_of(tmp_path)
     assert cost["captions"] == json.loads((tmp_path / "train.json").read_text())["captions"]
-    assert cost["seconds"] > 0
+    assert cost["seconds"] >= cost["warm_up_seconds"] > 0
     assert cost["peak_memory_mb"] > 50  # the interpreter and torch alone
-    assert (cost["device"], cost["precision"]) == ("cpu", "float32")
+    assert (cost["device"], cost["precision"], cost["sessions"]) == ("cpu", "float32", 1)
 
     (tmp_path / "cost.json").unlink()
     lab.train(tmp_path, epochs=1)
-    assert json.loads((tmp_path / "cost.json").read_text()) == cost
+    assert cost_of(tmp_path) == cost
+
+
+def test_the_cost_of_an_interrupted_run_is_that_of_all_its_sessions(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        with interrupted_after(monkeypatch, 1):
+            lab.train(tmp_path, epochs=2)
+    lab.train(tmp_path, epochs=2)
+    cost = cost_of(tmp_path)
+    assert cost["sessions"] == 3
+    assert cost["captions"] == 2 * json.loads((tmp_path / "train.json").read_text())["captions"]
+    lab.train(tmp_path, epochs=3)
+    assert cost_of(tmp_path)["sessions"] == 4
+    assert cost_of(tmp_path)["seconds"] > cost["seconds"]
+
+
+def state_of(folder: Path, name: str = "state.safetensors") -> Path:
+    (found,) = (folder / "scratch").glob(f"*/{name}")
+    return found
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_damaged_state_costs_the_steps_since_the_one_before(
+    lab: Lab, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with interrupted_after(monkeypatch, 3):
+        lab.train(tmp_path, epochs=3)
+    flip(state_of(tmp_path))
+    # Saved at the end of each step and of each epoch: the state before is that of the epoch's end.
+    assert lab.train(tmp_path, epochs=3).trained_steps == 3 * STEPS - 2
+    assert outputs(tmp_path) == outputs(finished)
+
+
+def test_with_both_states_damaged_a_run_starts_afresh(lab: Lab, finished: Path, tmp_path: Path) -> None:
+    lab.train(tmp_path, epochs=3)
+    flip(state_of(tmp_path))
+    flip(state_of(tmp_path, "state_before.safetensors"))
+    assert lab.train(tmp_path, epochs=3).trained_steps == 3 * STEPS
+    assert outputs(tmp_path) == outputs(finished)
+
+
+@pytest.mark.parametrize("spoil", [flip, Path.unlink])
+def test_a_kept_checkpoint_that_is_damaged_or_gone_is_made_again(
+    lab: Lab, finished: Path, tmp_path: Path, spoil: Callable[[Path], None]
+) -> None:
+    lab.train(tmp_path, epochs=3)
+    spoil(state_of(tmp_path, "epoch_001.safetensors"))
+    assert lab.train(tmp_path, epochs=3).trained_steps == 3 * STEPS
+    assert outputs(tmp_path) == outputs(finished)
+
+
+def test_a_state_of_another_run_is_passed_over(lab: Lab, finished: Path, tmp_path: Path) -> None:
+    lab.train(tmp_path / "other", epochs=3, seed=1)
+    lab.train(tmp_path, epochs=3)
+    for name in ("state.safetensors", "state_before.safetensors"):
+        shutil.copy(state_of(tmp_path / "other", name), state_of(tmp_path, name))
+    assert lab.train(tmp_path, epochs=3).trained_steps == 3 * STEPS
+    assert outputs(tmp_path) == outputs(finished)
+
+
+def test_features_exchanged_since_the_run_began_are_refused(lab: Lab, tmp_path: Path) -> None:
+    exchanged = replace(lab, features=tmp_path / "features.h5")
+    save_features(exchanged.features, 8)
+    features = exchanged.open_features("disk")
+    save_features(exchanged.features, 8, spec={**SPEC, "name": "other"})
+    with pytest.raises(PipelineError, match="made with encoder name 'other', but the training run needs"):
+        features.read([0])
+
+
+def test_a_gradient_that_no_scale_makes_finite_ends_the_run(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With fp16 an overflowing step is skipped and the scale halved: for ever, if nobody looked at it."""
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *_: torch.tensor(float("inf")))
+    scales = iter([65536.0, 1.0, 0.5])
+    monkeypatch.setattr(torch.amp.GradScaler, "is_enabled", lambda _: True)
+    monkeypatch.setattr(torch.amp.GradScaler, "get_scale", lambda _: next(scales))
+    with pytest.raises(
+        PipelineError, match=r"diverged at epoch 2, step 1: .* gradient norm inf, learning rate"
+    ):
+        lab.train(tmp_path, epochs=3)
+
+
+def test_after_a_divergence_the_state_before_it_is_kept(
+    lab: Lab, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = 0
+
+    def overflow(*_: object) -> torch.Tensor:
+        nonlocal taken
+        taken += 1
+        return torch.tensor(float("nan")) if taken == 4 else clip(*_)
+
+    clip: Callable[..., torch.Tensor] = torch.nn.utils.clip_grad_norm_
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.nn.utils, "clip_grad_norm_", overflow)
+        with pytest.raises(PipelineError, match=r"step 2: .* The state before this step is kept in "):
+            lab.train(tmp_path, epochs=3, save_every_seconds=1e9)
+    assert lab.train(tmp_path, epochs=3).trained_steps == 3 * STEPS - 3
+    assert outputs(tmp_path) == outputs(finished)

@@ -1,0 +1,212 @@
+"""A stage in a process of its own that can be killed, stopped or starved of disk at a chosen moment.
+
+A server process imports the models' libraries once and is forked for each attempt (`multiprocessing`'s
+forkserver), so that an attempt costs the stage's own work and not three seconds of imports.
+"""
+
+import fcntl
+import importlib
+import multiprocessing
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+_SERVER = multiprocessing.get_context("forkserver")
+_PRELOADED = [
+    "stages.console",
+    "pipeline.encoding",
+    "pipeline.training",
+    "pipeline.evaluation",
+    "pipeline.region_captions",
+    "pipeline.report",
+    "pipeline.prepare",
+    "bitsandbytes",
+    "transformers.models.clip.modeling_clip",
+    "transformers.models.llama.modeling_llama",
+    # A child imports its parent's main module anew: these make that cheap.
+    "tests.faults.suite",
+    "pytest",
+]
+_PIPE_BYTES = 1 << 20
+_F_SETPIPE_SZ = 1031  # Linux; Python names it from 3.10 on, but not on every platform
+_LONGEST = 300.0
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What happens to a stage.
+
+    Attributes:
+        at_change: before the stage's so many-th change of the project's files (opened to write, renamed,
+            removed, a folder made) it gets `signal`.
+        signal: SIGKILL, or SIGSTOP to let others act at that moment.
+        file_limit: bytes that no file may grow beyond (RLIMIT_FSIZE).
+    """
+
+    at_change: int | None = None
+    signal: int = signal.SIGKILL
+    file_limit: int | None = None
+
+
+NO_FAULT = Fault()
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How an attempt ended: exit code (-9: killed), what it printed, seconds, changes of files it made."""
+
+    code: int
+    printed: str
+    seconds: float
+    changes: int
+
+    @property
+    def killed(self) -> bool:
+        return self.code == -signal.SIGKILL
+
+    @property
+    def refused(self) -> bool:
+        """Exit 1 with one sentence on what is wrong, and no traceback."""
+        return self.code == 1 and self.printed.count("Error: ") == 1 and "Traceback" not in self.printed
+
+    @property
+    def last_line(self) -> str:
+        lines = self.printed.strip().splitlines()
+        return lines[-1] if lines else ""
+
+
+@dataclass
+class Attempt:
+    """A stage that is running."""
+
+    process: ForkServerProcess
+    output: Connection
+    changes: Any
+    begun: float = field(default_factory=time.monotonic)
+
+    def kill_after(self, seconds: float) -> Ended:
+        """Wait so long for its end, else kill it."""
+        self.process.join(max(0.0, self.begun + seconds - time.monotonic()))
+        if self.process.is_alive():
+            self.process.kill()
+        return self.end()
+
+    def wait_until_stopped(self) -> bool:
+        """Whether it stopped itself; False where it ended first."""
+        while self.process.is_alive():
+            if _is_stopped(self.process.pid or 0):
+                return True
+            time.sleep(0.005)
+        return False
+
+    def end(self) -> Ended:
+        """Wait for its end."""
+        self.process.join(_LONGEST)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+        seconds = time.monotonic() - self.begun
+        code = self.process.exitcode
+        printed = _read_all(self.output)
+        return Ended(-1 if code is None else code, printed, seconds, self.changes.value)
+
+
+def start(folder: Path, stage: str, fault: Fault = NO_FAULT) -> Attempt:
+    """Start a stage in a project's folder."""
+    return start_call(folder, run_stage, (stage,), fault)
+
+
+def start_call(
+    folder: Path, call: Callable[..., None], arguments: tuple[Any, ...] = (), fault: Fault = NO_FAULT
+) -> Attempt:
+    """Start a function in a project's folder, its output kept."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    _SERVER.set_forkserver_preload(_PRELOADED)
+    reader, writer = _SERVER.Pipe(duplex=False)
+    # Nobody reads before the end: what is printed must fit.
+    fcntl.fcntl(writer.fileno(), _F_SETPIPE_SZ, _PIPE_BYTES)
+    changes = _SERVER.Value("l", 0, lock=False)
+    process = _SERVER.Process(target=_in_folder, args=(folder, writer, changes, fault, call, arguments))
+    process.start()
+    writer.close()
+    return Attempt(process, reader, changes)
+
+
+def run(folder: Path, stage: str, fault: Fault = NO_FAULT) -> Ended:
+    """Run a stage to its end."""
+    return start(folder, stage, fault).end()
+
+
+def run_stage(stage: str) -> None:
+    """The stage's own command, as `python -m stages.NAME` has it; exits."""
+    importlib.import_module(f"stages.{stage}").main(args=[], prog_name=f"stages.{stage}")
+
+
+def _in_folder(
+    folder: Path,
+    output: Connection,
+    changes: Any,
+    fault: Fault,
+    call: Callable[..., None],
+    arguments: tuple[Any, ...],
+) -> None:
+    os.chdir(folder)
+    os.dup2(output.fileno(), 1)
+    os.dup2(output.fileno(), 2)
+    sys.addaudithook(_Hook(os.fspath(folder), changes, fault))
+    if fault.file_limit is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (fault.file_limit, fault.file_limit))
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    call(*arguments)
+
+
+class _Hook:
+    """Counts changes of the project's files just before they happen, and sends the signal at its time."""
+
+    def __init__(self, folder: str, changes: Any, fault: Fault) -> None:
+        self._folder = folder
+        self._changes = changes
+        self._fault = fault
+
+    def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open":
+            changes = isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        else:
+            changes = event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir")
+        if not changes or not self._is_ours(arguments[0]):
+            return
+        self._changes.value += 1
+        if self._changes.value == self._fault.at_change:
+            os.kill(os.getpid(), self._fault.signal)
+
+    def _is_ours(self, path: object) -> bool:
+        if not isinstance(path, str | os.PathLike):
+            return False
+        name = os.fspath(path)
+        return isinstance(name, str) and (not name.startswith("/") or name.startswith(self._folder))
+
+
+def _is_stopped(process: int) -> bool:
+    try:
+        status = Path(f"/proc/{process}/stat").read_text()
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] == "T"
+
+
+def _read_all(connection: Connection) -> str:
+    parts = []
+    # Raw bytes, not messages: the other end is the standard output.
+    while part := os.read(connection.fileno(), 1 << 16):
+        parts.append(part)
+    connection.close()
+    return b"".join(parts).decode(errors="replace")

@@ -1,0 +1,168 @@
+"""Damaged and exchanged files: each is refused in a sentence, or healed to the right result."""
+
+import random
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.faults import child
+from tests.faults.lab import Lab, Tally, flipped
+
+HARMS = ("empty", "cut off", "one bit flipped", "overwritten in part", "gone")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A kind of file, and the stage that reads it.
+
+    Attributes:
+        name: as the table calls it.
+        pattern: finds it in a finished project.
+        stage: which is run on it, from the finished project.
+        heals: whether a second run must end with the right result, nobody having mended anything.
+        checked: whether the content is under a checksum; of a text that people may edit it is not.
+    """
+
+    name: str
+    pattern: str
+    stage: str
+    heals: bool = False
+    checked: bool = True
+
+
+TARGETS = (
+    Target("features.h5", "data/features.h5", "train"),
+    Target("features.h5 (evaluate)", "data/features.h5", "evaluate"),
+    Target("tokens.h5", "data/tokens.h5", "train"),
+    Target("a checkpoint", "data/checkpoints/epoch_001.safetensors", "evaluate"),
+    Target("best.safetensors", "data/best.safetensors", "regions"),
+    Target("kept features", ".scratch/encode/*/*.safetensors", "encode", heals=True),
+    Target("kept training state", ".scratch/train/*/state.safetensors", "train", heals=True),
+    Target("kept checkpoint", ".scratch/train/*/epoch_*.safetensors", "train", heals=True),
+    Target("kept predictions", ".scratch/evaluate/*/*.json", "evaluate", heals=True),
+    Target("kept region answers", ".scratch/regions/*/*.json", "regions", heals=True),
+    Target("images.jsonl", "data/images.jsonl", "encode", checked=False),
+    Target("captions.jsonl", "data/captions.jsonl", "tokenize", checked=False),
+    Target("captions.jsonl (evaluate)", "data/captions.jsonl", "evaluate", checked=False),
+    Target("params.yaml", "params.yaml", "prepare", checked=False),
+    Target("predictions", "data/predictions/epoch_*_test.jsonl", "report", checked=False),
+    Target("regions.jsonl", "data/regions/regions.jsonl", "report", checked=False),
+    Target("evaluate.json", "metrics/evaluate.json", "report", checked=False),
+    Target("training.csv", "plots/training.csv", "report", checked=False),
+)
+
+
+def damaged(lab: Lab, target: Target, harm: str, times: int, seed: int) -> Tally:
+    """Harm a file of a finished project and run the stage that reads it."""
+    tally = Tally(f"{target.name}: {harm}")
+    rng = random.Random(f"{tally.kind} {seed}")
+    for _ in range(times):
+        with lab.project() as folder:
+            path = rng.choice(sorted(folder.glob(target.pattern)))
+            _do_harm(path, harm, rng)
+            _forget_kept(folder, target)
+            ended = child.run(folder, target.stage)
+            if ended.refused and target.heals:
+                ended = child.run(folder, target.stage)
+            right = ended.code == 0 and (not target.checked or not lab.wrong(folder, target.stage))
+            refused = ended.refused and not target.heals
+            tally.check(right or refused, f"exit {ended.code}: {ended.last_line}")
+    return tally
+
+
+def _do_harm(path: Path, harm: str, rng: random.Random) -> None:
+    content = path.read_bytes()
+    if harm == "gone":
+        path.unlink()
+    elif harm == "empty":
+        path.write_bytes(b"")
+    elif harm == "cut off":
+        path.write_bytes(content[: rng.randrange(1, len(content))])
+    elif harm == "one bit flipped":
+        path.write_bytes(flipped(content, rng))
+    else:
+        start = rng.randrange(len(content))
+        length = min(rng.randint(1, 64), len(content) - start)
+        path.write_bytes(content[:start] + rng.randbytes(length) + content[start + length :])
+
+
+def _forget_kept(folder: Path, target: Target) -> None:
+    """With everything kept a stage would not read its inputs again."""
+    if not target.heals:
+        shutil.rmtree(folder / ".scratch" / target.stage, ignore_errors=True)
+
+
+Exchange = Callable[[Path, Path], None]
+
+
+def _first(folder: Path, pattern: str) -> Path:
+    return sorted(folder.glob(pattern))[0]
+
+
+def _take(pattern: str) -> Exchange:
+    def take(folder: Path, other: Path) -> None:
+        shutil.copyfile(_first(other, pattern), _first(folder, pattern))
+
+    return take
+
+
+def _swap(one: str, two: str) -> Exchange:
+    def swap(folder: Path, _: Path) -> None:
+        first, second = _first(folder, one), _first(folder, two)
+        content = first.read_bytes()
+        first.write_bytes(second.read_bytes())
+        second.write_bytes(content)
+
+    return swap
+
+
+# What is exchanged, the stage that reads it, whether that heals it, a word of the refusal.
+EXCHANGES: dict[str, tuple[Exchange, str, bool, str]] = {
+    "features.h5 of another encoder": (_take("data/features.h5"), "evaluate", False, "encoder layer"),
+    "tokens.h5 of another language model": (_take("data/tokens.h5"), "train", False, "tokenizer"),
+    "a checkpoint of another run": (
+        _take("data/checkpoints/epoch_002.safetensors"),
+        "evaluate",
+        False,
+        "comes from another training run",
+    ),
+    "checkpoints of two epochs exchanged": (
+        _swap("data/checkpoints/epoch_001.safetensors", "data/checkpoints/epoch_002.safetensors"),
+        "evaluate",
+        False,
+        "holds epoch",
+    ),
+    "kept features of another encoder": (_take(".scratch/encode/*/*.safetensors"), "encode", True, ""),
+    "kept training state of another run": (_take(".scratch/train/*/state.safetensors"), "train", True, ""),
+    "kept checkpoint of another run": (_take(".scratch/train/*/epoch_001.safetensors"), "train", True, ""),
+    "kept checkpoints of two epochs exchanged": (
+        _swap(".scratch/train/*/epoch_001.safetensors", ".scratch/train/*/epoch_002.safetensors"),
+        "train",
+        True,
+        "",
+    ),
+    "kept predictions of another run": (_take(".scratch/evaluate/*/00000000.json"), "evaluate", True, ""),
+    "kept predictions of two batches exchanged": (
+        _swap(".scratch/evaluate/*/00000000.json", ".scratch/evaluate/*/00000002.json"),
+        "evaluate",
+        True,
+        "",
+    ),
+    "kept region answers of another run": (_take(".scratch/regions/*/00000000.json"), "regions", True, ""),
+}
+
+
+def exchanged(lab: Lab, other: Lab, kind: str) -> Tally:
+    """Put a file of another run, or another place, in the place of one, and run the stage that reads it."""
+    exchange, stage, heals, word = EXCHANGES[kind]
+    tally = Tally(kind)
+    with lab.project() as folder:
+        exchange(folder, other.state(None))
+        ended = child.run(folder, stage)
+        if heals and ended.refused:
+            ended = child.run(folder, stage)
+        right = ended.code == 0 and not lab.wrong(folder, stage)
+        refused = ended.refused and word in ended.printed
+        tally.check(right if heals else refused, f"exit {ended.code}: {ended.last_line}")
+    return tally

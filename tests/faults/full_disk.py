@@ -1,0 +1,86 @@
+"""A disk without room: the error names the path and the free space, and nothing that was there is harmed."""
+
+import os
+import random
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.faults import child
+from tests.faults.child import Ended, Fault
+from tests.faults.lab import Lab, Tally
+
+_FREE = re.compile(r"cannot write \S+: .+ \([\d,.]+ MB free there\); make room")
+
+
+def limited_files(lab: Lab, stage: str, times: int, seed: int) -> Tally:
+    """No file may grow beyond a size that the stage needs (RLIMIT_FSIZE)."""
+    tally = Tally(f"{stage}: file size limit")
+    rng = random.Random(f"{stage} {seed}")
+    largest = max(len(content or b"") for content in lab.expected(stage).values())
+    while tally.tried < times:
+        with lab.project(stage) as folder:
+            limit = rng.randrange(largest)
+            _check(lab, folder, stage, child.run(folder, stage, Fault(file_limit=limit)), tally)
+    return tally
+
+
+def small_disk(lab: Lab, stage: str, times: int, seed: int) -> Tally:
+    """The project lies on a file system with less room than the stage needs."""
+    tally = Tally(f"{stage}: full disk")
+    rng = random.Random(f"{stage} {seed}")
+    needed = _size(lab, stage)
+    while tally.tried < times:
+        with lab.project(stage) as template, _mounted(lab.folder / "small_disk") as folder:
+            shutil.copytree(template, folder, dirs_exist_ok=True)
+            taken = os.statvfs(folder)
+            used = (taken.f_blocks - taken.f_bfree) * taken.f_frsize
+            _resize(folder, used + rng.randrange(max(1, needed // 2)))
+            _check(lab, folder, stage, child.run(folder, stage), tally)
+    return tally
+
+
+def why_no_small_disk(folder: Path) -> str | None:
+    """Why no file system can be mounted here; None where it can."""
+    if os.geteuid():
+        return "mounting a small file system needs root"
+    try:
+        with _mounted(folder / "small_disk"):
+            return None
+    except (subprocess.CalledProcessError, FileNotFoundError) as error:
+        return f"a small file system cannot be mounted here ({error})"
+
+
+def _check(lab: Lab, folder: Path, stage: str, ended: Ended, tally: Tally) -> None:
+    told = ended.refused and _FREE.search(ended.printed) is not None
+    # Prepare draws images one by one; of the others each output is whole.
+    intact = stage == "prepare" or lab.intact(folder, stage)
+    done = ended.code == 0 and not lab.wrong(folder, stage)
+    tally.check((told and intact) or done, ended.last_line if intact else "an output was neither old nor new")
+    if folder.is_mount():
+        _resize(folder, 1 << 30)
+    child.run(folder, stage)
+    wrong = lab.wrong(folder, stage)
+    if wrong:
+        tally.lost.append(f"with room again: {wrong}")
+
+
+def _size(lab: Lab, stage: str) -> int:
+    return sum(len(content or b"") for content in lab.expected(stage).values())
+
+
+@contextmanager
+def _mounted(folder: Path) -> Iterator[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], check=True, capture_output=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def _resize(folder: Path, size: int) -> None:
+    subprocess.run(["mount", "-o", f"remount,size={size}", folder], check=True)

@@ -1,0 +1,71 @@
+"""One run at a time: the second is told who holds the lock, and no lock outlives its holder."""
+
+import multiprocessing
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.synchronize import Event
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import PipelineError
+from pipeline.locks import held
+
+SPAWN = multiprocessing.get_context("spawn")
+
+
+def hold(path: Path, ready: Event) -> None:
+    with held(path, "encode"):
+        ready.set()
+        SPAWN.Event().wait(60)
+
+
+def interrupted(path: Path) -> None:
+    with held(path, "train"):
+        assert str(os.getpid()) in path.with_name(f"{path.name}.json").read_text()
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def holder(path: Path) -> Iterator[int]:
+    """The id of another process that holds the lock; it is killed at the end."""
+    ready = SPAWN.Event()
+    process = SPAWN.Process(target=hold, args=(path, ready), daemon=True)
+    process.start()
+    assert ready.wait(60)
+    try:
+        yield process.pid or 0
+    finally:
+        process.kill()
+        process.join()
+
+
+def test_the_second_is_told_who_holds_it_and_a_killed_holder_holds_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "encode.lock"
+    with holder(path) as process:
+        with pytest.raises(PipelineError) as caught, held(path, "encode"):
+            pass
+        said = str(caught.value)
+        assert said.startswith("encode is under way in this folder already, by process ")
+        assert f"by process {process} on {socket.gethostname()} since 20" in said
+        assert str(path) in said
+    with held(path, "encode"):
+        pass
+
+
+def test_a_holder_that_has_not_signed_yet_is_another_process(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with holder(path):
+        (tmp_path / "lock.json").write_text("{")
+        with pytest.raises(PipelineError, match="already, by another process; wait"), held(path, "train"):
+            pass
+
+
+def test_it_is_free_after_an_error_and_for_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            interrupted(path)
+    assert not (tmp_path / "lock.json").exists()
