@@ -4,6 +4,7 @@ Run: .venv/bin/python -m pytest tests/unit/test_feature_store.py
 """
 
 import shutil
+import tracemalloc
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -299,6 +300,20 @@ def test_all_unreadable_images_are_named_when_the_others_are_encoded(
     # Of the three batches (four, four, two) the one in between is kept.
     assert dataset.encode(output, scratch).encoded == 6
     assert output.read_bytes() == (tmp_path / "whole.h5").read_bytes()
+
+
+def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path, dataset: Dataset) -> None:
+    """Python's own, of listing, claiming and joining; benchmarks/encoding_memory.py measures processes."""
+    peaks = []
+    picture = dataset.images[0]
+    for count in (500, 5000):
+        write_images(dataset.listing, (replace(picture, image_id=f"{n:06}") for n in range(count)))
+        tracemalloc.start()
+        dataset.encode(tmp_path / f"{count}.h5", tmp_path / "scratch")
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    # A list of the records alone would take 1.5 MB more.
+    assert peaks[1] - peaks[0] < 500_000
 
 
 def test_another_choice_of_features_shares_nothing(tmp_path: Path, dataset: Dataset) -> None:
