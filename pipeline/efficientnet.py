@@ -76,7 +76,7 @@ class EfficientNetEncoder:
     @torch.inference_mode()
     def encode(self, pixels: Tensor) -> Tensor:
         """Pixels `[B, 3, 224, 224]` -> features `[B, P, 1344]`."""
-        pixels = pixels.to(self._device)
+        pixels = pixels.to(self._device, non_blocking=True)
         shapes = self._network.extract_features(pixels).flatten(2).transpose(1, 2)  # [B, 49, 1280]
         colors = _color_histogram(pixels * 128 + 127)  # [B, 49, 64]
         none = shapes.new_zeros(len(shapes), 0, shapes.shape[2] + colors.shape[2])

@@ -136,7 +136,9 @@ class TransformersEncoder:
     @torch.inference_mode()
     def encode(self, pixels: Tensor) -> Tensor:
         """Pixels `[B, 3, S, S]` -> features `[B, P, D_v]`."""
-        output = self._model(pixel_values=pixels.to(self._device), output_hidden_states=True)
+        output = self._model(
+            pixel_values=pixels.to(self._device, non_blocking=True), output_hidden_states=True
+        )
         hidden: Tensor = output.hidden_states[self._layer]  # [B, 1 + patches, D_v]
         prefix = hidden.shape[1] - self._side**2
         return select_tokens(hidden[:, :prefix], hidden[:, prefix:], self._tokens, self._grid)

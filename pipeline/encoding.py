@@ -1,27 +1,18 @@
-"""The encode stage: images in, features.h5 out, decoding beside the encoder's work."""
+"""The encode stage: images in, features.h5 out."""
 
 import logging
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
-
-from pipeline.captions import ImageRecord, read_images
+from pipeline.captions import ImageList, ImageRecord
 from pipeline.device import Placement
 from pipeline.encoder import ImageEncoder, load_encoder
-from pipeline.errors import PipelineError
-from pipeline.feature_store import FeatureBlocks, encode_missing, write_store
-from pipeline.images import open_image
+from pipeline.encoding_batches import TOO_MANY, Unreadable, batches_of, encode_batches, require_readable
+from pipeline.feature_blocks import FeatureBlocks
+from pipeline.feature_store import write_store
 from pipeline.params import EncoderParams, RuntimeParams
 from pipeline.progress import bar
-from pipeline.records import sha256_of_file
 
 logger = logging.getLogger(__name__)
 
@@ -46,46 +37,49 @@ def encode_images(
 ) -> EncodeSummary:
     """Encode every image of images.jsonl once and write the feature store.
 
-    `scratch` keeps finished work between runs, in one folder for each encoder.
+    `scratch` keeps finished work between runs, in one folder for each encoder. Who encodes
+    (`runtime.encode_engine`) changes no byte. Raises PipelineError naming the images that cannot be read,
+    after the batches without them.
     """
-    images = read_images(images_path)
+    images = ImageList(images_path)
     model_cache = Path(runtime.model_cache) if runtime.model_cache else None
     encoder = load_encoder(params, placement.device, model_cache)
-    blocks = FeatureBlocks(scratch / encoder.spec.fingerprint[:16])
-    encoded = encode_missing(blocks, images, partial(_encode, encoder, runtime))
-    logger.info("%d images encoded now, %d kept from before", encoded, len(images) - encoded)
     spec = encoder.spec
-    write_store(output, images, spec.as_dict(), blocks.read([i.sha256 for i in images]))
+    with FeatureBlocks(scratch / spec.fingerprint[:16]) as blocks:
+        missing = sum(image.sha256 not in blocks for image in images)
+        wanted = (image for image in images if blocks.claim(image.sha256))
+        if runtime.encode_engine == "ray" and missing:
+            from pipeline.ray_encoding import encode_with_ray
+
+            encoded = encode_with_ray(wanted, missing, blocks, params, runtime, spec)
+        else:
+            encoded = encode_here(wanted, missing, blocks, encoder, runtime)
+        logger.info("%d images encoded now, %d kept from before", encoded, len(images) - encoded)
+        write_store(output, images, spec.as_dict(), blocks.read(image.sha256 for image in images))
     return EncodeSummary(len(images), encoded, spec.num_tokens, spec.width)
 
 
-def load_pixels(encoder: ImageEncoder, image: ImageRecord) -> Tensor:
-    """The pixels `[3, S, S]` of a recorded image; PipelineError when its bytes are not those recorded."""
-    path = Path(image.path)
-    picture = open_image(path, max_megapixels=image.width * image.height / 1e6 + 1)
-    if sha256_of_file(path) != image.sha256:
-        raise PipelineError(f"{path} has changed since it was listed; run `dvc repro` again.")
-    return encoder.preprocess(picture)
+def encode_here(
+    wanted: Iterable[ImageRecord],
+    count: int,
+    blocks: FeatureBlocks,
+    encoder: ImageEncoder,
+    runtime: RuntimeParams,
+) -> int:
+    """Encode the `count` images `wanted` into `blocks` in this process; returns how many those were.
 
-
-def _encode(
-    encoder: ImageEncoder, runtime: RuntimeParams, images: Sequence[ImageRecord]
-) -> Iterator[tuple[list[ImageRecord], NDArray[np.float32]]]:
-    """Yield batches of images with their features `[n, P, D_v]`.
-
-    Threads decode ahead while the encoder works (Pillow releases the interpreter lock for decoding and
-    resizing), two batches at most, so memory does not grow with the dataset.
+    Raises PipelineError naming the images that cannot be read, after the batches without them.
     """
-    size = runtime.encode_batch_size
-    batches = [list(images[start : start + size]) for start in range(0, len(images), size)]
-    with (
-        ThreadPoolExecutor(max(1, runtime.num_workers)) as threads,
-        bar("encode", len(images)) as progress,
-    ):
-        ahead: deque[list[Future[Tensor]]] = deque()
-        for index, batch in enumerate(batches):
-            for upcoming in batches[index + len(ahead) : index + 2]:
-                ahead.append([threads.submit(load_pixels, encoder, image) for image in upcoming])
-            pixels = torch.stack([future.result() for future in ahead.popleft()])  # [B, 3, S, S]
-            yield batch, encoder.encode(pixels).float().cpu().numpy()
-            progress.update(len(batch))
+    encoded = 0
+    unreadable: list[Unreadable] = []
+    with bar("encode", count) as progress:
+        batches = batches_of(wanted, runtime.encode_batch_size)
+        for done in encode_batches(encoder, batches, blocks.folder, runtime):
+            if done.block is not None:
+                encoded += blocks.record(done.block)
+            unreadable += done.unreadable
+            if len(unreadable) >= TOO_MANY:
+                break
+            progress.update(len(done.images))
+    require_readable(unreadable)
+    return encoded

@@ -4,8 +4,7 @@ Stages check what they read; this reads everything.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,18 +39,24 @@ class StoreFacts:
     encoder: dict[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Fault:
-    """One kind of fault, the images that have it, and what to do."""
+    """One kind of fault, the first images that have it, how many have, and what to do."""
 
     what: str
-    images: tuple[str, ...]
     remedy: str
+    named: list[str] = field(default_factory=list)
+    count: int = 0
+
+    def add(self, image_id: str) -> None:
+        """Count an image that has this fault."""
+        self.count += 1
+        if self.count <= _NAMED:
+            self.named.append(image_id)
 
     def __str__(self) -> str:
-        named = ", ".join(self.images[:_NAMED])
-        more = f" and {len(self.images) - _NAMED:,} more" if len(self.images) > _NAMED else ""
-        return f"{self.what}: {named}{more}; {self.remedy}."
+        more = f" and {self.count - _NAMED:,} more" if self.count > _NAMED else ""
+        return f"{self.what}: {', '.join(self.named)}{more}; {self.remedy}."
 
 
 def inspect_store(path: Path) -> StoreFacts:
@@ -67,6 +72,8 @@ def inspect_store(path: Path) -> StoreFacts:
 def verify_store(path: Path, images: Iterable[ImageRecord] | None = None) -> list[Fault]:
     """Read all of a feature store: checksums, finite values, ids sorted and unique, digests as listed.
 
+    Row by row, so memory holds the features of one image.
+
     Args:
         path: the store.
         images: what it should hold, from images.jsonl; None: that is not compared.
@@ -77,36 +84,47 @@ def verify_store(path: Path, images: Iterable[ImageRecord] | None = None) -> lis
     Raises:
         PipelineError: for a file that cannot be opened as a store at all.
     """
-    damaged: list[str] = []
-    infinite: list[str] = []
-    with FeatureStore(path) as store:
-        ids = store.image_ids
-        found = dict(zip(ids, store.sha256, strict=True))
-        for image_id in track(ids, "verify"):
-            try:
-                values = store.read([image_id])  # [1, P, D_v], its checksum compared by HDF5
-            except PipelineError:
-                damaged.append(image_id)
-                continue
-            if not np.isfinite(values).all():
-                infinite.append(image_id)
-    out_of_order = [after for before, after in pairwise(ids) if before >= after]
     anew = "delete the file and run `dvc repro encode`"
-    faults = [
-        ("checksum wrong or unreadable", damaged, anew),
-        (
-            "values that are not finite",
-            infinite,
-            "delete the file and .scratch/encode, then `dvc repro encode`",
-        ),
-        ("ids out of order or repeated", out_of_order, anew),
-    ]
-    if images is not None:
-        wanted = {image.image_id: image.sha256 for image in images}
-        changed = [i for i in ids if i in wanted and wanted[i] != found[i]]
-        faults += [
-            ("encoded from other bytes than are listed", changed, "run `dvc repro encode`"),
-            ("listed but not in the store", sorted(wanted.keys() - found.keys()), "run `dvc repro encode`"),
-            ("in the store but not listed", sorted(found.keys() - wanted.keys()), "run `dvc repro encode`"),
-        ]
-    return [Fault(what, tuple(of), remedy) for what, of, remedy in faults if of]
+    damaged = Fault("checksum wrong or unreadable", anew)
+    infinite = Fault(
+        "values that are not finite", "delete the file and .scratch/encode, then `dvc repro encode`"
+    )
+    out_of_order = Fault("ids out of order or repeated", anew)
+    before: str | None = None
+    with FeatureStore(path) as store:
+        for image_id, _, values in track(store.rows(), "verify", total=len(store)):
+            if isinstance(values, PipelineError):
+                damaged.add(image_id)
+            elif not np.isfinite(values).all():
+                infinite.add(image_id)
+            if before is not None and before >= image_id:
+                out_of_order.add(image_id)
+            before = image_id
+        faults = [damaged, infinite, out_of_order]
+        # Two lists can be compared in one pass where both are sorted.
+        if images is not None and not out_of_order.count:
+            faults += _compare(zip(store.image_ids, store.sha256, strict=True), images)
+    return [fault for fault in faults if fault.count]
+
+
+def _compare(found: Iterable[tuple[str, str]], images: Iterable[ImageRecord]) -> list[Fault]:
+    """What differs between the ids and digests of a store and a list of images, both sorted by id."""
+    again = "run `dvc repro encode`"
+    changed = Fault("encoded from other bytes than are listed", again)
+    missing = Fault("listed but not in the store", again)
+    surplus = Fault("in the store but not listed", again)
+    rows, listed = iter(found), iter(images)
+    row, image = next(rows, None), next(listed, None)
+    while row is not None or image is not None:
+        if row is None or (image is not None and image.image_id < row[0]):
+            assert image is not None
+            missing.add(image.image_id)
+            image = next(listed, None)
+        elif image is None or row[0] < image.image_id:
+            surplus.add(row[0])
+            row = next(rows, None)
+        else:
+            if row[1] != image.sha256:
+                changed.add(image.image_id)
+            row, image = next(rows, None), next(listed, None)
+    return [changed, missing, surplus]

@@ -1,97 +1,50 @@
-"""The HDF5 cache of image features: each image is encoded once, whatever happens in between.
-
-Encoding writes blocks of finished images into a scratch folder that belongs to one encoder (its
-fingerprint names it), each block atomically. The store is then put together from the blocks in image id
-order, in one go. So a killed run loses at most one block, a changed dataset encodes only what is new, and
-equal inputs give equal bytes however often the run was interrupted.
+"""The HDF5 cache of image features, written in one go from finished blocks (`feature_blocks`), and read.
 
 N: images, P: tokens of an image, D_v: width of the encoder.
 """
 
 import json
-import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from pipeline.captions import ImageRecord
 from pipeline.errors import PipelineError
-from pipeline.feature_checksums import block_metadata, check_block, facts_checksum, images_of_block
+from pipeline.feature_checksums import facts_checksum
 from pipeline.hdf5_text import FORMAT, read_fact, read_texts, write_fact, write_texts
 from pipeline.partial_work import replace_file
-from pipeline.records import canonical_json, write_atomic
-
-logger = logging.getLogger(__name__)
+from pipeline.records import canonical_json
 
 FORMAT_VERSION = 2
 Features = NDArray[np.float16]
 
 
-class FeatureBlocks:
-    """Finished features in a scratch folder, found by the image's SHA-256.
+class Images(Protocol):
+    """Images that can be counted and gone through more than once, without being held."""
 
-    Each block is a safetensors file with `features` `[n, P, D_v]` and, as metadata, the images' digests and
-    a checksum of both.
-    """
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[ImageRecord]: ...
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._rows: dict[str, tuple[Path, int]] = {}
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in sorted(folder.glob("*.safetensors")):
-            try:
-                self._index(path)
-            except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
-                logger.warning("%s is damaged (%s); its images are encoded again", path, error)
-                path.unlink()
 
-    def __contains__(self, sha256: str) -> bool:
-        return sha256 in self._rows
+@dataclass(frozen=True)
+class _Column:
+    """One attribute of all images."""
 
-    def add(self, sha256s: Sequence[str], features: Features) -> None:
-        """Keep the features `[n, P, D_v]` of `n` images."""
-        path = self._folder / f"{sha256s[0]}.safetensors"
-        write_atomic(path, save({"features": features}, block_metadata(self._folder.name, sha256s, features)))
-        self._index(path)
+    images: Images
+    name: str
 
-    def read(self, sha256s: Sequence[str]) -> Iterator[Features]:
-        """Yield the features `[P, D_v]` of each image, in order; neighbours in a block share one read.
+    def __len__(self) -> int:
+        return len(self.images)
 
-        Raises PipelineError for a block that was damaged since it was written, and removes it.
-        """
-        loaded: Path | None = None
-        block: Features | None = None
-        for sha256 in sha256s:
-            path, row = self._rows[sha256]
-            if block is None or path != loaded:
-                block = self._load(path)
-                loaded = path
-            yield block[row]
-
-    def _load(self, path: Path) -> Features:
-        try:
-            with safe_open(path, framework="numpy") as file:
-                block: Features = file.get_tensor("features")
-                check_block(file.metadata(), block)
-        except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
-            path.unlink(missing_ok=True)
-            raise PipelineError(
-                f"{path} was damaged ({error}) and has been removed; run the command again: it encodes the "
-                "images of that block anew."
-            ) from error
-        return block
-
-    def _index(self, path: Path) -> None:
-        with safe_open(path, framework="numpy") as file:
-            for row, sha256 in enumerate(images_of_block(self._folder.name, file.metadata())):
-                self._rows[sha256] = (path, row)
+    def __iter__(self) -> Iterator[str]:
+        return (getattr(image, self.name) for image in self.images)
 
 
 def to_float16(features: NDArray[np.float32], image_ids: Sequence[str]) -> Features:
@@ -106,9 +59,7 @@ def to_float16(features: NDArray[np.float32], image_ids: Sequence[str]) -> Featu
     return small
 
 
-def write_store(
-    path: Path, images: Sequence[ImageRecord], spec: dict[str, Any], features: Iterable[Features]
-) -> None:
+def write_store(path: Path, images: Images, spec: dict[str, Any], features: Iterable[Features]) -> None:
     """Write features.h5: one row an image, in the order of `images`.
 
     One chunk an image and no compression (it makes random reads tens of times slower and saves 8 %);
@@ -117,7 +68,7 @@ def write_store(
     if not images:
         raise PipelineError(f"there are no images to write {path} of; run `dvc repro prepare`.")
     shape = (len(images), spec["num_tokens"], spec["width"])
-    ids, digests = [i.image_id for i in images], [i.sha256 for i in images]
+    ids, digests = _Column(images, "image_id"), _Column(images, "sha256")
     with replace_file(path) as temporary, h5py.File(temporary, "w", libver=FORMAT) as file:
         rows = file.create_dataset("features", shape, np.float16, chunks=(1, *shape[1:]), fletcher32=True)
         for index, values in enumerate(features):
@@ -150,7 +101,6 @@ class FeatureStore:
         except BaseException:
             self._file.close()
             raise
-        self._row_of = {image_id: row for row, image_id in enumerate(self.image_ids)}
 
     def _read_facts(self) -> None:
         try:
@@ -207,26 +157,40 @@ class FeatureStore:
         """Features `[n, P, D_v]` of `n` images, in the order asked for."""
         values = np.empty((len(image_ids), *self._rows.shape[1:]), np.float16)
         for index, image_id in enumerate(image_ids):
-            row = self._row(image_id)
-            try:
-                # Row by row: h5py's selection of a list of rows is tens of times slower.
-                self._rows.read_direct(values, np.s_[row], np.s_[index])
-            except OSError as error:
-                raise PipelineError(
-                    f"{self._path} is damaged at image {image_id} ({error}); delete the file and run "
-                    "`dvc repro encode`."
-                ) from error
+            self._read_row(self._row(image_id), values[index])
         return values
+
+    def rows(self) -> Iterator[tuple[str, str, Features | PipelineError]]:
+        """Yield `(image id, SHA-256, features [P, D_v])` row by row; an error in place of damaged ones."""
+        values = np.empty(self._rows.shape[1:], np.float16)
+        for row, (image_id, sha256) in enumerate(zip(self.image_ids, self.sha256, strict=True)):
+            try:
+                self._read_row(row, values)
+            except PipelineError as error:
+                yield image_id, sha256, error
+            else:
+                yield image_id, sha256, values
 
     def digest_of(self, image_id: str) -> str:
         """SHA-256 (hex) of the file that an image's features were made from."""
         return self.sha256[self._row(image_id)]
 
     def _row(self, image_id: str) -> int:
-        row = self._row_of.get(image_id)
-        if row is None:
+        # They are sorted, as images.jsonl is; a dictionary of a million ids would take 150 MB.
+        row = bisect_left(self.image_ids, image_id)
+        if row == len(self) or self.image_ids[row] != image_id:
             raise PipelineError(f"{self._path} has no image {image_id}; run `dvc repro encode`.")
         return row
+
+    def _read_row(self, row: int, values: Features) -> None:
+        try:
+            # Row by row: h5py's selection of a list of rows is tens of times slower.
+            self._rows.read_direct(values, np.s_[row])
+        except OSError as error:
+            raise PipelineError(
+                f"{self._path} is damaged at image {self.image_ids[row]} ({error}); delete the file and run "
+                "`dvc repro encode`."
+            ) from error
 
     def require_images(self, sha256: Mapping[str, str], wanted_by: str) -> None:
         """PipelineError naming the first image whose features are not of the bytes with that digest."""
@@ -246,18 +210,3 @@ class FeatureStore:
                     f"{self._path} was made with encoder {key} {self.spec.get(key)!r}, but {wanted_by} "
                     f"needs {spec.get(key)!r}; run `dvc repro`."
                 )
-
-
-def encode_missing(
-    blocks: FeatureBlocks,
-    images: Sequence[ImageRecord],
-    encode: Callable[[Sequence[ImageRecord]], Iterator[tuple[list[ImageRecord], NDArray[np.float32]]]],
-) -> int:
-    """Encode the images that `blocks` lack; returns how many those were.
-
-    `encode` yields `(images, features [n, P, D_v])` batch by batch.
-    """
-    wanted = {image.sha256: image for image in images if image.sha256 not in blocks}
-    for batch, features in encode(list(wanted.values())):
-        blocks.add([i.sha256 for i in batch], to_float16(features, [i.image_id for i in batch]))
-    return len(wanted)

@@ -5,24 +5,63 @@ search it for ever. Strings of fixed length lie beside numbers; and from version
 own structures have checksums.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any, Protocol, overload
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 FORMAT = ("v110", "v110")
+_SLICE = 4096  # texts written at a time
 
 
-def write_texts(file: Any, name: str, texts: Sequence[str]) -> None:
-    """Write a dataset of texts, none of which may end in NUL."""
-    content = [text.encode() for text in texts]
-    length = max(map(len, content), default=0) or 1
+class Texts(Protocol):
+    """Texts that can be counted and gone through more than once, without being held."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[str]: ...
+
+
+class TextColumn(Sequence[str]):
+    """Texts in one piece of memory, decoded as they are asked for; a list takes several times that."""
+
+    def __init__(self, values: NDArray[np.bytes_]) -> None:
+        self._values = values
+        for value in values:
+            value.decode()
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [value.decode() for value in self._values[index]]
+        text: str = self._values[index].decode()
+        return text
+
+    def __iter__(self) -> Iterator[str]:
+        # The inherited one would look up every index, and end at an IndexError.
+        return (value.decode() for value in self._values)
+
+
+def write_texts(file: Any, name: str, texts: Texts) -> None:
+    """Write a dataset of texts, none of which may end in NUL; they are gone through twice."""
+    length = max((len(text.encode()) for text in texts), default=0) or 1
     dtype = h5py.string_dtype("utf-8", length)
-    file.create_dataset(name, data=np.array(content, dtype))
+    column = file.create_dataset(name, len(texts), dtype)
+    remaining = iter(texts)
+    for start in range(0, len(texts), _SLICE):
+        content = [text.encode() for text in islice(remaining, _SLICE)]
+        column[start : start + _SLICE] = np.array(content, dtype)
 
 
-def read_texts(file: Any, name: str, file_size: int) -> list[str]:
+def read_texts(file: Any, name: str, file_size: int) -> TextColumn:
     """Read what `write_texts` wrote. Raises what h5py does, or ValueError, for anything else.
 
     A dataset that claims more bytes than the file has would be read for ever.
@@ -30,7 +69,7 @@ def read_texts(file: Any, name: str, file_size: int) -> list[str]:
     texts = file[name]
     if texts.dtype.kind != "S" or texts.nbytes > file_size:
         raise ValueError(f"{name} is no list of {len(texts)} texts")
-    return [text.decode() for text in texts[:]]
+    return TextColumn(texts[:])
 
 
 def write_fact(file: Any, name: str, text: str) -> None:

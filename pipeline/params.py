@@ -246,6 +246,7 @@ class RuntimeParams:
     device: str
     num_workers: int
     pin_memory: bool
+    encode_engine: Literal["local", "ray"]
     encode_batch_size: int
     generate_batch_size: int
     save_every_seconds: float

@@ -128,7 +128,7 @@ def read_tokens(path: Path, split: Split) -> TokenizedCaptions:
             if any(file[name].nbytes > size for name in _NUMBERS):
                 raise ValueError("it claims more than it can hold")
             numbers = {name: file[name][:] for name in _NUMBERS}
-            texts = {name: read_texts(file, name, size) for name in _TEXTS}
+            texts = {name: read_texts(file, name, size)[:] for name in _TEXTS}
             eos = int(file.attrs["eos"])
             spec = json.loads(read_fact(file, "tokenizer"))
             if read_fact(file, "checksum") != _checksum(numbers, [texts, eos, spec]):

@@ -67,6 +67,7 @@ def tiny_params(tiny_clip: Path, tiny_llama: Path) -> Params:
             device="cpu",
             num_workers=1,
             pin_memory=False,
+            encode_engine="local",
             encode_batch_size=4,
             generate_batch_size=4,
             save_every_seconds=60,

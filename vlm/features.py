@@ -65,10 +65,10 @@ def verify(path: Path, images: Path | None) -> None:
     \b
     Example: vlm features verify data/features.h5 --images data/images.jsonl
     """
-    from pipeline.captions import read_images
+    from pipeline.captions import ImageList
     from pipeline.feature_checks import inspect_store, verify_store
 
-    faults = verify_store(path, None if images is None else read_images(images))
+    faults = verify_store(path, None if images is None else ImageList(images))
     for fault in faults:
         click.echo(f"Error: {path}: {fault}", err=True)
     if faults:

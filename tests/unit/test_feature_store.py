@@ -4,6 +4,7 @@ Run: .venv/bin/python -m pytest tests/unit/test_feature_store.py
 """
 
 import shutil
+import tracemalloc
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from PIL import Image
 from pipeline.captions import ImageRecord, read_images, write_images
 from pipeline.device import choose_placement
 from pipeline.encoder import load_encoder
-from pipeline.encoding import EncodeSummary, encode_images, load_pixels
+from pipeline.encoding import EncodeSummary, encode_images
+from pipeline.encoding_batches import load_pixels
 from pipeline.errors import PipelineError
 from pipeline.feature_store import Features, FeatureStore, to_float16, write_store
 from pipeline.params import Params
@@ -41,8 +43,8 @@ def store_path(tmp_path: Path, features: Features) -> Path:
 
 def test_features_come_back_in_any_order(store_path: Path, features: Features) -> None:
     with FeatureStore(store_path) as store:
-        assert store.image_ids == [image.image_id for image in IMAGES]
-        assert store.sha256 == [image.sha256 for image in IMAGES]
+        assert list(store.image_ids) == [image.image_id for image in IMAGES]
+        assert list(store.sha256) == [image.sha256 for image in IMAGES]
         assert store.spec == SPEC
         assert len(store) == 6
         for order in ([0, 1, 2, 3, 4, 5], [4, 0, 5], [2, 2], []):
@@ -71,6 +73,32 @@ def test_a_failing_write_leaves_the_old_store_and_nothing_else(
         write_store(store_path, IMAGES, SPEC, broken())
     assert store_path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [store_path]
+
+
+def test_ids_and_digests_are_sequences_of_text(tmp_path: Path, features: Features) -> None:
+    images = [replace(image, image_id=f"{n}é/ü.png") for n, image in enumerate(IMAGES)]
+    write_store(tmp_path / "features.h5", images, SPEC, features)
+    with FeatureStore(tmp_path / "features.h5") as store:
+        assert store.image_ids[-1] == "5é/ü.png"
+        assert store.image_ids[1:3] == ["1é/ü.png", "2é/ü.png"]
+        assert (store.read(["3é/ü.png"])[0] == features[3]).all()
+        with pytest.raises(IndexError):
+            store.image_ids[6]
+
+
+def test_rows_come_in_order_with_an_error_where_one_is_damaged(store_path: Path, features: Features) -> None:
+    with h5py.File(store_path, "r") as file:
+        place = file["features"].id.get_chunk_info(2).byte_offset + 1
+    content = bytearray(store_path.read_bytes())
+    content[place] ^= 1
+    store_path.write_bytes(content)
+    with FeatureStore(store_path) as store:
+        for row, (image_id, sha256, values) in enumerate(store.rows()):
+            assert (image_id, sha256) == (IMAGES[row].image_id, IMAGES[row].sha256)
+            if row == 2:
+                assert "damaged at image image_2.png" in str(values)
+            else:
+                assert (values == features[row]).all()
 
 
 def test_an_unknown_image_is_named(store_path: Path) -> None:
@@ -316,6 +344,41 @@ def test_images_of_equal_bytes_are_encoded_once(tmp_path: Path, dataset: Dataset
     with FeatureStore(tmp_path / "features.h5") as store:
         first, copy = store.read(["00.png", "10.png"])
     assert (first == copy).all()
+
+
+def test_all_unreadable_images_are_named_when_the_others_are_encoded(
+    tmp_path: Path, dataset: Dataset
+) -> None:
+    """The second and the tenth, in the first and in the last batch."""
+    dataset.encode(tmp_path / "whole.h5", tmp_path / "scratch_of_whole")
+    (dataset.folder / "01.png").rename(tmp_path / "01.png")
+    original = (dataset.folder / "09.png").read_bytes()
+    dataset.draw(9, seed=1)
+    output, scratch = tmp_path / "features.h5", tmp_path / "scratch"
+    with pytest.raises(
+        PipelineError,
+        match=r"^2 images cannot be encoded:\n  .*01\.png does not exist.*\n  .*09\.png has changed",
+    ):
+        dataset.encode(output, scratch)
+    (tmp_path / "01.png").rename(dataset.folder / "01.png")
+    (dataset.folder / "09.png").write_bytes(original)
+    # Of the three batches (four, four, two) the one in between is kept.
+    assert dataset.encode(output, scratch).encoded == 6
+    assert output.read_bytes() == (tmp_path / "whole.h5").read_bytes()
+
+
+def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path, dataset: Dataset) -> None:
+    """Python's own, of listing, claiming and joining; benchmarks/encoding_memory.py measures processes."""
+    peaks = []
+    picture = dataset.images[0]
+    for count in (500, 5000):
+        write_images(dataset.listing, (replace(picture, image_id=f"{n:06}") for n in range(count)))
+        tracemalloc.start()
+        dataset.encode(tmp_path / f"{count}.h5", tmp_path / "scratch")
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    # A list of the records alone would take 1.5 MB more.
+    assert peaks[1] - peaks[0] < 500_000
 
 
 def test_another_choice_of_features_shares_nothing(tmp_path: Path, dataset: Dataset) -> None:

@@ -3,6 +3,7 @@
 Run: .venv/bin/python -m pytest tests/unit/test_images.py
 """
 
+import hashlib
 import os
 import struct
 import zlib
@@ -219,6 +220,16 @@ def png_claiming(width: int, height: int) -> bytes:
     chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     header = struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
     return b"\x89PNG\r\n\x1a\n" + header + struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", 0)
+
+
+def test_other_bytes_than_those_listed_are_never_decoded(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(png_claiming(60_000, 60_000))
+    with pytest.raises(PipelineError, match=r"a\.png has changed since it was listed; run `dvc repro`"):
+        open_image(path, max_megapixels=1, sha256="0" * 64)
+    Image.new("RGB", (5, 4), RED).save(path)
+    listed = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert open_image(path, max_megapixels=1, sha256=listed).getpixel((0, 0)) == RED
 
 
 def test_too_many_pixels_is_known_from_the_header(tmp_path: Path) -> None:

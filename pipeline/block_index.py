@@ -1,0 +1,54 @@
+"""Which block of finished features holds which image: on disk, since it grows with the number of images."""
+
+import sqlite3
+from collections.abc import Iterable
+
+from pipeline.errors import PipelineError
+
+_CACHE_KIB = 16_384
+
+
+class BlockIndex:
+    """Places of features by the image's SHA-256; it lasts as long as the process.
+
+    A temporary SQLite database: memory stays at its page cache, and nothing is left behind by a kill.
+    """
+
+    def __init__(self) -> None:
+        # An empty name means a temporary file, deleted when it is closed.
+        self._database = sqlite3.connect("", isolation_level=None)
+        self._run(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        # A place without a block: claimed, and still to be encoded.
+        self._run("CREATE TABLE places (sha256 TEXT PRIMARY KEY, block TEXT, row INTEGER) WITHOUT ROWID")
+
+    def claim(self, sha256: str) -> bool:
+        """Whether the image is neither known nor claimed yet; from now on it is claimed."""
+        return self._run("INSERT OR IGNORE INTO places VALUES (?, NULL, NULL)", (sha256,)).rowcount == 1
+
+    def record(self, block: str, sha256s: Iterable[str]) -> None:
+        """Say that `block` holds the features of these images, in this order."""
+        rows = [(sha256, block, row) for row, sha256 in enumerate(sha256s)]
+        self._run("BEGIN")
+        for place in rows:
+            self._run("INSERT OR REPLACE INTO places VALUES (?, ?, ?)", place)
+        self._run("COMMIT")
+
+    def find(self, sha256: str) -> tuple[str, int] | None:
+        """The block and the row of an image's features; None for one that is in no block."""
+        found = self._run(
+            "SELECT block, row FROM places WHERE sha256 = ? AND block IS NOT NULL", (sha256,)
+        ).fetchone()
+        return None if found is None else (found[0], found[1])
+
+    def close(self) -> None:
+        """Delete the index."""
+        self._database.close()
+
+    def _run(self, statement: str, values: tuple[object, ...] = ()) -> sqlite3.Cursor:
+        try:
+            return self._database.execute(statement, values)
+        except sqlite3.OperationalError as error:
+            raise PipelineError(
+                f"the index of finished features cannot be kept in the temporary folder ({error}); "
+                "free some space, or set SQLITE_TMPDIR to a folder that has some."
+            ) from error

@@ -1,0 +1,251 @@
+"""Encoding on a Ray cluster: a pool of actors, each with the encoder, writes the same blocks.
+
+The images are cut into the batches that one process would make, so the blocks, and the store that is joined
+from them, have the same bytes. An actor gets a list of images (a share), reads the files and writes the
+blocks itself: images and scratch folder lie on a disk that all machines of the cluster see.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from socket import gethostname
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+
+from pipeline.allocator import keep_freed_memory
+from pipeline.captions import ImageRecord, read_images, write_images
+from pipeline.encoder import EncoderSpec, ImageEncoder, load_encoder
+from pipeline.encoding_batches import (
+    TOO_MANY,
+    EncodedBatch,
+    Unreadable,
+    batches_of,
+    encode_batches,
+    require_readable,
+)
+from pipeline.errors import PipelineError
+from pipeline.feature_blocks import FeatureBlocks, block_digests, block_path
+from pipeline.params import EncoderParams, RuntimeParams
+from pipeline.progress import bar
+from pipeline.records import JsonObject, canonical_json
+
+# Batches of a share: many, so that reading ahead pays; few enough that all actors end at about the same time.
+_MOST_BATCHES = 64
+_SHARES_OF_AN_ACTOR = 8
+# Only names of files pass through Ray's shared memory.
+_OBJECT_STORE = 128 * 2**20
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The actors of a run.
+
+    Attributes:
+        actors: how many there are.
+        device: where each one's encoder is, `cpu` or `cuda`.
+        threads: that each one's PyTorch computes with.
+    """
+
+    actors: int
+    device: str
+    threads: int
+
+    @property
+    def needs(self) -> dict[str, float]:
+        """What an actor takes of the cluster, in Ray's words."""
+        return {"num_cpus": 1, "num_gpus": 1} if self.device == "cuda" else {"num_cpus": self.threads}
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What every actor has to know."""
+
+    folder: Path  # that relative paths start from
+    blocks: Path
+    params: EncoderParams
+    runtime: RuntimeParams
+    spec: EncoderSpec
+    pool: Pool
+
+
+def encode_with_ray(
+    wanted: Iterable[ImageRecord],
+    count: int,
+    blocks: FeatureBlocks,
+    params: EncoderParams,
+    runtime: RuntimeParams,
+    spec: EncoderSpec,
+) -> int:
+    """Encode the `count` images `wanted` into `blocks` on the cluster; returns how many those were.
+
+    The cluster is the one that RAY_ADDRESS names or this process is connected to, otherwise one on this
+    machine, for this call. Raises PipelineError naming the images that cannot be read, after the batches
+    without them.
+    """
+    try:
+        import ray
+        from ray.data import ActorPoolStrategy, DataContext
+    except ImportError as error:
+        raise PipelineError(
+            "runtime.encode_engine is ray, but Ray is not installed; run `make ray`, or use local."
+        ) from error
+
+    shares = blocks.folder / "shares"
+    started = _connect(ray)
+    try:
+        pool = plan_pool(ray.cluster_resources(), runtime.device, torch.get_num_threads())
+        files = _write_shares(shares, wanted, _share_size(count, runtime.encode_batch_size, pool.actors))
+        context = DataContext.get_current()
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+        task = _Task(Path.cwd(), blocks.folder, params, runtime, spec, pool)
+        results = (
+            ray.data.from_items([{"share": str(file)} for file in files], override_num_blocks=len(files))
+            .map(
+                _Encoder,
+                fn_constructor_args=(task,),
+                compute=ActorPoolStrategy(size=pool.actors, max_tasks_in_flight_per_actor=1),
+                **pool.needs,
+            )
+            .iter_rows()
+        )
+        return _collect(results, count, blocks)
+    finally:
+        shutil.rmtree(shares, ignore_errors=True)
+        if started:
+            ray.shutdown()
+
+
+def _connect(ray: Any) -> bool:
+    """Connect to a cluster; whether it had to be started, on this machine."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if ray.is_initialized():
+        return False
+    quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(**quiet)
+        return False
+    ray.init(
+        address="local",
+        include_dashboard=False,
+        object_store_memory=_OBJECT_STORE,
+        _node_ip_address="127.0.0.1",
+        **quiet,
+    )
+    return True
+
+
+def plan_pool(resources: Mapping[str, float], device: str, threads: int) -> Pool:
+    """One actor a GPU; without GPUs one for each `threads` cores.
+
+    So many as a single process would compute with: sums, and so the bytes, can depend on their number.
+
+    Args:
+        resources: the cluster's, by Ray's names.
+        device: `runtime.device`.
+        threads: that PyTorch computes with in this process.
+
+    Raises:
+        PipelineError: where GPUs are asked for and there are none.
+    """
+    gpus = int(resources.get("GPU", 0))
+    if device.startswith("cuda") and not gpus:
+        raise PipelineError(f"runtime.device is {device}, but the Ray cluster has no GPU; use auto or cpu.")
+    if device in ("cpu", "mps") or not gpus:
+        return Pool(max(1, int(resources["CPU"]) // threads), "cpu", threads)
+    return Pool(gpus, "cuda", threads)
+
+
+def _share_size(count: int, batch_size: int, actors: int) -> int:
+    """Images of a share: whole batches."""
+    batches = -(-count // batch_size)
+    return batch_size * min(_MOST_BATCHES, max(1, batches // (actors * _SHARES_OF_AN_ACTOR)))
+
+
+def _write_shares(folder: Path, wanted: Iterable[ImageRecord], size: int) -> list[Path]:
+    """Write each share as a list like images.jsonl; an earlier run's are deleted."""
+    shutil.rmtree(folder, ignore_errors=True)
+    files = []
+    for number, share in enumerate(batches_of(wanted, size)):
+        files.append(folder / f"{number:08}.jsonl")
+        write_images(files[-1], share)
+    return files
+
+
+def _collect(results: Iterable[JsonObject], count: int, blocks: FeatureBlocks) -> int:
+    encoded = 0
+    unreadable: list[Unreadable] = []
+    with bar("encode", count) as progress:
+        for row in results:
+            result = json.loads(row["result"])
+            if result["error"]:
+                raise PipelineError(result["error"])
+            for name in result["blocks"]:
+                try:
+                    encoded += blocks.record(blocks.folder / name)
+                except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+                    raise PipelineError(
+                        f"{blocks.folder / name} was written on the Ray cluster, but cannot be read here "
+                        f"({error}); the project must lie on a disk that all machines of it share."
+                    ) from error
+            unreadable += [Unreadable(*one) for one in result["unreadable"]]
+            if len(unreadable) >= TOO_MANY:
+                break
+            progress.update(result["images"])
+    require_readable(unreadable)
+    return encoded
+
+
+class _Encoder:
+    """An actor: the encoder, and what it does with a share."""
+
+    def __init__(self, task: _Task) -> None:
+        self._task = task
+        self._encoder: ImageEncoder | None = None
+        os.chdir(task.folder)
+        torch.set_num_threads(task.pool.threads)
+        keep_freed_memory()
+
+    def __call__(self, row: JsonObject) -> JsonObject:
+        """Encode the images of `row["share"]`; gives what `_collect` takes."""
+        result: JsonObject = {"error": "", "images": 0, "blocks": [], "unreadable": []}
+        try:
+            for done in self._encode(read_images(Path(row["share"]))):
+                result["images"] += len(done.images)
+                result["blocks"] += [] if done.block is None else [done.block.name]
+                result["unreadable"] += [astuple(one) for one in done.unreadable]
+        except PipelineError as error:
+            # As a value: Ray would wrap an exception in its own.
+            result["error"] = str(error)
+        # As text: columns of a table have one type each, and an empty list has none.
+        return {"result": canonical_json(result)}
+
+    def _encode(self, images: Iterable[ImageRecord]) -> Iterator[EncodedBatch]:
+        task = self._task
+        if self._encoder is None:
+            self._encoder = _load(task)
+        missing = []
+        for batch in batches_of(images, task.runtime.encode_batch_size):
+            block = block_path(task.blocks, batch)
+            # Written by an actor that was killed later in this share.
+            if block.exists() and block_digests(block) == [image.sha256 for image in batch]:
+                yield EncodedBatch(batch, block)
+            else:
+                missing.append(batch)
+        yield from encode_batches(self._encoder, missing, task.blocks, task.runtime)
+
+
+def _load(task: _Task) -> ImageEncoder:
+    cache = Path(task.runtime.model_cache) if task.runtime.model_cache else None
+    encoder = load_encoder(task.params, torch.device(task.pool.device), cache)
+    if encoder.spec != task.spec:
+        raise PipelineError(
+            f"{task.params.name} is not the same on all machines of the Ray cluster: {gethostname()} has "
+            f"weights {encoder.spec.weights:.12}, expected {task.spec.weights:.12}; copy the model anew."
+        )
+    return encoder
