@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FORMAT = ("v110", "v110")
-_SLICE = 4096  # texts written at a time
+_SLICE = 1024  # texts written at a time
 
 
 class Texts(Protocol):

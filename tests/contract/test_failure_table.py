@@ -7,7 +7,7 @@ import pytest
 
 from tests.import_closure import ROOT
 
-MODULES = ("device", "hub", "hub_dataset", "memory", "models", "trainer")
+MODULES = ("device", "disk", "hub", "hub_dataset", "memory", "models", "trainer")
 PAGE = ROOT / "docs" / "flickr8k.md"
 # What a user of the real run does not meet: a language model of another kind, a local folder's files.
 ELSEWHERE = {
@@ -24,9 +24,8 @@ def sentences(module: str) -> list[str]:
     tree = ast.parse((ROOT / "pipeline" / f"{module}.py").read_text(encoding="utf-8"))
     said = []
     for node in ast.walk(tree):
-        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
-            if getattr(node.exc.func, "id", "") == "PipelineError":
-                said.append(spelt(node.exc.args[0]))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "PipelineError":
+            said.append(spelt(node.args[0]))
         elif isinstance(node, ast.FunctionDef) and node.name.startswith(("_explain", "_unreachable")):
             said += [spelt(n.value) for n in ast.walk(node) if isinstance(n, ast.Return) and n.value]
     return said

@@ -18,7 +18,7 @@ from pipeline.captions import of_split, read_captions, read_images
 from pipeline.checkpoints import load_checkpoint, load_tensors, tensor_digest
 from pipeline.errors import PipelineError
 from pipeline.feature_store import FeatureStore
-from pipeline.gallery import ImageFiles, region_answers, scored_examples
+from pipeline.gallery import ImageFiles, read_said, region_answers, scored_examples
 from pipeline.kept_rows import read_batch
 from pipeline.params_loader import load_params
 from pipeline.plots import training_curves
@@ -54,7 +54,8 @@ def _state(path: Path) -> Any:
 def _examples(path: Path) -> None:
     project = next(folder for folder in path.parents if (folder / "params.yaml").exists())
     files = _files(project)
-    scored_examples(path, of_split(read_captions(project / "data/captions.jsonl"), "test"), files, 2)
+    test = of_split(read_captions(project / "data/captions.jsonl"), "test")
+    scored_examples(path, read_said(path, test), test, files, 2)
 
 
 def _answers(path: Path) -> None:
