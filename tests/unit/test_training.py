@@ -6,8 +6,7 @@ Run: .venv/bin/python -m pytest tests/unit/test_training.py
 import json
 import multiprocessing
 import shutil
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +17,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.batches import Row, StepDataset, plan_epoch
+from pipeline.batches import StepDataset, plan_epoch
 from pipeline.caption_model import CaptionModel
 from pipeline.checkpoints import CheckpointInfo, load_checkpoint, tensor_digest
 from pipeline.device import choose_placement
@@ -258,54 +257,6 @@ PARAMS = TrainParams(
     supervise_eos=True,
     seed=0,
 )
-LENGTHS = st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=5), min_size=1, max_size=40)
-
-
-def rows_of(plan: list[list[list[Row]]]) -> list[Row]:
-    return [row for step in plan for batch in step for row in batch]
-
-
-@given(
-    lengths=LENGTHS,
-    per_pass=st.just("all") | st.integers(1, 6),
-    batch_size=st.integers(1, 5),
-    accumulation=st.integers(1, 3),
-    epoch=st.integers(1, 5),
-)
-def test_an_epoch_has_each_caption_exactly_once(
-    lengths: Sequence[Sequence[int]], per_pass: Any, batch_size: int, accumulation: int, epoch: int
-) -> None:
-    params = replace(
-        PARAMS, captions_per_pass=per_pass, batch_size=batch_size, gradient_accumulation_steps=accumulation
-    )
-    plan = plan_epoch(lengths, params, epoch)
-    found = Counter((row.image, caption) for row in rows_of(plan) for caption in row.captions)
-    assert found == Counter((image, c) for image, of in enumerate(lengths) for c in range(len(of)))
-    assert all(1 <= len(batch) <= batch_size for step in plan for batch in step)
-    assert all(1 <= len(step) <= accumulation for step in plan)
-    most = 5 if per_pass == "all" else per_pass
-    assert all(1 <= len(row.captions) <= most for row in rows_of(plan))
-
-
-@given(lengths=LENGTHS, seed=st.integers(0, 5), epoch=st.integers(1, 5))
-def test_the_order_depends_on_seed_and_epoch_alone(
-    lengths: Sequence[Sequence[int]], seed: int, epoch: int
-) -> None:
-    params = replace(PARAMS, seed=seed)
-    other = replace(params, learning_rate=0.2, epochs=9, ema_decay=0.9)
-    assert plan_epoch(lengths, params, epoch) == plan_epoch(lengths, other, epoch)
-
-
-def test_other_epochs_and_seeds_have_other_orders() -> None:
-    lengths = [[3, 4, 5]] * 20
-    orders = [plan_epoch(lengths, replace(PARAMS, seed=seed), epoch) for seed in (0, 1) for epoch in (1, 2)]
-    assert all(a != b for n, a in enumerate(orders) for b in orders[:n])
-
-
-@pytest.mark.parametrize(("per_pass", "sizes"), [("all", [5]), (2, [1, 2, 2]), (1, [1] * 5), (9, [5])])
-def test_so_many_captions_share_an_image_in_a_pass(per_pass: Any, sizes: list[int]) -> None:
-    plan = plan_epoch([[4] * 5], replace(PARAMS, captions_per_pass=per_pass), epoch=1)
-    assert sorted(len(row.captions) for row in rows_of(plan)) == sizes
 
 
 def test_the_rate_warms_up_and_stays() -> None:
