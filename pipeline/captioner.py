@@ -34,7 +34,7 @@ from pipeline.trained_model import TrainedModel
 ImageLike = str | Path | Image.Image | NDArray[np.uint8]
 Box = tuple[float, float, float, float]
 
-DEFAULT_GENERATION = GenerateParams(beams=3, max_new_tokens=40, length_penalty=1.0, no_repeat_ngram_size=0)
+DEFAULT_GENERATION = GenerateParams(beams=3, max_new_tokens=None, length_penalty=1.0, no_repeat_ngram_size=0)
 BATCH_SIZE = 32
 
 

@@ -37,6 +37,7 @@ class CheckpointInfo:
 
     `encoder`, `tokenizer` and `language_model` are the specs of the frozen parts, so that a checkpoint
     alone says what it must be used with; `training` is the fingerprint of everything that led to it.
+    `longest_caption` counts the tokens of the longest caption that it was trained on, its end included.
     `lora` says how the adapters are built, None where there are none.
     """
 
@@ -48,6 +49,7 @@ class CheckpointInfo:
     width_out: int
     train: dict[str, Any]
     training: str
+    longest_caption: int
     lora: dict[str, Any] | None = None
 
     def encoder_params(self) -> EncoderParams:

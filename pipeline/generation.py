@@ -44,14 +44,18 @@ def generate_ids(
 
     Ids stop before EOS, the tokenizer's or another that the model is known to end with; a caption that
     reached `max_new_tokens` without one is not `finished`. At most `batch_size` rows (images times beams)
-    are in the making at a time.
+    are in the making at a time. Raises ValueError without `max_new_tokens`: what the model was trained on,
+    its checkpoint alone knows.
     """
+    limit = params.max_new_tokens
+    if limit is None:
+        raise ValueError("max_new_tokens is None, expected a number of tokens")
     model.eval()
     ends = model.language_model.end_ids | {model.prompt.eos}
     search = _greedy_search if params.beams == 1 else _beam_search
     for batch in torch.split(features, images_at_a_time(params, batch_size)):
         decoder = _Decoder(model, batch.to(model.language_model.device), params.no_repeat_ngram_size)
-        yield from search(decoder, params, ends)
+        yield from search(decoder, params, limit, ends)
 
 
 def images_at_a_time(params: GenerateParams, batch_size: int) -> int:
@@ -95,12 +99,14 @@ class _Decoder:
         self.scores = self._guard(self.ids, scores) if self._guard else scores
 
 
-def _greedy_search(decoder: _Decoder, params: GenerateParams, end_ids: Set[int]) -> list[Generated]:
+def _greedy_search(
+    decoder: _Decoder, _params: GenerateParams, limit: int, end_ids: Set[int]
+) -> list[Generated]:
     """The likeliest token again and again."""
     images = list(range(len(decoder.ids)))  # of each row
     totals = [0.0] * len(images)  # the log-probability of each row's tokens
     done: dict[int, Generated] = {}
-    for length in range(1, params.max_new_tokens + 1):
+    for length in range(1, limit + 1):
         # argmax, as transformers does: of equal scores it takes the first, max need not.
         tokens = decoder.scores.argmax(dim=-1)  # [R]
         values = decoder.scores.gather(1, tokens.unsqueeze(1)).squeeze(1)  # [R]
@@ -110,7 +116,7 @@ def _greedy_search(decoder: _Decoder, params: GenerateParams, end_ids: Set[int])
             score = totals[row] / length
             if token in end_ids:
                 done[images[row]] = Generated(tuple(so_far), True, score)
-            elif length == params.max_new_tokens:
+            elif length == limit:
                 done[images[row]] = Generated((*so_far, token), False, score)
             else:
                 going.append(row)
@@ -138,7 +144,7 @@ class _Beams:
     ended: list[tuple[float, Generated]] = field(default_factory=list)
 
 
-def _beam_search(decoder: _Decoder, params: GenerateParams, end_ids: Set[int]) -> list[Generated]:
+def _beam_search(decoder: _Decoder, params: GenerateParams, limit: int, end_ids: Set[int]) -> list[Generated]:
     """Beam search as `transformers` defines it with `early_stopping=False`.
 
     Captions are ranked by log-probability over length to the power of `length_penalty`. An image's search
@@ -150,8 +156,8 @@ def _beam_search(decoder: _Decoder, params: GenerateParams, end_ids: Set[int]) -
     candidates = max(2, 1 + len(end_ids)) * count
     open_beams = [_Beams(image, [image], [0.0]) for image in range(len(decoder.ids))]
     done: dict[int, Generated] = {}
-    for length in range(1, params.max_new_tokens + 1):
-        last = length == params.max_new_tokens
+    for length in range(1, limit + 1):
+        last = length == limit
         running = torch.tensor([beams.scores for beams in open_beams], device=device)  # [B, 1 or K]
         totals = decoder.scores.unflatten(0, running.shape) + running.unsqueeze(2)  # [B, 1 or K, V]
         values, places = totals.flatten(1).topk(candidates)  # [B, candidates]

@@ -190,16 +190,20 @@ class TrainParams:
 
 @dataclass(frozen=True)
 class GenerateParams:
-    """How captions are decoded."""
+    """How captions are decoded.
+
+    `max_new_tokens` None: a caption may be as long as the longest that the model was trained on.
+    """
 
     beams: int
-    max_new_tokens: int
+    max_new_tokens: int | None
     length_penalty: float
     no_repeat_ngram_size: int
 
     def __post_init__(self) -> None:
         _require(1 <= self.beams <= 32, "beams", self.beams, "1 (greedy) to 32")
-        _require(1 <= self.max_new_tokens <= 512, "max_new_tokens", self.max_new_tokens, "1 to 512")
+        most = self.max_new_tokens
+        _require(most is None or 1 <= most <= 512, "max_new_tokens", most, "null, 1 to 512")
         _require(
             0 <= self.no_repeat_ngram_size <= 16,
             "no_repeat_ngram_size",

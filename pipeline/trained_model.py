@@ -4,7 +4,7 @@ n: images, P: tokens of an image, D_v: width of the encoder.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -117,5 +117,6 @@ class TrainedModel:
 
     def caption(self, features: Tensor, params: GenerateParams, batch_size: int) -> Iterator[ScoredCaption]:
         """Features `[n, P, D_v]` -> n captions, as they are made."""
-        for one in generate_ids(self.model, features, params, batch_size):
+        limited = replace(params, max_new_tokens=params.max_new_tokens or self.info.longest_caption)
+        for one in generate_ids(self.model, features, limited, batch_size):
             yield ScoredCaption(self._tokenizer.decode_caption(one.ids), one.finished, one.score)

@@ -129,6 +129,7 @@ def train(
             # change the bytes of those before.
             train=result_params,
             training=fingerprint,
+            longest_caption=max(map(max, lengths)),
             lora=adapter_facts(lora_params),
         )
 

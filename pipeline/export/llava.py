@@ -222,6 +222,6 @@ def _generation_config(parts: Parts, processor: Any, image_id: int) -> JsonObjec
         "eos_token_id": sorted(parts.language.end_ids | {parts.tokenizer.prompt.eos}),
         "pad_token_id": processor.tokenizer.pad_token_id,
         # No caption of training is longer; one more for EOS.
-        "max_new_tokens": parts.info.tokenizer["max_caption_tokens"] + 1,
+        "max_new_tokens": parts.info.longest_caption,
         "suppress_tokens": [image_id],
     }

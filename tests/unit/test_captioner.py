@@ -24,6 +24,7 @@ from pipeline.encoding import encode_images
 from pipeline.errors import PipelineError
 from pipeline.evaluation import EvaluatePaths, evaluate
 from pipeline.feature_store import FeatureStore
+from pipeline.generation import generate_ids
 from pipeline.images import crop, open_image
 from pipeline.metrics.scene_truth import names_object
 from pipeline.params import Params
@@ -213,6 +214,19 @@ def test_other_ways_to_generate_caption_anew(project: Project, monkeypatch: pyte
     monkeypatch.setattr(TrainedModel, "load", refuse_to_load)
     with pytest.raises(AssertionError, match="the language model was loaded"):
         other.evaluate()
+
+
+def test_a_caption_is_at_most_as_long_as_the_longest_of_train(project: Project) -> None:
+    model = TrainedModel.load(project.best, CPU, None)
+    params = replace(project.params.generate, max_new_tokens=None)
+    features = torch.randn(12, model.info.encoder["num_tokens"], model.info.encoder["width"])
+    ids = [one.ids for one in generate_ids(model.model, features, replace(params, max_new_tokens=60), 12)]
+    longest = model.info.longest_caption
+    assert max(map(len, ids)) > longest  # it would ramble on
+    found = list(model.caption(features, params, 12))
+    limited = generate_ids(model.model, features, replace(params, max_new_tokens=longest), 12)
+    assert [one.finished for one in found] == [one.finished for one in limited]
+    assert not all(one.finished for one in found)
 
 
 def test_the_captioner_says_what_the_evaluation_said(project: Project, captioner: Captioner) -> None:

@@ -39,6 +39,7 @@ INFO = CheckpointInfo(
     width_out=10,
     train={"learning_rate": 1e-3, "schedule": "constant"},
     training="fingerprint",
+    longest_caption=49,
 )
 
 

@@ -99,6 +99,7 @@ def train(tiny_clip: Path, tiny_llama: Path, tmp_path_factory: pytest.TempPathFa
             width_out=language.width,
             train={"learning_rate": 1e-3, "schedule": "constant"},
             training="fingerprint",
+            longest_caption=LENGTH + 1,
             lora=adapter_facts(lora),
         )
         adapters = inject_adapters(language, lora)

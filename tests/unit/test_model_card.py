@@ -42,6 +42,7 @@ INFO = CheckpointInfo(
     width_out=2048,
     train={"learning_rate": 1e-3, "schedule": "constant"},
     training="fingerprint",
+    longest_caption=49,
 )
 SCORES = {
     "best_epoch": 3,

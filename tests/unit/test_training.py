@@ -79,6 +79,12 @@ def test_a_checkpoint_for_each_epoch_and_a_curve_of_all_steps_are_left(finished:
         assert (info.epoch, info.encoder) == (epoch, SPEC)
 
 
+def test_a_checkpoint_knows_the_longest_caption_with_its_end(lab: Lab, finished: Path) -> None:
+    longest = max(len(ids) for of in read_tokens(lab.tokens, "train").captions for ids in of)
+    info = load_checkpoint(finished / "checkpoints" / "epoch_001.safetensors").info
+    assert info.longest_caption == longest + 1
+
+
 def test_nothing_but_the_projector_is_trained(lab: Lab, tmp_path: Path) -> None:
     """Not even a packed 4-bit weight or a quantization scale of the language model changes."""
     placement = choose_placement("cpu")
@@ -92,7 +98,7 @@ def test_nothing_but_the_projector_is_trained(lab: Lab, tmp_path: Path) -> None:
     frozen = language_model.state_dict()
     assert any(value.dtype == torch.uint8 for value in frozen.values())
     frozen_before, projector_before = tensor_digest(frozen), tensor_digest(model.projector.state_dict())
-    facts = CheckpointInfo(1, SPEC, {}, {}, 16, language_model.width, {}, "")
+    facts = CheckpointInfo(1, SPEC, {}, {}, 16, language_model.width, {}, "", 9)
     assert trainer.run(lambda epoch: replace(facts, epoch=epoch)) == 2 * STEPS
     assert tensor_digest(language_model.state_dict()) == frozen_before
     assert tensor_digest(model.projector.state_dict()) != projector_before
