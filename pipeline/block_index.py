@@ -18,12 +18,22 @@ class BlockIndex:
         # An empty name means a temporary file, deleted when it is closed.
         self._database = sqlite3.connect("", isolation_level=None)
         self._run(f"PRAGMA cache_size = -{_CACHE_KIB}")
-        # A place without a block: claimed, and still to be encoded.
+        # A place without a block is still to be encoded; with a row it is claimed.
         self._run("CREATE TABLE places (sha256 TEXT PRIMARY KEY, block TEXT, row INTEGER) WITHOUT ROWID")
 
+    def note_missing(self, sha256s: Iterable[str]) -> int:
+        """Note the images that are in no block; returns how many those are, each counted once."""
+        self._run("BEGIN")
+        for sha256 in sha256s:
+            self._run("INSERT OR IGNORE INTO places VALUES (?, NULL, NULL)", (sha256,))
+        self._run("COMMIT")
+        count: int = self._run("SELECT COUNT(*) FROM places WHERE block IS NULL").fetchone()[0]
+        return count
+
     def claim(self, sha256: str) -> bool:
-        """Whether the image is neither known nor claimed yet; from now on it is claimed."""
-        return self._run("INSERT OR IGNORE INTO places VALUES (?, NULL, NULL)", (sha256,)).rowcount == 1
+        """Whether the image is noted as missing and not claimed yet; from now on it is claimed."""
+        claimed = "UPDATE places SET row = 0 WHERE sha256 = ? AND block IS NULL AND row IS NULL"
+        return self._run(claimed, (sha256,)).rowcount == 1
 
     def record(self, block: str, sha256s: Iterable[str]) -> None:
         """Say that `block` holds the features of these images, in this order."""

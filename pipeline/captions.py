@@ -15,8 +15,8 @@ from pipeline.records import read_jsonl, write_jsonl
 
 Split = Literal["train", "dev", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
-# What a JPEG can have at most, and more than any image that prepare lets pass has of both.
-_MAX_SIDE = 65_535
+# What a JPEG can have at most; prepare lets no image pass that has more.
+MAX_SIDE = 65_535
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +34,8 @@ class ImageRecord:
             _check_text(name, getattr(self, name))
         for name in ("width", "height"):
             side = getattr(self, name)
-            if type(side) is not int or not 1 <= side <= _MAX_SIDE:
-                raise TypeError(f"{name} is {side!r:.40}, expected 1 to {_MAX_SIDE} pixels")
+            if type(side) is not int or not 1 <= side <= MAX_SIDE:
+                raise TypeError(f"{name} is {side!r:.40}, expected 1 to {MAX_SIDE} pixels")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ def read_captions(path: Path) -> list[CaptionRecord]:
     for number, row in read_jsonl(path):
         try:
             records.append(_caption_record(**row))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise PipelineError(f"{path}:{number} is no caption record: {error}.") from error
     _check_order(path, [r.image_id for r in records])
     return records
@@ -124,7 +124,7 @@ def read_captions(path: Path) -> list[CaptionRecord]:
 def _caption_record(
     image_id: Any, split: Any, captions: Any, objects: Sequence[dict[str, Any]] = ()
 ) -> CaptionRecord:
-    """A record from JSON values. Raises TypeError, KeyError or ValueError for what is none."""
+    """A record from JSON values. Raises TypeError, KeyError, ValueError or OverflowError for what is none."""
     _check_text("image_id", image_id)
     if split not in SPLITS:
         raise TypeError(f"split is {split!r:.40}, expected one of {', '.join(SPLITS)}")

@@ -1,4 +1,4 @@
-"""What the system says when it does not let a file be written, as a sentence: one place for all writers."""
+"""What the system says when it does not let a file be written or read, as a sentence."""
 
 import errno
 import os
@@ -42,6 +42,23 @@ def cannot_write(path: Path, error: OSError) -> PipelineError:
         f"cannot write {path}: {reason} ({_free(path)} free there); make room and run the command again: "
         "what was there before is unharmed, and finished work is kept."
     )
+
+
+def require_readable(path: Path) -> None:
+    """PipelineError where the system refuses to read `path` now: what lies there may be good.
+
+    Libraries report it as if the file were damaged or missing. A file that does not exist is no error.
+    """
+    try:
+        with path.open("rb"):
+            pass
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise PipelineError(
+            f"cannot read {path}: {error.strerror or error}; it is left as it is: mend that, and run the "
+            "command again."
+        ) from error
 
 
 @contextmanager

@@ -46,7 +46,7 @@ def encode_images(
     encoder = load_encoder(params, placement.device, model_cache)
     spec = encoder.spec
     with FeatureBlocks(scratch / spec.fingerprint[:16]) as blocks:
-        missing = sum(image.sha256 not in blocks for image in images)
+        missing = blocks.note_missing(image.sha256 for image in images)
         wanted = (image for image in images if blocks.claim(image.sha256))
         if runtime.encode_engine == "ray" and missing:
             from pipeline.ray_encoding import encode_with_ray
@@ -54,7 +54,7 @@ def encode_images(
             encoded = encode_with_ray(wanted, missing, blocks, params, runtime, spec)
         else:
             encoded = encode_here(wanted, missing, blocks, encoder, runtime)
-        logger.info("%d images encoded now, %d kept from before", encoded, len(images) - encoded)
+        logger.info("%d of %d images encoded now; the others are known by their bytes", encoded, len(images))
         write_store(output, images, spec.as_dict(), blocks.read(image.sha256 for image in images))
     return EncodeSummary(len(images), encoded, spec.num_tokens, spec.width)
 

@@ -10,6 +10,7 @@ P: tokens of an image, D_v: width of the encoder.
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -21,12 +22,16 @@ from safetensors.numpy import save
 
 from pipeline.block_index import BlockIndex
 from pipeline.captions import ImageRecord
+from pipeline.disk import require_readable
 from pipeline.errors import PipelineError
 from pipeline.feature_checksums import block_metadata, check_block, images_of_block
 from pipeline.feature_store import Features, to_float16
 from pipeline.records import write_atomic
 
 logger = logging.getLogger(__name__)
+
+# Images that were added later lie between those of before, in blocks of their own.
+_BLOCKS_HELD = 8
 
 
 class FeatureBlocks:
@@ -41,6 +46,7 @@ class FeatureBlocks:
         self._index = BlockIndex()
         folder.mkdir(parents=True, exist_ok=True)
         for path in folder.glob("*.safetensors"):
+            require_readable(path)
             try:
                 self._index.record(path.name, block_digests(path))
             except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
@@ -58,11 +64,12 @@ class FeatureBlocks:
     ) -> None:
         self._index.close()
 
-    def __contains__(self, sha256: str) -> bool:
-        return self._index.find(sha256) is not None
+    def note_missing(self, sha256s: Iterable[str]) -> int:
+        """Note the images that are in no block; returns how many those are, each counted once."""
+        return self._index.note_missing(sha256s)
 
     def claim(self, sha256: str) -> bool:
-        """Whether the image is to be encoded now: in no block, and not claimed before."""
+        """Whether the image is to be encoded now: noted as missing, and not claimed before."""
         return self._index.claim(sha256)
 
     def record(self, path: Path) -> int:
@@ -72,12 +79,11 @@ class FeatureBlocks:
         return len(digests)
 
     def read(self, sha256s: Iterable[str]) -> Iterator[Features]:
-        """Yield the features `[P, D_v]` of each image, in order; neighbours in a block share one read.
+        """Yield the features `[P, D_v]` of each image, in order; images of a block share one read.
 
         Raises PipelineError for a block that was damaged since it was written, and removes it.
         """
-        loaded: str | None = None
-        block: Features | None = None
+        load = lru_cache(_BLOCKS_HELD)(_load)
         for sha256 in sha256s:
             found = self._index.find(sha256)
             if found is None:
@@ -86,10 +92,7 @@ class FeatureBlocks:
                     "run `dvc repro encode` again."
                 )
             name, row = found
-            if block is None or name != loaded:
-                block = _load(self.folder / name)
-                loaded = name
-            yield block[row]
+            yield load(self.folder / name)[row]
 
 
 def block_path(folder: Path, images: Sequence[ImageRecord]) -> Path:
@@ -117,6 +120,7 @@ def block_digests(path: Path) -> list[str]:
 
 
 def _load(path: Path) -> Features:
+    require_readable(path)
     try:
         with safe_open(path, framework="numpy") as file:
             block: Features = file.get_tensor("features")

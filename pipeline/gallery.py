@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from pipeline.captions import CaptionRecord
+from pipeline.captions import CaptionRecord, ImageRecord
 from pipeline.errors import PipelineError
 from pipeline.images import Box, open_image
 from pipeline.metrics.cider import cider_d
@@ -27,17 +27,18 @@ _SEED = 0  # of the random examples: the same images in every report of equal sc
 class ImageFiles:
     """Where each image lies, and how large one may be."""
 
-    paths: Mapping[str, Path]
+    records: Mapping[str, ImageRecord]
     max_megapixels: float
 
     def open(self, image_id: str, asked_by: Path) -> Image.Image:
-        """The image of that id; the error for an unknown one names the file that asked for it."""
-        if image_id not in self.paths:
+        """The image of that id, with the bytes that were listed; an error names who asked for it."""
+        record = self.records.get(image_id)
+        if record is None:
             raise PipelineError(
                 f"{asked_by} names the image {image_id!r:.80}, which images.jsonl does not have; "
                 "run `dvc repro` to make the files fit together."
             )
-        return open_image(self.paths[image_id], self.max_megapixels)
+        return open_image(Path(record.path), self.max_megapixels, record.sha256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +173,7 @@ def _box(row: JsonObject, path: Path, number: int) -> Box:
     value = row.get("box")
     try:
         left, top, right, bottom = map(float, value or ())
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise PipelineError(f"{path}:{number}: box is {value!r:.60}, expected four numbers.") from error
     if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
         raise PipelineError(f"{path}:{number}: box is {value!r:.60}, no part of an image; run `dvc repro`.")

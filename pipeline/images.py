@@ -22,6 +22,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from pipeline.captions import MAX_SIDE
 from pipeline.errors import PipelineError
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,8 @@ _FORMATS = tuple(
         TiffImageFile,
     )
 )
+# Encoders scale the shorter side to theirs and the other with it: a line of pixels would fill the memory.
+_MAX_RATIO = 100
 _READABLE = "JPEG, PNG, WEBP, BMP, GIF or TIFF"
 # How to turn an image upright, by its EXIF orientation; 1 is upright already.
 _TURNS = {
@@ -69,6 +72,22 @@ def open_image(path: Path, max_megapixels: float, sha256: str | None = None) -> 
             return _decode(str(path), file, max_megapixels, "data.max_megapixels")
     except OSError as error:
         raise PipelineError(f"cannot read {path}: {error}.") from error
+
+
+def describe_image(path: Path, max_megapixels: float) -> tuple[str, int, int]:
+    """SHA-256 (hex), width and height (pixels, upright) of an image file that can be decoded.
+
+    All of the same bytes, whatever is put in the file's place meanwhile. Raises as `open_image` does.
+    """
+    _check_file(path)
+    try:
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            file.seek(0)
+            image = _decode(str(path), file, max_megapixels, "data.max_megapixels")
+    except OSError as error:
+        raise PipelineError(f"cannot read {path}: {error}.") from error
+    return sha256, image.width, image.height
 
 
 def image_from_bytes(name: str, content: bytes, max_megapixels: float, limit: str) -> Image.Image:
@@ -101,7 +120,7 @@ def crop(image: Image.Image, box: Box) -> Image.Image:
     """The part of `image` inside `box`, at its own resolution, at least one pixel wide and high.
 
     Edges are rounded to the nearest pixel, so boxes that share an edge neither overlap nor leave a
-    gap, unless one of them would be empty.
+    gap, unless one of them would be empty. Raises PipelineError for what is no box, or a line.
     """
     left, top, right, bottom = box
     if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
@@ -111,6 +130,7 @@ def crop(image: Image.Image, box: Box) -> Image.Image:
         )
     x0, x1 = _pixel_span(left, right, image.width)
     y0, y1 = _pixel_span(top, bottom, image.height)
+    _check_shape(f"the box {box} of an image", (x1 - x0, y1 - y0))
     return image.crop((x0, y0, x1, y1))
 
 
@@ -165,8 +185,21 @@ def _decode(name: str, file: BinaryIO, max_megapixels: float, limit: str) -> Ima
         ) from error
 
 
+def _check_shape(name: str, size: tuple[int, int]) -> None:
+    if max(size) > min(size) * _MAX_RATIO:
+        raise PipelineError(
+            f"{name} has {size[0]} x {size[1]} pixels: one side is more than {_MAX_RATIO} times the other, "
+            "which encoders cannot see; take another part of it, or leave it out."
+        )
+
+
 def _check_pixels(name: str, size: tuple[int, int], max_megapixels: float, limit: str) -> None:
+    _check_shape(name, size)
     width, height = size
+    if max(size) > MAX_SIDE:
+        raise PipelineError(
+            f"{name} has {width} x {height} pixels; {MAX_SIDE} are allowed a side: scale the image down."
+        )
     if width * height > max_megapixels * 1e6:
         raise PipelineError(
             f"{name} has {width} x {height} pixels, too many: {limit} is "

@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pipeline.disk import require_readable
 from pipeline.errors import PipelineError
 from pipeline.records import JsonObject, digest, read_json, write_json
 
@@ -50,6 +51,7 @@ def read_batch(path: Path) -> list[JsonObject] | None:
     """The rows of one batch; None where there are none, or damaged ones, which are removed."""
     if not path.exists():
         return None
+    require_readable(path)
     try:
         content: Any = read_json(path)
         rows: list[JsonObject] = content["rows"]

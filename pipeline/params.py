@@ -61,10 +61,11 @@ class DataParams:
     def __post_init__(self) -> None:
         _require(bool(self.root), "root", self.root, "a folder, relative to the project or absolute")
         _require(
-            0 < self.max_megapixels <= 1000,
+            # Pillow refuses more by itself.
+            0 < self.max_megapixels <= 178,
             "max_megapixels",
             self.max_megapixels,
-            "above 0, to 1000",
+            "above 0, to 178",
         )
 
 

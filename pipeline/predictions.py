@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from pipeline.captions import Split
 from pipeline.checkpoints import load_checkpoint
@@ -19,7 +20,7 @@ from pipeline.feature_store import FeatureStore
 from pipeline.generation import images_at_a_time
 from pipeline.kept_rows import KeptRows, batches
 from pipeline.params import GenerateParams, RuntimeParams
-from pipeline.progress import track
+from pipeline.progress import bar
 from pipeline.records import digest, sha256_of_file
 from pipeline.trained_model import GeneratedCaption, TrainedModel
 
@@ -58,14 +59,14 @@ class Predictor:
         kept = self._kept(checkpoint, image_ids, generate=asdict(self._generate))
         missing = image_ids[len(kept.rows) :]
         if missing:
-            features = torch.from_numpy(self._store.read(missing))  # [n, P, D_v]
-            batch_size = self._runtime.generate_batch_size
-            made = self._load(checkpoint).caption(features, self._generate, batch_size)
-            shown = track(made, f"epoch {epoch} {split}", total=len(missing))
-            # As many as are generated together, so that a run that continues has the batches of one that
-            # was never interrupted.
-            for batch in batches(shown, images_at_a_time(self._generate, batch_size)):
-                kept.add([{"caption": one.text, "finished": one.finished} for one in batch])
+            model, batch_size = self._load(checkpoint), self._runtime.generate_batch_size
+            with bar(f"epoch {epoch} {split}", len(missing)) as progress:
+                # As many as are generated together, so that a run that continues has the batches of one
+                # that was never interrupted.
+                for batch in batches(missing, images_at_a_time(self._generate, batch_size)):
+                    made = model.caption(self._features(batch), self._generate, batch_size)
+                    kept.add([{"caption": one.text, "finished": one.finished} for one in made])
+                    progress.update(len(batch))
             logger.info("epoch %d, %s: %d images captioned", epoch, split, len(missing))
         captions = [GeneratedCaption(row["caption"], row["finished"]) for row in kept.rows]
         return dict(zip(image_ids, captions, strict=True))
@@ -74,10 +75,16 @@ class Predictor:
         """Mean cross-entropy (nats a token) of what people wrote of each image, under a checkpoint."""
         kept = self._kept(checkpoint, list(references), captions=digest(references))
         if not kept.rows:
-            features = torch.from_numpy(self._store.read(list(references)))  # [n, P, D_v]
             rows = min(_LOSS_ROWS, self._runtime.generate_batch_size)
-            kept.add([{"loss": self._load(checkpoint).loss(features, list(references.values()), rows)}])
+            pairs = (
+                (self._features(batch), [references[image_id] for image_id in batch])
+                for batch in batches(references, rows)
+            )
+            kept.add([{"loss": self._load(checkpoint).loss(pairs)}])
         return float(kept.rows[0]["loss"])
+
+    def _features(self, image_ids: Sequence[str]) -> Tensor:
+        return torch.from_numpy(self._store.read(image_ids))  # [n, P, D_v]
 
     def _kept(self, checkpoint: Path, image_ids: Sequence[str], **facts: Any) -> KeptRows:
         """What is finished of the work on a checkpoint, images and other facts."""

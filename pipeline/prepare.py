@@ -22,10 +22,10 @@ from pipeline.captions import (
 from pipeline.dataset_card import dataset_card
 from pipeline.datasets import read_dataset
 from pipeline.errors import PipelineError
-from pipeline.images import open_image
+from pipeline.images import describe_image
 from pipeline.params import DataParams
 from pipeline.progress import track
-from pipeline.records import sha256_of_file, write_atomic
+from pipeline.records import write_atomic
 from pipeline.scenes import draw_scenes
 
 log = logging.getLogger(__name__)
@@ -134,10 +134,10 @@ def _inspect_all(
 def _inspect(image_id: str, path: Path, max_megapixels: float) -> ImageRecord | PipelineError:
     """What images.jsonl says of an image; an error is returned, because all are collected."""
     try:
-        image = open_image(path, max_megapixels)
+        sha256, width, height = describe_image(path, max_megapixels)
     except PipelineError as error:
         return error
-    return ImageRecord(image_id, path.as_posix(), sha256_of_file(path), image.width, image.height)
+    return ImageRecord(image_id, path.as_posix(), sha256, width, height)
 
 
 def _count(records: Sequence[CaptionRecord]) -> PreparedCounts:

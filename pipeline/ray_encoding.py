@@ -96,7 +96,13 @@ def encode_with_ray(
         ) from error
 
     shares = blocks.folder / "shares"
-    started = _connect(ray)
+    try:
+        started = _connect(ray)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise PipelineError(
+            f"no Ray cluster can be reached at {os.environ.get('RAY_ADDRESS', 'this machine')} "
+            f"({_first_line(error)}); check RAY_ADDRESS and `ray status`, or use runtime.encode_engine=local."
+        ) from error
     try:
         pool = plan_pool(ray.cluster_resources(), runtime.device, torch.get_num_threads())
         files = _write_shares(shares, wanted, _share_size(count, runtime.encode_batch_size, pool.actors))
@@ -115,6 +121,11 @@ def encode_with_ray(
             .iter_rows()
         )
         return _collect(results, count, blocks)
+    except ray.exceptions.RayError as error:
+        raise PipelineError(
+            f"encoding on the Ray cluster failed ({_first_line(error)}); mend that and run the command "
+            "again, which goes on from the blocks that are finished."
+        ) from error
     finally:
         shutil.rmtree(shares, ignore_errors=True)
         if started:
@@ -207,7 +218,6 @@ class _Encoder:
     def __init__(self, task: _Task) -> None:
         self._task = task
         self._encoder: ImageEncoder | None = None
-        os.chdir(task.folder)
         torch.set_num_threads(task.pool.threads)
         keep_freed_memory()
 
@@ -215,6 +225,7 @@ class _Encoder:
         """Encode the images of `row["share"]`; gives what `_collect` takes."""
         result: JsonObject = {"error": "", "images": 0, "blocks": [], "unreadable": []}
         try:
+            os.chdir(self._task.folder)
             for done in self._encode(read_images(Path(row["share"]))):
                 result["images"] += len(done.images)
                 result["blocks"] += [] if done.block is None else [done.block.name]
@@ -222,6 +233,11 @@ class _Encoder:
         except PipelineError as error:
             # As a value: Ray would wrap an exception in its own.
             result["error"] = str(error)
+        except OSError as error:
+            result["error"] = (
+                f"{gethostname()} cannot work in {self._task.folder} ({error}); the project must lie on a "
+                "disk that all machines of the Ray cluster share."
+            )
         # As text: columns of a table have one type each, and an empty list has none.
         return {"result": canonical_json(result)}
 
@@ -238,6 +254,11 @@ class _Encoder:
             else:
                 missing.append(batch)
         yield from encode_batches(self._encoder, missing, task.blocks, task.runtime)
+
+
+def _first_line(error: BaseException) -> str:
+    """What a library's error says first; Ray's go on with the traceback of another machine."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _load(task: _Task) -> ImageEncoder:

@@ -61,8 +61,8 @@ def write_report(inputs: ReportInputs, output: Path, params: ReportParams) -> No
     evaluation = read_evaluation(inputs.evaluation)
     captions = read_captions(inputs.captions)
     test = of_split(captions, "test")
-    paths = {record.image_id: Path(record.path) for record in read_images(inputs.images)}
-    files = ImageFiles(paths, run.data.max_megapixels)
+    records = {record.image_id: record for record in read_images(inputs.images)}
+    files = ImageFiles(records, run.data.max_megapixels)
     best = evaluation["best_epoch"]
     predictions = inputs.predictions / f"epoch_{best:03d}_test.jsonl"
     said = read_said(predictions, test)

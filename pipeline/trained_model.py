@@ -3,7 +3,7 @@
 n: images, P: tokens of an image, D_v: width of the encoder.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
@@ -94,24 +94,19 @@ class TrainedModel:
         self.info = info
 
     @torch.inference_mode()
-    def loss(self, features: Tensor, captions: Sequence[Sequence[str]], batch_size: int) -> float:
+    def loss(self, batches: Iterable[tuple[Tensor, Sequence[Sequence[str]]]]) -> float:
         """Mean cross-entropy (nats) over all tokens of the captions that people wrote, EOS included.
 
-        Args:
-            features: `[n, P, D_v]`.
-            captions: those of each of the n images.
-            batch_size: images computed at a time.
+        `batches` are features `[n, P, D_v]` and the captions of each of these n images.
         """
         model = self.model.eval()
         device = model.language_model.device
         most = self.info.tokenizer["max_caption_tokens"]
-        ids = [[self._tokenizer.encode_caption(caption)[:most] for caption in of] for of in captions]
         total, labels = 0.0, 0
-        for start in range(0, len(ids), batch_size):
-            batch = pack(
-                ids[start : start + batch_size], model.prefix_length(features.shape[1]), model.prompt.eos
-            )
-            total += float(model.loss(features[start : start + batch_size].to(device), batch.to(device)))
+        for features, captions in batches:
+            ids = [[self._tokenizer.encode_caption(caption)[:most] for caption in of] for of in captions]
+            batch = pack(ids, model.prefix_length(features.shape[1]), model.prompt.eos)
+            total += float(model.loss(features.to(device), batch.to(device)))
             labels += len(batch.labels)
         return total / labels
 

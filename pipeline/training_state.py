@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pipeline.caption_model import CaptionModel
 from pipeline.checkpoints import checkpoint_path, load_checkpoint, load_tensors, save_tensors
-from pipeline.disk import writing
+from pipeline.disk import require_readable, writing
 from pipeline.errors import PipelineError
 from pipeline.training_cost import Cost
 
@@ -60,9 +60,12 @@ class TrainingState:
         """The state saved in `scratch`, loaded into model and optimizer, or a fresh one.
 
         A state that is damaged, is another run's, or whose checkpoints are not all there and whole, is
-        passed over with a warning: the steps that it stood for are taken again.
+        passed over with a warning: the steps that it stood for are taken again. Raises PipelineError where
+        the system refuses to read one.
         """
         state = cls(model, optimizer, scaler)
+        for kept in scratch.glob("*.safetensors"):
+            require_readable(kept)
         for path in (scratch / _FILE, scratch / _BEFORE):
             if not path.exists():
                 continue

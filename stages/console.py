@@ -25,7 +25,7 @@ def stage_command(function: Callable[[Path], None]) -> click.Command:
 
     @functools.wraps(function)
     def run(params: Path) -> None:
-        quiet_libraries(logging.INFO if _speaks() else logging.ERROR)
+        quiet_libraries(logging.INFO)
         function(params)
 
     option = click.option(
@@ -79,8 +79,11 @@ def announced(name: str, reads: list[Path], writes: list[Path]) -> Iterator[Call
     folder. Yields a function that sets the closing line's "what". Raises PipelineError where another
     process runs the stage.
     """
-    with held(SCRATCH / f"{name}.lock", name) if _speaks() else nullcontext():
-        if _speaks():
+    speaks = _speaks(name)
+    if not speaks:
+        logging.getLogger().setLevel(logging.ERROR)
+    with held(SCRATCH / f"{name}.lock", name) if speaks else nullcontext():
+        if speaks:
             sweep(writes, SCRATCH / name)
             click.echo(f"{name}: {', '.join(map(str, reads))} -> {', '.join(map(str, writes))}", err=True)
         start = time.monotonic()
@@ -91,10 +94,10 @@ def announced(name: str, reads: list[Path], writes: list[Path]) -> Iterator[Call
 
         yield close_with
         seconds = time.monotonic() - start
-        if _speaks():
+        if speaks:
             click.echo(f"{name}: {summary['text']} -> {writes[0]} ({seconds:.1f} s)", err=True)
 
 
-def _speaks() -> bool:
-    """Of several processes of a training run the first one alone prints."""
-    return os.environ.get("RANK", "0") == "0"
+def _speaks(stage: str) -> bool:
+    """Of several processes of a training run the first one alone prints; no other stage has several."""
+    return stage != "train" or os.environ.get("RANK", "0") == "0"

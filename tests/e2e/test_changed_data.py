@@ -40,11 +40,11 @@ def test_changes_of_images_and_captions_re_run_only_what_rests_on_them(
     Image.new("RGB", (40, 30), (1, 2, 3)).save(root / "1.png")
     printed = repro()
     assert stages_run(printed) == {"prepare", "encode"}
-    assert "1 images encoded now, 5 kept from before" in printed
+    assert "1 of 6 images encoded now" in printed
 
     # An added image with its captions.
     Image.new("RGB", (40, 30), (9, 9, 9)).save(root / "new.png")
     append_row(root, "new.png", ["Something new."])
     printed = repro()
     assert stages_run(printed) == {"prepare", "encode", "tokenize"}
-    assert "1 images encoded now, 6 kept from before" in printed
+    assert "1 of 7 images encoded now" in printed

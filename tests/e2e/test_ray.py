@@ -178,5 +178,5 @@ def test_the_stage_starts_a_cluster_where_there_is_none(project: Project, tiny_p
     (project.folder / ".scratch").rename(project.folder / "aside")
     project.write_params(replace(tiny_params, runtime=replace(tiny_params.runtime, encode_engine="ray")))
     said = project.stage("encode")
-    assert "26 images encoded now, 0 kept from before" in said
+    assert "26 of 26 images encoded now" in said
     assert store.read_bytes() == local

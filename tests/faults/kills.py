@@ -58,6 +58,7 @@ def _then_changed(
         with lab.project("train") as folder:
             ended, moment = _kill_once(folder, "train", whole, rng)
             if not ended.killed:
+                tally.pass_over(f"{moment}: {ended.last_line}")
                 continue
             write_params(folder / "params.yaml", changed)
             done = child.run(folder, "train")

@@ -23,6 +23,7 @@ def two_runs(lab: Lab, stage: str, times: int, seed: int) -> Tally:
             # After the first changes, which are those of the lock itself.
             first = _stopped(folder, stage, rng.randint(whole.changes // 3, whole.changes - 1))
             if first is None:
+                tally.pass_over("the first run never came to the change at which it was to wait")
                 continue
             second = child.run(folder, stage)
             named = f"process {first.process.pid} on {socket.gethostname()} since " in second.printed
@@ -51,6 +52,7 @@ def replaced_image(lab: Lab, stage: str, times: int, seed: int) -> Tally:
         with lab.project(stage) as folder:
             running = _stopped(folder, stage, rng.randint(1, whole.changes // 3))
             if running is None:
+                tally.pass_over("the run never came to the change at which it was to wait")
                 continue
             # One that every stage reads, and comes to late.
             image = folder / [i for i in listed if i.image_id.startswith("test")][-1].path

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.errors import PipelineError
-from pipeline.images import crop, image_from_array, open_image
+from pipeline.images import crop, describe_image, image_from_array, open_image
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 
@@ -240,6 +240,31 @@ def test_too_many_pixels_is_known_from_the_header(tmp_path: Path) -> None:
         open_image(tmp_path / "a.png", max_megapixels=2)
 
 
+@pytest.mark.parametrize("size", [(1, 101), (20_000, 10)])
+def test_a_line_of_pixels_is_refused_before_an_encoder_scales_it_up(
+    tmp_path: Path, size: tuple[int, int]
+) -> None:
+    (tmp_path / "a.png").write_bytes(png_claiming(*size))
+    with pytest.raises(PipelineError, match=r"a\.png has .* pixels: one side is more than 100 times"):
+        open_image(tmp_path / "a.png", max_megapixels=50)
+    with pytest.raises(PipelineError, match=r"the box .* of an image has 400 x 1 pixels: one side is more"):
+        crop(Image.new("RGB", (400, 300)), (0, 0, 1, 0.003))
+
+
+def test_a_side_that_no_list_of_images_can_hold_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png_claiming(65_536, 700))
+    with pytest.raises(PipelineError, match=r"a\.png has 65536 x 700 pixels; 65535 are allowed a side"):
+        open_image(tmp_path / "a.png", max_megapixels=50)
+
+
+def test_an_image_is_described_as_it_would_be_opened(tmp_path: Path) -> None:
+    Image.new("RGB", (5, 4), RED).save(tmp_path / "a.png")
+    sha256 = hashlib.sha256((tmp_path / "a.png").read_bytes()).hexdigest()
+    assert describe_image(tmp_path / "a.png", max_megapixels=1) == (sha256, 5, 4)
+    with pytest.raises(PipelineError, match=r"none\.png does not exist"):
+        describe_image(tmp_path / "none.png", max_megapixels=1)
+
+
 def test_just_as_many_pixels_as_allowed(tmp_path: Path) -> None:
     Image.new("1", (1000, 1000)).save(tmp_path / "a.png")
     assert open_image(tmp_path / "a.png", max_megapixels=1).size == (1000, 1000)
@@ -310,7 +335,7 @@ def test_crops_lie_inside_and_are_never_empty(
 
 @given(st.integers(2, 300), st.floats(0.26, 0.74))
 def test_crops_that_share_an_edge_tile_the_image(width: int, edge: float) -> None:
-    image = Image.new("RGB", (width, 1))
+    image = Image.new("RGB", (width, 3))
     left, right = crop(image, (0, 0, edge, 1)), crop(image, (edge, 0, 1, 1))
     assert left.width + right.width == width
 

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.errors import PipelineError
 from pipeline.kept_rows import KeptRows, batches
+from tests.refusals import refuse
 
 FACTS = {"checkpoint": "abc", "images": ["a", "b"]}
 
@@ -32,6 +34,17 @@ def test_what_was_kept_is_found_by_the_same_facts_alone(tmp_path: Path) -> None:
     assert kept(tmp_path).rows == rows(0, 5)
     assert KeptRows(tmp_path, dict(reversed(FACTS.items()))).rows == rows(0, 5)
     assert KeptRows(tmp_path, {**FACTS, "checkpoint": "abd"}).rows == []
+
+
+def test_a_batch_that_cannot_be_read_now_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept(tmp_path)
+    with monkeypatch.context() as patch:
+        refuse(patch, tmp_path)
+        with pytest.raises(PipelineError, match=r"cannot read .*json: Input/output error; it is left"):
+            KeptRows(tmp_path, FACTS)
+    assert KeptRows(tmp_path, FACTS).rows == rows(0, 5)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.errors import PipelineError
 from pipeline.locks import held
+from stages.console import announced
 
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -69,3 +70,19 @@ def test_it_is_free_after_an_error_and_for_the_next(tmp_path: Path) -> None:
         with pytest.raises(KeyboardInterrupt):
             interrupted(path)
     assert not (tmp_path / "lock.json").exists()
+
+
+def test_a_stage_that_has_one_process_is_locked_whatever_a_cluster_sets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Job schedulers set RANK for everything that they start; of `train` alone it says who writes."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RANK", "1")
+    with (
+        announced("encode", [], [Path("features.h5")]),
+        pytest.raises(PipelineError, match="process"),
+        announced("encode", [], [Path("features.h5")]),
+    ):
+        pass
+    with announced("train", [], [Path("checkpoints")]), announced("train", [], [Path("checkpoints")]):
+        pass

@@ -127,7 +127,7 @@ def test_an_item_of_the_wrong_type_is_refused(tmp_path: Path, content: dict[str,
     ("key", "value", "allowed"),
     [
         ("data.limits.dev", 0, "a whole number from 1, or null"),
-        ("data.max_megapixels", 0.0, "above 0, to 1000"),
+        ("data.max_megapixels", 0.0, "above 0, to 178"),
         ("data.root", "", "a folder, relative to the project or absolute"),
         ("data.scenes.test", 0, "1 to 100000"),
         ("data.scenes.image_size", 63, "64 to 1024"),

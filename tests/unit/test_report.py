@@ -23,7 +23,7 @@ from pipeline.dataset_card import dataset_card
 from pipeline.errors import PipelineError
 from pipeline.gallery import _choose
 from pipeline.params import ReportParams
-from pipeline.records import write_json, write_jsonl
+from pipeline.records import sha256_of_file, write_json, write_jsonl
 from pipeline.report import ReportInputs, write_report
 from pipeline.report_colors import color_tables
 from tests.chromium import Chromium
@@ -50,7 +50,7 @@ def run(tmp_path: Path) -> ReportInputs:
         image_id = f"image_{index}"
         path = tmp_path / f"{image_id}.png"
         Image.new("RGB", (40 + index, 30), (40 * index, 90, 120)).save(path)
-        images.append(ImageRecord(image_id, str(path), "0" * 64, 40 + index, 30))
+        images.append(ImageRecord(image_id, str(path), sha256_of_file(path), 40 + index, 30))
         split: Split = "train" if index == 0 else "dev" if index == 1 else "test"
         texts = (f"a dog number {index} runs", f"the brown dog {index} is running")
         objects = (SceneObject("star", "blue", "small", (0, 0, 1, 1)),)
@@ -237,6 +237,13 @@ def test_page_is_well_formed_and_fetches_nothing(run: ReportInputs, tmp_path: Pa
             assert not re.search(r"url\((?!#)", value)
     images = [name for tag, name, _ in reader.attributes if tag == "img"]
     assert images.count("alt") == images.count("src") == 4 + 2
+
+
+def test_an_image_replaced_since_it_was_listed_is_not_shown(run: ReportInputs, tmp_path: Path) -> None:
+    """Its caption would stand beside another picture."""
+    Image.new("RGB", (43, 30)).save(tmp_path / "image_3.png")
+    with pytest.raises(PipelineError, match=r"image_3\.png has changed since it was listed; run `dvc repro`"):
+        write_report(run, tmp_path / "index.html", PARAMS)
 
 
 def test_equal_input_gives_equal_bytes(run: ReportInputs, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from pipeline.processes import ONE_PROCESS, Processes
 from pipeline.projector import Projector
 from pipeline.token_store import read_tokens
 from pipeline.trainer import Trainer, learning_rate
+from tests.refusals import refuse
 from tests.tiny_models import save_llama
 from tests.training_lab import (
     SPEC,
@@ -397,6 +398,17 @@ def test_a_state_of_another_run_is_passed_over(lab: Lab, finished: Path, tmp_pat
         shutil.copy(state_of(tmp_path / "other", name), state_of(tmp_path, name))
     assert lab.train(tmp_path, epochs=3).trained_steps == 3 * STEPS
     assert outputs(tmp_path) == outputs(finished)
+
+
+def test_a_state_that_cannot_be_read_now_is_left_alone(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.train(tmp_path, epochs=2)
+    with monkeypatch.context() as patch:
+        refuse(patch, tmp_path)
+        with pytest.raises(PipelineError, match=r"cannot read .*safetensors: Input/output error; it is left"):
+            lab.train(tmp_path, epochs=3)
+    assert lab.train(tmp_path, epochs=3).trained_steps == STEPS
 
 
 def test_features_exchanged_since_the_run_began_are_refused(lab: Lab, tmp_path: Path) -> None:
