@@ -6,6 +6,7 @@ assumed: in float32 a product rounds differently with its shape, and a close cho
 
 import time
 from collections.abc import Callable, Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ from pipeline.params import GenerateParams
 from pipeline.records import write_json
 from pipeline.trained_model import TrainedModel
 
-RESULT = Path("benchmarks/results/generation.json")
 MAX_NEW_TOKENS = 40
 Captions = list[tuple[int, ...]]
 
@@ -85,7 +85,7 @@ def _compare(model: CaptionModel, features: Tensor, beams: int, batch_size: int)
 def _generate(model: CaptionModel, features: Tensor, beams: int, batch_size: int) -> Captions:
     """Captions by `transformers` alone, from the same prefix."""
     model.eval()
-    eos = model.prompt.eos
+    ends = [model.prompt.eos, *sorted(model.language_model.end_ids - {model.prompt.eos})]
     captions: Captions = []
     for batch in torch.split(features, batch_size):
         prefix = model.embed_prefix(batch)  # [B, L, D_l]
@@ -95,10 +95,10 @@ def _generate(model: CaptionModel, features: Tensor, beams: int, batch_size: int
             do_sample=False,
             num_beams=beams,
             max_new_tokens=MAX_NEW_TOKENS,
-            eos_token_id=eos,
-            pad_token_id=eos,
+            eos_token_id=ends,
+            pad_token_id=model.prompt.eos,
         )
-        captions += [tuple(row[: row.index(eos)] if eos in row else row) for row in output.tolist()]
+        captions += [tuple(takewhile(lambda token: token not in ends, row)) for row in output.tolist()]
     return captions
 
 

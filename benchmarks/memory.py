@@ -11,10 +11,12 @@ import click
 import torch
 
 from benchmarks.llama_1b import CAPTION, HIDDEN, NUM_TOKENS, PROMPT, WIDTH, llama_config
-from pipeline.memory import CUDA_CONTEXT, LargestBatch, estimate_memory
+from pipeline.memory import LargestBatch, estimate_memory
 from pipeline.params import LanguageModelParams, LoraParams
 
 CAPTIONS_OF_AN_IMAGE = 5
+# What CUDA itself and its libraries take of a device.
+CUDA_CONTEXT = 600e6
 QUANTIZATIONS: tuple[Literal["nf4", "none"], ...] = ("nf4", "none")
 
 

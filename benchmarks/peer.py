@@ -49,17 +49,17 @@ def measure(work: Path, steps: int) -> dict[str, Any]:
 
     processor, model = _load(work / "llava")
     shapes: list[tuple[int, int]] = []
+    path, _ = training_pairs(work)[0]
+    length_of_prompt = len(processor(images=[Image.open(path).convert("RGB")], text=PROMPT).input_ids[0])
 
     def collate(items: list[tuple[Path, str]]) -> dict[str, torch.Tensor]:
         images = [Image.open(path).convert("RGB") for path, _ in items]
         end = processor.tokenizer.eos_token
         texts = [f"{PROMPT} {caption}{end}" for _, caption in items]
         batch = processor(images=images, text=texts, padding=True, padding_side="right", return_tensors="pt")
-        lengths = [len(processor(images=images[:1], text=PROMPT).input_ids[0])] * len(items)
         labels = batch["input_ids"].clone()
-        for row, (length, whole) in enumerate(zip(lengths, batch["attention_mask"].sum(1), strict=True)):
-            labels[row, :length] = -100
-            labels[row, whole:] = -100
+        labels[:, :length_of_prompt] = -100
+        labels[batch["attention_mask"] == 0] = -100
         shapes.append((len(labels), labels.shape[1]))
         return {**batch, "labels": labels}
 

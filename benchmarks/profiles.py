@@ -12,7 +12,8 @@ import click
 import torch
 
 from benchmarks.llama_1b import NUM_TOKENS, PROMPT, WIDTH, llama_config
-from pipeline.memory import CUDA_CONTEXT, estimate_memory, largest_batch
+from benchmarks.memory import CUDA_CONTEXT
+from pipeline.memory import estimate_memory, largest_batch
 from pipeline.params_loader import load_params
 
 # Bytes of each card as it reports itself (a T4: 15 GiB), and the part of them that a profile may take by the

@@ -3,7 +3,8 @@
 Both find, token for token, what `transformers`' `generate` finds for each image alone, in less time: the
 words before the image are computed once for a batch, and what is finished leaves it. All prefixes have one
 length (a fixed prompt and P image tokens), so nothing is padded and the caption of an image does not depend
-on its batch.
+on its batch; but for rounding, which depends on the shape of a product and can turn a close choice
+(docs/architecture.md).
 
 B: images of a batch, K: beams, R: rows in the making, V: vocabulary.
 """

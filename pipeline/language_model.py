@@ -4,8 +4,8 @@ B: batch, T: positions, D_l: width of the model, V: vocabulary.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,9 @@ from pipeline.params import LanguageModelParams
 
 if TYPE_CHECKING:
     from transformers import Cache
+
+_IDS = 4096  # word embeddings that are measured at a time
+_TRIED = 8  # tokens that a model is tried on
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,9 @@ class LanguageModel(nn.Module):
 
     def embedding_norm(self) -> float:
         """Mean Euclidean norm of a word embedding."""
-        weight: Tensor = self.model.get_input_embeddings().weight
-        return float(weight.float().norm(dim=1).mean())
+        # As `embed` gives them: some models scale theirs.
+        ids = torch.split(torch.arange(self.vocabulary, device=self.device), _IDS)
+        return sum(float(self.embed(some).float().norm(dim=1).sum()) for some in ids) / self.vocabulary
 
     def hidden_states(self, embeddings: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
         """Embeddings `[B, T, D_l]` -> last hidden states `[B, T, D_l]`.
@@ -102,20 +106,46 @@ class LanguageModel(nn.Module):
     def checkpoint_layers(self) -> None:
         """Keep each layer's input alone for the backward pass, and compute the rest of it there again."""
         for layer in decoder_layers(self.model):
-            layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
+            layer.forward = _checkpointed(layer.forward)
 
     def compile_layers(self) -> None:
         """Compile the decoder layers for training: what lies between two matrix products becomes one loop.
 
-        For batches of any size and length. Results change by rounding alone.
+        For batches of any size and length. Results change by rounding alone: what is dropped out is drawn
+        as layers that are not compiled draw it.
         """
+        from torch._inductor import config as inductor
+
+        inductor.fallback_random = True
         for layer in decoder_layers(self.model):
             layer.compile(dynamic=True)
+
+    def require_plain_head(self) -> None:
+        """PipelineError where the model does more to its logits than its head: scales or caps them."""
+        ids = torch.arange(min(_TRIED, self.vocabulary), device=self.device).unsqueeze(0)  # [1, T]
+        # With a gradient, as in training: without one bitsandbytes puts the weights into another order, for
+        # good, through which no gradient passes.
+        words = self.embed(ids).requires_grad_()  # [1, T, D_l]
+        own = self.model(inputs_embeds=words).logits.detach().float()  # [1, T, V]
+        ours = self.logits(self.model.base_model(inputs_embeds=words).last_hidden_state).detach()  # [1, T, V]
+        if not torch.allclose(own, ours, rtol=0.01, atol=0.01 * float(own.abs().max())):
+            raise PipelineError(
+                f"{self.spec.name} scales or caps its logits, which training here does not do yet; choose "
+                "another language_model.name."
+            )
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden states `[.., D_l]` -> logits `[.., V]`, float32."""
         logits: Tensor = self.model.get_output_embeddings()(hidden)
         return logits.float()
+
+
+def _checkpointed(forward: Callable[..., Any]) -> Callable[..., Any]:
+    # A function of its own: the compiler passes over a `partial` without a word.
+    def computed_twice(*args: Any, **kwargs: Any) -> Any:
+        return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+
+    return computed_twice
 
 
 def decoder_layers(model: Any) -> nn.ModuleList:
@@ -178,4 +208,6 @@ def load_language_model(
         dtype=str(placement.dtype).removeprefix("torch."),
         end_ids=tuple(sorted(_end_ids(model))),
     )
-    return LanguageModel(model, spec)
+    loaded = LanguageModel(model, spec)
+    loaded.require_plain_head()
+    return loaded

@@ -28,8 +28,8 @@ logger = logging.getLogger(__name__)
 
 # A weight, its gradient, AdamW's two moments and its moving average, all in float32.
 _BYTES_OF_A_TRAINED_VALUE = 5 * 4
-# What CUDA itself and its libraries take on a device before the first tensor.
-CUDA_CONTEXT = 600e6
+# What cuBLAS and its like take of a device when they are first used.
+_CUDA_LIBRARIES = 200e6
 # The allocator's pieces that fit nothing.
 _FRAGMENTATION = 1.1
 
@@ -117,7 +117,8 @@ def estimate_memory(
             )
         except (OSError, ValueError) as error:
             raise PipelineError(
-                f"{language_model.name} is no causal language model: {' '.join(str(error).split())}"
+                f"{language_model.name} cannot be used as a causal language model: "
+                f"{' '.join(str(error).split())}"
             ) from error
         projector = Projector(*projector_shape, config.hidden_size)
     model.requires_grad_(False)
@@ -150,10 +151,11 @@ def require_memory(estimate: MemoryEstimate, placement: Placement) -> None:
     if placement.device.type != "cuda":
         return
     free, total = torch.cuda.mem_get_info(placement.device)
-    if estimate.total + CUDA_CONTEXT > free:
+    # Asking has made CUDA's own part, which `free` is without; its libraries take more when they are used.
+    if estimate.total + _CUDA_LIBRARIES > free:
         raise PipelineError(
-            f"a training step needs about {estimate}, beside {CUDA_CONTEXT / 1e9:.1f} GB of CUDA's own, but "
-            f"{free / 1e9:.2f} of the {total / 1e9:.2f} GB of {placement.device} are free; lower "
+            f"a training step needs about {estimate}, beside {_CUDA_LIBRARIES / 1e9:.1f} GB of libraries, "
+            f"but {free / 1e9:.2f} of the {total / 1e9:.2f} GB of {placement.device} are free; lower "
             "train.batch_size (raise train.gradient_accumulation_steps by the same factor for the same "
             "result), or set train.gradient_checkpointing: true."
         )

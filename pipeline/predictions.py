@@ -5,6 +5,7 @@ costs one more evaluation, and a kill one batch.
 """
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch import Tensor
 from pipeline.captions import Split
 from pipeline.checkpoints import load_checkpoint
 from pipeline.device import Placement
+from pipeline.errors import PipelineError
 from pipeline.feature_store import FeatureStore
 from pipeline.generation import images_at_a_time
 from pipeline.kept_rows import KeptRows, batches
@@ -28,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 # Raise when a change of the code makes other captions or losses from the same facts.
 _ALGORITHM = 1
-# Images whose captions' logits are computed at a time: a quarter of a GiB for a vocabulary of 128,000.
+# Images whose captions' loss is computed at a time: bounds what the layers hold.
 _LOSS_ROWS = 8
 
 Predictions = dict[str, GeneratedCaption]
@@ -80,7 +82,13 @@ class Predictor:
                 (self._features(batch), [references[image_id] for image_id in batch])
                 for batch in batches(references, rows)
             )
-            kept.add([{"loss": self._load(checkpoint).loss(pairs)}])
+            loss = self._load(checkpoint).loss(pairs)
+            if not math.isfinite(loss):
+                raise PipelineError(
+                    f"the loss of {checkpoint} on dev is {loss} in {self._placement.dtype}: its captions "
+                    "would be noise; train with a lower train.learning_rate, or on a GPU with bfloat16."
+                )
+            kept.add([{"loss": loss}])
         return float(kept.rows[0]["loss"])
 
     def _features(self, image_ids: Sequence[str]) -> Tensor:

@@ -34,7 +34,9 @@ class Projector(nn.Module):
         """
         rows = features.flatten(0, -2)  # [n, D_v]
         self.get_buffer("mean").copy_(rows.mean(dim=0))
-        self.get_buffer("scale").copy_(rows.var(dim=0).mean().rsqrt())
+        variance = rows.var(dim=0, correction=0).mean()
+        # Of one row, or equal ones, there is nothing to scale.
+        self.get_buffer("scale").copy_(variance.rsqrt() if variance > 0 else torch.ones(()))
 
     @torch.no_grad()
     def scale_output(self, features: Tensor, norm: float) -> None:

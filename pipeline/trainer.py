@@ -115,12 +115,15 @@ class Trainer:
         """Take the largest batch forward and back, and forget it.
 
         What does not fit fails now and not after an hour; and memory that was cut for the largest batch
-        serves all others, where a growing row of batches would leave gaps.
+        serves all others, where a growing row of batches would leave gaps. (With `captions_per_pass` a
+        later epoch may put longer captions together.)
         """
+        self.model.train()
+        prefix = self.model.prefix_length(self._features.read([0]).shape[1])
         largest = max(
             (rows for step in plan for rows in step),
             key=lambda rows: (
-                len(rows) * max(sum(lengths[row.image][c] for c in row.captions) for row in rows)
+                len(rows) * (prefix + max(sum(lengths[row.image][c] for c in row.captions) for row in rows))
             ),
         )
         for features, batch in self._dataset([[largest]])[0].batches:
@@ -165,6 +168,8 @@ class Trainer:
         # Each token of the step counts once, however the step is cut into micro-batches and processes.
         loss = torch.zeros((), device=device)
         self.optimizer.zero_grad(set_to_none=True)
+        # A process without rows must know the scale, too.
+        self._scaler.scale(loss)
         for features, batch in step.batches:
             part = self.model.loss(features.to(device, non_blocking=True), batch.to(device)) / step.labels
             self._scaler.scale(part).backward()  # type: ignore[no-untyped-call]

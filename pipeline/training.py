@@ -72,6 +72,9 @@ def train(
         placement,
         params.gradient_checkpointing,
     )
+    trained_on = {image_id: images[image_id] for image_id in tokens.image_ids}
+    workers = training_workers(runtime, placement)
+    features = open_features(paths.features, encoder_spec, trained_on, runtime.features, shared=workers > 0)
     language_model = load_language_model(language_model_params, placement, model_cache)
     _require_vocabulary(tokens, name, language_model.vocabulary)
 
@@ -90,7 +93,9 @@ def train(
         language_model.checkpoint_layers()
     # Of an epoch: more epochs must not change how the first ones were computed. Each position meets each
     # weight once forward and once backward.
-    flop = 4.0 * sum(prefix_length + sum(of) for of in lengths) * language_model.layer_weights
+    together = None if params.captions_per_pass == "all" else params.captions_per_pass
+    positions = sum(prefix_length * -(-len(of) // (together or len(of))) + sum(of) for of in lengths)
+    flop = 4.0 * positions * language_model.layer_weights
     if should_compile(runtime.compile, placement, flop):
         language_model.compile_layers()
 
@@ -100,7 +105,6 @@ def train(
     if params.schedule == "constant":
         # Raising the number of epochs then continues, with the result of a longer run.
         del result_params["epochs"]
-    trained_on = {image_id: images[image_id] for image_id in tokens.image_ids}
     facts = {
         "algorithm": _ALGORITHM,
         "encoder": encoder_spec,
@@ -133,8 +137,6 @@ def train(
             lora=adapter_facts(lora_params),
         )
 
-    workers = training_workers(runtime, placement)
-    features = open_features(paths.features, encoder_spec, trained_on, runtime.features, shared=workers > 0)
     trainer = Trainer(model, features, tokens, params, runtime, placement, scratch, processes)
     trained = trainer.run(info)
     counts = {

@@ -4,6 +4,7 @@ B: images asked for, P: tokens of an image, D_v: width of the encoder.
 """
 
 import logging
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -57,6 +58,12 @@ def open_features(
     with _open(path, spec, images) as store:
         size = 2 * len(image_ids) * store.spec["num_tokens"] * store.spec["width"]
         in_memory = _fits(size, shared) if where == "auto" else where == "memory"
+        if in_memory and shared and size > _shared_memory():
+            raise PipelineError(
+                f"features take {size / 1e6:,.1f} MB of shared memory, but {_SHARED_MEMORY} has "
+                f"{_shared_memory() / 1e6:,.1f} MB free; set runtime.num_workers: 0 or runtime.features: "
+                "disk, or give the container more (docker run --shm-size)."
+            )
         logger.info(
             "features: %.1f MB %s",
             size / 1e6,
@@ -81,11 +88,13 @@ def _open(path: Path, spec: dict[str, Any], images: Mapping[str, str]) -> Featur
 
 
 def _fits(size: int, shared: bool) -> bool:
-    free = free_memory()
-    if shared and _SHARED_MEMORY.is_dir():
-        # Containers often have a small one, and writing beyond its end kills the process.
-        free = min(free, shutil.disk_usage(_SHARED_MEMORY).free)
+    free = min(free_memory(), _shared_memory()) if shared else free_memory()
     return size <= _SHARE * free
+
+
+def _shared_memory() -> float:
+    """Bytes that processes can share. Containers often have few, and who writes beyond them is killed."""
+    return shutil.disk_usage(_SHARED_MEMORY).free if _SHARED_MEMORY.is_dir() else math.inf
 
 
 class _InMemory:

@@ -13,6 +13,7 @@ from pipeline.captions import CaptionRecord, ImageRecord, write_captions
 from pipeline.device import choose_placement
 from pipeline.feature_store import FeatureStore, write_store
 from pipeline.params import LoraParams, Params, ProjectorParams
+from pipeline.processes import ONE_PROCESS, Processes
 from pipeline.prompt import CaptionTokenizer
 from pipeline.token_store import read_tokens, tokenize_captions
 from pipeline.trainer import Trainer
@@ -62,6 +63,7 @@ class Lab:
         language_model: str | None = None,
         lora: LoraParams | None = None,
         features: Literal["auto", "memory", "disk"] = "auto",
+        processes: Processes = ONE_PROCESS,
         **changes: Any,
     ) -> TrainSummary:
         """Train into `folder`, with some of `train`'s parameters changed."""
@@ -83,6 +85,7 @@ class Lab:
             lora or self.params.lora,
             replace(self.params.runtime, save_every_seconds=save_every_seconds, features=features),
             choose_placement("cpu"),
+            processes,
         )
 
 

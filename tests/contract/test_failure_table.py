@@ -11,7 +11,7 @@ MODULES = ("device", "disk", "hub", "hub_dataset", "memory", "models", "trainer"
 PAGE = ROOT / "docs" / "flickr8k.md"
 # What a user of the real run does not meet: a language model of another kind, a local folder's files.
 ELSEWHERE = {
-    "{} is no causal language model: {}",
+    "{} cannot be used as a causal language model: {}",
     "{} holds no tokenizer; expected tokenizer.json or vocabulary files.",
     "{} holds no .safetensors weights; other formats are not read.",
     "{} {}; {}",

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch._dynamo.utils import counters
 
 from pipeline import compilation
 from pipeline.compilation import should_compile
@@ -42,11 +43,16 @@ def test_a_request_is_followed(cpu: Placement, requested: str, compiled: bool) -
 
 
 @pytest.mark.skipif(not compilation._finds_compiler(), reason="no C++ compiler is installed")
-def test_compiled_layers_compute_the_same(tiny_llama: Path) -> None:
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "checkpointed"])
+def test_compiled_layers_compute_the_same(tiny_llama: Path, checkpointing: bool) -> None:
     params = LanguageModelParams(str(tiny_llama), None, quantization="nf4", double_quantization=False)
     placement = choose_placement("cpu")
     plain, compiled = (load_language_model(params, placement) for _ in range(2))
+    if checkpointing:
+        compiled.checkpoint_layers()
     compiled.compile_layers()
+    torch._dynamo.reset()
+    counters.clear()
     for images, prefix in ((3, 5), (2, 7), (1, 5)):
         batch = pack([[[1, 2, 3], [4, 5]] for _ in range(images)], prefix, eos=0)
         given = torch.randn(images, batch.positions.shape[1], plain.width, generator=torch.manual_seed(0))
@@ -59,3 +65,4 @@ def test_compiled_layers_compute_the_same(tiny_llama: Path) -> None:
             gradients.append(leaf.grad)
         torch.testing.assert_close(outputs[0], outputs[1], rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-4, atol=1e-4)
+    assert counters["stats"]["unique_graphs"] > 0

@@ -70,14 +70,15 @@ def greedy_by_hand(model: CaptionModel, features: Tensor) -> list[int]:
 
 @torch.inference_mode()
 def beam_search_of_transformers(
-    model: CaptionModel, features: Tensor, end_ids: Sequence[int] = ()
+    model: CaptionModel, features: Tensor, end_ids: Sequence[int] = (), params: GenerateParams = BEAMS
 ) -> list[int]:
     ends = [model.prompt.eos, *end_ids]
     ids = model.language_model.model.generate(
         inputs_embeds=model.embed_prefix(features),
         do_sample=False,
-        num_beams=BEAMS.beams,
-        length_penalty=BEAMS.length_penalty,
+        num_beams=params.beams,
+        length_penalty=params.length_penalty,
+        no_repeat_ngram_size=params.no_repeat_ngram_size,
         max_new_tokens=LENGTH,
         eos_token_id=ends,
         pad_token_id=0,
@@ -118,6 +119,18 @@ def test_beam_search_is_that_of_transformers(model: CaptionModel, features: Tens
     assert [one.ids for one in generated(model, features, BEAMS)] != [
         one.ids for one in generated(model, features, GREEDY)
     ]
+
+
+@pytest.mark.parametrize("no_repeat_ngram_size", [0, 1, 2])
+@pytest.mark.parametrize(("beams", "length_penalty"), [(1, 1.0), (2, 0.0), (3, 1.0), (4, 2.0)])
+def test_every_setting_finds_what_transformers_finds(
+    model: CaptionModel, features: Tensor, beams: int, length_penalty: float, no_repeat_ngram_size: int
+) -> None:
+    params = GenerateParams(beams, LENGTH, length_penalty, no_repeat_ngram_size)
+    ending = ending_in(model, generated(model, features, GREEDY)[0].ids[3])
+    for image, one in enumerate(generated(ending, features, params)):
+        of_transformers = beam_search_of_transformers(ending, features[image : image + 1], params=params)
+        assert list(one.ids) == of_transformers
 
 
 @pytest.mark.parametrize("length", [1, 5])

@@ -14,6 +14,7 @@ import torch
 from pipeline.checkpoints import load_tensors
 from pipeline.device import Placement
 from pipeline.params import Params
+from pipeline.processes import Processes
 from tests import training_lab
 from tests.training_lab import Lab, interrupted_after, losses, make_lab, outputs
 
@@ -73,3 +74,11 @@ def test_steps_whose_gradient_overflows_are_left_out_and_the_run_goes_on(
     untouched, trained = first_weights(tmp_path / "overflowing"), first_weights(tmp_path / "usual")
     assert all(torch.isfinite(weight).all() for weight in untouched.values())
     assert any(not torch.equal(untouched[name], trained[name]) for name in trained)
+
+
+@pytest.mark.usefixtures("in_half")
+def test_a_process_without_rows_goes_along(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second of two, with one image a step; here without the first, so that it adds up nothing."""
+    monkeypatch.setattr(Processes, "sum", lambda *_: None)
+    done = lab.train(tmp_path, epochs=1, batch_size=1, processes=Processes(rank=1, count=2))
+    assert done.trained_steps == 8

@@ -38,11 +38,13 @@ def estimate(
     return estimate_memory(folder, params, lora, (10, 20), BATCH, torch.float32, checkpointing)
 
 
-def really_kept(folder: Path, quantization: str, lora: LoraParams) -> int:
+def really_kept(folder: Path, quantization: str, lora: LoraParams, checkpointing: bool = False) -> int:
     """Bytes of the tensors, weights aside, that autograd keeps of one forward pass through the layers."""
     params = LanguageModelParams(str(folder), None, quantization, double_quantization=False)  # type: ignore[arg-type]
     model = load_language_model(params, choose_placement("cpu"))
     inject_adapters(model, lora).train(True)
+    if checkpointing:
+        model.checkpoint_layers()
     weights = {t.untyped_storage().data_ptr() for t in model.state_dict().values()}
     batch = pack(CAPTIONS, PREFIX, eos=0)
     kept: dict[int, torch.Tensor] = {}
@@ -94,6 +96,8 @@ def test_adapters_count_as_trained(tiny_llama: Path) -> None:
 
 def test_checkpointing_keeps_less(tiny_llama: Path) -> None:
     assert estimate(tiny_llama, checkpointing=True).activations < estimate(tiny_llama).activations
+    kept, checkpointed = (really_kept(tiny_llama, "nf4", NO_LORA, on) for on in (False, True))
+    assert checkpointed < kept / 2
 
 
 @pytest.mark.parametrize(
@@ -134,7 +138,7 @@ def test_an_architecture_that_does_not_run_without_values_is_told_apart(
 
 def test_a_folder_without_a_model_is_no_foreign_architecture(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(PipelineError, match="is no causal language model"):
+    with pytest.raises(PipelineError, match="cannot be used as a causal language model"):
         estimate(tmp_path)
 
 

@@ -23,6 +23,14 @@ def test_standardized_inputs_are_centred_and_of_unit_variance_overall(features: 
     assert float(inputs.var(dim=(0, 1)).mean()) == pytest.approx(1, rel=1e-2)
 
 
+@pytest.mark.parametrize("rows", [1, 3])
+def test_features_that_do_not_differ_are_centred_alone(features: Tensor, rows: int) -> None:
+    projector = Projector(5, 8, 6)
+    projector.standardize(features[:1, :1].expand(rows, 1, 5))
+    assert float(projector.scale) == 1
+    assert torch.isfinite(projector(features)).all()
+
+
 def test_standardizing_keeps_the_channels_proportions(features: Tensor) -> None:
     projector = Projector(5, 8, 6)
     projector.standardize(features)
