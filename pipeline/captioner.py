@@ -195,9 +195,9 @@ class Captioner:
                 if opened is None or opened[0] is not image:
                     opened = image, self._open(image)
                 picture = opened[1]
-                part = region.within(picture.width, picture.height)
+                piece, part = _cut_out(picture, region, image)
                 # A crop goes through the encoder as if it were an image of its own.
-                cuts.append((self._encoder.preprocess(crop(picture, part.box)), part))
+                cuts.append((self._encoder.preprocess(piece), part))
             except PipelineError as error:
                 cuts.append(error)
         return cuts
@@ -222,6 +222,17 @@ class Captioner:
         if isinstance(image, np.ndarray):
             return image_from_array(image)
         return open_image(Path(image), self._max_megapixels)
+
+
+def _cut_out(picture: Image.Image, region: Region, image: ImageLike) -> tuple[Image.Image, Region]:
+    """A region of the opened picture, and its box in fractions; where it does not fit, the file is named."""
+    try:
+        part = region.within(picture.width, picture.height)
+        return crop(picture, part.box), part
+    except PipelineError as error:
+        if isinstance(image, str | Path):
+            raise PipelineError(f"{image}: {error}") from error
+        raise
 
 
 def _to_region(region: str | Box | None) -> Region:

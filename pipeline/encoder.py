@@ -48,7 +48,7 @@ class EncoderSpec:
 
 
 class ImageEncoder(Protocol):
-    """A frozen encoder. `preprocess` may run in worker processes; `encode` runs where the model is."""
+    """A frozen encoder. `preprocess` may run in several threads; `encode` runs where the model is."""
 
     spec: EncoderSpec
 

@@ -34,7 +34,7 @@ class Projector(nn.Module):
         """
         rows = features.flatten(0, -2)  # [n, D_v]
         self.get_buffer("mean").copy_(rows.mean(dim=0))
-        variance = rows.var(dim=0, correction=0).mean()
+        variance = rows.var(dim=0, correction=min(1, len(rows) - 1)).mean()
         # Of one row, or equal ones, there is nothing to scale.
         self.get_buffer("scale").copy_(variance.rsqrt() if variance > 0 else torch.ones(()))
 

@@ -61,9 +61,8 @@ def caption_regions(
         raise PipelineError(f"{paths.images} lacks {absent[0]}; run `dvc repro prepare`.")
 
     asked = [(record, request) for record in records for request in parsed]
-    answers = _answers(
-        paths, [(where[r.image_id], parsed[request]) for r, request in asked], generate, runtime
-    )
+    placed = [(where[r.image_id], _within(where[r.image_id], parsed[request])) for r, request in asked]
+    answers = _answers(paths, placed, generate, runtime)
     rows: list[JsonObject] = []
     truth: list[tuple[str, SceneObject]] = []
     with replace_folder(paths.output) as folder:
@@ -94,13 +93,21 @@ def caption_regions(
     return metrics
 
 
+def _within(image: ImageRecord, region: Region) -> Region:
+    """The region in fractions of a listed image; said of all images before any model is loaded."""
+    try:
+        return region.within(image.width, image.height)
+    except PipelineError as error:
+        raise PipelineError(f"regions.requests in params.yaml: {image.image_id}: {error}") from error
+
+
 def _answers(
     paths: RegionPaths,
     requests: Sequence[tuple[ImageRecord, Region]],
     generate: GenerateParams,
     runtime: RuntimeParams,
 ) -> list[tuple[Region, str]]:
-    """The region, its box in fractions, and the caption of each request; those made before are kept."""
+    """The region and the caption of each request, all boxes in fractions; those made before are kept."""
     load_checkpoint(paths.checkpoint)  # whole, also where every answer is kept
     facts = {
         "algorithm": _ALGORITHM,

@@ -3,14 +3,17 @@
 Apart from the other outputs, which are the same bytes wherever and however often a run is repeated.
 """
 
+import re
 import resource
-import sys
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
 from pipeline.device import Placement
+
+_STATUS = Path("/proc/self/status")
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,9 @@ def peak_memory(placement: Placement) -> int:
     """Bytes: on CUDA the most that tensors took on the device, else the most the process had resident."""
     if placement.device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(placement.device))
-    # Linux counts in KiB, macOS in bytes.
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    if _STATUS.exists():
+        # Of this program alone: what getrusage says includes the process that it was forked from.
+        (peak,) = re.findall(r"^VmHWM:\s+(\d+) kB$", _STATUS.read_text(encoding="utf-8"), re.M)
+        return int(peak) * 1024
+    # macOS counts in bytes.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

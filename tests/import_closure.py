@@ -20,11 +20,12 @@ def import_closure(module: str) -> set[str]:
         if name in found:
             continue
         found.add(name)
-        waiting += _imports(ast.parse(path.read_text(encoding="utf-8")))
+        waiting += imports_of(ast.parse(path.read_text(encoding="utf-8")))
     return found
 
 
-def _imports(tree: ast.AST) -> set[str]:
+def imports_of(tree: ast.AST) -> set[str]:
+    """The project modules that a module imports, those aside that are imported for types alone."""
     modules: set[str] = set()
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
@@ -34,7 +35,7 @@ def _imports(tree: ast.AST) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             # `from pipeline import regions` may name a module or something inside one.
             modules |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-        modules |= _imports(node)
+        modules |= imports_of(node)
     own = {m for m in modules if m.split(".")[0] in PACKAGES}
     # Importing a.b.c runs a/__init__.py and a/b/__init__.py as well.
     own |= {m.rsplit(".", depth)[0] for m in own for depth in range(m.count(".") + 1)}

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from stages.console import quiet_libraries, with_sentences
-from vlm.options import checkpoint_option, device_option, model_cache, project_params
+from vlm.options import MEGAPIXELS, Finite, checkpoint_option, device_option, model_cache, project_params
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 @click.option("--open/--no-open", "open_browser", default=False, show_default=True, help="Open a browser.")
 @click.option(
     "--max-megapixels",
-    type=click.FloatRange(min=0, min_open=True),
+    type=MEGAPIXELS,
     default=50.0,
     show_default=True,
     help="Refuse images of more million pixels.",
 )
 @click.option(
     "--max-upload-mb",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Finite(0, 1000, min_open=True),
     default=20.0,
     show_default=True,
     help="Refuse files of more million bytes.",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stages.console import quiet_libraries, with_sentences
-from vlm.options import checkpoint_option, device_option, model_cache, project_params
+from vlm.options import MEGAPIXELS, checkpoint_option, device_option, model_cache, project_params
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--max-megapixels",
-    type=click.FloatRange(0, 1000, min_open=True),
+    type=MEGAPIXELS,
     default=50,
     show_default=True,
     help="Larger files are refused (messages call it data.max_megapixels).",
@@ -71,9 +71,10 @@ def caption(
     wanted = _regions(ask, region, box)
     found = list(find_images(images, recursive))
     paths = [path for path in found if not isinstance(path, Exception)]
-    failures = [str(error) for error in found if isinstance(error, Exception)]
-    for failure in failures:
-        click.echo(f"Error: {failure}", err=True)
+    unknown = [error for error in found if isinstance(error, Exception)]
+    for error in unknown:
+        click.echo(f"Error: {error}", err=True)
+    failures: set[tuple[Path | None, str]] = {(None, str(error)) for error in unknown}
     if paths:
         from tqdm import tqdm
 
@@ -90,8 +91,8 @@ def caption(
                 if not isinstance(answer, Exception):
                     tqdm.write(_line(path, answer, as_json, alone, several=len(wanted) > 1))
                 # The same for each region of an image that cannot be read.
-                elif str(answer) not in failures:
-                    failures.append(str(answer))
+                elif (path, str(answer)) not in failures:
+                    failures.add((path, str(answer)))
                     tqdm.write(f"Error: {answer}", file=sys.stderr)
                 if progress is not None:
                     progress.update(1)

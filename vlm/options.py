@@ -1,8 +1,9 @@
 """Options that several commands share, and what they take from the project's params.yaml."""
 
+import math
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -26,6 +27,20 @@ def _known_device(_context: click.Context, _option: click.Parameter, value: str)
     return value
 
 
+class Finite(click.FloatRange):
+    """Numbers of a range; `nan`, which click lets pass, is none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number, or a usage error."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is no finite number.", param, ctx)
+        return number
+
+
+# Pillow refuses more by itself.
+MEGAPIXELS = Finite(0, 178, min_open=True)
+
 device_option = click.option(
     "--device",
     default="auto",
@@ -38,11 +53,17 @@ device_option = click.option(
 def project_params() -> "Params | None":
     """The parameters of the project in the current folder; None outside of one.
 
-    Raises PipelineError for a params.yaml that is wrong.
+    Another project's params.yaml, or one that is wrong, is left aside with a warning: a checkpoint says
+    itself what it must be used with.
     """
+    from pipeline.errors import PipelineError
     from pipeline.params_loader import load_params
 
-    return load_params(PARAMS) if PARAMS.exists() else None
+    try:
+        return load_params(PARAMS) if PARAMS.exists() else None
+    except PipelineError as error:
+        click.echo(f"Warning: the parameters here are left aside. {error}", err=True)
+        return None
 
 
 def model_cache(params: "Params | None") -> Path | None:

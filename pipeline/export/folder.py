@@ -1,5 +1,6 @@
 """The folder that an export leaves: complete, or not there at all."""
 
+import glob
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,8 @@ from torch import Tensor
 
 from pipeline.disk import cannot_write, system_error, usual_mode, writing
 from pipeline.errors import PipelineError
+from pipeline.locks import held
+from pipeline.records import digest
 
 # What licences ask to be handed on with the weights; `*.txt` of a hub model is downloaded with it.
 _LICENCE_FILES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
@@ -21,23 +24,29 @@ _LICENCE_FILES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
 def new_folder(out: Path) -> Iterator[Path]:
     """A temporary folder beside `out` that becomes `out` when the block ends without an exception.
 
-    Raises PipelineError when `out` is a file or holds anything, or the disk refuses.
+    What a killed export to `out` left beside it is removed. Raises PipelineError when `out` is a file or
+    holds anything, another process exports to it, or the disk refuses.
     """
     out = out.resolve()
     _require_free(out)
-    with writing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-    try:
-        yield temporary
-        _require_free(out)
-        _make_readable(temporary)
-        # Renaming replaces an empty folder, and fails on one that somebody has filled by now.
-        temporary.rename(out)
-    except OSError as error:
-        raise _what_failed(error, temporary, out) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    lock = Path(tempfile.gettempdir()) / f"vlm-export-{digest(str(out))[:16]}.lock"
+    prefix = f".{out.name}.vlm-export-"
+    with held(lock, f"an export to {out}"):
+        with writing(out):
+            out.parent.mkdir(parents=True, exist_ok=True)
+            for left in out.parent.glob(f"{glob.escape(prefix)}*"):
+                shutil.rmtree(left, ignore_errors=True)
+            temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=prefix))
+        try:
+            yield temporary
+            _require_free(out)
+            _make_readable(temporary)
+            # Renaming replaces an empty folder, and fails on one that somebody has filled by now.
+            temporary.rename(out)
+        except OSError as error:
+            raise _what_failed(error, temporary, out) from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:

@@ -221,7 +221,7 @@ def _generation_config(parts: Parts, processor: Any, image_id: int) -> JsonObjec
         "num_beams": 1,
         "eos_token_id": sorted(parts.language.end_ids | {parts.tokenizer.prompt.eos}),
         "pad_token_id": processor.tokenizer.pad_token_id,
-        # No caption of training is longer; one more for EOS.
+        # As long as the longest of training, its end included.
         "max_new_tokens": parts.info.longest_caption,
         "suppress_tokens": [image_id],
     }

@@ -262,3 +262,9 @@ def test_the_page_of_licences_has_every_model_and_source_of_data() -> None:
         assert f"`wheel:{model}`" in text
     for word in ("CLIP ViT-B/32", "ViT-L/14", "Llama-3.2-1B", "Flickr8k", "UCM-Captions", "generated scenes"):
         assert word in text
+
+
+@pytest.mark.parametrize("page", PAGES, ids=relative)
+def test_nothing_is_left_to_be_filled_in(page: Path) -> None:
+    found = re.findall(r"\b(?:TODO|TBD|FIXME|XXX|[A-Z]+_TABLES?)\b", page.read_text(encoding="utf-8"))
+    assert found == []

@@ -32,7 +32,7 @@ from pipeline.prepare import prepare
 from pipeline.prompt import CaptionTokenizer
 from pipeline.records import read_jsonl
 from pipeline.region_captions import RegionPaths, caption_regions, only_object
-from pipeline.regions import REGIONS
+from pipeline.regions import REGIONS, named
 from pipeline.token_store import tokenize_captions
 from pipeline.trained_model import TrainedModel
 from pipeline.training import train
@@ -366,14 +366,8 @@ def test_an_image_that_is_none_is_refused(captioner: Captioner, tmp_path: Path) 
         captioner.caption(np.zeros((2, 2)))  # type: ignore[arg-type]
 
 
-def test_the_regions_stage_writes_crops_captions_and_truth(project: Project, captioner: Captioner) -> None:
-    requests = (
-        "Describe the object in the top-left corner",
-        "Describe the whole image",
-        "What is on the right?",
-    )
-    settings = replace(project.params.regions, images=3, requests=requests)
-    paths = RegionPaths(
+def region_paths(project: Project) -> RegionPaths:
+    return RegionPaths(
         checkpoint=project.best,
         images=project.data / "images.jsonl",
         captions=project.data / "captions.jsonl",
@@ -381,6 +375,46 @@ def test_the_regions_stage_writes_crops_captions_and_truth(project: Project, cap
         metrics=project.folder / "regions.json",
         scratch=project.folder / ".scratch" / "regions",
     )
+
+
+def test_a_box_beyond_an_image_names_it(project: Project, captioner: Captioner) -> None:
+    path = project.test_images[0].path
+    requests = [(path, REGIONS["full"]), (path, named("0,0,65,64"))]
+    good, error = captioner.caption_each(requests)
+    assert good == captioner.caption(path)
+    assert str(error).startswith(f"{path}: the box 0,0,65,64px reaches beyond the image of 64 x 64 pixels;")
+
+
+def test_the_regions_stage_refuses_a_box_beyond_an_image_before_it_loads_models(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Captioner, "load", refuse_to_load)
+    settings = replace(project.params.regions, images=1, requests=("left", "0,0,65,64"))
+    image_id = project.test_images[0].image_id
+    with pytest.raises(PipelineError, match=rf"regions\.requests.*: {image_id}: the box 0,0,65,64px reaches"):
+        caption_regions(region_paths(project), settings, project.params.generate, project.params.runtime)
+
+
+def test_the_regions_stage_tells_a_pixel_from_the_whole_image(project: Project) -> None:
+    def size(request: str) -> tuple[int, int]:
+        settings = replace(project.params.regions, images=1, requests=(request,))
+        paths = region_paths(project)
+        caption_regions(paths, settings, project.params.generate, project.params.runtime)
+        with Image.open(paths.output / "00000.jpg") as saved:
+            return saved.size
+
+    assert size("0,0,1,1") == (64, 64)
+    assert size("0,0,1,1px") == (1, 1)
+
+
+def test_the_regions_stage_writes_crops_captions_and_truth(project: Project, captioner: Captioner) -> None:
+    requests = (
+        "Describe the object in the top-left corner",
+        "Describe the whole image",
+        "What is on the right?",
+    )
+    settings = replace(project.params.regions, images=3, requests=requests)
+    paths = region_paths(project)
     metrics = caption_regions(paths, settings, project.params.generate, project.params.runtime)
     assert metrics == json.loads(paths.metrics.read_text())
     assert (metrics["images"], metrics["requests"]) == (3, 9)

@@ -47,9 +47,9 @@ def load_changed(folder: Path, content: dict[str, Any], dotted: str, value: obje
 def load_with_rate(folder: Path, literal: str) -> Params:
     """The sample with `train.learning_rate` written as `literal`, in YAML's own words."""
     text = SAMPLE.read_text()
-    assert text.count("learning_rate: 2.0e-3") == 1
+    assert text.count("learning_rate: 4.0e-3") == 1
     path = folder / "params.yaml"
-    path.write_text(text.replace("learning_rate: 2.0e-3", f"learning_rate: {literal}"))
+    path.write_text(text.replace("learning_rate: 4.0e-3", f"learning_rate: {literal}"))
     return load_params(path)
 
 

@@ -90,10 +90,35 @@ def test_a_bad_file_is_a_sentence_and_the_others_have_captions(photos: Path) -> 
 
 
 @pytest.mark.usefixtures("photos")
+def test_another_projects_parameters_do_not_matter(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("lr: 0.1\n")
+    result = run("photos/1.png")
+    assert result.exit_code == 0
+    assert "Warning: the parameters here are left aside. params.yaml: unknown key lr" in result.stderr
+
+
+@pytest.mark.parametrize("command", [["caption", "a.png"], ["app"]])
+@pytest.mark.parametrize("number", ["nan", "inf", "0", "1000"])
+def test_a_limit_is_a_number_that_pillow_can_keep(command: list[str], number: str) -> None:
+    result = CliRunner().invoke(main, [*command, "--max-megapixels", number])
+    assert result.exit_code == 2
+    assert "Invalid value for '--max-megapixels'" in result.stderr
+
+
+@pytest.mark.usefixtures("photos")
 def test_a_box_beyond_an_image_is_a_sentence() -> None:
     result = run("photos/1.png", "--box", "0,0,61,40")
     assert result.exit_code == 1
     assert "reaches beyond the image of 60 x 40 pixels" in result.stderr
+
+
+def test_each_image_that_a_box_does_not_fit_is_named(photos: Path) -> None:
+    Image.new("RGB", (70, 50)).save(photos / "0.png")
+    result = run("photos", "--box", "0,0,70,50")
+    assert result.exit_code == 1
+    assert len(result.stdout.splitlines()) == 1
+    beyond = "the box 0,0,70,50px reaches beyond the image of 60 x 40 pixels; give a box inside it."
+    assert errors(result) == [f"Error: photos/{n}.png: {beyond}" for n in (1, 2, 3)]
 
 
 @pytest.mark.usefixtures("photos")

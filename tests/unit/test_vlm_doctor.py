@@ -13,13 +13,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 from ruamel.yaml import YAML
 
+from pipeline.captions import ImageRecord
 from pipeline.device import choose_placement
 from pipeline.encoder import load_encoder
+from pipeline.feature_store import write_store
 from pipeline.params import EncoderParams, Limits, Params
 from stages.reruns import with_followers
 from tests.import_closure import ROOT
@@ -356,6 +359,40 @@ def test_the_shape_of_features_is_known_without_loading_the_encoder(
 def test_the_shape_of_known_encoders_needs_no_file(name: str, shape: tuple[int, int]) -> None:
     found = models.feature_shape(EncoderParams(name, None, -2, "patches", None))
     assert found == models.FeatureShape(*shape)
+
+
+@pytest.mark.parametrize("change", [{"image_size": [64, 64]}, {"patch_size": None}, {"hidden_size": "32"}])
+def test_a_vision_configuration_of_another_kind_is_not_guessed_at(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
+    sizes = {"image_size": 64, "patch_size": 16, "hidden_size": 32, **change}
+    (tmp_path / "config.json").write_text(json.dumps({"vision_config": sizes}))
+    assert models.feature_shape(EncoderParams(str(tmp_path), None, -2, "patches", None)) is None
+
+
+def test_features_are_counted_as_written_only_where_they_are_this_encoders(
+    folder: Path, tiny_params: Params
+) -> None:
+    images = [ImageRecord(f"{n}.png", f"{n}.png", f"{n:064x}", 8, 8) for n in range(3)]
+    spec = {**asdict(tiny_params.encoder), "num_tokens": 16, "width": 32}
+
+    def needed(spec: dict[str, Any]) -> float | None:
+        features = np.zeros((3, 16, 32), np.float16)
+        write_store(folder / "data" / "features.h5", images, spec, features)
+        return project._bytes_to_write(folder, tiny_params, images=3)
+
+    here, elsewhere = needed(spec), needed({**spec, "layer": -1})
+    assert here is not None
+    assert elsewhere == here + 3 * features_of(3)
+    # Other files there are no features of this encoder.
+    (folder / ".scratch" / "encode").mkdir(parents=True)
+    (folder / ".scratch" / "encode" / "other.safetensors").write_bytes(bytes(10**6))
+    assert project._bytes_to_write(folder, tiny_params, images=3) == elsewhere
+
+
+def features_of(images: int) -> int:
+    """Bytes, of 16 tokens of 32 float16 each."""
+    return images * 16 * 32 * 2
 
 
 def test_too_little_disk_is_a_problem_that_says_how_much_is_needed(

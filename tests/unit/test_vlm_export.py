@@ -86,6 +86,24 @@ def test_outside_of_a_project_the_card_says_less(project: Path) -> None:
     assert "generated scenes" not in (project / "out" / "README.md").read_text()
 
 
+def test_another_projects_parameters_are_left_aside_with_a_warning(project: Path) -> None:
+    (project / "params.yaml").write_text("lr: 0.1\n")
+    result = run("--format", "projector", "out")
+    assert result.exit_code == 0, result.output
+    assert "Warning: the parameters here are left aside. params.yaml: unknown key lr" in result.stderr
+    assert "generated scenes" not in (project / "out" / "README.md").read_text()
+
+
+def test_what_a_killed_export_left_is_removed_by_the_next(project: Path) -> None:
+    left, other = project / ".out.vlm-export-abcd", project / ".out.notes"
+    left.mkdir()
+    (left / "model.safetensors").write_bytes(b"half")
+    other.mkdir()
+    assert run("--format", "projector", "out").exit_code == 0
+    assert not left.exists()
+    assert other.exists()
+
+
 def test_a_folder_in_use_is_refused(project: Path) -> None:
     (project / "out").mkdir()
     (project / "out" / "mine.txt").touch()

@@ -69,8 +69,10 @@ def feature_shape(params: EncoderParams) -> FeatureShape | None:
         clip = _CLIP.search(params.name)
         config = _config(params.name, params.revision)
         vision = (config or {}).get("vision_config") or config
-        if vision and {"image_size", "patch_size", "hidden_size"} <= vision.keys():
-            side, width = vision["image_size"] // vision["patch_size"], vision["hidden_size"]
+        sizes = [(vision or {}).get(key) for key in ("image_size", "patch_size", "hidden_size")]
+        known = [size for size in sizes if type(size) is int and size > 0]
+        if len(known) == len(sizes):
+            side, width = known[0] // known[1], known[2]
         elif clip:
             side, width = (336 if clip[3] else 224) // int(clip[2]), _CLIP_WIDTH[clip[1]]
         else:

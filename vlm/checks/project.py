@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ruamel.yaml import YAML
@@ -14,9 +14,10 @@ from ruamel.yaml import YAML
 from pipeline.captions import SPLITS
 from pipeline.datasets import read_dataset
 from pipeline.errors import PipelineError
+from pipeline.feature_checks import inspect_store
 from pipeline.hub import HubRepository, file_size
 from pipeline.hub_dataset import needed_shards
-from pipeline.params import DataParams, Params
+from pipeline.params import DataParams, EncoderParams, Params
 from pipeline.pinned_dataset import read_pins
 from stages.reruns import with_followers
 from vlm.checks.finding import Finding
@@ -113,17 +114,22 @@ def _bytes_to_write(folder: Path, params: Params, images: int | None) -> float |
     language = params.language_model
     width_out = language_width(language.name, language.revision) or _UNKNOWN_WIDTH
     projector = (shape.width + width_out) * params.projector.hidden_size * 4  # float32
-    # Kept work, the output, and DVC's copy of it; of what lies there already, nothing is written again.
-    places = (folder / ".scratch" / "encode", folder / "data" / "features.h5", folder / ".dvc" / "cache")
-    new_features = sum(max(0, features - _size(place)) for place in places)
+    # Kept work, the output, and DVC's copy of it.
+    new_features = (
+        0 if _are_encoded(folder / "data" / "features.h5", params.encoder, images) else 3 * features
+    )
     # Each epoch's checkpoint twice (DVC's copy); the state to resume from holds weights, average, moments.
     return float(new_features + projector * (2 * params.train.epochs + 4))
 
 
-def _size(path: Path) -> int:
-    if path.is_file():
-        return path.stat().st_size
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+def _are_encoded(store: Path, encoder: EncoderParams, images: int) -> bool:
+    """Whether the feature store is of so many images and of this encoder, as far as parameters tell."""
+    try:
+        facts = inspect_store(store)
+    except PipelineError:
+        return False
+    wanted = asdict(encoder)
+    return facts.images == images and {key: facts.encoder.get(key) for key in wanted} == wanted
 
 
 def check_git(folder: Path) -> Finding:
