@@ -63,6 +63,8 @@ def export(out: Path, kind: str, checkpoint: Path, metrics: Path | None) -> None
     click.echo(f"{out}: {kind}, {size / 1e6:,.1f} MB, with a model card in {out / 'README.md'}.")
     if metrics is None:
         click.echo("The card has no scores: give the run's metrics/evaluate.json with --metrics.")
+    if dataset is None:
+        click.echo("The card does not name the dataset: there are no parameters of a project here.")
     click.echo(_NEXT[kind].format(folder=str(out)))
 
 

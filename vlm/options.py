@@ -62,7 +62,7 @@ def project_params() -> "Params | None":
     try:
         return load_params(PARAMS) if PARAMS.exists() else None
     except PipelineError as error:
-        click.echo(f"Warning: the parameters here are left aside. {error}", err=True)
+        click.echo(f"Warning: the parameters here are left aside ({str(error).rstrip('.')}).", err=True)
         return None
 
 

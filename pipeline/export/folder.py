@@ -14,7 +14,6 @@ from torch import Tensor
 from pipeline.disk import cannot_write, system_error, usual_mode, writing
 from pipeline.errors import PipelineError
 from pipeline.locks import held
-from pipeline.records import digest
 
 # What licences ask to be handed on with the weights; `*.txt` of a hub model is downloaded with it.
 _LICENCE_FILES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
@@ -29,7 +28,8 @@ def new_folder(out: Path) -> Iterator[Path]:
     """
     out = out.resolve()
     _require_free(out)
-    lock = Path(tempfile.gettempdir()) / f"vlm-export-{digest(str(out))[:16]}.lock"
+    # Beside the output, where every process that exports to it looks.
+    lock = out.parent / f".{out.name}.lock"
     prefix = f".{out.name}.vlm-export-"
     with held(lock, f"an export to {out}"):
         with writing(out):

@@ -486,7 +486,7 @@ def test_a_file_is_not_overwritten(trained: Trained, tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_a_failed_export_leaves_nothing(
+def test_a_failed_export_leaves_nothing_but_its_lock(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full_disk(*_: object) -> None:
@@ -495,7 +495,7 @@ def test_a_failed_export_leaves_nothing(
     monkeypatch.setattr("pipeline.export.folder.save_file", full_disk)
     with pytest.raises(PipelineError, match=r"cannot write .*model: No space left on device"):
         export_llava(trained.checkpoint, tmp_path / "model")
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [".model.lock"]
 
 
 def test_a_file_that_cannot_be_read_is_not_called_unwritable(
@@ -507,7 +507,7 @@ def test_a_file_that_cannot_be_read_is_not_called_unwritable(
     monkeypatch.setattr("pipeline.export.llava.load_parts", refuse)
     with pytest.raises(PipelineError, match=r"cannot read .*nowhere/config\.json: No such file"):
         export_llava(trained.checkpoint, tmp_path / "model")
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [".model.lock"]
 
 
 def test_the_projector_alone_computes_what_training_did(train: Train, tmp_path: Path) -> None:

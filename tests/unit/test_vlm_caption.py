@@ -94,7 +94,7 @@ def test_another_projects_parameters_do_not_matter(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("lr: 0.1\n")
     result = run("photos/1.png")
     assert result.exit_code == 0
-    assert "Warning: the parameters here are left aside. params.yaml: unknown key lr" in result.stderr
+    assert "Warning: the parameters here are left aside (params.yaml: unknown key lr" in result.stderr
 
 
 @pytest.mark.parametrize("command", [["caption", "a.png"], ["app"]])

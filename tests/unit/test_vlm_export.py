@@ -5,11 +5,13 @@ Run: .venv/bin/python -m pytest tests/unit/test_vlm_export.py
 
 import json
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from pipeline.export.folder import new_folder
 from tests.import_closure import ROOT
 from vlm.main import main
 
@@ -90,7 +92,8 @@ def test_another_projects_parameters_are_left_aside_with_a_warning(project: Path
     (project / "params.yaml").write_text("lr: 0.1\n")
     result = run("--format", "projector", "out")
     assert result.exit_code == 0, result.output
-    assert "Warning: the parameters here are left aside. params.yaml: unknown key lr" in result.stderr
+    assert "The card does not name the dataset" in result.stdout
+    assert "Warning: the parameters here are left aside (params.yaml: unknown key lr" in result.stderr
     assert "generated scenes" not in (project / "out" / "README.md").read_text()
 
 
@@ -102,6 +105,18 @@ def test_what_a_killed_export_left_is_removed_by_the_next(project: Path) -> None
     assert run("--format", "projector", "out").exit_code == 0
     assert not left.exists()
     assert other.exists()
+
+
+def test_a_second_export_to_the_same_folder_waits_its_turn(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever each of them takes for the folder of temporary files."""
+    with new_folder(project / "out") as working:
+        monkeypatch.setattr(tempfile, "tempdir", str(project))
+        result = run("--format", "projector", "out")
+        assert result.exit_code == 1
+        assert "is under way in this folder already, by process" in result.stderr
+        assert working.is_dir()
 
 
 def test_a_folder_in_use_is_refused(project: Path) -> None:

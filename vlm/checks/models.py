@@ -68,9 +68,8 @@ def feature_shape(params: EncoderParams) -> FeatureShape | None:
     else:
         clip = _CLIP.search(params.name)
         config = _config(params.name, params.revision)
-        vision = (config or {}).get("vision_config") or config
-        sizes = [(vision or {}).get(key) for key in ("image_size", "patch_size", "hidden_size")]
-        known = [size for size in sizes if type(size) is int and size > 0]
+        sizes = [_size(config, "vision_config", key) for key in ("image_size", "patch_size", "hidden_size")]
+        known = [size for size in sizes if size]
         if len(known) == len(sizes):
             side, width = known[0] // known[1], known[2]
         elif clip:
@@ -86,10 +85,7 @@ def language_width(name: str, revision: str | None) -> int | None:
     """D_l of a language model, where its configuration is here."""
     if is_wheel(name):
         return 576  # SmolLM2-135M
-    config = _config(name, revision)
-    text = (config or {}).get("text_config") or config
-    width = text.get("hidden_size") if text else None
-    return int(width) if width else None
+    return _size(_config(name, revision), "text_config", "hidden_size")
 
 
 def _check_model(topic: str, name: str, revision: str | None, model_cache: Path | None) -> Finding:
@@ -170,6 +166,13 @@ def _config(name: str, revision: str | None) -> dict[str, Any] | None:
     except PipelineError:
         return None
     return content if isinstance(content, dict) else None
+
+
+def _size(config: dict[str, Any] | None, section: str, key: str) -> int | None:
+    """A size that a model's configuration gives, in a section or at its top; None for anything but a number."""
+    inner = (config or {}).get(section) or config
+    value = inner.get(key) if isinstance(inner, dict) else None
+    return value if type(value) is int and value > 0 else None
 
 
 def _cached(name: str, revision: str | None) -> Path | None:
