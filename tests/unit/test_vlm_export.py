@@ -107,7 +107,7 @@ def test_what_a_killed_export_left_is_removed_by_the_next(project: Path) -> None
     assert other.exists()
 
 
-def test_a_second_export_to_the_same_folder_waits_its_turn(
+def test_a_second_export_to_the_same_folder_is_refused(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever each of them takes for the folder of temporary files."""

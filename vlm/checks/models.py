@@ -169,7 +169,7 @@ def _config(name: str, revision: str | None) -> dict[str, Any] | None:
 
 
 def _size(config: dict[str, Any] | None, section: str, key: str) -> int | None:
-    """A size that a model's configuration gives, in a section or at its top; None for anything but a number."""
+    """A size of a model's configuration, in a section or at its top; None for what is no number above 0."""
     inner = (config or {}).get(section) or config
     value = inner.get(key) if isinstance(inner, dict) else None
     return value if type(value) is int and value > 0 else None
