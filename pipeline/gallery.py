@@ -115,11 +115,11 @@ def scored_examples(
             )
             for score, record in (scored[rank] for rank in ranks)
         ]
-        for group, ranks in _choose(len(scored), count).items()
+        for group, ranks in choose_ranks(len(scored), count).items()
     }
 
 
-def _choose(total: int, count: int) -> dict[str, list[int]]:
+def choose_ranks(total: int, count: int) -> dict[str, list[int]]:
     """Ranks (0 is the best) of each group, in order of rank."""
     count = min(count, total)
     best, median, worst, others = ((count + 3 - group) // 4 for group in range(4))

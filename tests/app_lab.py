@@ -29,7 +29,7 @@ class Said:
 class FakeCaptioner:
     """Says region and size; `before` is called first. Counts its calls, and those at the same time."""
 
-    before: Callable[[], None] = lambda: None
+    before: Callable[[], object] = lambda: None
     calls: int = 0
     most_at_once: int = 0
     _running: int = field(default=0, repr=False)

@@ -185,7 +185,7 @@ def test_the_graph_and_the_table_of_what_re_runs_are_those_of_dvc_yaml() -> None
 
 
 def test_the_table_of_what_re_runs_follows_the_files() -> None:
-    flow = {
+    flow: dict[str, dict[str, Any]] = {
         "a": {"deps": ["stages/a.py", "${data.root}"], "params": ["x.one"], "outs": ["data/a"]},
         "b": {"deps": ["data/a", "stages/a.py"], "params": ["x"], "outs": [{"data/b": {"cache": False}}]},
         "c": {"deps": ["data/b"], "params": [], "outs": ["data/c"]},

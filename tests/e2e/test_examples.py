@@ -23,6 +23,7 @@ from tests.command_lines import VLM
 from tests.e2e.conftest import Project, make_project
 from tests.import_closure import ROOT
 from vlm.app import run as app
+from vlm.app.serve import listen
 from vlm.main import main
 
 EXAMPLES = sorted(
@@ -82,7 +83,6 @@ def test_every_command_has_an_example(command: str) -> None:
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_the_example_of_a_help_runs(example: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    listen = app.listen
     # The port of the example may be in use here.
     monkeypatch.setattr(app, "listen", lambda host, _port: listen(host, 0))
     monkeypatch.setattr(app, "make_server", lambda _application: AtOnce())

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import psutil
@@ -66,7 +67,7 @@ class Dataset:
             [ImageRecord(p.name, p.as_posix(), sha256_of_file(p), side, side) for p in self.pictures],
         )
 
-    def encode(self, engine: str) -> EncodeSummary:
+    def encode(self, engine: Literal["local", "ray"]) -> EncodeSummary:
         runtime = replace(self.params.runtime, encode_engine=engine)
         return encode_images(
             self.folder / "images.jsonl",

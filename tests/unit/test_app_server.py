@@ -160,7 +160,7 @@ def test_a_failure_is_told_without_its_details() -> None:
 def test_visitors_at_the_same_time_are_answered_one_after_another() -> None:
     together = threading.Barrier(4)
     slow = threading.Event()
-    captioner = FakeCaptioner(before=lambda: slow.wait(0.05) and None)
+    captioner = FakeCaptioner(before=lambda: slow.wait(0.05))
     with serving(captioner) as where, ThreadPoolExecutor(4) as visitors:
 
         def visit(width: int) -> str:
@@ -177,7 +177,7 @@ def test_visitors_at_the_same_time_are_answered_one_after_another() -> None:
 
 def test_an_image_is_checked_while_the_model_is_busy() -> None:
     go_on = threading.Event()
-    captioner = FakeCaptioner(before=lambda: go_on.wait(20) and None)
+    captioner = FakeCaptioner(before=lambda: go_on.wait(20))
     with serving(captioner) as where, ThreadPoolExecutor(1) as visitors:
         waiting = visitors.submit(call, where, captions_of("left"), png())
         wait_until(lambda: captioner.calls == 1)
@@ -188,7 +188,7 @@ def test_an_image_is_checked_while_the_model_is_busy() -> None:
 
 def test_more_visitors_than_there_is_room_for_are_told_so() -> None:
     go_on = threading.Event()
-    captioner = FakeCaptioner(before=lambda: go_on.wait(20) and None)
+    captioner = FakeCaptioner(before=lambda: go_on.wait(20))
     with serving(captioner, replace(LIMITS, max_visitors=1)) as where, ThreadPoolExecutor(1) as visitors:
         waiting = visitors.submit(call, where, captions_of("left"), png())
         wait_until(lambda: captioner.calls == 1)
@@ -202,7 +202,7 @@ def test_more_visitors_than_there_is_room_for_are_told_so() -> None:
 
 def test_the_question_of_a_visitor_who_left_is_never_computed() -> None:
     go_on = threading.Event()
-    captioner = FakeCaptioner(before=lambda: go_on.wait(20) and None)
+    captioner = FakeCaptioner(before=lambda: go_on.wait(20))
     with serving(captioner, replace(LIMITS, max_visitors=2)) as where, ThreadPoolExecutor(1) as visitors:
         first = visitors.submit(call, where, captions_of("left"), png())
         wait_until(lambda: captioner.calls == 1)
@@ -261,7 +261,7 @@ def test_no_upload_becomes_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_default_address_is_reached_from_this_machine_only() -> None:
-    host = next(option for option in main.commands["app"].params if option.name == "host").default
+    host = str(next(option for option in main.commands["app"].params if option.name == "host").default)
     assert is_loopback(host)
     with listen(host, 0) as listening:
         assert listening.getsockname()[0] == "127.0.0.1"

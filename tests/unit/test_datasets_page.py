@@ -82,9 +82,16 @@ def test_an_example_is_a_dataset(example: Example, tmp_path: Path, caplog: pytes
         max_megapixels=1.0,
         scenes=ScenesParams(train=1, dev=1, test=1, image_size=64, seed=0),
     )
-    names = ("images.jsonl", "captions.jsonl", "dataset.md", "images")
+    data = tmp_path / "data"
     with caplog.at_level(logging.INFO, "pipeline"):
-        counts = prepare(params, *(tmp_path / "data" / name for name in names), workers=1)  # type: ignore[call-arg]
+        counts = prepare(
+            params,
+            data / "images.jsonl",
+            data / "captions.jsonl",
+            data / "dataset.md",
+            data / "images",
+            workers=1,
+        )
     said = " ".join(example.text.split())
     assert f"`{counts}`" in said
     for layout in re.findall(r"`(Flickr8k in .+?)`", said):

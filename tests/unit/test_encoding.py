@@ -7,11 +7,13 @@ import shutil
 import tracemalloc
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 
 from pipeline import feature_blocks
 from pipeline.captions import ImageList, ImageRecord, read_images, write_images
@@ -204,10 +206,12 @@ def test_images_added_between_others_do_not_read_blocks_again_and_again(
     for number, block in enumerate([images[0:20:2], images[20:40:2], images[1:20:2], images[21:40:2]]):
         write_block(tmp_path, block, np.full((10, 1, 1), number, np.float32))
     opened: list[str] = []
-    safe_open = feature_blocks.safe_open
-    monkeypatch.setattr(
-        feature_blocks, "safe_open", lambda path, **kind: opened.append(path.name) or safe_open(path, **kind)
-    )
+
+    def counted(path: Path, **kind: Any) -> Any:
+        opened.append(path.name)
+        return safe_open(path, **kind)
+
+    monkeypatch.setattr(feature_blocks, "safe_open", counted)
     with FeatureBlocks(tmp_path) as blocks:
         opened.clear()
         found = [int(values.item()) for values in blocks.read(image.sha256 for image in images)]

@@ -9,7 +9,6 @@ import errno
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,7 +26,7 @@ WEIGHTS = "model.safetensors"
 
 
 @pytest.fixture
-def hub(tiny_llama: Path, local_hub: HubStandIn) -> Iterator[HubStandIn]:
+def hub(tiny_llama: Path, local_hub: HubStandIn) -> HubStandIn:
     """A hub with a gated Llama, and a token that may read it."""
     local_hub.tokens = {"hf_granted": {LLAMA}, "hf_stranger": set()}
     local_hub.add(LLAMA, tiny_llama, COMMIT, gated=True)

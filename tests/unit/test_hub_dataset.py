@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from pipeline import hub_dataset
 from pipeline.captions import CaptionRecord
 from pipeline.errors import PipelineError
 from pipeline.hub_dataset import unpack_hub_dataset
@@ -164,7 +163,7 @@ def test_a_full_disk_is_known_before_anything_is_downloaded(
     dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(".")._replace(free=100_000)
-    monkeypatch.setattr(hub_dataset.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr("pipeline.hub_dataset.shutil.disk_usage", lambda _: usage)
     said = dataset.refused()
     assert said.startswith(f"{NAME} needs 0.0 GB in ")
     assert "only 0.0 GB is free there; free some, set HF_HOME to a folder on a larger disk" in said

@@ -21,7 +21,7 @@ def tokens(text: str) -> list[str]:
 
 
 def corpus_bleu(predictions: list[list[str]], references: list[list[list[str]]]) -> list[float]:
-    return bleu_of_counts(bleu_counts(predictions, references).sum(axis=0)).tolist()
+    return [float(score) for score in bleu_of_counts(bleu_counts(predictions, references).sum(axis=0))]
 
 
 words = st.sampled_from(["a", "man", "dog", "in", "red"])

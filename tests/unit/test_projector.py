@@ -18,7 +18,7 @@ def features() -> Tensor:
 def test_standardized_inputs_are_centred_and_of_unit_variance_overall(features: Tensor) -> None:
     projector = Projector(5, 8, 6)
     projector.standardize(features)
-    inputs = (features - projector.mean) * projector.scale
+    inputs = (features - projector.get_buffer("mean")) * projector.get_buffer("scale")
     assert inputs.mean(dim=(0, 1)).abs().max() < 1e-4
     assert float(inputs.var(dim=(0, 1)).mean()) == pytest.approx(1, rel=1e-2)
 
@@ -27,14 +27,14 @@ def test_standardized_inputs_are_centred_and_of_unit_variance_overall(features: 
 def test_features_that_do_not_differ_are_centred_alone(features: Tensor, rows: int) -> None:
     projector = Projector(5, 8, 6)
     projector.standardize(features[:1, :1].expand(rows, 1, 5))
-    assert float(projector.scale) == 1
+    assert float(projector.get_buffer("scale")) == 1
     assert torch.isfinite(projector(features)).all()
 
 
 def test_standardizing_keeps_the_channels_proportions(features: Tensor) -> None:
     projector = Projector(5, 8, 6)
     projector.standardize(features)
-    before, after = (x.flatten(0, 1).std(dim=0) for x in (features, features * projector.scale))
+    before, after = (x.flatten(0, 1).std(dim=0) for x in (features, features * projector.get_buffer("scale")))
     assert torch.allclose(after / after[0], before / before[0], rtol=1e-4)
 
 

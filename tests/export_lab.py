@@ -1,0 +1,59 @@
+"""Small trained captioners for tests of the export, and what stock transformers says with exported ones."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from transformers import (
+    AutoProcessor,
+    LlavaForConditionalGeneration,
+)
+
+from pipeline.device import choose_placement
+from pipeline.params import GenerateParams, LoraParams, PromptParams
+
+CPU = choose_placement("cpu")
+LENGTH = 12
+GREEDY = GenerateParams(beams=1, max_new_tokens=LENGTH + 1, length_penalty=1.0, no_repeat_ngram_size=0)
+NO_LORA = LoraParams(rank=0, alpha=16.0, dropout=0.0, targets=())
+PROMPT = PromptParams("Describe this image.", lowercase=True, max_caption_tokens=LENGTH)
+ASK = [{"role": "user", "content": [{"type": "image"}]}]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A checkpoint, and the token ids of its greedy captions of `pictures()`, ended by EOS."""
+
+    checkpoint: Path
+    captions: list[list[int]]
+
+
+Train = Callable[..., Trained]
+
+
+def pictures() -> list[Image.Image]:
+    """Six pictures of different sizes and shapes."""
+    noise = np.random.default_rng(0)
+    small = [noise.integers(0, 256, (3 + i, 4, 3), dtype=np.uint8) for i in range(6)]
+    return [Image.fromarray(pixels).resize((40 + 9 * i, 50)) for i, pixels in enumerate(small)]
+
+
+def stock_captions(folder: Path, **options: Any) -> list[list[int]]:
+    """Greedy captions of `pictures()` by transformers alone, as a stranger would ask for them."""
+    model, report = LlavaForConditionalGeneration.from_pretrained(folder, output_loading_info=True, **options)
+    assert not any(report.values()), report
+    processor = AutoProcessor.from_pretrained(folder)
+    prompt = processor.apply_chat_template(ASK, add_generation_prompt=True)
+    captions = []
+    for picture in pictures():
+        inputs = processor(images=picture, text=prompt, return_tensors="pt")
+        captions.append(model.generate(**inputs)[0, inputs["input_ids"].shape[1] :].tolist())
+    return captions
+
+
+def python_blocks(page: Path) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.S)

@@ -1,0 +1,11 @@
+"""A small training run, with adapters."""
+
+import pytest
+
+from pipeline.params import Params
+from tests.training_lab import Lab, make_lab
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory, tiny_params: Params) -> Lab:
+    return make_lab(tmp_path_factory.mktemp("lab"), tiny_params, images=8)

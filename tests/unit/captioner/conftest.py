@@ -1,0 +1,38 @@
+"""A project in which all stages up to evaluation have been run, and its captioner."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipeline import Captioner
+from pipeline.params import Params
+from tests.project_lab import Project
+
+
+@pytest.fixture(scope="module")
+def make_project(
+    tiny_params: Params, tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[], Project]:
+    """Runs all stages up to evaluation in a folder of their own."""
+
+    def make() -> Project:
+        model = replace(tiny_params.language_model, name=str(tiny_llama))
+        params = replace(tiny_params, language_model=model)
+        project = Project(tmp_path_factory.mktemp("project"), params)
+        project.run_until_training()
+        project.evaluate()
+        return project
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def project(make_project: Callable[[], Project]) -> Project:
+    return make_project()
+
+
+@pytest.fixture(scope="module")
+def captioner(project: Project) -> Captioner:
+    return Captioner.load(project.best, device="cpu")

@@ -1,0 +1,105 @@
+"""Evaluation after all stages before it: its metrics, its choice, and predictions that are made once.
+
+Run: .venv/bin/python -m pytest tests/unit/captioner/test_evaluation.py
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NoReturn
+
+import pytest
+import torch
+
+from pipeline.checkpoints import load_checkpoint
+from pipeline.generation import generate_ids
+from pipeline.trained_model import TrainedModel
+from tests.project_lab import CPU, Project, refuse_to_load
+
+
+def test_the_metrics_have_the_documented_keys_and_no_nan(project: Project) -> None:
+    def no_nan(constant: str) -> NoReturn:
+        raise AssertionError(f"{constant} in the metrics")
+
+    text = (project.folder / "metrics" / "evaluate.json").read_text()
+    metrics = json.loads(text, parse_constant=no_nan)
+    scores = {"bleu_1", "bleu_2", "bleu_3", "bleu_4", "cider", "rouge_l", "words", "images"}
+    assert metrics.keys() == {
+        "best_epoch",
+        "training",
+        "selected_by",
+        "choice",
+        "images",
+        "dev",
+        "test",
+        "intervals",
+        "controls",
+        "constant_caption",
+        "colors",
+        "distinct_captions",
+        "cut_off",
+        "empty",
+        "scenes",
+        "by_epoch",
+    }
+    assert metrics["images"] == {"dev": 4, "test": 6}
+    assert metrics["selected_by"] == "bleu_4"
+    assert metrics["training"] == load_checkpoint(project.best).info.training
+    assert metrics["dev"].keys() == metrics["test"].keys() == scores
+    assert metrics["controls"].keys() == {"constant", "nearest", "shuffled"}
+    assert metrics["by_epoch"].keys() == {"1", "2"}
+    best = metrics["by_epoch"][str(metrics["best_epoch"])]
+    assert (best["dev"], best["test"]) == (metrics["dev"], metrics["test"])
+    assert metrics["scenes"].keys() == {"shape_accuracy", "color_accuracy", "both_accuracy", "objects"}
+    curve = (project.folder / "plots" / "epochs.csv").read_text().splitlines()
+    assert curve[0].startswith("epoch,dev_loss,dev_bleu_1,")
+    assert [line.split(",")[0] for line in curve[1:]] == ["1", "2"]
+
+
+def test_the_best_checkpoint_is_the_chosen_epoch(project: Project) -> None:
+    metrics = json.loads((project.folder / "metrics" / "evaluate.json").read_text())
+    epoch = metrics["best_epoch"]
+    chosen = project.data / "checkpoints" / f"epoch_{epoch:03d}.safetensors"
+    assert project.best.read_bytes() == chosen.read_bytes()
+    by_epoch = {int(e): scores["dev"]["bleu_4"] for e, scores in metrics["by_epoch"].items()}
+    assert by_epoch[epoch] == max(by_epoch.values())
+
+
+def test_predictions_are_kept_for_each_epoch_and_split(project: Project) -> None:
+    names = sorted(path.name for path in (project.data / "predictions").iterdir())
+    assert names == [f"epoch_00{e}_{split}.jsonl" for e in (1, 2) for split in ("dev", "test")]
+    assert list(project.predictions("test")) == [image.image_id for image in project.test_images]
+
+
+def test_equal_runs_give_equal_bytes(project: Project, make_project: Callable[[], Project]) -> None:
+    assert make_project().outputs() == project.outputs()
+
+
+def test_predictions_of_known_checkpoints_are_reused(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = project.outputs()
+    monkeypatch.setattr(TrainedModel, "load", refuse_to_load)
+    project.evaluate()
+    assert project.outputs() == before
+
+
+def test_other_ways_to_generate_caption_anew(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    generate = replace(project.params.generate, max_new_tokens=3)
+    other = Project(project.folder, replace(project.params, generate=generate))
+    monkeypatch.setattr(TrainedModel, "load", refuse_to_load)
+    with pytest.raises(AssertionError, match="the language model was loaded"):
+        other.evaluate()
+
+
+def test_a_caption_is_at_most_as_long_as_the_longest_of_train(project: Project) -> None:
+    model = TrainedModel.load(project.best, CPU, None)
+    params = replace(project.params.generate, max_new_tokens=None)
+    features = torch.randn(12, model.info.encoder["num_tokens"], model.info.encoder["width"])
+    ids = [one.ids for one in generate_ids(model.model, features, replace(params, max_new_tokens=60), 12)]
+    longest = model.info.longest_caption
+    assert max(map(len, ids)) > longest  # it would ramble on
+    found = list(model.caption(features, params, 12))
+    limited = generate_ids(model.model, features, replace(params, max_new_tokens=longest), 12)
+    assert [one.finished for one in found] == [one.finished for one in limited]
+    assert not all(one.finished for one in found)

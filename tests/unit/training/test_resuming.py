@@ -1,0 +1,167 @@
+"""However a run of training was cut up, or its kept state damaged, its checkpoints are the same bytes.
+
+Run: .venv/bin/python -m pytest tests/unit/training/test_resuming.py
+"""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pipeline.errors import PipelineError
+from tests.refusals import refuse
+from tests.training_lab import (
+    STEPS,
+    Lab,
+    interrupted_after,
+    outputs,
+)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 5])
+def test_an_interrupted_run_continues_to_the_same_bytes(
+    lab: Lab, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    with interrupted_after(monkeypatch, steps):
+        lab.train(tmp_path, epochs=3)
+    assert not (tmp_path / "checkpoints").exists()
+    assert lab.train(tmp_path, epochs=3).trained_steps == 3 * STEPS - steps
+    assert outputs(tmp_path) == outputs(finished)
+
+
+def test_a_run_interrupted_before_it_saved_repeats_those_steps(
+    lab: Lab, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with interrupted_after(monkeypatch, STEPS + 1):
+        lab.train(tmp_path, epochs=3, save_every_seconds=1e9)
+    assert lab.train(tmp_path, epochs=3).trained_steps == 2 * STEPS
+    assert outputs(tmp_path) == outputs(finished)
+
+
+def test_dropout_does_not_depend_on_interruptions(
+    lab: Lab, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.train(tmp_path / "whole", dropout=0.3)
+    for _ in range(2):
+        with interrupted_after(monkeypatch, 1):
+            lab.train(tmp_path / "parts", dropout=0.3)
+    assert lab.train(tmp_path / "parts", dropout=0.3).trained_steps == 2 * STEPS - 2
+    assert outputs(tmp_path / "parts") == outputs(tmp_path / "whole")
+    first = "epoch_001.safetensors"
+    assert outputs(tmp_path / "whole")[first] != outputs(finished)[first]
+
+
+def test_more_epochs_continue_to_what_a_longer_run_gives(lab: Lab, finished: Path, tmp_path: Path) -> None:
+    lab.train(tmp_path, epochs=1)
+    assert lab.train(tmp_path, epochs=3).trained_steps == 2 * STEPS
+    assert outputs(tmp_path) == outputs(finished)
+
+
+def test_fewer_epochs_remove_the_surplus_and_train_nothing(lab: Lab, tmp_path: Path) -> None:
+    lab.train(tmp_path, epochs=1)
+    of_one = outputs(tmp_path)
+    lab.train(tmp_path, epochs=2)
+    done = lab.train(tmp_path, epochs=1)
+    assert (done.epochs, done.steps, done.trained_steps) == (1, STEPS, 0)
+    assert outputs(tmp_path) == of_one
+
+
+@pytest.mark.parametrize(
+    "changes", [{"learning_rate": 3e-3}, {"seed": 1}, {"ema_decay": 0.0}, {"supervise_eos": False}]
+)
+def test_another_parameter_starts_afresh(lab: Lab, tmp_path: Path, changes: dict[str, Any]) -> None:
+    lab.train(tmp_path, epochs=1)
+    before = outputs(tmp_path)["epoch_001.safetensors"]
+    assert lab.train(tmp_path, epochs=1, **changes).trained_steps == STEPS
+    assert outputs(tmp_path)["epoch_001.safetensors"] != before
+    assert len(list((tmp_path / "scratch").iterdir())) == 2
+    # And back: what was trained is still there.
+    assert lab.train(tmp_path, epochs=1).trained_steps == 0
+    assert outputs(tmp_path)["epoch_001.safetensors"] == before
+
+
+def test_a_schedule_that_depends_on_the_epochs_does_not_continue(lab: Lab, tmp_path: Path) -> None:
+    lab.train(tmp_path, epochs=1, schedule="cosine")
+    assert lab.train(tmp_path, epochs=2, schedule="cosine").trained_steps == 2 * STEPS
+
+
+def state_of(folder: Path, name: str = "state.safetensors") -> Path:
+    (found,) = (folder / "scratch").glob(f"*/{name}")
+    return found
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_damaged_state_costs_the_steps_since_the_one_before(
+    lab: Lab, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with interrupted_after(monkeypatch, 3):
+        lab.train(tmp_path, epochs=3)
+    flip(state_of(tmp_path))
+    # Saved at the end of each step and of each epoch: the state before is that of the epoch's end.
+    assert lab.train(tmp_path, epochs=3).trained_steps == 3 * STEPS - 2
+    assert outputs(tmp_path) == outputs(finished)
+
+
+def test_with_both_states_damaged_a_run_starts_afresh(lab: Lab, finished: Path, tmp_path: Path) -> None:
+    lab.train(tmp_path, epochs=3)
+    flip(state_of(tmp_path))
+    flip(state_of(tmp_path, "state_before.safetensors"))
+    assert lab.train(tmp_path, epochs=3).trained_steps == 3 * STEPS
+    assert outputs(tmp_path) == outputs(finished)
+
+
+@pytest.mark.parametrize("spoil", [flip, Path.unlink])
+def test_a_kept_checkpoint_that_is_damaged_or_gone_is_made_again(
+    lab: Lab, finished: Path, tmp_path: Path, spoil: Callable[[Path], None]
+) -> None:
+    lab.train(tmp_path, epochs=3)
+    spoil(state_of(tmp_path, "epoch_001.safetensors"))
+    assert lab.train(tmp_path, epochs=3).trained_steps == 3 * STEPS
+    assert outputs(tmp_path) == outputs(finished)
+
+
+def test_a_state_of_another_run_is_passed_over(lab: Lab, finished: Path, tmp_path: Path) -> None:
+    lab.train(tmp_path / "other", epochs=3, seed=1)
+    lab.train(tmp_path, epochs=3)
+    for name in ("state.safetensors", "state_before.safetensors"):
+        shutil.copy(state_of(tmp_path / "other", name), state_of(tmp_path, name))
+    assert lab.train(tmp_path, epochs=3).trained_steps == 3 * STEPS
+    assert outputs(tmp_path) == outputs(finished)
+
+
+def test_a_state_that_cannot_be_read_now_is_left_alone(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.train(tmp_path, epochs=2)
+    with monkeypatch.context() as patch:
+        refuse(patch, tmp_path)
+        with pytest.raises(PipelineError, match=r"cannot read .*safetensors: Input/output error; it is left"):
+            lab.train(tmp_path, epochs=3)
+    assert lab.train(tmp_path, epochs=3).trained_steps == STEPS
+
+
+def test_after_a_divergence_the_state_before_it_is_kept(
+    lab: Lab, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = 0
+
+    def overflow(*_: object) -> torch.Tensor:
+        nonlocal taken
+        taken += 1
+        return torch.tensor(float("nan")) if taken == 4 else clip(*_)
+
+    clip: Callable[..., torch.Tensor] = torch.nn.utils.clip_grad_norm_
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.nn.utils, "clip_grad_norm_", overflow)
+        with pytest.raises(PipelineError, match=r"step 2: .* The state before this step is kept in "):
+            lab.train(tmp_path, epochs=3, save_every_seconds=1e9)
+    assert lab.train(tmp_path, epochs=3).trained_steps == 3 * STEPS - 3
+    assert outputs(tmp_path) == outputs(finished)
