@@ -8,10 +8,10 @@ blocks itself: images and scratch folder lie on a disk that all machines of the 
 import json
 import os
 import shutil
+import socket
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from socket import gethostname
 from typing import Any
 
 import torch
@@ -37,6 +37,8 @@ from pipeline.records import JsonObject, canonical_json
 # Batches of a share: many, so that reading ahead pays; few enough that all actors end at about the same time.
 _MOST_BATCHES = 64
 _SHARES_OF_AN_ACTOR = 8
+# Ray itself asks an address where nobody answers again and again, for minutes.
+_SECONDS_TO_ANSWER = 5
 # Only names of files pass through Ray's shared memory.
 _OBJECT_STORE = 128 * 2**20
 
@@ -98,7 +100,7 @@ def encode_with_ray(
     shares = blocks.folder / "shares"
     try:
         started = _connect(ray)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise PipelineError(
             f"no Ray cluster can be reached at {os.environ.get('RAY_ADDRESS', 'this machine')} "
             f"({_first_line(error)}); check RAY_ADDRESS and `ray status`, or use runtime.encode_engine=local."
@@ -138,7 +140,8 @@ def _connect(ray: Any) -> bool:
     if ray.is_initialized():
         return False
     quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
-    if os.environ.get("RAY_ADDRESS"):
+    if address := os.environ.get("RAY_ADDRESS"):
+        _require_answer(address)
         ray.init(**quiet)
         return False
     ray.init(
@@ -149,6 +152,14 @@ def _connect(ray: Any) -> bool:
         **quiet,
     )
     return True
+
+
+def _require_answer(address: str) -> None:
+    """Raises OSError where nobody listens at `HOST:PORT` or `ray://HOST:PORT`; Ray's own words pass."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdigit():
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_SECONDS_TO_ANSWER):
+            pass
 
 
 def plan_pool(resources: Mapping[str, float], device: str, threads: int) -> Pool:
@@ -235,8 +246,8 @@ class _Encoder:
             result["error"] = str(error)
         except OSError as error:
             result["error"] = (
-                f"{gethostname()} cannot work in {self._task.folder} ({error}); the project must lie on a "
-                "disk that all machines of the Ray cluster share."
+                f"{socket.gethostname()} cannot work in {self._task.folder} ({error}); the project must lie "
+                "on a disk that all machines of the Ray cluster share."
             )
         # As text: columns of a table have one type each, and an empty list has none.
         return {"result": canonical_json(result)}
@@ -266,7 +277,8 @@ def _load(task: _Task) -> ImageEncoder:
     encoder = load_encoder(task.params, torch.device(task.pool.device), cache)
     if encoder.spec != task.spec:
         raise PipelineError(
-            f"{task.params.name} is not the same on all machines of the Ray cluster: {gethostname()} has "
-            f"weights {encoder.spec.weights:.12}, expected {task.spec.weights:.12}; copy the model anew."
+            f"{task.params.name} is not the same on all machines of the Ray cluster: "
+            f"{socket.gethostname()} has weights {encoder.spec.weights:.12}, expected "
+            f"{task.spec.weights:.12}; copy the model anew."
         )
     return encoder

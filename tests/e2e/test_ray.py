@@ -181,3 +181,14 @@ def test_the_stage_starts_a_cluster_where_there_is_none(project: Project, tiny_p
     said = project.stage("encode")
     assert "26 of 26 images encoded now" in said
     assert store.read_bytes() == local
+
+
+def test_a_cluster_that_does_not_answer_is_told_at_once(project: Project, tiny_params: Params) -> None:
+    project.write_params(replace(tiny_params, runtime=replace(tiny_params.runtime, encode_engine="ray")))
+    project.stage("prepare")
+    for address in ("127.0.0.1:1", "ray://127.0.0.1:1"):
+        project.environment["RAY_ADDRESS"] = address
+        said = project.stage("encode", code=1)
+        assert (
+            f"no Ray cluster can be reached at {address} ([Errno 111] Connection refused); check RAY" in said
+        )

@@ -11,8 +11,12 @@ from typing import NoReturn
 import pytest
 import torch
 
+from pipeline.captions import of_split, read_captions
 from pipeline.checkpoints import load_checkpoint
+from pipeline.errors import PipelineError
+from pipeline.feature_store import FeatureStore
 from pipeline.generation import generate_ids
+from pipeline.predictions import Predictor
 from pipeline.trained_model import TrainedModel
 from tests.project_lab import CPU, Project, refuse_to_load
 
@@ -82,6 +86,24 @@ def test_predictions_of_known_checkpoints_are_reused(
     monkeypatch.setattr(TrainedModel, "load", refuse_to_load)
     project.evaluate()
     assert project.outputs() == before
+
+
+def test_a_loss_on_dev_that_is_no_number_is_an_error_and_not_kept(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    references = {
+        r.image_id: r.captions for r in of_split(read_captions(project.data / "captions.jsonl"), "dev")
+    }
+    scratch, params = project.folder / "no-number", project.params
+    with FeatureStore(project.data / "features.h5") as store:
+        predictor = Predictor(store, scratch, params.generate, params.runtime, CPU)
+        with monkeypatch.context() as patch:
+            patch.setattr(TrainedModel, "loss", lambda *_: float("nan"))
+            with pytest.raises(
+                PipelineError, match=r"best\.safetensors on dev is nan in torch\.float32: its"
+            ):
+                predictor.loss(project.best, references)
+        assert predictor.loss(project.best, references) > 0
 
 
 def test_other_ways_to_generate_caption_anew(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
