@@ -46,18 +46,21 @@ def choose_placement(requested: str) -> Placement:
 
 
 def _choose(requested: str) -> Placement:
+    slow = "most CPUs compute bfloat16 far slower"
+    if requested == "auto" and not torch.cuda.is_available():
+        return Placement(torch.device("cpu"), torch.float32, f"no CUDA GPU: {why_no_cuda()}; {slow}")
     if requested == "auto":
-        requested = "cuda" if torch.cuda.is_available() else "cpu"
+        requested = "cuda"
     if requested == "cpu":
-        return Placement(torch.device("cpu"), torch.float32, "most CPUs compute bfloat16 far slower")
+        return Placement(torch.device("cpu"), torch.float32, slow)
     if requested == "mps":
         if not torch.backends.mps.is_available():
             raise PipelineError("runtime.device is mps, but PyTorch finds no Apple GPU; use auto or cpu.")
         return Placement(torch.device("mps"), torch.float32, "bfloat16 support on MPS is partial")
     if not torch.cuda.is_available():
         raise PipelineError(
-            f"runtime.device is {requested}, but PyTorch {torch.__version__} finds no CUDA GPU; "
-            "use auto or cpu, or install a CUDA build of torch."
+            f"runtime.device is {requested}, but PyTorch {torch.__version__} finds no CUDA GPU "
+            f"({why_no_cuda()}); use auto or cpu, or mend that."
         )
     device = torch.device(requested)
     if device.index is not None and device.index >= torch.cuda.device_count():
@@ -65,7 +68,40 @@ def _choose(requested: str) -> Placement:
             f"runtime.device is {requested}, but there are only {torch.cuda.device_count()} CUDA GPUs."
         )
     name = torch.cuda.get_device_name(device)
+    _require_kernels(name, torch.cuda.get_device_capability(device))
     # is_bf16_supported() also says yes to slow emulation (T4), so the capability decides.
     if torch.cuda.get_device_capability(device) >= (8, 0):
         return Placement(device, torch.bfloat16, f"{name} computes bfloat16 natively")
     return Placement(device, torch.float16, f"{name} has no native bfloat16")
+
+
+def why_no_cuda() -> str:
+    """What keeps PyTorch from CUDA, in its own words: no driver, one too old, a build without CUDA."""
+    try:
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+    except (AssertionError, RuntimeError) as error:
+        return str(error).split(". ")[0].strip().removesuffix(".").removeprefix("Torch ") or "no reason given"
+    return "it lists none"
+
+
+def _require_kernels(name: str, capability: tuple[int, int]) -> None:
+    """PipelineError for a GPU that the installed PyTorch has no code for: its first operation would fail."""
+    builds = torch.cuda.get_arch_list()
+    if builds and not any(_runs_on(build, capability) for build in builds):
+        needed = ".".join(map(str, capability))
+        raise PipelineError(
+            f"PyTorch {torch.__version__} is not built for {name} (capability {needed}; it has "
+            f"{', '.join(builds)}): install a build that is, or set runtime.device: cpu."
+        )
+
+
+def _runs_on(build: str, capability: tuple[int, int]) -> bool:
+    """Whether code built for `sm_86` or `compute_90` runs on a GPU of this capability.
+
+    Machine code (sm) runs on the same major and no lower minor version, PTX (compute) on any no lower.
+    https://docs.nvidia.com/cuda/cuda-compiler-driver-nvcc/ (GPU compilation).
+    """
+    kind, _, version = build.partition("_")
+    digits = version.rstrip("abcdefghijklmnopqrstuvwxyz")  # sm_90a
+    wanted = (int(digits[:-1]), int(digits[-1]))
+    return wanted <= capability and (kind == "compute" or wanted[0] == capability[0])

@@ -1,7 +1,7 @@
 """Files of the Hugging Face hub, kept in its cache; each way to fail is a sentence that says what to do.
 
-What is in the cache already is not asked for again. A file appears in it whole or not at all, and a transfer
-that breaks off goes on where it stopped; only a killed process begins its current file anew.
+What is in the cache already is not asked for again. A file appears in it whole or not at all. A transfer over
+HTTP that breaks off goes on where it stopped; one over Xet, and a killed process, begin their file anew.
 """
 
 import contextlib
@@ -12,6 +12,7 @@ from typing import Literal
 
 from huggingface_hub import constants, get_token, hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
+    DryRunError,
     FileMetadataError,
     GatedRepoError,
     HfHubHTTPError,
@@ -79,8 +80,20 @@ def download_file(repository: HubRepository, filename: str) -> Path:
         )
 
 
-def file_size(repository: HubRepository, filename: str) -> tuple[int, bool]:
-    """Bytes of a file, and whether it is in the cache. Raises PipelineError when the hub does not say."""
+@dataclass(frozen=True)
+class HubFile:
+    """A file of a repository: its size in bytes, and whether it is in the cache."""
+
+    name: str
+    size: int
+    is_cached: bool
+
+
+def ask_for_file(repository: HubRepository, filename: str) -> HubFile:
+    """What there is to say of a file that may be downloaded; nothing is.
+
+    Raises PipelineError, as a download would, when it cannot be had.
+    """
     with _sentences(repository):
         facts = hf_hub_download(
             repository.name,
@@ -89,7 +102,20 @@ def file_size(repository: HubRepository, filename: str) -> tuple[int, bool]:
             revision=repository.revision,
             dry_run=True,
         )
-    return facts.file_size or 0, facts.is_cached
+    return HubFile(filename, facts.file_size or 0, facts.is_cached)
+
+
+def list_files(repository: HubRepository, patterns: Sequence[str]) -> list[HubFile]:
+    """The repository's files of these patterns. Raises PipelineError when the hub does not say."""
+    with _sentences(repository):
+        files = snapshot_download(
+            repository.name,
+            repo_type=repository.kind,
+            revision=repository.revision,
+            allow_patterns=list(patterns),
+            dry_run=True,
+        )
+    return [HubFile(file.filename, file.file_size or 0, file.is_cached) for file in files]
 
 
 def forget(path: Path) -> None:
@@ -107,10 +133,11 @@ def _sentences(repository: HubRepository) -> Iterator[None]:
         raise PipelineError(
             f"{repository.name!r} is neither a folder nor a hub id like org/{repository.kind}."
         ) from error
-    except (OSError, RuntimeError, httpx.HTTPError) as error:
-        # Behind "not in the cache" stands why the hub could not be asked.
+    # The client of Xet raises ValueError where the hub's answer is no such answer.
+    except (OSError, RuntimeError, ValueError, httpx.HTTPError) as error:
+        # Behind "not in the cache" and "cannot be looked up" stands why the hub could not be asked.
         caught: BaseException = error
-        if isinstance(error, LocalEntryNotFoundError) and error.__cause__ is not None:
+        if isinstance(error, (LocalEntryNotFoundError, DryRunError)) and error.__cause__ is not None:
             caught = error.__cause__
         raise PipelineError(_explain(repository, caught)) from error
 
@@ -125,7 +152,7 @@ def _explain(repository: HubRepository, error: BaseException) -> str:
             "proxy, and repeat the command."
         )
     no_network = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, ConnectionError)
-    if isinstance(error, (LocalEntryNotFoundError, *no_network)):
+    if isinstance(error, (LocalEntryNotFoundError, DryRunError, *no_network)):
         return _unreachable(repository, type(error).__name__)
     if isinstance(error, OSError) and is_full(error):
         cache = Path(constants.HF_HUB_CACHE)

@@ -17,7 +17,7 @@ from pipeline.captions import SPLITS, CaptionRecord, Split
 from pipeline.dataset_checks import clean_caption
 from pipeline.disk import writing
 from pipeline.errors import PipelineError
-from pipeline.hub import HubRepository, download_file, file_size, forget
+from pipeline.hub import HubRepository, ask_for_file, download_file, forget
 from pipeline.params import Limits
 from pipeline.parquet import read_rows
 from pipeline.pinned_dataset import PinnedDataset, Shard
@@ -82,9 +82,9 @@ def _require_space(repository: HubRepository, shards: list[tuple[Shard, int]], f
     """PipelineError unless what is to be downloaded and unpacked fits where it goes."""
     download, images = 0, 0
     for shard, rows in shards:
-        size, cached = file_size(repository, shard.file)
-        download += 0 if cached else size
-        images += size * rows // shard.rows  # images do not compress: they are as large in the shard
+        file = ask_for_file(repository, shard.file)
+        download += 0 if file.is_cached else file.size
+        images += file.size * rows // shard.rows  # images do not compress: they are as large in the shard
     # DVC keeps a copy of its outputs. A folder that is being filled was checked when that began.
     unpacked = 0 if folder.is_dir() and any(folder.iterdir()) else 2 * images
     places = {Path(constants.HF_HUB_CACHE): download, folder: unpacked}

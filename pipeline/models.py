@@ -17,7 +17,7 @@ from pipeline.wheels import is_wheel, unpack_wheel
 log = logging.getLogger(__name__)
 
 # Everything that transformers needs of a repository, and none of its pickles or code.
-_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
+MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 # What decides on token ids; tokenizer_config.json names the special tokens.
 _TOKENIZER_FILES = ("tokenizer*.json", "tokenizer.model", "vocab.*", "merges.txt", "special_tokens*.json")
 
@@ -36,15 +36,26 @@ def resolve_model(name: str, revision: str | None, model_cache: Path | None) -> 
     if name.startswith((".", "/", "~")):
         raise PipelineError(f"there is no model folder {name}; give a folder or a hub id like org/model.")
     repository = HubRepository(name, revision)
-    folder = download_snapshot(repository, _FILES)
+    folder = download_snapshot(repository, MODEL_FILES)
+    if not any(folder.glob("*.safetensors")):
+        raise PipelineError(no_safetensors(repository))
     damaged = damaged_weights(folder)
     if damaged:
         for file, fault in damaged.items():
             log.warning("%s of %s %s: it is downloaded again", file, name, fault)
             forget(folder / file)
-        folder = download_snapshot(repository, _FILES)
+        folder = download_snapshot(repository, MODEL_FILES)
         _require_whole(folder, f"delete it and run `{repository.command}`.")
     return folder
+
+
+def no_safetensors(repository: HubRepository) -> str:
+    """The sentence for a repository whose weights are of another format at this revision."""
+    return (
+        f"{repository} has no .safetensors weights at {repository.revision or 'main'}, and other formats are "
+        "not read; name a revision that has them (often a proposed one: the commit of a pull request at "
+        f"{repository.page}/discussions), or another model."
+    )
 
 
 def _require_whole(folder: Path, remedy: str) -> None:

@@ -10,12 +10,16 @@ from pipeline.device import Placement, choose_placement
 from pipeline.errors import PipelineError
 from tests.import_closure import ROOT
 
+# What PyPI's wheels of PyTorch are built for.
+CUDA_13 = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120", "compute_120"]
+
 
 def pretend_gpu(monkeypatch: pytest.MonkeyPatch, name: str, capability: tuple[int, int]) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: name)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: CUDA_13)
     # What PyTorch says of a T4 too, which only emulates it.
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_: True)
 
@@ -91,6 +95,44 @@ def test_a_gpu_that_emulates_bfloat16_uses_float16(monkeypatch: pytest.MonkeyPat
 def test_auto_without_a_gpu_is_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_placement("auto").device.type == "cpu"
+
+
+@pytest.mark.parametrize(
+    "why",
+    [
+        "Torch not compiled with CUDA enabled",
+        "The NVIDIA driver on your system is too old (found version 12020). Please update your GPU driver",
+        "Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU",
+    ],
+)
+def test_a_run_without_a_gpu_says_what_keeps_it_from_one(monkeypatch: pytest.MonkeyPatch, why: str) -> None:
+    def refuse() -> None:
+        raise RuntimeError(why)
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "init", refuse)
+    reason = why.split(". ")[0].removeprefix("Torch ")
+    assert f"no CUDA GPU: {reason};" in str(choose_placement("auto"))
+    with pytest.raises(PipelineError, match=r"runtime\.device is cuda") as refused:
+        choose_placement("cuda")
+    assert reason in str(refused.value)
+
+
+@pytest.mark.parametrize(("name", "capability"), [("Tesla V100", (7, 0)), ("GTX 1080", (6, 1))])
+def test_a_gpu_that_pytorch_has_no_code_for_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, capability: tuple[int, int]
+) -> None:
+    pretend_gpu(monkeypatch, name, capability)
+    with pytest.raises(PipelineError, match=rf"is not built for {name} .*sm_75.*runtime\.device: cpu"):
+        choose_placement("auto")
+
+
+@pytest.mark.parametrize("capability", [(7, 5), (8, 6), (8, 9), (9, 0), (12, 0), (12, 1), (13, 0)])
+def test_code_runs_on_later_gpus_of_its_family_and_ptx_on_all_later_ones(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int]
+) -> None:
+    pretend_gpu(monkeypatch, "a GPU", capability)
+    assert choose_placement("auto").device.type == "cuda"
 
 
 def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,9 +11,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from huggingface_hub import constants
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from pipeline import hub as hub_module
 from pipeline.errors import PipelineError
@@ -71,8 +72,21 @@ def test_pickles_and_code_are_never_downloaded(granted: HubStandIn, tmp_path: Pa
     repository.mkdir()
     for name in ("pytorch_model.bin", "modeling.py", "config.json"):
         (repository / name).write_text("{}")
+    save_file({"weight": np.zeros(1)}, repository / WEIGHTS)
     granted.add("org/other", repository, COMMIT)
-    assert [p.name for p in resolve_model("org/other", COMMIT, None).iterdir()] == ["config.json"]
+    assert {p.name for p in resolve_model("org/other", COMMIT, None).iterdir()} == {"config.json", WEIGHTS}
+
+
+def test_a_revision_without_safetensors_is_a_sentence(granted: HubStandIn, tmp_path: Path) -> None:
+    """As OpenAI's CLIP ViT-B/32 on its branch main."""
+    for name in ("pytorch_model.bin", "config.json"):
+        (tmp_path / name).write_text("{}")
+    granted.add("org/other", tmp_path, COMMIT)
+    assert re.match(
+        r"org/other has no \.safetensors weights at main, .* pull request at "
+        r"https://huggingface\.co/org/other/discussions\), or another model\.",
+        sentence("org/other", None),
+    )
 
 
 @pytest.mark.parametrize("fault", ["truncated", "stalled"])

@@ -7,10 +7,11 @@ from pipeline.errors import PipelineError
 from pipeline.params import Params
 from pipeline.params_loader import load_params
 from pipeline.profiles import current_profile, list_profiles
+from vlm.checks.disk import check_disk
 from vlm.checks.finding import Finding
-from vlm.checks.machine import check_cores, check_device, check_memory, check_packages
+from vlm.checks.machine import check_cores, check_device, check_gpu, check_memory, check_packages
 from vlm.checks.models import check_models, check_token
-from vlm.checks.project import check_dataset, check_disk, check_git, check_stages
+from vlm.checks.project import check_dataset, check_git, check_stages
 
 
 def examine(folder: Path) -> Iterator[Finding]:
@@ -25,18 +26,18 @@ def examine(folder: Path) -> Iterator[Finding]:
     else:
         yield Finding("ok", "parameters", _describe(folder, path))
     yield check_device(params)
+    yield from check_gpu(params)
     yield check_cores(params)
     yield check_memory()
     yield from check_packages(folder)
-    if params is None:
-        yield check_disk(folder, None, None)
-    else:
+    if params is not None:
         cache = params.runtime.model_cache
-        yield from check_models(params, Path(cache) if cache else None)
+        models = check_models(params, Path(cache) if cache else None)
+        yield from (model.finding for model in models)
         yield check_token()
         dataset = check_dataset(params)
         yield dataset.finding
-        yield check_disk(folder, params, dataset.images)
+        yield from check_disk(folder, params, dataset, sum(model.to_download for model in models))
     yield check_git(folder)
     yield check_stages(folder)
 

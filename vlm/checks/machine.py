@@ -3,15 +3,17 @@
 import importlib.metadata
 import os
 import platform
+import shutil
 from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from pipeline.device import choose_placement
+from pipeline.device import choose_placement, why_no_cuda
 from pipeline.errors import PipelineError
 from pipeline.free_memory import free_memory
 from pipeline.params import Params
+from pipeline.wheels import is_wheel
 from vlm.checks.finding import Finding
 
 _PACKAGES = (
@@ -51,6 +53,23 @@ def check_device(params: Params | None) -> Finding:
         free, total = torch.cuda.mem_get_info(placement.device)
         text += f", {free / 1e9:.1f} of {total / 1e9:.1f} GB free"
     return Finding("ok", "device", text)
+
+
+def check_gpu(params: Params | None) -> list[Finding]:
+    """An NVIDIA GPU that PyTorch does not reach, or none for a model that needs one."""
+    import torch
+
+    if torch.cuda.is_available():
+        return []
+    if shutil.which("nvidia-smi"):
+        text = f"nvidia-smi is here, but PyTorch {torch.__version__} finds no CUDA GPU: {why_no_cuda()}"
+        remedy = "a newer driver, or a PyTorch for this one (docs/flickr8k.md, 1)"
+        return [Finding("problem", "GPU", text, remedy)]
+    name = params.language_model.name if params else ""
+    if params is None or is_wheel(name) or Path(name).is_dir() or params.runtime.device == "mps":
+        return []
+    text = f"there is none, and {name} takes days to train with on a CPU"
+    return [Finding("warning", "GPU", text, "a machine with a CUDA GPU, or a smaller language_model.name")]
 
 
 def check_cores(params: Params | None) -> Finding:

@@ -9,32 +9,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import (
-    constants,
-    get_hf_file_metadata,
-    get_token,
-    hf_hub_url,
-    try_to_load_from_cache,
-)
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HFValidationError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub import constants, get_token, try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
 from platformdirs import user_cache_path
 
 from pipeline.errors import PipelineError
+from pipeline.hub import HubRepository, ask_for_file, list_files
+from pipeline.models import MODEL_FILES, no_safetensors
 from pipeline.params import EncoderParams, Params
 from pipeline.records import read_json
 from pipeline.safetensors_files import damaged_weights
 from pipeline.wheels import PREFIX, WHEEL_MODELS, is_wheel
 from vlm.checks.finding import Finding
 
-_HUB_TIMEOUT = 5.0  # seconds
 # OpenAI's CLIP by name, for a hub model that is not here yet: width, and pixels of the image's side.
 _CLIP = re.compile(r"clip-vit-(base|large)-patch(\d+)(-336)?$")
 _CLIP_WIDTH = {"base": 768, "large": 1024}
+
+
+@dataclass(frozen=True)
+class ModelFinding:
+    """What was found of a model, and how many bytes of it the run would still download."""
+
+    finding: Finding
+    to_download: int = 0
 
 
 @dataclass(frozen=True)
@@ -45,8 +43,8 @@ class FeatureShape:
     width: int
 
 
-def check_models(params: Params, model_cache: Path | None) -> list[Finding]:
-    """Whether encoder and language model are here, or can be had."""
+def check_models(params: Params, model_cache: Path | None) -> list[ModelFinding]:
+    """Whether encoder and language model are here, or can be had. Nothing is downloaded."""
     return [
         _check_model("encoder", params.encoder.name, params.encoder.revision, model_cache),
         _check_model(
@@ -88,18 +86,18 @@ def language_width(name: str, revision: str | None) -> int | None:
     return _size(_config(name, revision), "text_config", "hidden_size")
 
 
-def _check_model(topic: str, name: str, revision: str | None, model_cache: Path | None) -> Finding:
+def _check_model(topic: str, name: str, revision: str | None, model_cache: Path | None) -> ModelFinding:
     if is_wheel(name):
-        return _check_wheel(topic, name, model_cache)
+        return ModelFinding(_check_wheel(topic, name, model_cache))
     if Path(name).is_dir():
-        return _check_folder(topic, Path(name), f"{name} is a local folder")
+        return ModelFinding(_check_folder(topic, Path(name), f"{name} is a local folder"))
     if name.startswith((".", "/", "~")):
         remedy = f"put the model there, or give a hub id in params.yaml ({topic.replace(' ', '_')}.name)"
-        return Finding("problem", topic, f"there is no model folder {name}", remedy)
+        return ModelFinding(Finding("problem", topic, f"there is no model folder {name}", remedy))
     folder = _cached(name, revision)
     if folder is not None and _fault(folder) is None:
-        return Finding("ok", topic, f"{name} is in the hub's cache")
-    return _check_hub(topic, name, revision)
+        return ModelFinding(Finding("ok", topic, f"{name} is in the hub's cache"))
+    return _check_hub(topic, HubRepository(name, revision))
 
 
 def _check_wheel(topic: str, name: str, model_cache: Path | None) -> Finding:
@@ -129,32 +127,23 @@ def _check_folder(topic: str, folder: Path, text: str) -> Finding:
     return Finding("problem", topic, f"{text}, but {fault}", remedy)
 
 
-def _check_hub(topic: str, name: str, revision: str | None) -> Finding:
-    at = f" --revision {revision}" if revision else ""
-    fetch = f"`hf download {name}{at}` where there is a network, or give a local folder in params.yaml"
+def _check_hub(topic: str, repository: HubRepository) -> ModelFinding:
+    instead = f"mend that, or give a local folder as {topic.replace(' ', '_')}.name in params.yaml"
     if constants.HF_HUB_OFFLINE:
-        text = f"{name} is not in the cache, and HF_HUB_OFFLINE forbids to fetch it"
-        return Finding("problem", topic, text, f"unset HF_HUB_OFFLINE, or {fetch}")
+        text = f"{repository} is not in the cache, and HF_HUB_OFFLINE forbids to fetch it"
+        remedy = f"unset HF_HUB_OFFLINE, or `{repository.command}` where there is a network"
+        return ModelFinding(Finding("problem", topic, text, remedy))
     try:
-        # One request for the headers of one file says all: known, allowed, within reach.
-        get_hf_file_metadata(hf_hub_url(name, "config.json", revision=revision), timeout=_HUB_TIMEOUT)
-    except HFValidationError:
-        text = f"{name!r} is neither a folder nor a hub id like org/model"
-        return Finding("problem", topic, text, "mend the name in params.yaml")
-    except GatedRepoError:
-        remedy = f"accept its licence at https://huggingface.co/{name}, then `hf auth login`"
-        return Finding("problem", topic, f"{name} is gated, and your account has no access", remedy)
-    except RevisionNotFoundError:
-        remedy = f"take one of https://huggingface.co/{name}/commits/main in params.yaml"
-        return Finding("problem", topic, f"{name} has no revision {revision}", remedy)
-    except RepositoryNotFoundError:
-        text = f"the hub knows no model {name}, or your token may not see it"
-        return Finding("problem", topic, text, "check the name in params.yaml, or `hf auth login`")
-    # Whatever keeps a machine from its network (DNS, proxies, certificates) comes as many types.
-    except Exception as error:
-        text = f"{name} is not in the cache, and the hub cannot be reached ({type(error).__name__})"
-        return Finding("problem", topic, text, fetch)
-    return Finding("ok", topic, f"{name} is within reach, and downloaded on first use")
+        # The headers of one file say whether the model is known, allowed and within reach.
+        ask_for_file(repository, "config.json")
+        files = list_files(repository, MODEL_FILES)
+    except PipelineError as error:
+        return ModelFinding(Finding("problem", topic, str(error), instead))
+    if not any(file.name.endswith(".safetensors") for file in files):
+        return ModelFinding(Finding("problem", topic, no_safetensors(repository), instead))
+    missing = sum(file.size for file in files if not file.is_cached)
+    text = f"{repository} is within reach, {missing / 1e9:.2f} GB to download on first use"
+    return ModelFinding(Finding("ok", topic, text), missing)
 
 
 def _config(name: str, revision: str | None) -> dict[str, Any] | None:

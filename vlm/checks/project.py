@@ -1,12 +1,11 @@
-"""The project: its dataset, the disk that its run needs, git, and which stages would run."""
+"""The project: its dataset, git, and which stages would run."""
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from ruamel.yaml import YAML
@@ -14,26 +13,30 @@ from ruamel.yaml import YAML
 from pipeline.captions import SPLITS
 from pipeline.datasets import read_dataset
 from pipeline.errors import PipelineError
-from pipeline.feature_checks import inspect_store
-from pipeline.hub import HubRepository, file_size
+from pipeline.hub import HubRepository, ask_for_file
 from pipeline.hub_dataset import needed_shards
-from pipeline.params import DataParams, EncoderParams, Params
+from pipeline.params import DataParams, Params
 from pipeline.pinned_dataset import read_pins
 from stages.reruns import with_followers
 from vlm.checks.finding import Finding
-from vlm.checks.models import feature_shape, language_width
 
 _DVC_TIMEOUT = 300.0  # seconds; it hashes what has changed
-_MARGIN = 1e9  # bytes that ought to stay free
-_UNKNOWN_WIDTH = 2048  # of a language model that is not here: Llama-3.2-1B's
 
 
 @dataclass(frozen=True)
 class DatasetFinding:
-    """What was found of the dataset, and its number of images where that is known."""
+    """What was found of the dataset.
+
+    Attributes:
+        images: how many there are, where that is known.
+        to_download: bytes that `prepare` would download.
+        to_unpack: bytes of images that it would write.
+    """
 
     finding: Finding
     images: int | None
+    to_download: int = 0
+    to_unpack: int = 0
 
 
 def check_dataset(params: Params) -> DatasetFinding:
@@ -76,60 +79,18 @@ def _check_hub_dataset(params: DataParams) -> DatasetFinding:
     counts = ", ".join(f"{split} {images[split]:,}" for split in SPLITS)
     text = f"{repository} at {pins.revision:.7} ({counts} images)"
     try:
-        sizes = [file_size(repository, shard.file) for shard, _ in shards]
+        files = [ask_for_file(repository, shard.file) for shard, _ in shards]
     except PipelineError as error:
         remedy = (
             f"`{repository.command}` where there is a network, or a copy of your own as data.source and "
             "data.root in params.yaml"
         )
         return DatasetFinding(Finding("problem", "dataset", f"{text}: {error}", remedy), images.total())
-    missing = [size for size, is_cached in sizes if not is_cached]
+    missing = [file.size for file in files if not file.is_cached]
     what = f"prepare downloads {len(missing)} files, {sum(missing) / 1e9:.2f} GB"
     found = Finding("ok", "dataset", f"{text}: {what if missing else 'in the hub cache'}")
-    return DatasetFinding(found, images.total())
-
-
-def check_disk(folder: Path, params: Params | None, images: int | None) -> Finding:
-    """Free space against what the run will still write: features three times over, and checkpoints."""
-    free = shutil.disk_usage(folder).free
-    needed = _bytes_to_write(folder, params, images) if params else None
-    if needed is None:
-        return Finding("ok", "disk", f"{free / 1e9:.1f} GB free; what the run needs is not known yet")
-    text = f"{free / 1e9:.1f} GB free, about {needed / 1e9:.2f} GB needed for features and checkpoints"
-    remedy = (
-        "free some space, or save a copy of the features: `dvc config cache.type reflink,hardlink,symlink`"
-    )
-    if free < needed:
-        return Finding("problem", "disk", text, remedy)
-    if free < needed + _MARGIN:
-        return Finding("warning", "disk", text, remedy)
-    return Finding("ok", "disk", text)
-
-
-def _bytes_to_write(folder: Path, params: Params, images: int | None) -> float | None:
-    shape = feature_shape(params.encoder)
-    if shape is None or images is None:
-        return None
-    features = images * shape.num_tokens * shape.width * 2  # float16
-    language = params.language_model
-    width_out = language_width(language.name, language.revision) or _UNKNOWN_WIDTH
-    projector = (shape.width + width_out) * params.projector.hidden_size * 4  # float32
-    # Kept work, the output, and DVC's copy of it.
-    new_features = (
-        0 if _are_encoded(folder / "data" / "features.h5", params.encoder, images) else 3 * features
-    )
-    # Each epoch's checkpoint twice (DVC's copy); the state to resume from holds weights, average, moments.
-    return float(new_features + projector * (2 * params.train.epochs + 4))
-
-
-def _are_encoded(store: Path, encoder: EncoderParams, images: int) -> bool:
-    """Whether the feature store is of so many images and of this encoder, as far as parameters tell."""
-    try:
-        facts = inspect_store(store)
-    except PipelineError:
-        return False
-    wanted = asdict(encoder)
-    return facts.images == images and {key: facts.encoder.get(key) for key in wanted} == wanted
+    # Parquet hardly compresses JPEG: the images take as much again.
+    return DatasetFinding(found, images.total(), sum(missing), sum(file.size for file in files))
 
 
 def check_git(folder: Path) -> Finding:

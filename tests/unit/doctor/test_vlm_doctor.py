@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.hub import HubFile
 from pipeline.params import Limits, Params
 from stages.reruns import with_followers
 from tests.doctor_lab import Write, findings, run
@@ -127,10 +128,10 @@ def test_a_dataset_of_the_hub_is_counted_and_what_is_missing_told(
     assert "jxie/flickr8k at 56f58c9 (train 7, dev 3, test 2 images): " in offline["text"]
     assert f"`hf download jxie/flickr8k --repo-type dataset --revision {COMMIT}`" in offline["remedy"]
 
-    monkeypatch.setattr(project, "file_size", lambda _, file: (3e8, "test" in file))
+    monkeypatch.setattr(project, "ask_for_file", lambda _, file: HubFile(file, 300_000_000, "test" in file))
     found = findings()["dataset"]
     assert (found["level"], found["text"].split(": ")[1]) == ("ok", "prepare downloads 3 files, 0.90 GB")
-    monkeypatch.setattr(project, "file_size", lambda *_: (3e8, True))
+    monkeypatch.setattr(project, "ask_for_file", lambda _, file: HubFile(file, 300_000_000, True))
     assert findings()["dataset"]["text"].endswith("images): in the hub cache")
 
 
@@ -139,6 +140,34 @@ def test_a_device_that_is_not_there_is_a_problem(write: Write, tiny_params: Para
     found = findings()["device"]
     assert found["level"] == "problem"
     assert found["remedy"] == "set runtime.device: auto in params.yaml"
+
+
+def test_a_gpu_that_pytorch_does_not_reach_is_a_problem(
+    tiny_params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(machine, "why_no_cuda", lambda: "the NVIDIA driver is too old")
+    monkeypatch.setattr(machine.shutil, "which", lambda name: f"/usr/bin/{name}")
+    (found,) = machine.check_gpu(tiny_params)
+    assert found.level == "problem"
+    assert found.text.endswith("finds no CUDA GPU: the NVIDIA driver is too old")
+
+
+def test_a_model_of_the_hub_without_a_gpu_is_a_warning(
+    tiny_params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(machine.shutil, "which", lambda _: None)
+    large = replace(tiny_params.language_model, name="org/llama")
+    (found,) = machine.check_gpu(replace(tiny_params, language_model=large))
+    assert (found.level, found.text) == (
+        "warning",
+        "there is none, and org/llama takes days to train with on a CPU",
+    )
+    # The sample and a local folder are meant for what there is.
+    assert machine.check_gpu(tiny_params) == []
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert machine.check_gpu(replace(tiny_params, language_model=large)) == []
 
 
 def test_more_workers_than_cores_and_little_memory_are_warnings(

@@ -5,7 +5,7 @@ Run: .venv/bin/python -m pytest tests/unit/doctor/test_vlm_doctor_features.py
 
 import json
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,10 @@ from pipeline.device import choose_placement
 from pipeline.encoder import load_encoder
 from pipeline.feature_store import write_store
 from pipeline.params import EncoderParams, Params
-from vlm.checks import models, project
+from vlm.checks import models
+from vlm.checks.disk import check_disk
 from vlm.checks.finding import Finding
+from vlm.checks.project import DatasetFinding
 
 
 @pytest.mark.parametrize(
@@ -55,29 +57,59 @@ def test_a_vision_configuration_of_another_kind_is_not_guessed_at(
     assert models.feature_shape(EncoderParams(str(tmp_path), None, -2, "patches", None)) is None
 
 
+def needed(folder: Path, params: Params, dataset: DatasetFinding, models: int = 0) -> float:
+    """GB, as the line on the disk says."""
+    (found,) = check_disk(folder, params, dataset, models)
+    return float(found.text.split("about ")[1].split(" GB needed")[0])
+
+
+def images(count: int | None, to_download: int = 0, to_unpack: int = 0) -> DatasetFinding:
+    return DatasetFinding(Finding("ok", "dataset", "there"), count, to_download, to_unpack)
+
+
 def test_features_are_counted_as_written_only_where_they_are_this_encoders(
     folder: Path, tiny_params: Params
 ) -> None:
-    images = [ImageRecord(f"{n}.png", f"{n}.png", f"{n:064x}", 8, 8) for n in range(3)]
-    spec = {**asdict(tiny_params.encoder), "num_tokens": 16, "width": 32}
+    count, tokens, width = 3, 16, 1_000_000
+    records = [ImageRecord(f"{n}.png", f"{n}.png", f"{n:064x}", 8, 8) for n in range(count)]
+    config = {"vision_config": {"image_size": 32, "patch_size": 8, "hidden_size": width}}
+    (folder / "wide").mkdir()
+    (folder / "wide" / "config.json").write_text(json.dumps(config))
+    params = replace(tiny_params, encoder=replace(tiny_params.encoder, name="wide"))
+    spec = {**asdict(params.encoder), "num_tokens": tokens, "width": width}
 
-    def needed(spec: dict[str, Any]) -> float | None:
-        features = np.zeros((3, 16, 32), np.float16)
-        write_store(folder / "data" / "features.h5", images, spec, features)
-        return project._bytes_to_write(folder, tiny_params, images=3)
+    def with_store_of(spec: dict[str, Any]) -> float:
+        features = np.zeros((count, tokens, width), np.float16)
+        write_store(folder / "data" / "features.h5", records, spec, features)
+        return needed(folder, params, images(count))
 
-    here, elsewhere = needed(spec), needed({**spec, "layer": -1})
-    assert here is not None
-    assert elsewhere == here + 3 * features_of(3)
-    # Other files there are no features of this encoder.
-    (folder / ".scratch" / "encode").mkdir(parents=True)
-    (folder / ".scratch" / "encode" / "other.safetensors").write_bytes(bytes(10**6))
-    assert project._bytes_to_write(folder, tiny_params, images=3) == elsewhere
+    here, elsewhere = with_store_of(spec), with_store_of({**spec, "layer": -1})
+    assert elsewhere - here == pytest.approx(3 * count * tokens * width * 2 / 1e9, abs=0.02)
 
 
-def features_of(images: int) -> int:
-    """Bytes, of 16 tokens of 32 float16 each."""
-    return images * 16 * 32 * 2
+def test_downloads_and_unpacked_images_are_counted(folder: Path, tiny_params: Params) -> None:
+    alone = needed(folder, tiny_params, images(3))
+    dataset = images(3, to_download=2_000_000_000, to_unpack=1_000_000_000)
+    # Images twice: DVC keeps a copy.
+    together = needed(folder, tiny_params, dataset, models=3_000_000_000)
+    assert together == pytest.approx(alone + 2 + 2 + 3, abs=0.02)
+    (folder / "data").mkdir()
+    (folder / "data" / "images.jsonl").touch()
+    assert needed(folder, tiny_params, dataset) == pytest.approx(alone + 2, abs=0.02)
+
+
+def test_a_cache_on_another_disk_is_looked_at_by_itself(
+    folder: Path, tiny_params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Path("/dev/shm")
+    if not other.is_dir() or other.stat().st_dev == folder.stat().st_dev:
+        pytest.skip("needs a second file system at /dev/shm")
+    monkeypatch.setattr("vlm.checks.disk.constants.HF_HUB_CACHE", str(other / "not there yet"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": 5e9}))
+    project, cache = check_disk(folder, tiny_params, images(3, to_download=6_000_000_000), 0)
+    assert (project.level, cache.level) == ("ok", "problem")
+    assert cache.text == "5.0 GB free, about 6.00 GB needed for downloads in /dev/shm"
+    assert "HF_HOME" in str(cache.remedy)
 
 
 def test_too_little_disk_is_a_problem_that_says_how_much_is_needed(
@@ -85,11 +117,11 @@ def test_too_little_disk_is_a_problem_that_says_how_much_is_needed(
 ) -> None:
     def check(free: float) -> Finding:
         monkeypatch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": free}))
-        return project.check_disk(folder, tiny_params, images=1_000_000)
+        (found,) = check_disk(folder, tiny_params, images(1_000_000), 0)
+        return found
 
     # 16 tokens of 32 float16 an image, kept three times.
     assert "about 3.07 GB needed" in check(1e12).text
     assert [check(free).level for free in (1e12, 3.5e9, 2e9)] == ["ok", "warning", "problem"]
-    (folder / "data").mkdir()
-    (folder / "data" / "features.h5").write_bytes(bytes(1000))
-    assert project.check_disk(folder, tiny_params, images=None).text.endswith("is not known yet")
+    (unknown,) = check_disk(folder, tiny_params, images(None), 0)
+    assert unknown.text.endswith("is not known yet")

@@ -4,77 +4,113 @@ Run: .venv/bin/python -m pytest tests/unit/doctor/test_vlm_doctor_models.py
 """
 
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import Any
 
 import pytest
 from huggingface_hub import try_to_load_from_cache
-from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
 from pipeline.params import Params
 from tests.doctor_lab import Write, findings
+from tests.hub_stand_in import HubStandIn
 from vlm.checks import models
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 def on_hub(params: Params, name: str, revision: str | None = None) -> Params:
     return replace(params, encoder=replace(params.encoder, name=name, revision=revision))
 
 
-def refusing(kind: type[Exception]) -> Callable[..., NoReturn]:
-    def refuse(*_: object, **__: object) -> NoReturn:
-        # Its own constructor wants a response of whichever HTTP library the hub's client rests on.
-        raise kind.__new__(kind)
+@pytest.fixture
+def hub(tiny_llama: Path, local_hub: HubStandIn) -> HubStandIn:
+    """A hub with a gated Llama at one commit, and a token that may not read it."""
+    local_hub.tokens = {"hf_granted": {"org/llama"}, "hf_stranger": set()}
+    local_hub.add("org/llama", tiny_llama, COMMIT, gated=True)
+    return local_hub
 
-    return refuse
+
+def asked(write: Write, params: Params, name: str, revision: str | None = COMMIT) -> dict[str, Any]:
+    write(on_hub(params, name, revision))
+    return findings()["encoder"]
 
 
 @pytest.mark.parametrize(
-    ("kind", "text", "remedy"),
+    ("name", "revision", "token", "text"),
     [
-        (GatedRepoError, "is gated", "accept its licence at https://huggingface.co/org/model"),
-        (RepositoryNotFoundError, "knows no model org/model", "check the name"),
-        (RevisionNotFoundError, "org/model has no revision abc", "commits/main"),
-        (
-            TimeoutError,
-            "cannot be reached (TimeoutError)",
-            "`hf download org/model --revision abc`",
-        ),
+        ("org/llama", COMMIT, "", "is gated: accept its licence at https://huggingface.co/org/llama"),
+        ("org/llama", COMMIT, "hf_stranger", "wait until access is granted to the account of your token"),
+        ("org/llama", COMMIT, "hf_wrong", "the hub does not accept your token"),
+        ("org/llama", "f" * 40, "hf_granted", f"org/llama has no revision {'f' * 40}"),
+        ("org/nobody", COMMIT, "hf_granted", "the hub knows no model org/nobody"),
+        ("not/a/name", COMMIT, "hf_granted", "'not/a/name' is neither a folder nor a hub id"),
     ],
 )
-def test_a_model_that_the_hub_does_not_give_has_its_remedy(
+@pytest.mark.usefixtures("hub")
+def test_what_the_hub_refuses_is_said_as_the_stages_say_it(
     write: Write,
     tiny_params: Params,
     monkeypatch: pytest.MonkeyPatch,
-    kind: type[Exception],
+    name: str,
+    revision: str,
+    token: str,
     text: str,
-    remedy: str,
 ) -> None:
-    write(on_hub(tiny_params, "org/model", "abc"))
-    monkeypatch.setattr("vlm.checks.models.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(models, "get_hf_file_metadata", refusing(kind))
-    found = findings()["encoder"]
+    monkeypatch.setenv("HF_TOKEN", token)
+    found = asked(write, tiny_params, name, revision)
     assert found["level"] == "problem"
     assert text in found["text"]
-    assert remedy in found["remedy"]
+    assert "a local folder as encoder.name in params.yaml" in found["remedy"]
 
 
-def test_a_model_within_reach_is_asked_for_once_and_not_downloaded(
-    write: Write, tiny_params: Params, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [(429, "the hub allows no more requests for now"), (503, "cannot serve org/llama at present")],
+)
+def test_a_hub_that_cannot_answer_now_is_no_missing_model(
+    hub: HubStandIn, write: Write, tiny_params: Params, status: int, text: str
 ) -> None:
-    asked = []
+    hub.failing, hub.status = 1000, status
+    found = asked(write, tiny_params, "org/llama")
+    assert found["level"] == "problem"
+    assert text in found["text"]
 
-    def metadata(url: str, timeout: float) -> None:
-        asked.append((url, timeout))
 
-    write(on_hub(tiny_params, "org/model"))
-    monkeypatch.setattr("vlm.checks.models.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(models, "get_hf_file_metadata", metadata)
-    assert "within reach, and downloaded on first use" in findings()["encoder"]["text"]
-    assert asked == [("https://huggingface.co/org/model/resolve/main/config.json", 5.0)]
-    assert not (tmp_path / "hub").exists()
+def test_without_a_network_the_command_is_named_that_fetches_the_model(
+    hub: HubStandIn, write: Write, tiny_params: Params
+) -> None:
+    hub.stop()
+    found = asked(write, tiny_params, "org/llama")
+    assert found["level"] == "problem"
+    assert "the hub cannot be reached (ConnectError)" in found["text"]
+    assert "run `hf download org/llama" in found["text"]
+
+
+def test_a_model_within_reach_is_measured_and_not_downloaded(
+    hub: HubStandIn, write: Write, tiny_params: Params, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_granted")
+    found = asked(write, tiny_params, "org/llama")
+    assert (found["level"], found["text"]) == (
+        "ok", "org/llama is within reach, 0.00 GB to download on first use",
+    )  # fmt: skip
+    assert not hub.transfers("model.safetensors")
+    assert not list((tmp_path / "cache").rglob("*.safetensors"))
+
+
+def test_a_revision_without_safetensors_is_a_problem(
+    hub: HubStandIn, write: Write, tiny_params: Params, tmp_path: Path
+) -> None:
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    for name in ("pytorch_model.bin", "config.json"):
+        (repository / name).write_text("{}")
+    hub.add("org/other", repository, COMMIT)
+    found = asked(write, tiny_params, "org/other", None)
+    assert found["level"] == "problem"
+    assert "org/other has no .safetensors weights at main" in found["text"]
 
 
 def test_offline_a_model_that_is_not_cached_is_a_problem(write: Write, tiny_params: Params) -> None:
