@@ -1,6 +1,6 @@
 """The table that every caption dataset becomes: images, their captions, their splits.
 
-Two files hold it (DESIGN: kept apart so that a mended caption re-encodes nothing), both sorted by
+Two files hold it (kept apart, so that a mended caption re-encodes nothing), both sorted by
 `image_id`: `images.jsonl` says where the pixels are, `captions.jsonl` what people said of them.
 """
 

@@ -18,6 +18,14 @@ from pipeline.locks import held
 from pipeline.partial_work import sweep
 
 SCRATCH = Path(".scratch")
+_SMALLER = (
+    "the GPU's memory is full; finished work is kept. Close what else uses the GPU (`nvidia-smi`), or lower "
+    "train.batch_size (and raise train.gradient_accumulation_steps as much) for train, "
+    "runtime.encode_batch_size for encode, runtime.generate_batch_size for evaluate and regions, and repeat "
+    "the command; the two of runtime re-run nothing."
+)
+# The hub's client logs each request, with the signed addresses that it is sent to.
+_LIBRARIES = ("httpx", "httpx2", "py.warnings", "accelerate", "peft", "bitsandbytes", "matplotlib")
 
 
 def stage_command(function: Callable[[Path], None]) -> click.Command:
@@ -51,6 +59,8 @@ def with_sentences(function: Callable[..., None]) -> Callable[..., None]:
         except PipelineError as error:
             raise click.ClickException(str(error)) from error
         except Exception as error:
+            if _is_out_of_gpu_memory(error):
+                raise click.ClickException(_SMALLER) from error
             refused = system_error(error)
             if refused is None or not is_full(refused):
                 raise
@@ -60,14 +70,23 @@ def with_sentences(function: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
+def _is_out_of_gpu_memory(error: Exception) -> bool:
+    torch = sys.modules.get("torch")  # where nobody has imported it, it raised nothing
+    return torch is not None and isinstance(error, torch.OutOfMemoryError)
+
+
 def quiet_libraries(level: int = logging.WARNING) -> None:
-    """Our own facts from `level` on stderr; of the libraries, errors only."""
+    """Our own facts from `level` on stderr; of the libraries, errors only.
+
+    Before they are imported: transformers sets its level then, from its variable.
+    """
     logging.basicConfig(level=level, format="  %(message)s", stream=sys.stderr)
     logging.captureWarnings(True)
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     if not sys.stderr.isatty():
-        # Read when the libraries are imported: their bars would fill a log file.
+        # Bars would fill a log file.
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    for name in ("httpx", "py.warnings", "transformers", "accelerate", "peft", "bitsandbytes", "matplotlib"):
+    for name in _LIBRARIES:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 

@@ -8,6 +8,7 @@ repositories, tokens, refusals, errors, slow and truncated transfers are switche
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,7 +17,6 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 _LARGE = (".safetensors", ".parquet")
-_BLOCK = 1024
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class HubStandIn:
         tokens: the tokens it knows, each with the gated repositories that its account may read.
         failing: so many requests from now on are answered with `status`.
         truncated: so many transfers from now on end early, without a word, after `share` of what is left.
+        slow: so many transfers from now on come whole, in twenty pieces and two seconds.
         stalled: so many transfers from now on stop for good after `share` of what is left.
         anonymous: its answers lack the headers by which a hub is known.
         corrupted: paths that are served with other bytes of the same size.
@@ -57,6 +58,7 @@ class HubStandIn:
     failing: int = 0
     status: int = 500
     truncated: int = 0
+    slow: int = 0
     stalled: int = 0
     share: float = 0.5
     anonymous: bool = False
@@ -260,9 +262,14 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.flush()
             hub._hang_up.wait(10)
             self.close_connection = True
+        elif hub.slow > 0:
+            hub.slow -= 1
+            for piece in _pieces(rest, 20):
+                self.wfile.write(piece)
+                self.wfile.flush()
+                time.sleep(0.1)
         else:
-            for block in _blocks(rest):
-                self.wfile.write(block)
+            self.wfile.write(rest)
 
     def _json(self, value: Any) -> None:
         content = json.dumps(value).encode()
@@ -285,9 +292,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
 
-def _blocks(content: bytes) -> Iterator[bytes]:
-    for start in range(0, len(content), _BLOCK * 64):
-        yield content[start : start + _BLOCK * 64]
+def _pieces(content: bytes, count: int) -> Iterator[bytes]:
+    size = -(-len(content) // count)
+    for start in range(0, len(content), size):
+        yield content[start : start + size]
 
 
 def _tree_entry(path: str, file: _File) -> dict[str, Any]:

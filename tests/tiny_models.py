@@ -4,12 +4,16 @@ They exercise the very code path of CLIP and Llama (`transformers` folders, NF4 
 seconds. Their captions mean nothing.
 """
 
+import json
 from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
+    CLIPConfig,
     CLIPImageProcessorPil,
+    CLIPModel,
+    CLIPTextConfig,
     CLIPVisionConfig,
     CLIPVisionModel,
     LlamaConfig,
@@ -37,6 +41,25 @@ def save_clip(folder: Path) -> Path:
     CLIPVisionModel(config).save_pretrained(folder)
     processor = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
     processor.save_pretrained(folder)
+    return folder
+
+
+def save_openai_clip(folder: Path) -> Path:
+    """A tiny CLIP as OpenAI's repositories hold theirs: the text's weights beside the image's, and a
+    processor written by an older `transformers`."""
+    save_clip(folder)
+    vision = CLIPVisionConfig.from_pretrained(folder)
+    text = CLIPTextConfig(
+        vocab_size=64, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2
+    )
+    CLIPModel(CLIPConfig(text.to_dict(), vision.to_dict(), projection_dim=16)).save_pretrained(folder)
+    processor = folder / "preprocessor_config.json"
+    facts = json.loads(processor.read_text(encoding="utf-8"))
+    old = {
+        key: facts[key] for key in ("do_center_crop", "do_normalize", "do_resize", "image_mean", "image_std")
+    }
+    old |= {"crop_size": 32, "size": 32, "resample": 3, "feature_extractor_type": "CLIPFeatureExtractor"}
+    processor.write_text(json.dumps(old), encoding="utf-8")
     return folder
 
 

@@ -7,7 +7,18 @@ import pytest
 
 from tests.import_closure import ROOT
 
-MODULES = ("device", "disk", "hub", "hub_dataset", "memory", "models", "trainer")
+MODULES = (
+    "device",
+    "disk",
+    "encoder",
+    "hub",
+    "hub_dataset",
+    "language_model",
+    "memory",
+    "models",
+    "prompt",
+    "trainer",
+)
 PAGE = ROOT / "docs" / "flickr8k.md"
 # What a user of the real run does not meet: a language model of another kind, a local folder's files.
 ELSEWHERE = {
@@ -26,7 +37,9 @@ def sentences(module: str) -> list[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "PipelineError":
             said.append(spelt(node.args[0]))
-        elif isinstance(node, ast.FunctionDef) and node.name.startswith(("_explain", "_unreachable")):
+        elif isinstance(node, ast.FunctionDef) and node.name.startswith(
+            ("_explain", "_unreachable", "no_safetensors")
+        ):
             said += [spelt(n.value) for n in ast.walk(node) if isinstance(n, ast.Return) and n.value]
     return said
 

@@ -18,6 +18,7 @@ from tests.e2e.conftest import Project, make_project
 from tests.hub_stand_in import HubStandIn
 from tests.import_closure import ROOT
 from tests.tiny_flickr8k import COMMIT, NAME, pins_of, save_flickr8k, write_pins
+from tests.tiny_models import save_openai_clip
 
 PROFILE = ROOT / "profiles" / "flickr8k.yaml"
 LLAMA = "meta-llama/Llama-3.2-1B"
@@ -41,13 +42,15 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def hub(files: Path, tiny_clip: Path, tiny_llama: Path) -> Iterator[HubStandIn]:
+def hub(files: Path, tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubStandIn]:
     """A hub with the profile's models and dataset."""
     params = load_params(PROFILE)
+    clip = save_openai_clip(tmp_path_factory.mktemp("models") / "clip")
     with HubStandIn(tokens={"hf_granted": {LLAMA}, "hf_stranger": set()}) as hub:
         assert params.encoder.revision
-        hub.add(params.encoder.name, tiny_clip, params.encoder.revision)
-        hub.add(LLAMA, tiny_llama, params.language_model.revision or "0" * 40, gated=True)
+        assert params.language_model.revision
+        hub.add(params.encoder.name, clip, params.encoder.revision)
+        hub.add(LLAMA, tiny_llama, params.language_model.revision, gated=True)
         hub.add(NAME, files, COMMIT, kind="dataset")
         yield hub
 
@@ -70,9 +73,13 @@ def project(tmp_path_factory: pytest.TempPathFactory, files: Path, hub: HubStand
 
 
 def reproduce(project: Project, code: int = 0, **environment: str) -> str:
+    """What the run prints: our facts and sentences, nothing of the libraries'."""
     project.environment |= environment
     reductions = [part for one in REDUCTIONS for part in ("-S", one)]
-    return project.run("dvc", "exp", "run", *reductions, code=code)
+    printed = project.run("dvc", "exp", "run", *reductions, code=code)
+    for noise in ("HTTP Request", "LOAD REPORT", "UNEXPECTED", "clean_up_tokenization", "Traceback"):
+        assert noise not in printed, printed
+    return printed
 
 
 def test_the_doctor_says_what_will_be_had_from_where(project: Project, hub: HubStandIn) -> None:
@@ -93,7 +100,6 @@ def test_a_dataset_that_cannot_be_reached(project: Project, hub: HubStandIn) -> 
     printed = reproduce(project, code=255)
     hub.failing = 0
     assert f"the hub knows no dataset {NAME}, or your token may not see it" in printed
-    assert "Traceback" not in printed
 
 
 def test_a_download_that_breaks_off_again_and_again(project: Project, hub: HubStandIn) -> None:
@@ -102,22 +108,20 @@ def test_a_download_that_breaks_off_again_and_again(project: Project, hub: HubSt
     hub.truncated, hub.share = 0, 0.5
     assert f"the download of {NAME} broke off (" in printed
     assert "repeat the command" in printed
-    assert "Traceback" not in printed
     assert not (project.folder / "data/captions.jsonl").exists()
 
 
 def test_repeated_it_goes_on_and_no_access_to_llama_is_told_when_it_is_needed(
     project: Project, hub: HubStandIn
 ) -> None:
-    # A transfer that stalls, one that ends early, a hub that is away for a moment.
-    hub.stalled, hub.truncated, hub.failing, hub.status, hub.requests = 1, 1, 1, 503, []
+    # A transfer that stalls, one that ends early, a slow one, a hub that is away for a moment.
+    hub.stalled, hub.truncated, hub.slow, hub.failing, hub.status, hub.requests = 1, 1, 1, 1, 503, []
     printed = reproduce(project, code=255)
-    assert (hub.stalled, hub.truncated, hub.failing) == (0, 0, 0)
+    assert (hub.stalled, hub.truncated, hub.slow, hub.failing) == (0, 0, 0, 0)
     # Four files, and the two whose transfers broke off.
     assert len(hub.transfers(".parquet")) == 6
     assert "16 images (train 9, dev 3, test 4), 80 captions" in printed
     assert f"{LLAMA} is gated: accept its licence at https://huggingface.co/{LLAMA}, then run" in printed
-    assert "Traceback" not in printed
 
 
 def test_with_access_the_run_goes_on_and_survives_broken_transfers(project: Project, hub: HubStandIn) -> None:

@@ -3,6 +3,7 @@
 Run: .venv/bin/python -m pytest tests/unit/test_profiles.py
 """
 
+import re
 from dataclasses import asdict
 from typing import Any
 
@@ -69,11 +70,11 @@ def test_a_step_of_a_variant_has_as_many_images_as_one_of_the_recipe(name: str) 
     assert images(profile(name)) == images(profile("flickr8k"))
 
 
-def test_models_that_need_no_licence_are_pinned_to_a_commit() -> None:
-    for name in PROFILES:
-        revision = profile(name).encoder.revision
-        assert revision is not None
-        assert len(revision) == 40
+@pytest.mark.parametrize("name", PROFILES)
+def test_models_are_pinned_to_a_commit(name: str) -> None:
+    for model in (profile(name).encoder, profile(name).language_model):
+        assert model.revision is not None
+        assert re.fullmatch("[0-9a-f]{40}", model.revision)
 
 
 def test_the_page_has_the_estimates_of_now(estimates: dict[str, StepMemory]) -> None:
