@@ -70,8 +70,10 @@ class EfficientNetEncoder:
         The whole image is squeezed into the square: a centre crop would cut off what regions ask for.
         """
         resized = image.resize((_IMAGE_SIZE, _IMAGE_SIZE), Image.Resampling.BICUBIC)
-        pixels = (np.asarray(resized, dtype=np.float32) - 127) / 128
-        return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()  # [3, S, S]
+        pixels = np.ascontiguousarray(np.asarray(resized).transpose(2, 0, 1), dtype=np.float32)  # [3, S, S]
+        pixels -= 127
+        pixels /= 128
+        return torch.from_numpy(pixels)
 
     @torch.inference_mode()
     def encode(self, pixels: Tensor) -> Tensor:

@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from pipeline.errors import PipelineError
+from pipeline.image_processor import ImageProcessor
 from pipeline.models import resolve_model, weights_digest
 from pipeline.params import EncoderParams
 from pipeline.records import digest
@@ -80,16 +80,13 @@ class TransformersEncoder:
     """
 
     def __init__(self, params: EncoderParams, folder: Path, device: torch.device) -> None:
-        from transformers import AutoConfig, AutoImageProcessor, AutoModel, CLIPVisionModel
+        from transformers import AutoConfig, AutoModel, CLIPVisionModel
 
         try:
             config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             is_clip = config.model_type in ("clip", "clip_vision_model")
             model_class = CLIPVisionModel if is_clip else AutoModel
-            # The Pillow processor: the other one needs torchvision.
-            self._processor = AutoImageProcessor.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=False, backend="pil"
-            )
+            self._processor = ImageProcessor(folder)
             self._model = model_class.from_pretrained(
                 folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
             )
@@ -123,15 +120,14 @@ class TransformersEncoder:
             tokens=params.tokens,
             grid=params.grid,
             image_size=vision.image_size,
-            preprocessing=digest(self._processor.to_dict()),
+            preprocessing=digest(self._processor.facts()),
             num_tokens=num_tokens,
             width=width,
         )
 
     def preprocess(self, image: Image.Image) -> Tensor:
         """RGB image -> pixels `[3, S, S]`, as the model's own processor makes them."""
-        pixels: np.ndarray = self._processor(images=image, return_tensors="np")["pixel_values"][0]
-        return torch.from_numpy(np.ascontiguousarray(pixels, dtype=np.float32))
+        return self._processor(image)
 
     @torch.inference_mode()
     def encode(self, pixels: Tensor) -> Tensor:

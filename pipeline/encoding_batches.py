@@ -3,6 +3,8 @@
 B: batch, S: side of the encoder's input in pixels.
 """
 
+import os
+import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,6 +13,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,6 +28,9 @@ Batch = list[ImageRecord]
 # Batches that are read, and that are written, while the encoder works on one.
 _AHEAD = 2
 _BEHIND = 2
+# Readers go behind the encoder by so much: where both compute on the same cores, a reader that took one from
+# the encoder's threads would leave the others waiting for it at the end of each operation.
+_NICE = 10
 _NAMED = 5  # so many unreadable images are named; the rest is counted
 TOO_MANY = 1000  # so many of them, and something else is wrong: a disk that is not there
 
@@ -74,7 +80,7 @@ def encode_batches(
     with an unreadable image nothing is encoded: batches are then the same when the image is mended.
     """
     with (
-        ThreadPoolExecutor(max(1, runtime.num_workers)) as readers,
+        ThreadPoolExecutor(max(1, runtime.num_workers), initializer=_give_way) as readers,
         ThreadPoolExecutor(max_workers=1) as writer,
     ):
         writing: deque[Future[EncodedBatch]] = deque()
@@ -89,6 +95,12 @@ def encode_batches(
                 yield writing.popleft().result()
         while writing:
             yield writing.popleft().result()
+
+
+def _give_way() -> None:
+    """Let the encoder's threads go before this one, where a thread can have a priority of its own."""
+    if sys.platform == "linux":
+        os.nice(_NICE)
 
 
 def load_pixels(encoder: ImageEncoder, image: ImageRecord) -> Tensor:
@@ -142,7 +154,8 @@ def _read(encoder: ImageEncoder, image: ImageRecord, row: Tensor) -> None:
     pixels = load_pixels(encoder, image)
     if pixels.shape != row.shape:
         raise ValueError(f"preprocessing gives pixels {tuple(pixels.shape)}, expected {tuple(row.shape)}")
-    row.copy_(pixels)
+    # NumPy's copy: PyTorch's would start threads of its own, in each of these threads.
+    np.copyto(row.numpy(), pixels.numpy())
 
 
 def _write(folder: Path, batch: Batch, features: Tensor) -> EncodedBatch:
