@@ -67,7 +67,9 @@ class CheckpointInfo:
     def prompt_params(self) -> PromptParams:
         """The prompt that the facts tell of."""
         facts = self.tokenizer
-        return PromptParams(facts["instruction"], facts["lowercase"], facts["max_caption_tokens"])
+        return PromptParams(
+            facts["instruction"], facts["lowercase"], facts["strip_period"], facts["max_caption_tokens"]
+        )
 
 
 @dataclass(frozen=True)

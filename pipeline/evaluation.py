@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.captions import CaptionRecord, Split, of_split, read_captions, vocabulary
 from pipeline.checkpoints import checkpoints_of_run, load_checkpoint
@@ -17,7 +18,7 @@ from pipeline.metrics.bootstrap import difference_intervals, intervals
 from pipeline.metrics.colors import score_colors
 from pipeline.metrics.controls import constant_caption, nearest_caption, shuffle_predictions
 from pipeline.metrics.scene_truth import score_objects
-from pipeline.metrics.scores import SCORES, Measured, measure, score
+from pipeline.metrics.scores import SCORES, Measured, measure
 from pipeline.params import EvaluateParams, GenerateParams, RuntimeParams
 from pipeline.partial_work import replace_folder
 from pipeline.predictions import Predictions, Predictor
@@ -94,7 +95,7 @@ def evaluate(
         "intervals": {
             s: {name: of.as_dict() for name, of in intervals(measured[best][s]).items()} for s in _SCORED
         },
-        **_controls(_texts(predictions[best]["test"]), nearest, references),
+        **_controls(_texts(predictions[best]["test"]), measured[best]["test"], nearest, references),
         **_habits(predictions[best]["test"]),
     }
     single = [r for r in of_split(records, "test") if len(r.objects) == 1]
@@ -135,24 +136,35 @@ def _choice(ranked: Mapping[int, Measured], select_by: str) -> dict[str, Any]:
 
 def _controls(
     test: Mapping[str, str],
+    model: Measured,
     nearest: Mapping[str, str],
     references: Mapping[Split, Mapping[str, Sequence[str]]],
 ) -> dict[str, Any]:
-    """Scores of captions that no look at the image was needed for, and the colours said."""
+    """Scores of captions that no look at the image was needed for, and the colours said.
+
+    `behind`: by how much CIDEr-D they are behind the model's, with the 95 % interval.
+    """
     constant = constant_caption(references["train"])
     said = {"constant": dict.fromkeys(test, constant), "nearest": dict(nearest)}
     if len(test) > 1:
         said["shuffled"] = shuffle_predictions(test, _SHUFFLE_SEED)
     colors = {"model": test, **said}
+    controls: dict[str, Any] = {}
+    for name, of in said.items():
+        control = measure(of, references["test"])
+        scores = control.scores()
+        within = difference_intervals(model, control)["cider"].as_dict()
+        by = round(model.scores().cider - scores.cider, 4)
+        controls[name] = {**scores.as_dict(), "behind": {"cider": by, **within}}
     return {
-        "controls": {name: score(of, references["test"]).as_dict() for name, of in said.items()},
+        "controls": controls,
         "constant_caption": constant,
         "colors": {name: score_colors(of, references["test"]).as_dict() for name, of in colors.items()},
     }
 
 
 def _habits(predictions: Predictions) -> dict[str, float]:
-    """In per cent: captions that no other image has, cut off at the length limit, and empty."""
+    """In per cent of the captions: different ones, those cut off at the length limit, and empty ones."""
     captions = predictions.values()
 
     def share(count: int) -> float:
@@ -166,15 +178,24 @@ def _habits(predictions: Predictions) -> dict[str, float]:
 
 
 def _nearest(store: FeatureStore, records: Sequence[CaptionRecord]) -> dict[str, str]:
-    """For each test image, the first caption of the train image with the most similar mean feature."""
+    """For each test image, the first caption of the train image with the most similar mean feature.
+
+    Each channel is standardised over train first: what all images share would hide what tells them apart.
+    """
     train, test = of_split(records, "train"), of_split(records, "test")
 
-    def vectors(of: Sequence[CaptionRecord]) -> np.ndarray:
+    def vectors(of: Sequence[CaptionRecord]) -> NDArray[np.float32]:
         # Image by image: all features at once need not fit in memory.
         means = [store.read([r.image_id])[0].astype(np.float32).mean(axis=0) for r in of]
         return np.stack(means)  # [n, D_v]
 
-    captions = nearest_caption(vectors(train), [r.captions for r in train], vectors(test))
+    known = vectors(train)
+    center, scale = known.mean(axis=0), known.std(axis=0)
+    scale[scale == 0] = 1
+
+    captions = nearest_caption(
+        (known - center) / scale, [r.captions for r in train], (vectors(test) - center) / scale
+    )
     return {r.image_id: caption for r, caption in zip(test, captions, strict=True)}
 
 

@@ -89,6 +89,7 @@ class PromptParams:
 
     instruction: str
     lowercase: bool
+    strip_period: bool
     max_caption_tokens: int
 
     def __post_init__(self) -> None:
@@ -203,6 +204,7 @@ class GenerateParams:
 
     def __post_init__(self) -> None:
         _require(1 <= self.beams <= 32, "beams", self.beams, "1 (greedy) to 32")
+        _require(-10 <= self.length_penalty <= 10, "length_penalty", self.length_penalty, "-10 to 10")
         most = self.max_new_tokens
         _require(most is None or 1 <= most <= 512, "max_new_tokens", most, "null, 1 to 512")
         _require(

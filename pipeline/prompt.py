@@ -45,6 +45,7 @@ class TokenizerSpec:
     digest: str  # SHA-256 of the tokenizer files
     instruction: str
     lowercase: bool
+    strip_period: bool
     max_caption_tokens: int
 
     def as_dict(self) -> dict[str, Any]:
@@ -83,12 +84,14 @@ class CaptionTokenizer:
             digest=tokenizer_digest(folder),
             instruction=prompt.instruction,
             lowercase=prompt.lowercase,
+            strip_period=prompt.strip_period,
             max_caption_tokens=prompt.max_caption_tokens,
         )
 
     def encode_caption(self, caption: str) -> list[int]:
         """Token ids of " " + the normalised caption, without EOS and uncut."""
-        return self._ids(f" {normalize_caption(caption, self._params.lowercase)}")
+        normalized = normalize_caption(caption, self._params.lowercase, self._params.strip_period)
+        return self._ids(f" {normalized}")
 
     def decode_caption(self, ids: Sequence[int]) -> str:
         """The caption that generated ids stand for: up to EOS, on one line, without outer blanks."""
@@ -103,10 +106,13 @@ class CaptionTokenizer:
         return ids
 
 
-def normalize_caption(caption: str, lowercase: bool) -> str:
-    """One line, single blanks, no final period (nine of ten Flickr8k captions end in one).
+def normalize_caption(caption: str, lowercase: bool, strip_period: bool) -> str:
+    """One line, single blanks; lower case and without a final period where asked for.
 
-    Lower case where asked for: scores ignore case, and one form is easier to learn than two.
+    Scores know neither case nor periods, and one form is easier to learn than two: nine of ten captions of
+    Flickr8k end in a period, the tenth does not.
     """
-    text = " ".join(caption.split()).removesuffix(".").rstrip()
+    text = " ".join(caption.split())
+    if strip_period:
+        text = text.removesuffix(".").rstrip()
     return text.lower() if lowercase else text

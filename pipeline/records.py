@@ -67,7 +67,8 @@ def write_jsonl(path: Path, rows: Iterable[JsonObject]) -> None:
 def read_jsonl(path: Path) -> Iterator[tuple[int, JsonObject]]:
     """Yield `(line number, object)` for each non-empty line; PipelineError names a malformed line."""
     try:
-        file = path.open(encoding="utf-8")
+        # Editors on Windows begin a file with a byte order mark.
+        file = path.open(encoding="utf-8-sig")
     except OSError as error:
         raise PipelineError(f"cannot read {path}: {error.strerror}.") from error
     with file:

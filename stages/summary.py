@@ -32,12 +32,14 @@ def main() -> None:
     click.echo(f"\nBest epoch: {evaluation['best_epoch']} (chosen on dev by {evaluation['selected_by']})")
     if "choice" in evaluation:
         click.echo(f"  {_noise(evaluation['choice'])}")
-    click.echo(f"Test scores ({images} images):      BLEU-1   BLEU-4    CIDEr  ROUGE-L")
+    title = f"Test scores ({images} images):"
+    click.echo(f"{title:<31}BLEU-1   BLEU-4    CIDEr  ROUGE-L   CIDEr behind, 95 %")
     rows = {"the model": test}
     for name in sorted(evaluation["controls"]):
         rows[_CONTROLS.get(name, name)] = evaluation["controls"][name]
     for name, of in rows.items():
-        click.echo(f"  {name:<28}" + "".join(f"{of[key]:9.2f}" for key in _SCORES))
+        behind = f"   {of['behind']['low']:.0f} to {of['behind']['high']:.0f}" if "behind" in of else ""
+        click.echo(f"  {name:<28}" + "".join(f"{of[key]:9.2f}" for key in _SCORES) + behind)
     within = evaluation["intervals"]["test"]
     bounds = (f"{within[key]['low']:.0f} to {within[key]['high']:.0f}" for key in _SCORES)
     click.echo(f"  {'95 % interval of the model':<28} " + ", ".join(bounds))

@@ -20,7 +20,7 @@ CPU = choose_placement("cpu")
 LENGTH = 12
 GREEDY = GenerateParams(beams=1, max_new_tokens=LENGTH + 1, length_penalty=1.0, no_repeat_ngram_size=0)
 NO_LORA = LoraParams(rank=0, alpha=16.0, dropout=0.0, targets=())
-PROMPT = PromptParams("Describe this image.", lowercase=True, max_caption_tokens=LENGTH)
+PROMPT = PromptParams("Describe this image.", lowercase=True, strip_period=True, max_caption_tokens=LENGTH)
 ASK = [{"role": "user", "content": [{"type": "image"}]}]
 
 

@@ -1,6 +1,6 @@
 """Files of captions to score, one JSON object a line: anyone's, so nothing in them is taken on trust."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +9,18 @@ from pipeline.records import read_jsonl
 
 # No caption is longer; scoring compares every word with every word of each reference.
 _MOST_CHARACTERS = 10_000
+_NAMED = 5  # so many images are named; the rest is counted
 
 
 def read_predictions(path: Path) -> dict[str, str]:
     """Captions by image id from lines `{"image_id", "caption"}`.
 
     Raises PipelineError naming file and line for other content, an image that comes twice, and a caption
-    that is empty or longer than 10,000 characters.
+    longer than 10,000 characters; naming the images whose caption has no words.
     """
-    return {image: _caption(row.get("caption"), where) for where, image, row in _rows(path, "caption")}
+    captions = {image: _caption(row.get("caption"), where) for where, image, row in _rows(path, "caption")}
+    _require_words(path, {image: [caption] for image, caption in captions.items()})
+    return captions
 
 
 def read_references(path: Path, split: str | None = None) -> dict[str, list[str]]:
@@ -38,7 +41,23 @@ def read_references(path: Path, split: str | None = None) -> dict[str, list[str]
         raise PipelineError(
             f'{path} has no line with "split": "{split}"; leave out --split, or name another.'
         )
+    _require_words(path, references)
     return references
+
+
+def _require_words(path: Path, captions: Mapping[str, Sequence[str]]) -> None:
+    """PipelineError naming the images of which a caption has no letter and no digit."""
+    empty = [image for image, of_image in captions.items() if not all(map(_has_words, of_image))]
+    if empty:
+        named = ", ".join(map(repr, empty[:_NAMED]))
+        more = f" and {len(empty) - _NAMED} more" if len(empty) > _NAMED else ""
+        raise PipelineError(
+            f"{path}: a caption of {named}{more} has no words; every image needs some to be scored."
+        )
+
+
+def _has_words(caption: str) -> bool:
+    return any(map(str.isalnum, caption))
 
 
 def _rows(path: Path, key: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -64,8 +83,6 @@ def _rows(path: Path, key: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
 def _caption(value: object, where: str) -> str:
     if not isinstance(value, str):
         raise PipelineError(f"{where}: a caption is {value!r:.60}; expected text.")
-    if not value.strip():
-        raise PipelineError(f"{where}: a caption is empty; every image needs one to be scored.")
     if len(value) > _MOST_CHARACTERS:
         raise PipelineError(
             f"{where}: a caption has {len(value):,} characters; at most {_MOST_CHARACTERS:,} are scored."

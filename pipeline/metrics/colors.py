@@ -3,6 +3,7 @@
 The colours are the eleven basic ones of English (Berlin and Kay 1969).
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
@@ -62,5 +63,7 @@ def score_colors(predictions: Mapping[str, str], references: Mapping[str, Sequen
 
 def colors_in(caption: str) -> frozenset[str]:
     """The basic colours that a caption names."""
-    words = (_SPELLINGS.get(token, token) for token in tokenize(caption))
+    # "Black-and-white" and "blue/green" are tokens that name two.
+    parts = (part for token in tokenize(caption) for part in re.split("[-/]", token))
+    words = (_SPELLINGS.get(part, part) for part in parts)
     return frozenset(word for word in words if word in BASIC_COLORS)

@@ -64,7 +64,11 @@ ROW = {"image_id": "1", "caption": "a dog"}
         ([], "is empty; expected a line for each image"),
         ([ROW, ROW], "image '1' is there twice, first in line 1"),
         ([ROW], "no prediction for 1 image: '2'"),
-        ([ROW, {"image_id": "2", "caption": " "}], "said.jsonl:2: a caption is empty"),
+        ([ROW, {"image_id": "2", "caption": " "}], "said.jsonl: a caption of '2' has no words"),
+        (
+            [{"image_id": str(n), "caption": "..."} for n in range(7)],
+            "a caption of '0', '1', '2', '3', '4' and 2 more has no words",
+        ),
         ([ROW, {"image_id": "2"}], "a caption is None; expected text"),
         ([ROW, {"caption": "a dog"}], "said.jsonl:2: image_id is None"),
         ([ROW, {"image_id": "2", "caption": "a" * 10_001}], "has 10,001 characters"),

@@ -43,6 +43,10 @@ def _tokenizer_folder() -> Path:
     return folder
 
 
+def normalized(caption: str) -> str:
+    return normalize_caption(caption, lowercase=False, strip_period=True)
+
+
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Folders as those of the base and of the instruction model: they differ in the end of sequence."""
@@ -76,7 +80,7 @@ def plain(models: dict[str, Path]) -> PreTrainedTokenizerBase:
 
 
 def caption_tokenizer(folder: Path) -> CaptionTokenizer:
-    prompt = PromptParams("Describe this image.", lowercase=False, max_caption_tokens=48)
+    prompt = PromptParams("Describe this image.", lowercase=False, strip_period=True, max_caption_tokens=48)
     return CaptionTokenizer(prompt, LanguageModelParams(str(folder), None, "nf4", double_quantization=False))
 
 
@@ -103,7 +107,7 @@ def test_the_end_is_that_of_the_base_or_of_the_instruction_model(models: dict[st
 def test_captions_come_back_as_they_were_normalised(tokenizer: CaptionTokenizer, caption: str) -> None:
     ids = tokenizer.encode_caption(caption)
     assert max(ids) < BOS
-    assert tokenizer.decode_caption([*ids, END_OF_TEXT]) == normalize_caption(caption, lowercase=False)
+    assert tokenizer.decode_caption([*ids, END_OF_TEXT]) == normalized(caption)
 
 
 def test_the_parts_join_to_what_the_tokenizer_makes_of_the_whole_text(
@@ -111,7 +115,7 @@ def test_the_parts_join_to_what_the_tokenizer_makes_of_the_whole_text(
 ) -> None:
     """The caption's blank belongs to its first word, so nothing merges across the border."""
     for caption in CAPTIONS:
-        text = f"\nDescribe this image.\nASSISTANT: {normalize_caption(caption, lowercase=False)}"
+        text = f"\nDescribe this image.\nASSISTANT: {normalized(caption)}"
         whole = plain(text, add_special_tokens=False).input_ids
         assert [*tokenizer.prompt.after, *tokenizer.encode_caption(caption)] == whole
 

@@ -18,6 +18,11 @@ def test_a_colour_counts_once_an_image_and_as_a_whole_word() -> None:
     assert (found.said, found.named, found.precision, found.recall) == (1, 1, 100, 100)
 
 
+def test_colours_joined_by_a_hyphen_or_a_slash_are_both_named() -> None:
+    found = score_colors({"1": "a black-and-white dog"}, {"1": ["a black/white dog in blue-green water"]})
+    assert (found.said, found.named, found.precision) == (2, 4, 100)
+
+
 def test_grey_is_gray() -> None:
     assert score_colors({"1": "a grey cat"}, {"1": ["a gray cat"]}).precision == 100
 

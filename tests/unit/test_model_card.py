@@ -29,7 +29,12 @@ INFO = CheckpointInfo(
         "num_tokens": 49,
         "width": 768,
     },
-    tokenizer={"instruction": "Describe this image.", "lowercase": True, "max_caption_tokens": 48},
+    tokenizer={
+        "instruction": "Describe this image.",
+        "lowercase": True,
+        "strip_period": True,
+        "max_caption_tokens": 48,
+    },
     language_model={
         "name": "meta-llama/Llama-3.2-1B",
         "revision": None,

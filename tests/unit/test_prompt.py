@@ -22,7 +22,7 @@ CAPTION = "  A small red   circle\n on a blue background. "
 def caption_tokenizer(
     model: str, lowercase: bool = False, instruction: str = "Describe this image."
 ) -> CaptionTokenizer:
-    prompt = PromptParams(instruction, lowercase, max_caption_tokens=48)
+    prompt = PromptParams(instruction, lowercase, strip_period=True, max_caption_tokens=48)
     return CaptionTokenizer(prompt, LanguageModelParams(model, None, "none", double_quantization=False))
 
 
@@ -82,7 +82,7 @@ def test_captions_are_lower_case_where_asked_for(model: str) -> None:
 def test_any_caption_comes_back_as_it_was_normalised(tokenizer: CaptionTokenizer, caption: str) -> None:
     """SmolLM2's vocabulary lacks a few bytes: those of some control and some very rare characters."""
     ids = tokenizer.encode_caption(caption)
-    assert tokenizer.decode_caption(ids) == normalize_caption(caption, lowercase=False)
+    assert tokenizer.decode_caption(ids) == normalize_caption(caption, lowercase=False, strip_period=True)
 
 
 def test_a_caption_that_spells_a_special_token_does_not_become_it(
@@ -134,7 +134,11 @@ def test_the_supervised_labels_are_the_caption_and_the_end_and_nothing_else(
     ],
 )
 def test_captions_are_normalised(caption: str, lowercase: bool, expected: str) -> None:
-    assert normalize_caption(caption, lowercase) == expected
+    assert normalize_caption(caption, lowercase, strip_period=True) == expected
+
+
+def test_a_final_period_may_stay() -> None:
+    assert normalize_caption("A  dog runs . ", lowercase=False, strip_period=False) == "A dog runs ."
 
 
 def test_the_spec_tells_what_token_ids_depend_on(tokenizer: CaptionTokenizer, model: str) -> None:

@@ -30,7 +30,7 @@ RECORDS = [
 
 @pytest.fixture(scope="module")
 def tokenizer(tiny_llama: Path) -> CaptionTokenizer:
-    prompt = PromptParams("Describe this image.", lowercase=True, max_caption_tokens=48)
+    prompt = PromptParams("Describe this image.", lowercase=True, strip_period=True, max_caption_tokens=48)
     return CaptionTokenizer(
         prompt, LanguageModelParams(str(tiny_llama), None, "nf4", double_quantization=False)
     )
