@@ -89,8 +89,14 @@ def read_dataset(params: DataParams) -> list[DatasetItem]:
 def _check_root(root: Path, source: str) -> None:
     expected = f"data.source {source} expects {_EXPECTED[source]}"
     if not root.exists():
+        fetched = (
+            " (Flickr8k can be downloaded too: data.source hub, data.root pipeline/flickr8k.json)"
+            if source == "flickr8k"
+            else ""
+        )
         raise PipelineError(
-            f"data.root is {root}, which does not exist; {expected}; put them there or change data.root."
+            f"data.root is {root}, which does not exist; {expected}; put them there or change "
+            f"data.root{fetched}."
         )
     if not root.is_dir() and source != "karpathy":
         raise PipelineError(f"data.root is {root}, which is no folder; {expected} in a folder.")

@@ -80,7 +80,7 @@ def why_no_cuda() -> str:
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]
     except (AssertionError, RuntimeError) as error:
-        return str(error).split(". ")[0].strip().removesuffix(".").removeprefix("Torch ") or "no reason given"
+        return str(error).split(". ")[0].strip().removesuffix(".") or "no reason given"
     return "it lists none"
 
 
