@@ -70,7 +70,10 @@ def run(tmp_path: Path) -> ReportInputs:
         "test": {**score_row(11.5), "words": 5.0},
         "intervals": {"test": {score: {"low": 10.25, "high": 12.75} for score in SCORES}},
         "choice": {"next_best_epoch": 1, "lead": 1.5, "low": -2.5, "high": 3.5, "distinguishable": False},
-        "controls": {"constant": score_row(3.25), "unheard_of": {**score_row(4), "novelty": 77.75}},
+        "controls": {
+            "constant": {**score_row(3.25), "behind": {"cider": 8.25, "low": 7.5, "high": 9.25}},
+            "unheard_of": {**score_row(4), "novelty": 77.75},
+        },
         "constant_caption": "a dog that is always there",
         "colors": {"model": color_row(66.5), "constant": color_row(12.5)},
         "distinct_captions": 43.2,

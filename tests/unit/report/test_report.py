@@ -41,6 +41,8 @@ def test_page_shows_the_run(run: ReportInputs, tmp_path: Path) -> None:
         "61.50",
         "highest\n    BLEU-4 on the 1 dev images",
         "10.25 to 12.75",
+        "behind in CIDEr-D",
+        "7.50 to 9.25",
         "Epoch 1 is 1.50 behind, on the same draws of images -2.50 to 3.50",
         "it could be the better one",
         "a dog that is always there",
@@ -80,7 +82,7 @@ def test_a_run_of_one_epoch_has_no_lead(run: ReportInputs, tmp_path: Path) -> No
     write_json(run.evaluation, content)
     page = page_text(run, tmp_path / "index.html")
     assert "Epoch 2 of 1 is the best" in page
-    assert "behind" not in page
+    assert "1.50 behind" not in page
 
 
 def test_a_dataset_without_colours_has_no_tables_of_them(run: ReportInputs, tmp_path: Path) -> None:
