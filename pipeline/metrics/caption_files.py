@@ -82,7 +82,8 @@ def _rows(path: Path, key: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 def _caption(value: object, where: str) -> str:
     if not isinstance(value, str):
-        raise PipelineError(f"{where}: a caption is {value!r:.60}; expected text.")
+        hint = "; are predictions and references exchanged?" if value is None else "."
+        raise PipelineError(f"{where}: a caption is {value!r:.60}; expected text{hint}")
     if len(value) > _MOST_CHARACTERS:
         raise PipelineError(
             f"{where}: a caption has {len(value):,} characters; at most {_MOST_CHARACTERS:,} are scored."

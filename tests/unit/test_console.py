@@ -54,6 +54,7 @@ theirs.get_logger("transformers.loading").warning("a report on loading")
 logging.getLogger(httpx.__name__).info("HTTP Request: GET https://cdn/a?signature=b")
 logging.getLogger("pipeline.trainer").info("a fact of ours")
 theirs.get_logger("transformers.loading").error("an error of theirs")
+huggingface_hub.logging.get_logger("huggingface_hub.utils._http").warning("Retrying in 1s")
 """
 
 
@@ -64,3 +65,4 @@ def test_libraries_are_quiet_until_something_is_wrong() -> None:
     assert "an error of theirs" in done.stderr
     assert "a report on loading" not in done.stderr
     assert "HTTP Request" not in done.stderr
+    assert "Retrying" not in done.stderr

@@ -53,7 +53,7 @@ def test_without_a_name_profiles_are_listed_with_their_first_comment() -> None:
     result = run()
     assert result.exit_code == 0, result.output
     report, sample, current = result.stdout.splitlines()
-    assert report.startswith("  flickr8k-report  The report's recipe to the letter")
+    assert report.startswith("  flickr8k-report  The report's recipe, as a baseline")
     assert sample.startswith("* sample           The embedded sample")
     assert current == "params.yaml is the profile marked *."
 

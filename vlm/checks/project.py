@@ -81,10 +81,7 @@ def _check_hub_dataset(params: DataParams) -> DatasetFinding:
     try:
         files = [ask_for_file(repository, shard.file) for shard, _ in shards]
     except PipelineError as error:
-        remedy = (
-            f"`{repository.command}` where there is a network, or a copy of your own as data.source and "
-            "data.root in params.yaml"
-        )
+        remedy = "mend that, or take a copy of your own as data.source and data.root in params.yaml"
         return DatasetFinding(Finding("problem", "dataset", f"{text}: {error}", remedy), images.total())
     missing = [file.size for file in files if not file.is_cached]
     what = f"prepare downloads {len(missing)} files, {sum(missing) / 1e9:.2f} GB"

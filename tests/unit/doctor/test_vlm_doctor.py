@@ -126,7 +126,7 @@ def test_a_dataset_of_the_hub_is_counted_and_what_is_missing_told(
     offline = findings()["dataset"]
     assert offline["level"] == "problem"
     assert "jxie/flickr8k at 56f58c9 (train 7, dev 3, test 2 images): " in offline["text"]
-    assert f"`hf download jxie/flickr8k --repo-type dataset --revision {COMMIT}`" in offline["remedy"]
+    assert f"`hf download jxie/flickr8k --repo-type dataset --revision {COMMIT}`" in offline["text"]
 
     monkeypatch.setattr(project, "ask_for_file", lambda _, file: HubFile(file, 300_000_000, "test" in file))
     found = findings()["dataset"]
