@@ -16,7 +16,7 @@ from pipeline.captions import CaptionRecord, ImageRecord
 from pipeline.errors import PipelineError
 from pipeline.images import Box, open_image
 from pipeline.metrics.cider import cider_d
-from pipeline.metrics.tokenizer import tokenize
+from pipeline.metrics.tokenizer import split_at_blanks, tokenize
 from pipeline.records import JsonObject, read_jsonl
 
 _THUMBNAIL = (320, 320)  # pixels at most
@@ -100,8 +100,8 @@ def scored_examples(
     `predictions` is where `said` was read, for messages.
     """
     scores = cider_d(
-        [tokenize(said[record.image_id]) for record in test],
-        [[tokenize(caption) for caption in record.captions] for record in test],
+        [split_at_blanks(tokenize(said[record.image_id])) for record in test],
+        [[split_at_blanks(tokenize(caption)) for caption in record.captions] for record in test],
     )
     scored = sorted(zip(scores, test, strict=True), key=lambda pair: (-pair[0], pair[1].image_id))
     return {

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import PipelineError
 from pipeline.metrics.cider import CiderD, Ngram, Vector, length_penalty
-from pipeline.metrics.tokenizer import tokenize
+from pipeline.metrics.tokenizer import split_at_blanks, tokenize
 
 # The best constant caption is sought on so many images, among so many candidates.
 MOST_IMAGES = 1000
@@ -37,7 +37,7 @@ def constant_caption(train: Mapping[str, Sequence[str]]) -> str:
             raise PipelineError(f"train image {image!r} has no captions.")
     ids = ids[:: math.ceil(len(ids) / MOST_IMAGES)]
     texts = sorted({caption for of_image in train.values() for caption in of_image})
-    tokens = {text: tokenize(text) for text in texts}
+    tokens = {text: split_at_blanks(tokenize(text)) for text in texts}
 
     scorer = CiderD([[tokens[caption] for caption in train[i]] for i in ids])
     vectors = {text: scorer.vector(tokens[text]) for text in texts}

@@ -4,16 +4,22 @@ from collections.abc import Sequence
 
 BETA = 1.2  # weighs recall over precision
 
+_EMPTY = ("",)
+
 
 def rouge_l(
     predictions: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]
 ) -> list[float]:
     """ROUGE-L (0 to 1) of each tokenised caption; papers print the mean times 100.
 
-    Precision and recall are each the best over the references, not necessarily of the same one. An
-    empty caption scores 0.
+    Precision and recall are each the best over the references, not necessarily of the same one. A
+    caption without tokens is one empty token there, so it scores 1 beside a reference that has none
+    either, and 0 beside others.
     """
-    return [_score(p, of_image) for p, of_image in zip(predictions, references, strict=True)]
+    return [
+        _score(prediction or _EMPTY, [reference or _EMPTY for reference in of_image])
+        for prediction, of_image in zip(predictions, references, strict=True)
+    ]
 
 
 def _score(prediction: Sequence[str], references: Sequence[Sequence[str]]) -> float:
@@ -21,7 +27,7 @@ def _score(prediction: Sequence[str], references: Sequence[Sequence[str]]) -> fl
     if not any(common):
         return 0.0
     precision = max(common) / len(prediction)
-    recall = max(c / max(1, len(r)) for c, r in zip(common, references, strict=True))
+    recall = max(c / len(r) for c, r in zip(common, references, strict=True))
     return (1 + BETA**2) * precision * recall / (recall + BETA**2 * precision)
 
 

@@ -11,7 +11,7 @@ from pipeline.errors import PipelineError
 from pipeline.metrics.bleu import bleu_counts, bleu_of_counts
 from pipeline.metrics.cider import cider_d
 from pipeline.metrics.rouge import rouge_l
-from pipeline.metrics.tokenizer import tokenize
+from pipeline.metrics.tokenizer import split_at_blanks, tokenize
 
 # The columns of `Measured.scores_of`.
 SCORES = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "cider", "rouge_l")
@@ -71,8 +71,8 @@ class Measured:
 def measure(predictions: Mapping[str, str], references: Mapping[str, Sequence[str]]) -> Measured:
     """Compare one caption an image, by image id, with all captions that people wrote of it.
 
-    An empty prediction scores 0. Raises PipelineError where predictions and references are not of the
-    same images.
+    A prediction without tokens scores 0, but with ROUGE-L beside a reference that has none either. Raises
+    PipelineError where predictions and references are not of the same images.
     """
     _refuse("no prediction for", references.keys() - predictions.keys())
     _refuse("a prediction but no references for", predictions.keys() - references.keys())
@@ -84,10 +84,12 @@ def measure(predictions: Mapping[str, str], references: Mapping[str, Sequence[st
     ids = sorted(references)
     said = [tokenize(predictions[i]) for i in ids]
     expected = [[tokenize(caption) for caption in references[i]] for i in ids]
+    said_words = [split_at_blanks(tokens) for tokens in said]
+    expected_words = [[split_at_blanks(tokens) for tokens in of_image] for of_image in expected]
     return Measured(
         image_ids=tuple(ids),
-        bleu=bleu_counts(said, expected),
-        cider=100 * np.array(cider_d(said, expected)),
+        bleu=bleu_counts(said_words, expected_words),
+        cider=100 * np.array(cider_d(said_words, expected_words)),
         rouge_l=100 * np.array(rouge_l(said, expected)),
     )
 
