@@ -1,8 +1,12 @@
-"""Checksums of features where their files have none: safetensors keeps no checksum, HDF5 none of text."""
+"""Checksums of features where their files have none, or one that says too little.
+
+safetensors keeps no checksum, and HDF5 none of text. Its checksum of a chunk is 0 for zeros, and does not say
+whose chunk it is: a row that was zeroed together with it, or exchanged with another, passes.
+"""
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,12 +46,26 @@ def check_block(metadata: Mapping[str, str], features: NDArray[np.float16]) -> N
         raise ValueError("its checksum is wrong")
 
 
-def facts_checksum(spec: Mapping[str, Any], ids: Iterable[str], digests: Iterable[str]) -> str:
-    """SHA-256 (hex) over what a store says of its encoder and images; one image at a time."""
-    total = hashlib.sha256(canonical_json(spec).encode())
-    for image in zip(ids, digests, strict=True):
-        total.update(canonical_json(image).encode())
+def row_digest(sha256: str, features: NDArray[np.float16]) -> str:
+    """SHA-256 (hex) over an image's own digest and its features `[P, D_v]`."""
+    total = hashlib.sha256(sha256.encode())
+    total.update(np.ascontiguousarray(features).data)
     return total.hexdigest()
+
+
+class FactsChecksum:
+    """SHA-256 over what a store says of its encoder and of its images, taken in one by one."""
+
+    def __init__(self, spec: Mapping[str, Any]) -> None:
+        self._total = hashlib.sha256(canonical_json(spec).encode())
+
+    def add(self, image_id: str, sha256: str, digest: str) -> None:
+        """Take in the next image: its id, its file's digest, its row's digest."""
+        self._total.update(canonical_json([image_id, sha256, digest]).encode())
+
+    def value(self) -> str:
+        """The checksum (hex) of what was taken in so far."""
+        return self._total.hexdigest()
 
 
 def _of_block(facts: Mapping[str, Any], features: NDArray[np.float16]) -> str:
