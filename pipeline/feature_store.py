@@ -48,18 +48,6 @@ class _Column:
         return (getattr(image, self.name) for image in self.images)
 
 
-def to_float16(features: NDArray[np.float32], image_ids: Sequence[str]) -> Features:
-    """Features `[n, P, D_v]` as stored; PipelineError names an image whose values do not fit float16."""
-    with np.errstate(over="ignore"):
-        small = features.astype(np.float16)
-    for image_id, values in zip(image_ids, small, strict=True):
-        if not np.isfinite(values).all():
-            raise PipelineError(
-                f"the features of {image_id} are not finite in float16; check the image and the encoder."
-            )
-    return small
-
-
 def write_store(path: Path, images: Images, spec: dict[str, Any], features: Iterable[Features]) -> None:
     """Write features.h5: one row an image, in the order of `images`, and the digest of each.
 

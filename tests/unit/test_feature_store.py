@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.captions import ImageRecord
 from pipeline.errors import PipelineError
-from pipeline.feature_store import Features, FeatureStore, to_float16, write_store
+from pipeline.feature_store import Features, FeatureStore, write_store
 
 IMAGES = [ImageRecord(f"image_{n}.png", f"image_{n}.png", f"{n:064x}", 8, 8) for n in range(6)]
 SPEC: dict[str, Any] = {"name": "tiny", "layer": -2, "num_tokens": 4, "width": 5}
@@ -255,18 +255,3 @@ def test_another_format_version_is_refused(store_path: Path) -> None:
         file.attrs["format_version"] = 99
     with pytest.raises(PipelineError, match=r"features\.h5 has format version 99, expected 3; run"):
         FeatureStore(store_path)
-
-
-@pytest.mark.parametrize("value", [7e4, -1e6, np.nan, np.inf])
-def test_values_that_do_not_fit_name_their_image(value: float) -> None:
-    wide = np.zeros((3, 4, 5), np.float32)
-    wide[1, 2, 3] = value
-    with pytest.raises(PipelineError, match=r"features of b\.png are not finite in float16"):
-        to_float16(wide, ["a.png", "b.png", "c.png"])
-
-
-def test_values_that_fit_are_rounded_to_the_nearest() -> None:
-    values = np.array([[[65504.0, -65504.0, 1 / 3, 1e-9]]], np.float32)
-    small = to_float16(values, ["a.png"])
-    assert small.dtype == np.float16
-    assert small.tolist() == [[[65504.0, -65504.0, 0.333251953125, 0.0]]]
