@@ -7,12 +7,14 @@ import shutil
 import tracemalloc
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from pipeline import encoding
 from pipeline.block_files import write_block
 from pipeline.captions import ImageList, ImageRecord, read_images, write_images
 from pipeline.device import choose_placement
@@ -225,6 +227,32 @@ def test_an_image_replaced_after_it_was_listed_is_refused(tmp_path: Path, datase
     dataset.draw(5, seed=1)
     with pytest.raises(PipelineError, match=r"05\.png has changed since it was listed; run `dvc repro`"):
         dataset.encode(tmp_path / "features.h5", tmp_path / "scratch")
+
+
+def test_a_list_exchanged_while_images_are_encoded_gives_no_store(
+    tmp_path: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two images exchange their files: the store would have the digests of one list and rows of the other."""
+    images = dataset.images
+    one, two = images[3], images[4]
+    exchanged = [
+        replace(one, path=two.path, sha256=two.sha256),
+        replace(two, path=one.path, sha256=one.sha256),
+    ]
+    output = tmp_path / "features.h5"
+
+    def write_later(*arguments: Any) -> None:
+        write_images(dataset.listing, [*images[:3], *exchanged, *images[5:]])
+        write_store(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(encoding, "write_store", write_later)
+        with pytest.raises(PipelineError, match=r"images\.jsonl was changed while this command read it"):
+            dataset.encode(output, tmp_path / "scratch")
+    assert not output.exists()
+    assert dataset.encode(output, tmp_path / "scratch").encoded == 0
+    with FeatureStore(output) as store:
+        assert store.digest_of(one.image_id) == two.sha256
 
 
 def test_cached_features_are_those_encoded_on_the_fly(tmp_path: Path, dataset: Dataset) -> None:
