@@ -4,6 +4,8 @@ Two files hold it (kept apart, so that a mended caption re-encodes nothing), bot
 `image_id`: `images.jsonl` says where the pixels are, `captions.jsonl` what people said of them.
 """
 
+import hashlib
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -17,6 +19,8 @@ Split = Literal["train", "dev", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 # What a JPEG can have at most; prepare lets no image pass that has more.
 MAX_SIDE = 65_535
+# HDF5 drops a NUL at the end of a text, and terminals obey the others; prepare lets none of them pass either.
+_NO_ID = re.compile("[\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,8 @@ class ImageRecord:
     height: int
 
     def __post_init__(self) -> None:
-        for name in ("image_id", "path", "sha256"):
+        _check_id(self.image_id)
+        for name in ("path", "sha256"):
             _check_text(name, getattr(self, name))
         for name in ("width", "height"):
             side = getattr(self, name)
@@ -82,18 +87,32 @@ def read_images(path: Path) -> list[ImageRecord]:
 class ImageList:
     """The images of images.jsonl, in image id order, read anew each time that they are gone through.
 
-    So memory does not grow with their number. Made, it has read and checked the whole file once.
+    So memory does not grow with their number. Made, it has read and checked the whole file once; each time
+    that it is gone through to the end it must be the list of then, else PipelineError.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._count = sum(1 for _ in self)
+        self._count = 0
+        total = hashlib.sha256()
+        for image in _iterate_images(path):
+            self._count += 1
+            total.update(repr(image).encode())
+        self._digest = total.digest()
 
     def __len__(self) -> int:
         return self._count
 
     def __iter__(self) -> Iterator[ImageRecord]:
-        return _iterate_images(self._path)
+        total = hashlib.sha256()
+        for image in _iterate_images(self._path):
+            total.update(repr(image).encode())
+            yield image
+        if total.digest() != self._digest:
+            raise PipelineError(
+                f"{self._path} was changed while this command read it; run the command again: finished work "
+                "is kept."
+            )
 
 
 def _iterate_images(path: Path) -> Iterator[ImageRecord]:
@@ -125,7 +144,7 @@ def _caption_record(
     image_id: Any, split: Any, captions: Any, objects: Sequence[dict[str, Any]] = ()
 ) -> CaptionRecord:
     """A record from JSON values. Raises TypeError, KeyError, ValueError or OverflowError for what is none."""
-    _check_text("image_id", image_id)
+    _check_id(image_id)
     if split not in SPLITS:
         raise TypeError(f"split is {split!r:.40}, expected one of {', '.join(SPLITS)}")
     if not isinstance(captions, list) or not captions:
@@ -139,6 +158,12 @@ def _caption_record(
             _check_text(name, item[name])
         shown.append(SceneObject(**{**item, "box": (left, top, right, bottom)}))
     return CaptionRecord(image_id, split, tuple(captions), tuple(shown))
+
+
+def _check_id(image_id: object) -> None:
+    _check_text("image_id", image_id)
+    if _NO_ID.search(str(image_id)):
+        raise TypeError(f"image_id {image_id!r:.60} holds a control character")
 
 
 def _check_text(name: str, value: object) -> None:

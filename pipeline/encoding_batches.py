@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.block_files import write_block
 from pipeline.captions import ImageRecord
 from pipeline.encoder import ImageEncoder
 from pipeline.errors import PipelineError
-from pipeline.feature_blocks import write_block
 from pipeline.images import open_image
 from pipeline.params import RuntimeParams
 

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from pipeline.captions import ImageRecord
 from pipeline.errors import PipelineError
-from pipeline.feature_checksums import facts_checksum
-from pipeline.hdf5_text import FORMAT, read_fact, read_texts, write_fact, write_texts
+from pipeline.feature_checksums import FactsChecksum, row_digest
+from pipeline.hdf5_text import FORMAT, TextWriter, read_fact, read_texts, write_fact, write_texts
 from pipeline.partial_work import replace_file
 from pipeline.records import canonical_json
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+_DIGEST_LENGTH = 64  # SHA-256 in hex
 Features = NDArray[np.float16]
 
 
@@ -47,44 +48,38 @@ class _Column:
         return (getattr(image, self.name) for image in self.images)
 
 
-def to_float16(features: NDArray[np.float32], image_ids: Sequence[str]) -> Features:
-    """Features `[n, P, D_v]` as stored; PipelineError names an image whose values do not fit float16."""
-    with np.errstate(over="ignore"):
-        small = features.astype(np.float16)
-    for image_id, values in zip(image_ids, small, strict=True):
-        if not np.isfinite(values).all():
-            raise PipelineError(
-                f"the features of {image_id} are not finite in float16; check the image and the encoder."
-            )
-    return small
-
-
 def write_store(path: Path, images: Images, spec: dict[str, Any], features: Iterable[Features]) -> None:
-    """Write features.h5: one row an image, in the order of `images`.
+    """Write features.h5: one row an image, in the order of `images`, and the digest of each.
 
     One chunk an image and no compression (it makes random reads tens of times slower and saves 8 %);
-    fletcher32 finds flipped bits; no time stamps, so equal content gives equal bytes.
+    no time stamps, so equal content gives equal bytes. Raises ValueError for more rows or fewer than images.
     """
     if not images:
         raise PipelineError(f"there are no images to write {path} of; run `dvc repro prepare`.")
     shape = (len(images), spec["num_tokens"], spec["width"])
-    ids, digests = _Column(images, "image_id"), _Column(images, "sha256")
+    checksum = FactsChecksum(spec)
     with replace_file(path) as temporary, h5py.File(temporary, "w", libver=FORMAT) as file:
         rows = file.create_dataset("features", shape, np.float16, chunks=(1, *shape[1:]), fletcher32=True)
-        for index, values in enumerate(features):
+        digests = TextWriter(file, "digest", len(images), _DIGEST_LENGTH)
+        for index, (image, values) in enumerate(zip(images, features, strict=True)):
             rows[index] = values
-        write_texts(file, "image_id", ids)
-        write_texts(file, "sha256", digests)
+            digest = row_digest(image.sha256, values)
+            digests.add(digest)
+            checksum.add(image.image_id, image.sha256, digest)
+        digests.flush()
+        write_texts(file, "image_id", _Column(images, "image_id"))
+        write_texts(file, "sha256", _Column(images, "sha256"))
         file.attrs["format_version"] = FORMAT_VERSION
         write_fact(file, "encoder", canonical_json(spec))
         # Of contiguous data HDF5 keeps no checksum.
-        write_fact(file, "checksum", facts_checksum(spec, ids, digests))
+        write_fact(file, "checksum", checksum.value())
 
 
 class FeatureStore:
     """Features read back from features.h5, checked against what the reader expects.
 
-    Use as a context manager. Reading an image whose bytes were damaged raises PipelineError.
+    Use as a context manager. Reading an image whose features are not those that were written for it raises
+    PipelineError.
     """
 
     def __init__(self, path: Path) -> None:
@@ -114,11 +109,14 @@ class FeatureStore:
             size = self._path.stat().st_size
             self.image_ids = read_texts(self._file, "image_id", size)
             self.sha256 = read_texts(self._file, "sha256", size)
+            self._digests = read_texts(self._file, "digest", size)
             self.spec: dict[str, Any] = json.loads(read_fact(self._file, "encoder"))
             expected = (len(self.image_ids), self.spec["num_tokens"], self.spec["width"])
             chunks = self._rows.id.get_num_chunks()
-            checksum = facts_checksum(self.spec, self.image_ids, self.sha256)
-            if checksum != read_fact(self._file, "checksum"):
+            checksum = FactsChecksum(self.spec)
+            for image in zip(self.image_ids, self.sha256, self._digests, strict=True):
+                checksum.add(*image)
+            if checksum.value() != read_fact(self._file, "checksum"):
                 raise ValueError("the checksum of its ids and facts is wrong")
         # What h5py raises for damaged metadata has many types.
         except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
@@ -175,6 +173,13 @@ class FeatureStore:
         """SHA-256 (hex) of the file that an image's features were made from."""
         return self.sha256[self._row(image_id)]
 
+    def row_digests(self, image_ids: Sequence[str]) -> list[str]:
+        """SHA-256 (hex) of each image's features together with its file's digest, in the order asked for.
+
+        `read` gives nothing else, so what follows from the features follows from these.
+        """
+        return [self._digests[self._row(image_id)] for image_id in image_ids]
+
     def _row(self, image_id: str) -> int:
         # They are sorted, as images.jsonl is; a dictionary of a million ids would take 150 MB.
         row = bisect_left(self.image_ids, image_id)
@@ -186,7 +191,9 @@ class FeatureStore:
         try:
             # Row by row: h5py's selection of a list of rows is tens of times slower.
             self._rows.read_direct(values, np.s_[row])
-        except OSError as error:
+            if row_digest(self.sha256[row], values) != self._digests[row]:
+                raise ValueError("its digest is wrong")
+        except (OSError, ValueError) as error:
             raise PipelineError(
                 f"{self._path} is damaged at image {self.image_ids[row]} ({error}); delete the file and run "
                 "`dvc repro encode`."

@@ -6,7 +6,6 @@ own structures have checksums.
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from typing import Any, Protocol, overload
 
 import h5py
@@ -50,15 +49,39 @@ class TextColumn(Sequence[str]):
         return (value.decode() for value in self._values)
 
 
+class TextWriter:
+    """A dataset of `count` texts of at most `length` bytes, none of which may end in NUL.
+
+    They are added one after the other and written a slice at a time; `flush` writes the last ones.
+    """
+
+    def __init__(self, file: Any, name: str, count: int, length: int) -> None:
+        self._dtype = h5py.string_dtype("utf-8", length)
+        self._column = file.create_dataset(name, count, self._dtype)
+        self._written = 0
+        self._waiting: list[bytes] = []
+
+    def add(self, text: str) -> None:
+        """Take the next text."""
+        self._waiting.append(text.encode())
+        if len(self._waiting) == _SLICE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was added since."""
+        end = self._written + len(self._waiting)
+        self._column[self._written : end] = np.array(self._waiting, self._dtype)
+        self._written = end
+        self._waiting.clear()
+
+
 def write_texts(file: Any, name: str, texts: Texts) -> None:
     """Write a dataset of texts, none of which may end in NUL; they are gone through twice."""
     length = max((len(text.encode()) for text in texts), default=0) or 1
-    dtype = h5py.string_dtype("utf-8", length)
-    column = file.create_dataset(name, len(texts), dtype)
-    remaining = iter(texts)
-    for start in range(0, len(texts), _SLICE):
-        content = [text.encode() for text in islice(remaining, _SLICE)]
-        column[start : start + _SLICE] = np.array(content, dtype)
+    column = TextWriter(file, name, len(texts), length)
+    for text in texts:
+        column.add(text)
+    column.flush()
 
 
 def read_texts(file: Any, name: str, file_size: int) -> TextColumn:

@@ -9,6 +9,7 @@ PipelineError that names the file.
 import hashlib
 import io
 import logging
+import os
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -44,6 +45,9 @@ _FORMATS = tuple(
 )
 # Encoders scale the shorter side to theirs and the other with it: a line of pixels would fill the memory.
 _MAX_RATIO = 100
+# A file is read whole. Pillow refuses 179 megapixels and more, and few formats have over 3 bytes for each.
+_MAX_BYTES = 512 * 2**20
+_LIMIT = "data.max_megapixels"
 _READABLE = "JPEG, PNG, WEBP, BMP, GIF or TIFF"
 # How to turn an image upright, by its EXIF orientation; 1 is upright already.
 _TURNS = {
@@ -64,30 +68,20 @@ def open_image(path: Path, max_megapixels: float, sha256: str | None = None) -> 
     `sha256` (hex) other bytes than those are never decoded.
     Raises PipelineError naming the file when it is missing, changed, no image, damaged or too large.
     """
-    _check_file(path)
-    try:
-        with path.open("rb") as file:
-            if sha256 is not None:
-                _check_bytes(path, file, sha256)
-            return _decode(str(path), file, max_megapixels, "data.max_megapixels")
-    except OSError as error:
-        raise PipelineError(f"cannot read {path}: {error}.") from error
+    content = _read_bytes(path)
+    if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
+        raise PipelineError(f"{path} has changed since it was listed; run `dvc repro` again.")
+    return _decode(str(path), io.BytesIO(content), max_megapixels, _LIMIT)
 
 
 def describe_image(path: Path, max_megapixels: float) -> tuple[str, int, int]:
     """SHA-256 (hex), width and height (pixels, upright) of an image file that can be decoded.
 
-    All of the same bytes, whatever is put in the file's place meanwhile. Raises as `open_image` does.
+    All of the same bytes, whatever becomes of the file meanwhile. Raises as `open_image` does.
     """
-    _check_file(path)
-    try:
-        with path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            file.seek(0)
-            image = _decode(str(path), file, max_megapixels, "data.max_megapixels")
-    except OSError as error:
-        raise PipelineError(f"cannot read {path}: {error}.") from error
-    return sha256, image.width, image.height
+    content = _read_bytes(path)
+    image = _decode(str(path), io.BytesIO(content), max_megapixels, _LIMIT)
+    return hashlib.sha256(content).hexdigest(), image.width, image.height
 
 
 def image_from_bytes(name: str, content: bytes, max_megapixels: float, limit: str) -> Image.Image:
@@ -139,10 +133,22 @@ def _pixel_span(start: float, end: float, length: int) -> tuple[int, int]:
     return first, max(round(end * length), first + 1)
 
 
-def _check_file(path: Path) -> None:
-    """Refuse what is no regular file with content; opening a pipe, for one, would wait for ever."""
+def _read_bytes(path: Path) -> bytes:
+    """The content of an image file, read once: a file may be overwritten while it is open."""
+    _check_kind(path)
     try:
-        size = path.stat().st_size
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            _check_size(path, size)
+            return file.read(size)
+    except OSError as error:
+        raise PipelineError(f"cannot read {path}: {error}.") from error
+
+
+def _check_kind(path: Path) -> None:
+    """Refuse what is no regular file; opening a pipe, for one, would wait for ever."""
+    try:
+        path.stat()
         if path.is_dir():
             raise PipelineError(f"{path} is a folder, expected an image file.")
         if not path.is_file():
@@ -151,15 +157,16 @@ def _check_file(path: Path) -> None:
         raise PipelineError(f"{path} does not exist; expected an image file.") from error
     except (OSError, ValueError) as error:
         raise PipelineError(f"cannot read {path}: {error}.") from error
+
+
+def _check_size(path: Path, size: int) -> None:
     if size == 0:
         raise PipelineError(f"{path} is empty (0 bytes); get the file again or leave it out.")
-
-
-def _check_bytes(path: Path, file: io.BufferedReader, sha256: str) -> None:
-    # Of the file that is open: one that is put in its place meanwhile is another.
-    if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
-        raise PipelineError(f"{path} has changed since it was listed; run `dvc repro` again.")
-    file.seek(0)
+    if size > _MAX_BYTES:
+        raise PipelineError(
+            f"{path} has more than {_MAX_BYTES / 2**20:,.0f} MiB, which no image file here may have; "
+            "save it in another format, or leave it out."
+        )
 
 
 def _decode(name: str, file: BinaryIO, max_megapixels: float, limit: str) -> Image.Image:

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
 from pipeline.allocator import keep_freed_memory
+from pipeline.block_files import DAMAGED, block_path, is_block
 from pipeline.captions import ImageRecord, read_images, write_images
 from pipeline.encoder import EncoderSpec, ImageEncoder, load_encoder
 from pipeline.encoding_batches import (
@@ -29,7 +29,7 @@ from pipeline.encoding_batches import (
     require_readable,
 )
 from pipeline.errors import PipelineError
-from pipeline.feature_blocks import FeatureBlocks, block_digests, block_path
+from pipeline.feature_blocks import FeatureBlocks
 from pipeline.params import EncoderParams, RuntimeParams
 from pipeline.progress import bar
 from pipeline.records import JsonObject, canonical_json
@@ -210,7 +210,7 @@ def _collect(results: Iterable[JsonObject], count: int, blocks: FeatureBlocks) -
             for name in result["blocks"]:
                 try:
                     encoded += blocks.record(blocks.folder / name)
-                except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+                except DAMAGED as error:
                     raise PipelineError(
                         f"{blocks.folder / name} was written on the Ray cluster, but cannot be read here "
                         f"({error}); the project must lie on a disk that all machines of it share."
@@ -258,9 +258,9 @@ class _Encoder:
             self._encoder = _load(task)
         missing = []
         for batch in batches_of(images, task.runtime.encode_batch_size):
-            block = block_path(task.blocks, batch)
+            block = block_path(task.blocks, [image.sha256 for image in batch])
             # Written by an actor that was killed later in this share.
-            if block.exists() and block_digests(block) == [image.sha256 for image in batch]:
+            if is_block(block):
                 yield EncodedBatch(batch, block)
             else:
                 missing.append(batch)

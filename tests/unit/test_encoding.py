@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors import safe_open
 
-from pipeline import feature_blocks
+from pipeline import encoding
+from pipeline.block_files import write_block
 from pipeline.captions import ImageList, ImageRecord, read_images, write_images
 from pipeline.device import choose_placement
 from pipeline.encoder import load_encoder
 from pipeline.encoding import EncodeSummary, encode_images
 from pipeline.encoding_batches import load_pixels
 from pipeline.errors import PipelineError
-from pipeline.feature_blocks import FeatureBlocks, write_block
+from pipeline.feature_blocks import FeatureBlocks
 from pipeline.feature_store import FeatureStore, write_store
 from pipeline.params import Params
 from pipeline.records import sha256_of_file
@@ -183,8 +183,8 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
     for count in (500, 5000):
         images = [ImageRecord(f"{n:06}", "a.png", f"{n:064x}", 1, 1) for n in range(count)]
         folder = tmp_path / str(count)
-        for start in range(0, count, 250):
-            write_block(folder, images[start : start + 250], np.zeros((250, 1, 1), np.float32))
+        for start in range(0, count, 25):
+            write_block(folder, images[start : start + 25], np.zeros((25, 1, 1), np.float32))
         write_images(tmp_path / "images.jsonl", images)
         del images
         tracemalloc.start()
@@ -197,26 +197,6 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
         tracemalloc.stop()
     # The digests alone, in a list, would take 0.5 MB more.
     assert peaks[1] - peaks[0] < 300_000
-
-
-def test_images_added_between_others_do_not_read_blocks_again_and_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    images = [ImageRecord(f"{n:03}", "a.png", f"{n:064x}", 1, 1) for n in range(40)]
-    for number, block in enumerate([images[0:20:2], images[20:40:2], images[1:20:2], images[21:40:2]]):
-        write_block(tmp_path, block, np.full((10, 1, 1), number, np.float32))
-    opened: list[str] = []
-
-    def counted(path: Path, **kind: Any) -> Any:
-        opened.append(path.name)
-        return safe_open(path, **kind)
-
-    monkeypatch.setattr(feature_blocks, "safe_open", counted)
-    with FeatureBlocks(tmp_path) as blocks:
-        opened.clear()
-        found = [int(values.item()) for values in blocks.read(image.sha256 for image in images)]
-    assert found == [0, 2] * 10 + [1, 3] * 10
-    assert len(opened) == 4
 
 
 def test_finished_work_that_cannot_be_read_now_is_left_alone(
@@ -247,6 +227,32 @@ def test_an_image_replaced_after_it_was_listed_is_refused(tmp_path: Path, datase
     dataset.draw(5, seed=1)
     with pytest.raises(PipelineError, match=r"05\.png has changed since it was listed; run `dvc repro`"):
         dataset.encode(tmp_path / "features.h5", tmp_path / "scratch")
+
+
+def test_a_list_exchanged_while_images_are_encoded_gives_no_store(
+    tmp_path: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two images exchange their files: the store would have the digests of one list and rows of the other."""
+    images = dataset.images
+    one, two = images[3], images[4]
+    exchanged = [
+        replace(one, path=two.path, sha256=two.sha256),
+        replace(two, path=one.path, sha256=one.sha256),
+    ]
+    output = tmp_path / "features.h5"
+
+    def write_later(*arguments: Any) -> None:
+        write_images(dataset.listing, [*images[:3], *exchanged, *images[5:]])
+        write_store(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(encoding, "write_store", write_later)
+        with pytest.raises(PipelineError, match=r"images\.jsonl was changed while this command read it"):
+            dataset.encode(output, tmp_path / "scratch")
+    assert not output.exists()
+    assert dataset.encode(output, tmp_path / "scratch").encoded == 0
+    with FeatureStore(output) as store:
+        assert store.digest_of(one.image_id) == two.sha256
 
 
 def test_cached_features_are_those_encoded_on_the_fly(tmp_path: Path, dataset: Dataset) -> None:

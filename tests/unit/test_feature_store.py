@@ -3,6 +3,7 @@
 Run: .venv/bin/python -m pytest tests/unit/test_feature_store.py
 """
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 
 from pipeline.captions import ImageRecord
 from pipeline.errors import PipelineError
-from pipeline.feature_store import Features, FeatureStore, to_float16, write_store
+from pipeline.feature_store import Features, FeatureStore, write_store
 
 IMAGES = [ImageRecord(f"image_{n}.png", f"image_{n}.png", f"{n:064x}", 8, 8) for n in range(6)]
 SPEC: dict[str, Any] = {"name": "tiny", "layer": -2, "num_tokens": 4, "width": 5}
@@ -150,9 +151,14 @@ def test_a_flipped_bit_is_found_in_the_image_that_it_is_in(store_path: Path, fea
             store.read([IMAGES[3].image_id])
 
 
-@pytest.mark.parametrize("name", [b"image_3.png", IMAGES[2].sha256.encode(), b'"tiny"', b"num_tokens"])
-def test_a_flipped_bit_is_found_in_ids_digests_and_facts(store_path: Path, name: bytes) -> None:
+@pytest.mark.parametrize(
+    "name", [b"image_3.png", IMAGES[2].sha256.encode(), b'"tiny"', b"num_tokens", "the digest of a row"]
+)
+def test_a_flipped_bit_is_found_in_ids_digests_and_facts(store_path: Path, name: bytes | str) -> None:
     content = store_path.read_bytes()
+    if isinstance(name, str):
+        with FeatureStore(store_path) as store:
+            name = store.row_digests(["image_2.png"])[0].encode()
     assert name in content
     store_path.write_bytes(content.replace(name, name[:-1] + bytes([name[-1] ^ 1]), 1))
     with pytest.raises(PipelineError, match=r"features\.h5 is no readable feature store"):
@@ -171,6 +177,51 @@ def test_rows_exchanged_in_the_files_own_index_are_found(store_path: Path) -> No
         store.read(store.image_ids)
 
 
+def test_rows_zeroed_together_with_their_checksum_are_found(store_path: Path, features: Features) -> None:
+    """HDF5's checksum of zeros is zero: a block of zeros on the disk passes it."""
+    with h5py.File(store_path, "r") as file:
+        chunk = file["features"].id.get_chunk_info(4)
+    content = bytearray(store_path.read_bytes())
+    content[chunk.byte_offset : chunk.byte_offset + chunk.size] = bytes(chunk.size)
+    store_path.write_bytes(content)
+    with h5py.File(store_path, "r") as file:
+        assert not file["features"][4].any()
+    with FeatureStore(store_path) as store:
+        assert (store.read(["image_3.png"])[0] == features[3]).all()
+        with pytest.raises(PipelineError, match=r"damaged at image image_4\.png \(its digest is wrong\);"):
+            store.read(["image_3.png", "image_4.png"])
+
+
+def test_rows_exchanged_together_with_their_checksums_are_found(store_path: Path) -> None:
+    """HDF5's checksum does not say whose row it is."""
+    with h5py.File(store_path, "r+") as file:
+        rows = file["features"]
+        rows[1], rows[5] = rows[5], rows[1]
+    with FeatureStore(store_path) as store:
+        for name in ("image_1.png", "image_5.png"):
+            with pytest.raises(PipelineError, match=rf"damaged at image {name} \(its digest is wrong\)"):
+                store.read([name])
+
+
+def test_the_digest_of_a_row_says_whose_features_it_holds(
+    tmp_path: Path, store_path: Path, features: Features
+) -> None:
+    names = [IMAGES[row].image_id for row in (4, 0)]
+    with FeatureStore(store_path) as store:
+        before = store.row_digests(names)
+    assert before == [
+        hashlib.sha256(IMAGES[row].sha256.encode() + features[row].tobytes()).hexdigest() for row in (4, 0)
+    ]
+    for row, images in ((0, IMAGES), (1, [replace(IMAGES[0], sha256="f" * 64), *IMAGES[1:]])):
+        changed = features.copy()
+        changed[row, 0, 0] += 1
+        write_store(tmp_path / "other.h5", images, SPEC, changed)
+        with FeatureStore(tmp_path / "other.h5") as store:
+            now = store.row_digests(names)
+        assert now[0] == before[0]
+        assert now[1] != before[1]
+
+
 def test_a_store_of_other_images_is_named_by_the_first_that_differs(store_path: Path) -> None:
     wanted = {image.image_id: image.sha256 for image in IMAGES[:3]}
     with FeatureStore(store_path) as store:
@@ -181,30 +232,26 @@ def test_a_store_of_other_images_is_named_by_the_first_that_differs(store_path: 
             store.require_images({"new.png": "f" * 64}, "the run")
 
 
-def test_rows_that_were_never_written_are_not_read_as_zeros(tmp_path: Path, features: Features) -> None:
-    path = tmp_path / "features.h5"
-    write_store(path, IMAGES, SPEC, features[:4])
+def test_rows_that_were_never_written_are_not_read_as_zeros(store_path: Path, features: Features) -> None:
+    with h5py.File(store_path, "r+") as file:
+        del file["features"]
+        rows = file.create_dataset("features", features.shape, np.float16, chunks=(1, 4, 5), fletcher32=True)
+        rows[:4] = features[:4]
     with pytest.raises(PipelineError, match=r"features\.h5 is incomplete: 4 rows .* run `dvc repro encode`"):
-        FeatureStore(path)
+        FeatureStore(store_path)
+
+
+@pytest.mark.parametrize("count", [5, 7])
+def test_a_store_is_not_written_of_other_rows_than_images(
+    tmp_path: Path, features: Features, count: int
+) -> None:
+    with pytest.raises(ValueError, match="zip"):
+        write_store(tmp_path / "features.h5", IMAGES, SPEC, [*features, features[0]][:count])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_another_format_version_is_refused(store_path: Path) -> None:
     with h5py.File(store_path, "r+") as file:
         file.attrs["format_version"] = 99
-    with pytest.raises(PipelineError, match=r"features\.h5 has format version 99, expected 2; run"):
+    with pytest.raises(PipelineError, match=r"features\.h5 has format version 99, expected 3; run"):
         FeatureStore(store_path)
-
-
-@pytest.mark.parametrize("value", [7e4, -1e6, np.nan, np.inf])
-def test_values_that_do_not_fit_name_their_image(value: float) -> None:
-    wide = np.zeros((3, 4, 5), np.float32)
-    wide[1, 2, 3] = value
-    with pytest.raises(PipelineError, match=r"features of b\.png are not finite in float16"):
-        to_float16(wide, ["a.png", "b.png", "c.png"])
-
-
-def test_values_that_fit_are_rounded_to_the_nearest() -> None:
-    values = np.array([[[65504.0, -65504.0, 1 / 3, 1e-9]]], np.float32)
-    small = to_float16(values, ["a.png"])
-    assert small.dtype == np.float16
-    assert small.tolist() == [[[65504.0, -65504.0, 0.333251953125, 0.0]]]

@@ -4,10 +4,13 @@ Run: .venv/bin/python -m pytest tests/unit/test_image_faults.py
 """
 
 import hashlib
+import io
 import os
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -97,6 +100,48 @@ def test_other_bytes_than_those_listed_are_never_decoded(tmp_path: Path) -> None
     Image.new("RGB", (5, 4), RED).save(path)
     listed = hashlib.sha256(path.read_bytes()).hexdigest()
     assert open_image(path, max_megapixels=1, sha256=listed).getpixel((0, 0)) == RED
+
+
+def test_an_image_overwritten_while_it_is_open_is_seen_as_its_digest_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Overwritten in place, not exchanged: who reads the open file a second time gets the new bytes."""
+    path = tmp_path / "a.bmp"
+    Image.new("RGB", (7, 6), (0, 255, 0)).save(path)
+    other = path.read_bytes()
+    Image.new("RGB", (5, 4), RED).save(path)
+    content = path.read_bytes()
+    listed = hashlib.sha256(content).hexdigest()
+
+    class OverwrittenOnceRead(io.FileIO):
+        def readinto(self, buffer: Any) -> int | None:
+            count = super().readinto(buffer)
+            if self.tell() == len(content):
+                with io.FileIO(str(path), "w") as file:
+                    file.write(other)
+            return count
+
+    def opened(self: Path, _mode: str) -> io.BufferedReader:
+        return io.BufferedReader(OverwrittenOnceRead(str(self)))
+
+    for look in (
+        lambda: open_image(path, max_megapixels=1, sha256=listed).size,
+        lambda: describe_image(path, max_megapixels=1),
+    ):
+        path.write_bytes(content)
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "open", opened)
+            assert look() in ((5, 4), (listed, 5, 4))
+        assert path.read_bytes() == other
+
+
+@pytest.mark.parametrize("look", [open_image, describe_image])
+def test_a_huge_file_is_refused_before_it_is_read(tmp_path: Path, look: Callable[..., object]) -> None:
+    with (tmp_path / "a.png").open("wb") as file:
+        file.write(png_claiming(5, 4))
+        file.truncate(2**40)
+    with pytest.raises(PipelineError, match=r"a\.png has more than 512 MiB, which no image file here may"):
+        look(tmp_path / "a.png", max_megapixels=1)
 
 
 def test_too_many_pixels_is_known_from_the_header(tmp_path: Path) -> None:

@@ -77,6 +77,19 @@ def test_damaged_images_are_named_with_what_to_do(tmp_path: Path) -> None:
     assert "checksum wrong or unreadable: image_2.png, image_5.png; delete the file and run" in result.stderr
 
 
+def test_rows_that_hdf5_finds_whole_are_named_where_they_are_not_the_images_own(tmp_path: Path) -> None:
+    path = make_store(tmp_path)
+    with h5py.File(path, "r+") as file:
+        rows = file["features"]
+        rows[1], rows[6] = rows[6], rows[1]
+        rows[3] = 0
+    result = run("verify", path)
+    assert result.exit_code == 1
+    assert "checksum wrong or unreadable: image_1.png, image_3.png, image_6.png; delete the file" in (
+        result.stderr
+    )
+
+
 def test_many_bad_images_are_counted(tmp_path: Path) -> None:
     path = make_store(tmp_path, bad=tuple(range(1, 8)))
     result = run("verify", path)

@@ -1,0 +1,101 @@
+"""A block of finished features: one file, written whole and read row by row, every part under a checksum.
+
+safetensors keeps no checksum. Here the metadata list a block's images and the digest of each row, and have a
+checksum of their own: so the list is trusted only where it is good, before any features are read, and a row
+is verified without the others. P: tokens of an image, D_v: width of the encoder.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from pipeline.captions import ImageRecord
+from pipeline.errors import PipelineError
+from pipeline.feature_checksums import row_digest
+from pipeline.feature_store import Features
+from pipeline.records import canonical_json, digest, write_atomic
+
+# What `Block` raises for a file that is damaged, another encoder's, or no block at all.
+DAMAGED = (SafetensorError, OSError, KeyError, ValueError, TypeError)
+# One key: safetensors writes several in random order.
+_KEY = "block"
+
+
+class Block:
+    """A block that lies in its encoder's folder, open for reading.
+
+    Making one reads and checks what the block says of itself, reading a row that row alone: images that were
+    added later lie between those of before, in blocks of their own. Both raise one of `DAMAGED`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        file: Any = safe_open(path, framework="numpy")
+        self._rows = file.get_slice("features")
+        facts = json.loads((file.metadata() or {})[_KEY])
+        if facts.pop("checksum") != digest(facts):
+            raise ValueError("the checksum of its images is wrong")
+        if facts["encoder"] != path.parent.name:
+            raise ValueError(f"it is of the encoder {facts['encoder']}, not {path.parent.name}")
+        self.images: list[str] = facts["images"]
+        self._digests: list[str] = facts["rows"]
+        if path != block_path(path.parent, self.images):
+            raise ValueError("it holds other images than its name says")
+        if (self._rows.get_dtype(), self._rows.get_shape()) != ("F16", facts["shape"]):
+            raise ValueError(f"its features are {self._rows.get_dtype()} of {self._rows.get_shape()}")
+
+    def read(self, row: int, sha256: str) -> Features:
+        """The features `[P, D_v]` in a row, which must be those of the image with that digest."""
+        if self.images[row : row + 1] != [sha256]:
+            raise ValueError(f"row {row} is not that of the image with sha256 {sha256:.12}")
+        values: Features = self._rows[row]
+        if row_digest(sha256, values) != self._digests[row]:
+            raise ValueError("its checksum is wrong")
+        return values
+
+
+def is_block(path: Path) -> bool:
+    """Whether there is a block at `path` that says of itself what is true of its place."""
+    try:
+        Block(path)
+    except DAMAGED:
+        return False
+    return True
+
+
+def block_path(folder: Path, sha256s: Sequence[str]) -> Path:
+    """Where the block of these images lies: no block of others is ever written over it."""
+    return folder / f"{digest(list(sha256s))}.safetensors"
+
+
+def write_block(folder: Path, images: Sequence[ImageRecord], features: NDArray[np.float32]) -> Path:
+    """Keep the features `[n, P, D_v]` of `n` images as a block of the folder's encoder; returns its path."""
+    small = to_float16(features, [image.image_id for image in images])
+    sha256s = [image.sha256 for image in images]
+    facts = {
+        "encoder": folder.name,
+        "images": sha256s,
+        "rows": [row_digest(*row) for row in zip(sha256s, small, strict=True)],
+        "shape": list(small.shape),
+    }
+    metadata = {_KEY: canonical_json({**facts, "checksum": digest(facts)})}
+    path = block_path(folder, sha256s)
+    write_atomic(path, save({"features": small}, metadata))
+    return path
+
+
+def to_float16(features: NDArray[np.float32], image_ids: Sequence[str]) -> Features:
+    """Features `[n, P, D_v]` as stored; PipelineError names an image whose values do not fit float16."""
+    with np.errstate(over="ignore"):
+        small = features.astype(np.float16)
+    for image_id, values in zip(image_ids, small, strict=True):
+        if not np.isfinite(values).all():
+            raise PipelineError(
+                f"the features of {image_id} are not finite in float16; check the image and the encoder."
+            )
+    return small
