@@ -122,6 +122,10 @@ _RULES = (
     # Words.
     _Rule(_WORDY, _WORD),
     _Rule(_LETTER, _DOTTED),
+    _Rule(
+        "A-Za-z0-9<",
+        rf"<?[A-Za-z0-9][^{_NOT_IN_MAIL}]{{0,80}}@[^{_NOT_IN_MAIL}.]+(?:\.[^{_NOT_IN_MAIL}.]+)*>?",
+    ),
     _Rule("A-Za-z", _PARTED, r"[\s\S]{2}"),
     _Rule(_PLAIN, _HYPHENATED),
     _Rule(_WORDY, rf"(?:{_HYPHENATED}|{_DOTTED}|{_PART}|{_WORD})\.", "[,;:]"),
@@ -166,10 +170,6 @@ _RULES = (
     _Rule(
         r"a-z#%&*+~\x80-\uffff",
         rf"(?<![#%&*+~\x80-\uffff])(?:[a-z#%&*+~\x80-\uffff]++\.){{1,9}}(?:com|net|org|edu)(?:{_PATH})?",
-    ),
-    _Rule(
-        "A-Za-z0-9<",
-        rf"<?[A-Za-z0-9][^{_NOT_IN_MAIL}]{{0,80}}@[^{_NOT_IN_MAIL}.]+(?:\.[^{_NOT_IN_MAIL}.]+)*>?",
     ),
     _Rule(_PLAIN, rf"[{_WORDY}]+(?:\.[{_WORDY}]+){{0,9}}\.(?i:{_FILES})", r"[\s.?!,]"),
     _Rule("@", "@[A-Za-z_][A-Za-z0-9_]*"),

@@ -139,6 +139,9 @@ class TestRouge:
         # Precision 2/2 comes from the long reference, recall 1/1 from the short one.
         assert rouge_l([["a", "dog"]], [[tokens("a dog in the snow"), ["dog"]]]) == pytest.approx([1])
 
+    def test_a_caption_without_tokens_equals_another_without_tokens(self) -> None:
+        assert rouge_l([[], [], ["dog"]], [[["dog"], []], [["dog"]], [[]]]) == pytest.approx([1, 0, 0])
+
     @given(images)
     def test_lies_between_0_and_1_and_is_1_for_a_reference(
         self, corpus: list[tuple[list[str], list[list[str]]]]
@@ -165,6 +168,11 @@ class TestScore:
     def test_nothing_but_empty_predictions_scores_0(self) -> None:
         found = score({"1": "", "2": "."}, REFERENCES)
         assert found == Scores(0, 0, 0, 0, 0, 0, words=0, images=2)
+
+    def test_a_blank_inside_a_token_parts_it_but_for_rouge(self) -> None:
+        found = score({"1": "1 1/2"}, {"1": ["1"]})  # one token for ROUGE, two for BLEU
+        assert found.rouge_l == 0
+        assert found.bleu_1 == pytest.approx(50)
 
     def test_the_order_of_images_changes_nothing(self) -> None:
         predictions = {"1": "A dog sits.", "2": "Two men run."}
