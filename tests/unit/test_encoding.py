@@ -7,6 +7,7 @@ import shutil
 import tracemalloc
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline import encoding
+from pipeline import efficientnet, encoding, encoding_batches, image_processor, images
 from pipeline.block_files import write_block
 from pipeline.captions import ImageList, ImageRecord, read_images, write_images
 from pipeline.device import choose_placement
@@ -220,6 +221,20 @@ def test_another_choice_of_features_shares_nothing(tmp_path: Path, dataset: Data
     encoder = replace(dataset.params.encoder, layer=-1)
     other = Dataset(dataset.folder, replace(dataset.params, encoder=encoder))
     assert other.encode(output, scratch).encoded == 10
+    assert dataset.encode(output, scratch).encoded == 0
+
+
+@pytest.mark.parametrize("module", [images, image_processor, efficientnet, encoding_batches])
+def test_features_that_other_code_computed_are_not_taken(
+    tmp_path: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch, module: ModuleType
+) -> None:
+    output, scratch = tmp_path / "features.h5", tmp_path / "scratch"
+    dataset.encode(output, scratch)
+    edited = tmp_path / "edited.py"
+    edited.write_bytes(Path(str(module.__file__)).read_bytes() + b"\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "__file__", str(edited))
+        assert dataset.encode(output, scratch).encoded == 10
     assert dataset.encode(output, scratch).encoded == 0
 
 

@@ -35,6 +35,22 @@ def test_digests_change_with_the_files(tiny_llama: Path, tmp_path: Path) -> None
     assert tokenizer_digest(tmp_path) != tokenizer
 
 
+def test_equal_weights_of_another_architecture_are_another_model(tiny_llama: Path, tmp_path: Path) -> None:
+    """The number of heads changes the result and no weight."""
+    (tmp_path / "model.safetensors").write_bytes((tiny_llama / "model.safetensors").read_bytes())
+    digests = {weights_digest(tmp_path)}
+    for heads in (2, 4):
+        (tmp_path / "config.json").write_text(json.dumps({"num_attention_heads": heads}))
+        digests.add(weights_digest(tmp_path))
+    assert len(digests) == 3
+    written_by = {"num_attention_heads": 4, "transformers_version": "9.9", "_name_or_path": "elsewhere"}
+    (tmp_path / "config.json").write_text(json.dumps(written_by))
+    assert weights_digest(tmp_path) in digests
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(PipelineError, match=r"config\.json holds \[\], expected an object"):
+        weights_digest(tmp_path)
+
+
 def test_pickled_weights_and_missing_tokenizers_are_refused(tmp_path: Path) -> None:
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(PipelineError, match=r"no \.safetensors weights"):

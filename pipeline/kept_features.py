@@ -1,0 +1,17 @@
+"""What kept features follow from beside an image's bytes: the encoder, and the code that computes with it."""
+
+from pathlib import Path
+
+from pipeline import block_files, efficientnet, encoder, encoding_batches, image_processor, images
+from pipeline.code_digest import code_digest
+from pipeline.encoder import EncoderSpec
+from pipeline.records import digest
+
+# From an open file to a row in float16, and how images are cut into batches, which decides on rounding.
+_SHAPING = (images, image_processor, encoder, efficientnet, encoding_batches, block_files)
+
+
+def blocks_folder(scratch: Path, spec: EncoderSpec) -> Path:
+    """The folder in `scratch` of the features that this encoder gives by this code."""
+    facts = {"encoder": spec.fingerprint, "code": code_digest(*_SHAPING)}
+    return scratch / digest(facts)[:16]
