@@ -3,6 +3,7 @@
 N: images, P: tokens of an image, D_v: width of the encoder.
 """
 
+import hashlib
 import json
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -174,6 +175,11 @@ class FeatureStore:
     def digest_of(self, image_id: str) -> str:
         """SHA-256 (hex) of the file that an image's features were made from."""
         return self.sha256[self._row(image_id)]
+
+    def row_digests(self, image_ids: Sequence[str]) -> list[str]:
+        """For each image, SHA-256 (hex) over its file's digest and the bytes of its features."""
+        rows = ((self.digest_of(image_id), self.read([image_id])) for image_id in image_ids)
+        return [hashlib.sha256(sha256.encode() + row.tobytes()).hexdigest() for sha256, row in rows]
 
     def _row(self, image_id: str) -> int:
         # They are sorted, as images.jsonl is; a dictionary of a million ids would take 150 MB.
