@@ -5,7 +5,6 @@ scratch folder of that name. A run with the same fingerprint continues there; an
 """
 
 import logging
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -17,6 +16,7 @@ from pipeline.compilation import should_compile
 from pipeline.device import Placement
 from pipeline.errors import PipelineError
 from pipeline.feature_store import FeatureStore
+from pipeline.features_digest import features_digest
 from pipeline.language_model import load_language_model
 from pipeline.memory import LargestBatch, NoEstimateError, estimate_memory, largest_batch, require_memory
 from pipeline.models import resolve_model, tokenizer_digest
@@ -26,6 +26,7 @@ from pipeline.projector import Projector
 from pipeline.records import digest, write_json
 from pipeline.token_store import TokenizedCaptions, read_tokens, require_tokenizer
 from pipeline.trainer import Trainer, training_workers
+from pipeline.training_facts import training_facts
 from pipeline.training_features import open_features
 from pipeline.training_outputs import TrainPaths, TrainSummary, publish, summarize
 
@@ -60,6 +61,7 @@ def train(
         encoder_spec = store.spec
         images = dict(zip(store.image_ids, store.sha256, strict=True))
         _require_features(paths, tokens, images)
+        features_of_run = features_digest(store, tokens.image_ids)
         sample = torch.from_numpy(store.read(tokens.image_ids[:_SCALE_IMAGES])).float()
     lengths = [[len(c) + 1 for c in captions] for captions in tokens.captions]
     prefix_length = tokens.prompt.prefix_length(encoder_spec["num_tokens"])
@@ -99,24 +101,18 @@ def train(
     if should_compile(runtime.compile, placement, flop):
         language_model.compile_layers()
 
-    result_params = asdict(params)
-    # It changes memory and time, and no result.
-    del result_params["gradient_checkpointing"]
-    if params.schedule == "constant":
-        # Raising the number of epochs then continues, with the result of a longer run.
-        del result_params["epochs"]
     facts = {
         "algorithm": _ALGORITHM,
-        "encoder": encoder_spec,
-        "images": list(trained_on.items()),
-        "captions": [[c.tolist() for c in captions] for captions in tokens.captions],
-        "tokenizer": tokens.spec,
-        "language_model": language_model.spec.as_dict(),
-        "projector": asdict(projector_params),
-        "lora": asdict(lora_params) if lora_params.rank else None,
-        "train": result_params,
-        # Each process draws its own dropout.
-        "processes": processes.count if projector_params.dropout or lora_params.dropout else None,
+        **training_facts(
+            features_of_run,
+            tokens,
+            encoder_spec,
+            language_model.spec.as_dict(),
+            params,
+            projector_params,
+            lora_params,
+            processes.count,
+        ),
     }
     fingerprint = digest(facts)
     scratch = paths.scratch / fingerprint[:16]
@@ -131,7 +127,7 @@ def train(
             width_out=width_out,
             # Without the number of epochs where it has no influence: one more epoch must not
             # change the bytes of those before.
-            train=result_params,
+            train=facts["train"],
             training=fingerprint,
             longest_caption=max(map(max, lengths)),
             lora=adapter_facts(lora_params),

@@ -5,6 +5,7 @@ Run: .venv/bin/python -m pytest tests/unit/training/test_resuming.py
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.training_lab import (
     Lab,
     interrupted_after,
     outputs,
+    save_features,
 )
 
 
@@ -81,6 +83,25 @@ def test_another_parameter_starts_afresh(lab: Lab, tmp_path: Path, changes: dict
     # And back: what was trained is still there.
     assert lab.train(tmp_path, epochs=1).trained_steps == 0
     assert outputs(tmp_path)["epoch_001.safetensors"] == before
+
+
+def test_other_features_of_the_same_images_start_afresh(lab: Lab, finished: Path, tmp_path: Path) -> None:
+    """Trained on damaged features, whose ids and digests of images were right, then mended."""
+    damaged = replace(lab, features=tmp_path / "features.h5")
+    save_features(damaged.features, 8, seed=1)
+    damaged.train(tmp_path, epochs=3)
+    assert outputs(tmp_path) != outputs(finished)
+    assert lab.train(tmp_path, epochs=3).trained_steps == 3 * STEPS
+    assert outputs(tmp_path) == outputs(finished)
+
+
+def test_features_of_images_that_are_not_trained_on_are_none_of_its_business(
+    lab: Lab, finished: Path, tmp_path: Path
+) -> None:
+    more = replace(lab, features=tmp_path / "features.h5")
+    save_features(more.features, 9)
+    more.train(tmp_path, epochs=3)
+    assert outputs(tmp_path) == outputs(finished)
 
 
 def test_a_schedule_that_depends_on_the_epochs_does_not_continue(lab: Lab, tmp_path: Path) -> None:
