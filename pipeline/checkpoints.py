@@ -24,7 +24,7 @@ from pipeline.params import EncoderParams, LanguageModelParams, PromptParams
 from pipeline.projector import Projector
 from pipeline.records import canonical_json, digest, write_atomic
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 _METADATA_KEY = "vlm"
 _CHECKSUM = "sha256"
 _BEST = "best.safetensors"
@@ -37,6 +37,8 @@ class CheckpointInfo:
 
     `encoder`, `tokenizer` and `language_model` are the specs of the frozen parts, so that a checkpoint
     alone says what it must be used with; `training` is the fingerprint of everything that led to it.
+    `features` is the digest of the features of the images that it was trained on (`features_digest`),
+    `tokens` that of their captions' ids (`tokens_digest`).
     `longest_caption` counts the tokens of the longest caption that it was trained on, its end included.
     `lora` says how the adapters are built, None where there are none.
     """
@@ -49,6 +51,8 @@ class CheckpointInfo:
     width_out: int
     train: dict[str, Any]
     training: str
+    features: str
+    tokens: str
     longest_caption: int
     lora: dict[str, Any] | None = None
 

@@ -14,6 +14,7 @@ from pipeline.checkpoints import checkpoints_of_run, load_checkpoint
 from pipeline.device import Placement
 from pipeline.errors import PipelineError
 from pipeline.feature_store import FeatureStore
+from pipeline.features_digest import features_digest
 from pipeline.metrics.bootstrap import difference_intervals, intervals
 from pipeline.metrics.colors import score_colors
 from pipeline.metrics.controls import constant_caption, nearest_caption, shuffle_predictions
@@ -66,6 +67,7 @@ def evaluate(
                 f"{paths.captions} has no image in the split {split}; run `dvc repro prepare`."
             )
     with FeatureStore(paths.features) as store:
+        _require_trained_features(store, paths, checkpoints[min(checkpoints)], list(references["train"]))
         predictor = Predictor(store, paths.scratch, generate, runtime, placement)
         predictions: dict[int, dict[Split, Predictions]] = {
             epoch: {s: predictor.predict(checkpoint, epoch, s, list(references[s])) for s in _SCORED}
@@ -114,6 +116,24 @@ def evaluate(
     if metrics["test"]["bleu_4"] < 1e-4:
         logger.warning("BLEU-4 on test is 0: the captions share no four words with any reference")
     return metrics
+
+
+def _require_trained_features(
+    store: FeatureStore, paths: EvaluatePaths, checkpoint: Path, image_ids: Sequence[str]
+) -> None:
+    """PipelineError unless the train images have the features that a checkpoint was trained on.
+
+    Images of other splits are none of its business: some may come, go, or be mended.
+    """
+    info = load_checkpoint(checkpoint).info
+    store.require_encoder(info.encoder, str(checkpoint))
+    found = features_digest(store, image_ids)
+    if found != info.features:
+        raise PipelineError(
+            f"the features of the {len(image_ids)} train images of {paths.captions} in {paths.features} "
+            f"(sha256 {found:.12}) are not those that {checkpoint} was trained on ({info.features:.12}); "
+            "run `dvc repro train`."
+        )
 
 
 def _choice(ranked: Mapping[int, Measured], select_by: str) -> dict[str, Any]:

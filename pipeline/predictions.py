@@ -19,6 +19,7 @@ from pipeline.checkpoints import load_checkpoint
 from pipeline.device import Placement
 from pipeline.errors import PipelineError
 from pipeline.feature_store import FeatureStore
+from pipeline.features_digest import features_digest
 from pipeline.generation import images_at_a_time
 from pipeline.kept_rows import KeptRows, batches
 from pipeline.params import GenerateParams, RuntimeParams
@@ -53,6 +54,7 @@ class Predictor:
         self._runtime = runtime
         self._placement = placement
         self._model: TrainedModel | None = None
+        self._digests: dict[tuple[str, ...], str] = {}
 
     def predict(self, checkpoint: Path, epoch: int, split: Split, image_ids: Sequence[str]) -> Predictions:
         """The caption of each image by the checkpoint of an epoch."""
@@ -100,11 +102,17 @@ class Predictor:
             "algorithm": _ALGORITHM,
             "checkpoint": sha256_of_file(checkpoint),
             "encoder": self._store.spec,
-            "images": [(i, self._store.digest_of(i)) for i in image_ids],
+            "features": self._digest_of(tuple(image_ids)),
             "dtype": str(self._placement.dtype),
             **facts,
         }
         return KeptRows(self._scratch, all_facts)
+
+    def _digest_of(self, image_ids: tuple[str, ...]) -> str:
+        """The digest of the images' features, which every epoch asks for."""
+        if image_ids not in self._digests:
+            self._digests[image_ids] = features_digest(self._store, image_ids)
+        return self._digests[image_ids]
 
     # Called at the first thing that is missing: with all of them known there is nothing to load.
     def _load(self, checkpoint: Path) -> TrainedModel:

@@ -129,6 +129,8 @@ def train(
             # change the bytes of those before.
             train=facts["train"],
             training=fingerprint,
+            features=facts["features"],
+            tokens=facts["tokens"],
             longest_caption=max(map(max, lengths)),
             lora=adapter_facts(lora_params),
         )

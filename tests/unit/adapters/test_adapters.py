@@ -107,7 +107,7 @@ def test_adapters_learn_and_the_layers_they_sit_on_do_not(load: Load, lab: Lab, 
 
     before = {name: value.clone() for name, value in model.trainable_state().items()}
     frozen_before = frozen()
-    facts = CheckpointInfo(1, SPEC, {}, {}, 16, language_model.width, {}, "", 9, adapter_facts(LORA))
+    facts = CheckpointInfo(1, SPEC, {}, {}, 16, language_model.width, {}, "", "", "", 9, adapter_facts(LORA))
     trainer.run(lambda epoch: replace(facts, epoch=epoch))
 
     assert frozen() == frozen_before

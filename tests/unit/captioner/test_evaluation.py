@@ -11,10 +11,10 @@ from typing import NoReturn
 import pytest
 import torch
 
-from pipeline.captions import of_split, read_captions
+from pipeline.captions import of_split, read_captions, read_images
 from pipeline.checkpoints import load_checkpoint
 from pipeline.errors import PipelineError
-from pipeline.feature_store import FeatureStore
+from pipeline.feature_store import FeatureStore, write_store
 from pipeline.generation import generate_ids
 from pipeline.predictions import Predictor
 from pipeline.trained_model import TrainedModel
@@ -86,6 +86,45 @@ def test_predictions_of_known_checkpoints_are_reused(
     monkeypatch.setattr(TrainedModel, "load", refuse_to_load)
     project.evaluate()
     assert project.outputs() == before
+
+
+def other_features(project: Project, split: str) -> bytes:
+    """features.h5 as of other models' images: all facts are right, the rows of a split are others."""
+    path, records = project.data / "features.h5", read_captions(project.data / "captions.jsonl")
+    changed = {record.image_id for record in records if record.split == split}
+    with FeatureStore(path) as store:
+        rows = [-row if i in changed else row for i in store.image_ids for row in store.read([i])]
+        spec = store.spec
+    before = path.read_bytes()
+    write_store(path, read_images(project.data / "images.jsonl"), spec, rows)
+    return before
+
+
+def test_features_that_the_checkpoints_were_not_trained_on_are_refused(project: Project) -> None:
+    before = other_features(project, "train")
+    try:
+        with pytest.raises(
+            PipelineError,
+            match=r"the features of the \d+ train images .*features\.h5 .* are not those that .*epoch_001"
+            r"\.safetensors was trained on .*; run `dvc repro train`",
+        ):
+            project.evaluate()
+    finally:
+        (project.data / "features.h5").write_bytes(before)
+
+
+def test_other_features_of_dev_and_test_are_captioned_anew(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was said of damaged features is not said again once they are mended."""
+    before = other_features(project, "test")
+    monkeypatch.setattr(TrainedModel, "load", refuse_to_load)
+    try:
+        with pytest.raises(AssertionError, match="the language model was loaded"):
+            project.evaluate()
+    finally:
+        (project.data / "features.h5").write_bytes(before)
+    project.evaluate()
 
 
 def test_a_loss_on_dev_that_is_no_number_is_an_error_and_not_kept(

@@ -76,7 +76,7 @@ def test_nothing_but_the_projector_is_trained(lab: Lab, tmp_path: Path) -> None:
     frozen = language_model.state_dict()
     assert any(value.dtype == torch.uint8 for value in frozen.values())
     frozen_before, projector_before = tensor_digest(frozen), tensor_digest(model.projector.state_dict())
-    facts = CheckpointInfo(1, SPEC, {}, {}, 16, language_model.width, {}, "", 9)
+    facts = CheckpointInfo(1, SPEC, {}, {}, 16, language_model.width, {}, "", "", "", 9)
     assert trainer.run(lambda epoch: replace(facts, epoch=epoch)) == 2 * STEPS
     assert tensor_digest(language_model.state_dict()) == frozen_before
     assert tensor_digest(model.projector.state_dict()) != projector_before
