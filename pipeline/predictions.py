@@ -20,11 +20,12 @@ from pipeline.device import Placement
 from pipeline.errors import PipelineError
 from pipeline.feature_store import FeatureStore
 from pipeline.features_digest import features_digest
+from pipeline.fixed_files import FixedFiles
 from pipeline.generation import images_at_a_time
 from pipeline.kept_rows import KeptRows, batches
 from pipeline.params import GenerateParams, RuntimeParams
 from pipeline.progress import bar
-from pipeline.records import digest, sha256_of_file
+from pipeline.records import digest
 from pipeline.trained_model import GeneratedCaption, TrainedModel
 
 logger = logging.getLogger(__name__)
@@ -43,12 +44,14 @@ class Predictor:
     def __init__(
         self,
         store: FeatureStore,
+        files: FixedFiles,
         scratch: Path,
         generate: GenerateParams,
         runtime: RuntimeParams,
         placement: Placement,
     ) -> None:
         self._store = store
+        self._files = files
         self._scratch = scratch
         self._generate = generate
         self._runtime = runtime
@@ -100,7 +103,7 @@ class Predictor:
         """What is finished of the work on a checkpoint, images and other facts."""
         all_facts = {
             "algorithm": _ALGORITHM,
-            "checkpoint": sha256_of_file(checkpoint),
+            "checkpoint": self._files.sha256(checkpoint),
             "encoder": self._store.spec,
             "features": self._digest_of(tuple(image_ids)),
             "dtype": str(self._placement.dtype),
@@ -121,4 +124,6 @@ class Predictor:
             self._model = TrainedModel.load(checkpoint, self._placement, Path(cache) if cache else None)
         else:
             self._model.use_checkpoint(checkpoint)
+        # What it says from now on is kept under the digest of the file.
+        self._files.require_same(checkpoint)
         return self._model

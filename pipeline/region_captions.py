@@ -13,12 +13,13 @@ from pipeline.captions import ImageRecord, SceneObject, of_split, read_captions,
 from pipeline.checkpoints import load_checkpoint
 from pipeline.device import choose_placement
 from pipeline.errors import PipelineError
+from pipeline.fixed_files import FixedFiles
 from pipeline.images import crop, open_image
 from pipeline.kept_rows import KeptRows, batches
 from pipeline.metrics.scene_truth import names_object, score_objects
 from pipeline.params import GenerateParams, RegionsParams, RuntimeParams
 from pipeline.partial_work import replace_folder
-from pipeline.records import JsonObject, sha256_of_file, write_json, write_jsonl
+from pipeline.records import JsonObject, write_json, write_jsonl
 from pipeline.regions import Region
 
 # Raise when a change of the code makes other captions from the same facts.
@@ -108,10 +109,11 @@ def _answers(
     runtime: RuntimeParams,
 ) -> list[tuple[Region, str]]:
     """The region and the caption of each request, all boxes in fractions; those made before are kept."""
+    files = FixedFiles([paths.checkpoint])
     load_checkpoint(paths.checkpoint)  # whole, also where every answer is kept
     facts = {
         "algorithm": _ALGORITHM,
-        "checkpoint": sha256_of_file(paths.checkpoint),
+        "checkpoint": files.sha256(paths.checkpoint),
         "requests": [(image.sha256, region.name, region.box) for image, region in requests],
         "generate": asdict(generate),
         "dtype": str(choose_placement(runtime.device).dtype),
@@ -121,6 +123,8 @@ def _answers(
     if missing:
         largest = max(_megapixels(image) for image, _ in missing)
         captioner = Captioner.load(paths.checkpoint, runtime.device, runtime.model_cache, largest)
+        # What it says is kept under the digest of the file.
+        files.require_same(paths.checkpoint)
         for batch in batches(missing, BATCH_SIZE):
             made = captioner.caption_many([(Path(image.path), region) for image, region in batch], generate)
             for image in dict.fromkeys(image for image, _ in batch):

@@ -6,15 +6,17 @@ Run: .venv/bin/python -m pytest tests/unit/captioner/test_evaluation.py
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 import torch
 
+from pipeline import evaluation
 from pipeline.captions import of_split, read_captions, read_images
 from pipeline.checkpoints import load_checkpoint
 from pipeline.errors import PipelineError
 from pipeline.feature_store import FeatureStore, write_store
+from pipeline.fixed_files import FixedFiles
 from pipeline.generation import generate_ids
 from pipeline.predictions import Predictor
 from pipeline.trained_model import TrainedModel
@@ -127,6 +129,51 @@ def test_other_features_of_dev_and_test_are_captioned_anew(
     project.evaluate()
 
 
+def exchange_epochs(project: Project) -> None:
+    first, second = (project.data / "checkpoints" / f"epoch_00{epoch}.safetensors" for epoch in (1, 2))
+    content = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(content)
+
+
+def test_a_checkpoint_exchanged_after_it_was_scored_is_not_taken_for_the_best(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = project.outputs()
+
+    def exchange(*arguments: Any) -> Any:
+        exchange_epochs(project)
+        return nearest(*arguments)
+
+    nearest = evaluation._nearest
+    monkeypatch.setattr(evaluation, "_nearest", exchange)
+    with pytest.raises(PipelineError, match=r"epoch_00.* was exchanged while it was in use .*command again"):
+        project.evaluate()
+    exchange_epochs(project)
+    assert project.outputs() == before
+
+
+def test_nothing_is_kept_of_a_checkpoint_exchanged_before_it_was_loaded(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under the digest of one epoch stood the captions of the other, for good."""
+    generate = replace(project.params.generate, max_new_tokens=2)
+    other = Project(project.folder, replace(project.params, generate=generate))
+    kept = set((project.folder / ".scratch" / "evaluate").iterdir())
+
+    def exchange(*arguments: Any) -> TrainedModel:
+        exchange_epochs(project)
+        return load(*arguments)
+
+    load = TrainedModel.load
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainedModel, "load", exchange)
+        with pytest.raises(PipelineError, match=r"epoch_001.* was exchanged while it was in use"):
+            other.evaluate()
+    exchange_epochs(project)
+    assert set((project.folder / ".scratch" / "evaluate").iterdir()) == kept
+
+
 def test_a_loss_on_dev_that_is_no_number_is_an_error_and_not_kept(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,7 +182,7 @@ def test_a_loss_on_dev_that_is_no_number_is_an_error_and_not_kept(
     }
     scratch, params = project.folder / "no-number", project.params
     with FeatureStore(project.data / "features.h5") as store:
-        predictor = Predictor(store, scratch, params.generate, params.runtime, CPU)
+        predictor = Predictor(store, FixedFiles(), scratch, params.generate, params.runtime, CPU)
         with monkeypatch.context() as patch:
             patch.setattr(TrainedModel, "loss", lambda *_: float("nan"))
             with pytest.raises(
