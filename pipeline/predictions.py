@@ -6,16 +6,31 @@ costs one more evaluation, and a kill one batch.
 
 import logging
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from pipeline import (
+    adapters,
+    caption_loss,
+    caption_model,
+    checkpoints,
+    generation,
+    language_model,
+    packing,
+    projector,
+    prompt,
+    trained_model,
+)
 from pipeline.captions import Split
 from pipeline.checkpoints import load_checkpoint
+from pipeline.code_digest import code_digest
 from pipeline.device import Placement
 from pipeline.errors import PipelineError
 from pipeline.feature_store import FeatureStore
@@ -30,8 +45,20 @@ from pipeline.trained_model import GeneratedCaption, TrainedModel
 
 logger = logging.getLogger(__name__)
 
-# Raise when a change of the code makes other captions or losses from the same facts.
-_ALGORITHM = 1
+# The modules that captions and losses follow from: with others, all are made anew.
+CODE: tuple[ModuleType, ...] = (
+    sys.modules[__name__],
+    adapters,
+    caption_loss,
+    caption_model,
+    checkpoints,
+    generation,
+    language_model,
+    packing,
+    projector,
+    prompt,
+    trained_model,
+)
 # Images whose captions' loss is computed at a time: bounds what the layers hold.
 _LOSS_ROWS = 8
 
@@ -102,7 +129,7 @@ class Predictor:
     def _kept(self, checkpoint: Path, image_ids: Sequence[str], **facts: Any) -> KeptRows:
         """What is finished of the work on a checkpoint, images and other facts."""
         all_facts = {
-            "algorithm": _ALGORITHM,
+            "code": code_digest(*CODE),
             "checkpoint": self._files.sha256(checkpoint),
             "encoder": self._store.spec,
             "features": self._digest_of(tuple(image_ids)),

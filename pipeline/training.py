@@ -5,7 +5,9 @@ scratch folder of that name. A run with the same fingerprint continues there; an
 """
 
 import logging
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import torch
 
@@ -26,14 +28,14 @@ from pipeline.projector import Projector
 from pipeline.records import digest, write_json
 from pipeline.token_store import TokenizedCaptions, read_tokens, require_tokenizer
 from pipeline.trainer import Trainer, training_workers
-from pipeline.training_facts import training_facts
+from pipeline.training_facts import PARTS, training_facts
 from pipeline.training_features import open_features
 from pipeline.training_outputs import TrainPaths, TrainSummary, publish, summarize
 
 logger = logging.getLogger(__name__)
 
-# Raise when a change of the code makes other checkpoints from the same parameters.
-_ALGORITHM = 2
+# The modules that checkpoints follow from: a run of others is another run.
+CODE: tuple[ModuleType, ...] = (sys.modules[__name__], *PARTS)
 # Images whose features the fresh projector's input and output are scaled by.
 _SCALE_IMAGES = 64
 
@@ -101,19 +103,17 @@ def train(
     if should_compile(runtime.compile, placement, flop):
         language_model.compile_layers()
 
-    facts = {
-        "algorithm": _ALGORITHM,
-        **training_facts(
-            features_of_run,
-            tokens,
-            encoder_spec,
-            language_model.spec.as_dict(),
-            params,
-            projector_params,
-            lora_params,
-            processes.count,
-        ),
-    }
+    facts = training_facts(
+        CODE,
+        features_of_run,
+        tokens,
+        encoder_spec,
+        language_model.spec.as_dict(),
+        params,
+        projector_params,
+        lora_params,
+        processes.count,
+    )
     fingerprint = digest(facts)
     scratch = paths.scratch / fingerprint[:16]
 

@@ -1,12 +1,42 @@
 """What the result of a training follows from, short enough to be kept beside its state and compared."""
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import asdict
-from typing import Any
+from types import ModuleType
 
+from pipeline import (
+    adapters,
+    batches,
+    caption_loss,
+    caption_model,
+    checkpoints,
+    language_model,
+    packing,
+    processes,
+    projector,
+    trainer,
+    training_state,
+)
+from pipeline.code_digest import code_digest
 from pipeline.params import LoraParams, ProjectorParams, TrainParams
 from pipeline.records import JsonObject, canonical_json
 from pipeline.token_store import TokenizedCaptions
+
+# The modules that checkpoints follow from, beside the one that puts them together.
+PARTS: tuple[ModuleType, ...] = (
+    adapters,
+    batches,
+    caption_loss,
+    caption_model,
+    checkpoints,
+    language_model,
+    packing,
+    processes,
+    projector,
+    trainer,
+    training_state,
+)
 
 
 def tokens_digest(tokens: TokenizedCaptions) -> str:
@@ -31,25 +61,28 @@ def result_params(params: TrainParams) -> JsonObject:
 
 
 def training_facts(
+    code: Iterable[ModuleType],
     features: str,
     tokens: TokenizedCaptions,
-    encoder: dict[str, Any],
-    language_model: dict[str, Any],
+    encoder_spec: JsonObject,
+    language_model_spec: JsonObject,
     params: TrainParams,
-    projector: ProjectorParams,
-    lora: LoraParams,
-    processes: int,
+    projector_params: ProjectorParams,
+    lora_params: LoraParams,
+    process_count: int,
 ) -> JsonObject:
     """Everything that the checkpoints follow from; `features` is the digest of the train images' ones."""
     return {
-        "encoder": encoder,
+        # Module by module, so that a difference has a name.
+        "code": {module.__name__: code_digest(module) for module in code},
+        "encoder": encoder_spec,
         "features": features,
         "tokens": tokens_digest(tokens),
         "tokenizer": tokens.spec,
-        "language_model": language_model,
-        "projector": asdict(projector),
-        "lora": asdict(lora) if lora.rank else None,
+        "language_model": language_model_spec,
+        "projector": asdict(projector_params),
+        "lora": asdict(lora_params) if lora_params.rank else None,
         "train": result_params(params),
         # Each process draws its own dropout.
-        "processes": processes if projector.dropout or lora.dropout else None,
+        "processes": process_count if projector_params.dropout or lora_params.dropout else None,
     }

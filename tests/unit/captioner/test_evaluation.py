@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import pytest
 import torch
 
-from pipeline import evaluation
+from pipeline import evaluation, predictions
 from pipeline.captions import of_split, read_captions, read_images
 from pipeline.checkpoints import load_checkpoint
 from pipeline.errors import PipelineError
@@ -127,6 +127,13 @@ def test_other_features_of_dev_and_test_are_captioned_anew(
     finally:
         (project.data / "features.h5").write_bytes(before)
     project.evaluate()
+
+
+def test_other_code_captions_anew(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predictions, "CODE", predictions.CODE[:-1])
+    monkeypatch.setattr(TrainedModel, "load", refuse_to_load)
+    with pytest.raises(AssertionError, match="the language model was loaded"):
+        project.evaluate()
 
 
 def exchange_epochs(project: Project) -> None:

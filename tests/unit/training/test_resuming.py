@@ -7,11 +7,13 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 
+from pipeline import training
 from pipeline.errors import PipelineError
 from tests.refusals import refuse
 from tests.training_lab import (
@@ -93,6 +95,17 @@ def test_other_features_of_the_same_images_start_afresh(lab: Lab, finished: Path
     assert outputs(tmp_path) != outputs(finished)
     assert lab.train(tmp_path, epochs=3).trained_steps == 3 * STEPS
     assert outputs(tmp_path) == outputs(finished)
+
+
+def test_other_code_starts_afresh(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A changed module of the training, not one that it has nothing to do with, makes it another one."""
+    lab.train(tmp_path, epochs=1)
+    other = ModuleType(training.CODE[-1].__name__)
+    other.__file__ = __file__
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "CODE", (*training.CODE[:-1], other))
+        assert lab.train(tmp_path, epochs=1).trained_steps == STEPS
+    assert lab.train(tmp_path, epochs=1).trained_steps == 0
 
 
 def test_features_of_images_that_are_not_trained_on_are_none_of_its_business(
