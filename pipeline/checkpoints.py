@@ -20,6 +20,7 @@ from torch import Tensor
 
 from pipeline.adapters import split_state
 from pipeline.errors import PipelineError
+from pipeline.fact_differences import differences
 from pipeline.params import EncoderParams, LanguageModelParams, PromptParams
 from pipeline.projector import Projector
 from pipeline.records import canonical_json, digest, write_atomic
@@ -204,24 +205,13 @@ def checkpoints_of_run(folder: Path) -> dict[int, Path]:
             )
         facts, wanted = asdict(info), asdict(replace(infos[first], epoch=epoch))
         if facts != wanted:
-            name, value, other = _first_difference(facts, wanted)
+            # The fingerprint of the whole run last: what it follows from says more.
+            name, value, other = min(differences(facts, wanted), key=lambda found: found[0] == "training")
             raise PipelineError(
                 f"{found[epoch]} comes from another training run than {found[first].name}: its {name} is "
                 f"{value!r:.60}, not {other!r:.60}; run `dvc repro train`."
             )
     return found
-
-
-def _first_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[str, Any, Any]:
-    """The dotted name of a fact in which two sets of facts differ, and its value in each."""
-    # The fingerprint of the whole run last: what it follows from says more.
-    different = [key for key in one.keys() | other.keys() if one.get(key) != other.get(key)]
-    key = min(different, key=lambda k: (k == "training", k))
-    value, wanted = one.get(key), other.get(key)
-    if isinstance(value, Mapping) and isinstance(wanted, Mapping):
-        name, value, wanted = _first_difference(value, wanted)
-        return f"{key}.{name}", value, wanted
-    return key, value, wanted
 
 
 def tensor_digest(tensors: Mapping[str, Tensor]) -> str:

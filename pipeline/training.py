@@ -19,6 +19,8 @@ from pipeline.device import Placement
 from pipeline.errors import PipelineError
 from pipeline.feature_store import FeatureStore
 from pipeline.features_digest import features_digest
+from pipeline.kept_checkpoints import KeptCheckpoints
+from pipeline.kept_trainings import note_training
 from pipeline.language_model import load_language_model
 from pipeline.memory import LargestBatch, NoEstimateError, estimate_memory, largest_batch, require_memory
 from pipeline.models import resolve_model, tokenizer_digest
@@ -135,8 +137,11 @@ def train(
             lora=adapter_facts(lora_params),
         )
 
-    trainer = Trainer(model, features, tokens, params, runtime, placement, scratch, processes)
-    trained = trainer.run(info)
+    checkpoints = KeptCheckpoints(scratch, paths.checkpoints, info)
+    trainer = Trainer(model, features, tokens, params, runtime, placement, checkpoints, processes)
+    if processes.is_main:
+        note_training(scratch, facts)
+    trained = trainer.run()
     counts = {
         "images": len(tokens.image_ids),
         "captions": sum(len(c) for c in tokens.captions),
