@@ -90,25 +90,25 @@ class Predictor:
         """The caption of each image by the checkpoint of an epoch."""
         info = load_checkpoint(checkpoint).info
         self._store.require_encoder(info.encoder, str(checkpoint))
-        kept = self._kept(checkpoint, image_ids, generate=asdict(self._generate))
-        missing = image_ids[len(kept.rows) :]
-        if missing:
+        kept = self._kept(checkpoint, image_ids, count=len(image_ids), generate=asdict(self._generate))
+        if missing := kept.missing:
             model, batch_size = self._load(checkpoint), self._runtime.generate_batch_size
-            with bar(f"epoch {epoch} {split}", len(missing)) as progress:
+            with bar(f"epoch {epoch} {split}", missing) as progress:
                 # As many as are generated together, so that a run that continues has the batches of one
                 # that was never interrupted.
-                for batch in batches(missing, images_at_a_time(self._generate, batch_size)):
+                for places in kept.gaps(images_at_a_time(self._generate, batch_size)):
+                    batch = image_ids[places.start : places.stop]
                     made = model.caption(self._features(batch), self._generate, batch_size)
-                    kept.add([{"caption": one.text, "finished": one.finished} for one in made])
+                    kept.add(places.start, [{"caption": one.text, "finished": one.finished} for one in made])
                     progress.update(len(batch))
-            logger.info("epoch %d, %s: %d images captioned", epoch, split, len(missing))
+            logger.info("epoch %d, %s: %d images captioned", epoch, split, missing)
         captions = [GeneratedCaption(row["caption"], row["finished"]) for row in kept.rows]
         return dict(zip(image_ids, captions, strict=True))
 
     def loss(self, checkpoint: Path, references: Mapping[str, Sequence[str]]) -> float:
         """Mean cross-entropy (nats a token) of what people wrote of each image, under a checkpoint."""
-        kept = self._kept(checkpoint, list(references), captions=digest(references))
-        if not kept.rows:
+        kept = self._kept(checkpoint, list(references), count=1, captions=digest(references))
+        if kept.missing:
             rows = min(_LOSS_ROWS, self._runtime.generate_batch_size)
             pairs = (
                 (self._features(batch), [references[image_id] for image_id in batch])
@@ -120,13 +120,13 @@ class Predictor:
                     f"the loss of {checkpoint} on dev is {loss} in {self._placement.dtype}: its captions "
                     "would be noise; train with a lower train.learning_rate, or on a GPU with bfloat16."
                 )
-            kept.add([{"loss": loss}])
+            kept.add(0, [{"loss": loss}])
         return float(kept.rows[0]["loss"])
 
     def _features(self, image_ids: Sequence[str]) -> Tensor:
         return torch.from_numpy(self._store.read(image_ids))  # [n, P, D_v]
 
-    def _kept(self, checkpoint: Path, image_ids: Sequence[str], **facts: Any) -> KeptRows:
+    def _kept(self, checkpoint: Path, image_ids: Sequence[str], count: int, **facts: Any) -> KeptRows:
         """What is finished of the work on a checkpoint, images and other facts."""
         all_facts = {
             "code": code_digest(*CODE),
@@ -136,7 +136,7 @@ class Predictor:
             "dtype": str(self._placement.dtype),
             **facts,
         }
-        return KeptRows(self._scratch, all_facts)
+        return KeptRows(self._scratch, all_facts, count)
 
     def _digest_of(self, image_ids: tuple[str, ...]) -> str:
         """The digest of the images' features, which every epoch asks for."""

@@ -1,5 +1,6 @@
 """The regions stage: requests put to test images, answered by encoding the crop on the fly."""
 
+import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -35,12 +36,14 @@ from pipeline.device import choose_placement
 from pipeline.errors import PipelineError
 from pipeline.fixed_files import FixedFiles
 from pipeline.images import crop, open_image
-from pipeline.kept_rows import KeptRows, batches
+from pipeline.kept_rows import KeptRows
 from pipeline.metrics.scene_truth import names_object, score_objects
 from pipeline.params import GenerateParams, RegionsParams, RuntimeParams
 from pipeline.partial_work import replace_folder
 from pipeline.records import JsonObject, write_json, write_jsonl
 from pipeline.regions import Region
+
+logger = logging.getLogger(__name__)
 
 # The modules that an answer follows from: with others, all are made anew.
 CODE: tuple[ModuleType, ...] = (
@@ -156,18 +159,22 @@ def _answers(
         "generate": asdict(generate),
         "dtype": str(choose_placement(runtime.device).dtype),
     }
-    kept = KeptRows(paths.scratch, facts)
-    missing = requests[len(kept.rows) :]
-    if missing:
-        largest = max(_megapixels(image) for image, _ in missing)
+    kept = KeptRows(paths.scratch, facts, len(requests))
+    if missing := kept.missing:
+        largest = max(_megapixels(image) for image, _ in requests)
         model = Captioner.load(paths.checkpoint, runtime.device, runtime.model_cache, largest)
         # What it says is kept under the digest of the file.
         files.require_same(paths.checkpoint)
-        for batch in batches(missing, BATCH_SIZE):
+        for places in kept.gaps(BATCH_SIZE):
+            batch = requests[places.start : places.stop]
             made = model.caption_many([(Path(image.path), region) for image, region in batch], generate)
             for image in dict.fromkeys(image for image, _ in batch):
                 _open(image)
-            kept.add([{"region": a.region.name, "box": list(a.region.box), "caption": a.text} for a in made])
+            kept.add(
+                places.start,
+                [{"region": a.region.name, "box": list(a.region.box), "caption": a.text} for a in made],
+            )
+        logger.info("%d of %d requests answered now; the other answers are kept", missing, len(requests))
     return [(Region(row["region"], tuple(row["box"])), row["caption"]) for row in kept.rows]
 
 
