@@ -181,6 +181,37 @@ def test_nothing_is_kept_of_a_checkpoint_exchanged_before_it_was_loaded(
     assert set((project.folder / ".scratch" / "evaluate").iterdir()) == kept
 
 
+def test_one_more_epoch_evaluates_that_epoch_only(
+    make_project: Callable[[], Project], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = make_project()
+    before = project.outputs()
+    captioned: list[int] = []
+    losses: list[int] = []
+
+    def caption(self: TrainedModel, *arguments: Any) -> Any:
+        captioned.append(self.info.epoch)
+        return say(self, *arguments)
+
+    def loss(self: TrainedModel, *arguments: Any) -> float:
+        losses.append(self.info.epoch)
+        return measure(self, *arguments)
+
+    say, measure = TrainedModel.caption, TrainedModel.loss
+    monkeypatch.setattr(TrainedModel, "caption", caption)
+    monkeypatch.setattr(TrainedModel, "loss", loss)
+    longer = Project(project.folder, replace(project.params, train=replace(project.params.train, epochs=3)))
+    longer.train()
+    longer.evaluate()
+    assert set(captioned) == {3}
+    assert losses == [3]
+    after = longer.outputs()
+    known = [name for name in before if name.startswith(("data/checkpoints/", "data/predictions/"))]
+    assert len(known) == 2 + 4
+    assert {name: after[name] for name in known} == {name: before[name] for name in known}
+    assert "data/predictions/epoch_003_test.jsonl" in after
+
+
 def test_a_loss_on_dev_that_is_no_number_is_an_error_and_not_kept(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
