@@ -20,11 +20,12 @@ from torch import Tensor
 
 from pipeline.adapters import split_state
 from pipeline.errors import PipelineError
+from pipeline.fact_differences import differences
 from pipeline.params import EncoderParams, LanguageModelParams, PromptParams
 from pipeline.projector import Projector
 from pipeline.records import canonical_json, digest, write_atomic
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 _METADATA_KEY = "vlm"
 _CHECKSUM = "sha256"
 _BEST = "best.safetensors"
@@ -37,6 +38,8 @@ class CheckpointInfo:
 
     `encoder`, `tokenizer` and `language_model` are the specs of the frozen parts, so that a checkpoint
     alone says what it must be used with; `training` is the fingerprint of everything that led to it.
+    `features` is the digest of the features of the images that it was trained on (`features_digest`),
+    `tokens` that of their captions' ids (`tokens_digest`).
     `longest_caption` counts the tokens of the longest caption that it was trained on, its end included.
     `lora` says how the adapters are built, None where there are none.
     """
@@ -49,6 +52,8 @@ class CheckpointInfo:
     width_out: int
     train: dict[str, Any]
     training: str
+    features: str
+    tokens: str
     longest_caption: int
     lora: dict[str, Any] | None = None
 
@@ -200,24 +205,13 @@ def checkpoints_of_run(folder: Path) -> dict[int, Path]:
             )
         facts, wanted = asdict(info), asdict(replace(infos[first], epoch=epoch))
         if facts != wanted:
-            name, value, other = _first_difference(facts, wanted)
+            # The fingerprint of the whole run last: what it follows from says more.
+            name, value, other = min(differences(facts, wanted), key=lambda found: found[0] == "training")
             raise PipelineError(
                 f"{found[epoch]} comes from another training run than {found[first].name}: its {name} is "
                 f"{value!r:.60}, not {other!r:.60}; run `dvc repro train`."
             )
     return found
-
-
-def _first_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[str, Any, Any]:
-    """The dotted name of a fact in which two sets of facts differ, and its value in each."""
-    # The fingerprint of the whole run last: what it follows from says more.
-    different = [key for key in one.keys() | other.keys() if one.get(key) != other.get(key)]
-    key = min(different, key=lambda k: (k == "training", k))
-    value, wanted = one.get(key), other.get(key)
-    if isinstance(value, Mapping) and isinstance(wanted, Mapping):
-        name, value, wanted = _first_difference(value, wanted)
-        return f"{key}.{name}", value, wanted
-    return key, value, wanted
 
 
 def tensor_digest(tensors: Mapping[str, Tensor]) -> str:

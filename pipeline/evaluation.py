@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.captions import CaptionRecord, Split, of_split, read_captions, vocabulary
-from pipeline.checkpoints import checkpoints_of_run, load_checkpoint
+from pipeline.checkpoints import checkpoints_of_run, list_checkpoints, load_checkpoint
 from pipeline.device import Placement
 from pipeline.errors import PipelineError
 from pipeline.feature_store import FeatureStore
+from pipeline.features_digest import features_digest
+from pipeline.fixed_files import FixedFiles
 from pipeline.metrics.bootstrap import difference_intervals, intervals
 from pipeline.metrics.colors import score_colors
 from pipeline.metrics.controls import constant_caption, nearest_caption, shuffle_predictions
@@ -56,6 +58,8 @@ def evaluate(
     Returns the content of metrics/evaluate.json.
     """
     records = read_captions(paths.captions)
+    # Before any is read: scores, predictions and the chosen file must all be of the same bytes.
+    files = FixedFiles(path for _, path in list_checkpoints(paths.checkpoints))
     checkpoints = checkpoints_of_run(paths.checkpoints)
     references: dict[Split, dict[str, tuple[str, ...]]] = {
         s: {r.image_id: r.captions for r in of_split(records, s)} for s in ("train", *_SCORED)
@@ -66,7 +70,8 @@ def evaluate(
                 f"{paths.captions} has no image in the split {split}; run `dvc repro prepare`."
             )
     with FeatureStore(paths.features) as store:
-        predictor = Predictor(store, paths.scratch, generate, runtime, placement)
+        _require_trained_features(store, paths, checkpoints[min(checkpoints)], list(references["train"]))
+        predictor = Predictor(store, files, paths.scratch, generate, runtime, placement)
         predictions: dict[int, dict[Split, Predictions]] = {
             epoch: {s: predictor.predict(checkpoint, epoch, s, list(references[s])) for s in _SCORED}
             for epoch, checkpoint in checkpoints.items()
@@ -107,13 +112,34 @@ def evaluate(
         str(epoch): {"dev_loss": round(losses[epoch], 4), **{s: of_epoch[s].as_dict() for s in _SCORED}}
         for epoch, of_epoch in scores.items()
     }
+    chosen = checkpoints[best].read_bytes()
+    for path in checkpoints.values():
+        files.require_same(path)
     _write_predictions(paths.predictions, predictions)
     _write_curve(paths.curve, metrics["by_epoch"])
-    write_atomic(paths.best, checkpoints[best].read_bytes())
+    write_atomic(paths.best, chosen)
     write_json(paths.metrics, metrics)
     if metrics["test"]["bleu_4"] < 1e-4:
         logger.warning("BLEU-4 on test is 0: the captions share no four words with any reference")
     return metrics
+
+
+def _require_trained_features(
+    store: FeatureStore, paths: EvaluatePaths, checkpoint: Path, image_ids: Sequence[str]
+) -> None:
+    """PipelineError unless the train images have the features that a checkpoint was trained on.
+
+    Images of other splits are none of its business: some may come, go, or be mended.
+    """
+    info = load_checkpoint(checkpoint).info
+    store.require_encoder(info.encoder, str(checkpoint))
+    found = features_digest(store, image_ids)
+    if found != info.features:
+        raise PipelineError(
+            f"the features of the {len(image_ids)} train images of {paths.captions} in {paths.features} "
+            f"(sha256 {found:.12}) are not those that {checkpoint} was trained on ({info.features:.12}); "
+            "run `dvc repro train`."
+        )
 
 
 def _choice(ranked: Mapping[int, Measured], select_by: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ a file of its own, written atomically and with a checksum, named after the numbe
 
 import logging
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,23 +28,49 @@ def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 class KeptRows:
-    """The rows of one piece of work that are finished, from the first on without a gap."""
+    """The rows of one piece of work, a fixed number of them, and which are finished."""
 
-    def __init__(self, scratch: Path, facts: JsonObject) -> None:
-        """`facts`: everything that the rows follow from."""
+    def __init__(self, scratch: Path, facts: JsonObject, count: int) -> None:
+        """`facts`: everything that the rows follow from; `count`: how many there will be."""
         self._folder = scratch / digest(facts)[:32]
-        self.rows: list[JsonObject] = []
-        while (batch := read_batch(self._path(len(self.rows)))) is not None:
-            self.rows += batch
+        self._count = count
+        self._rows: dict[int, JsonObject] = {}
+        for path in sorted(self._folder.glob("*.json")):
+            first = _first(path)
+            # Batches of other sizes may overlap: the first of them counts.
+            if first is not None and first not in self._rows and (batch := read_batch(path)) is not None:
+                self._rows |= dict(enumerate(batch, start=first))
 
-    def add(self, rows: list[JsonObject]) -> None:
-        """Keep the next rows."""
-        path = self._path(len(self.rows))
+    @property
+    def rows(self) -> list[JsonObject]:
+        """All rows in order. Raises KeyError while one is missing."""
+        return [self._rows[place] for place in range(self._count)]
+
+    @property
+    def missing(self) -> int:
+        """How many rows are not finished."""
+        return sum(place not in self._rows for place in range(self._count))
+
+    def gaps(self, size: int) -> Iterator[range]:
+        """Yield the places of missing rows, in order, `size` neighbours at most at a time.
+
+        They are the batches of a run that was never interrupted: batches end where kept ones begin.
+        """
+        places = [place for place in range(self._count) if place not in self._rows]
+        for _, run in groupby(enumerate(places), key=lambda item: item[1] - item[0]):
+            for batch in batches((place for _, place in run), size):
+                yield range(batch[0], batch[-1] + 1)
+
+    def add(self, first: int, rows: list[JsonObject]) -> None:
+        """Keep the rows of one gap, which begins at `first`."""
+        path = self._folder / f"{first:08d}.json"
         write_json(path, {"rows": rows, "sha256": _checksum(path, rows)})
-        self.rows += rows
+        self._rows |= dict(enumerate(rows, start=first))
 
-    def _path(self, first: int) -> Path:
-        return self._folder / f"{first:08d}.json"
+
+def _first(path: Path) -> int | None:
+    """The number of a batch's first row; None for a file that is no batch."""
+    return int(path.stem) if path.stem.isdecimal() else None
 
 
 def read_batch(path: Path) -> list[JsonObject] | None:

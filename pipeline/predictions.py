@@ -6,30 +6,59 @@ costs one more evaluation, and a kill one batch.
 
 import logging
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from pipeline import (
+    adapters,
+    caption_loss,
+    caption_model,
+    checkpoints,
+    generation,
+    language_model,
+    packing,
+    projector,
+    prompt,
+    trained_model,
+)
 from pipeline.captions import Split
 from pipeline.checkpoints import load_checkpoint
+from pipeline.code_digest import code_digest
 from pipeline.device import Placement
 from pipeline.errors import PipelineError
 from pipeline.feature_store import FeatureStore
+from pipeline.features_digest import features_digest
+from pipeline.fixed_files import FixedFiles
 from pipeline.generation import images_at_a_time
 from pipeline.kept_rows import KeptRows, batches
 from pipeline.params import GenerateParams, RuntimeParams
 from pipeline.progress import bar
-from pipeline.records import digest, sha256_of_file
+from pipeline.records import digest
 from pipeline.trained_model import GeneratedCaption, TrainedModel
 
 logger = logging.getLogger(__name__)
 
-# Raise when a change of the code makes other captions or losses from the same facts.
-_ALGORITHM = 1
+# The modules that captions and losses follow from: with others, all are made anew.
+CODE: tuple[ModuleType, ...] = (
+    sys.modules[__name__],
+    adapters,
+    caption_loss,
+    caption_model,
+    checkpoints,
+    generation,
+    language_model,
+    packing,
+    projector,
+    prompt,
+    trained_model,
+)
 # Images whose captions' loss is computed at a time: bounds what the layers hold.
 _LOSS_ROWS = 8
 
@@ -42,41 +71,44 @@ class Predictor:
     def __init__(
         self,
         store: FeatureStore,
+        files: FixedFiles,
         scratch: Path,
         generate: GenerateParams,
         runtime: RuntimeParams,
         placement: Placement,
     ) -> None:
         self._store = store
+        self._files = files
         self._scratch = scratch
         self._generate = generate
         self._runtime = runtime
         self._placement = placement
         self._model: TrainedModel | None = None
+        self._digests: dict[tuple[str, ...], str] = {}
 
     def predict(self, checkpoint: Path, epoch: int, split: Split, image_ids: Sequence[str]) -> Predictions:
         """The caption of each image by the checkpoint of an epoch."""
         info = load_checkpoint(checkpoint).info
         self._store.require_encoder(info.encoder, str(checkpoint))
-        kept = self._kept(checkpoint, image_ids, generate=asdict(self._generate))
-        missing = image_ids[len(kept.rows) :]
-        if missing:
+        kept = self._kept(checkpoint, image_ids, count=len(image_ids), generate=asdict(self._generate))
+        if missing := kept.missing:
             model, batch_size = self._load(checkpoint), self._runtime.generate_batch_size
-            with bar(f"epoch {epoch} {split}", len(missing)) as progress:
+            with bar(f"epoch {epoch} {split}", missing) as progress:
                 # As many as are generated together, so that a run that continues has the batches of one
                 # that was never interrupted.
-                for batch in batches(missing, images_at_a_time(self._generate, batch_size)):
+                for places in kept.gaps(images_at_a_time(self._generate, batch_size)):
+                    batch = image_ids[places.start : places.stop]
                     made = model.caption(self._features(batch), self._generate, batch_size)
-                    kept.add([{"caption": one.text, "finished": one.finished} for one in made])
+                    kept.add(places.start, [{"caption": one.text, "finished": one.finished} for one in made])
                     progress.update(len(batch))
-            logger.info("epoch %d, %s: %d images captioned", epoch, split, len(missing))
+            logger.info("epoch %d, %s: %d images captioned", epoch, split, missing)
         captions = [GeneratedCaption(row["caption"], row["finished"]) for row in kept.rows]
         return dict(zip(image_ids, captions, strict=True))
 
     def loss(self, checkpoint: Path, references: Mapping[str, Sequence[str]]) -> float:
         """Mean cross-entropy (nats a token) of what people wrote of each image, under a checkpoint."""
-        kept = self._kept(checkpoint, list(references), captions=digest(references))
-        if not kept.rows:
+        kept = self._kept(checkpoint, list(references), count=1, captions=digest(references))
+        if kept.missing:
             rows = min(_LOSS_ROWS, self._runtime.generate_batch_size)
             pairs = (
                 (self._features(batch), [references[image_id] for image_id in batch])
@@ -88,23 +120,29 @@ class Predictor:
                     f"the loss of {checkpoint} on dev is {loss} in {self._placement.dtype}: its captions "
                     "would be noise; train with a lower train.learning_rate, or on a GPU with bfloat16."
                 )
-            kept.add([{"loss": loss}])
+            kept.add(0, [{"loss": loss}])
         return float(kept.rows[0]["loss"])
 
     def _features(self, image_ids: Sequence[str]) -> Tensor:
         return torch.from_numpy(self._store.read(image_ids))  # [n, P, D_v]
 
-    def _kept(self, checkpoint: Path, image_ids: Sequence[str], **facts: Any) -> KeptRows:
+    def _kept(self, checkpoint: Path, image_ids: Sequence[str], count: int, **facts: Any) -> KeptRows:
         """What is finished of the work on a checkpoint, images and other facts."""
         all_facts = {
-            "algorithm": _ALGORITHM,
-            "checkpoint": sha256_of_file(checkpoint),
+            "code": code_digest(*CODE),
+            "checkpoint": self._files.sha256(checkpoint),
             "encoder": self._store.spec,
-            "images": [(i, self._store.digest_of(i)) for i in image_ids],
+            "features": self._digest_of(tuple(image_ids)),
             "dtype": str(self._placement.dtype),
             **facts,
         }
-        return KeptRows(self._scratch, all_facts)
+        return KeptRows(self._scratch, all_facts, count)
+
+    def _digest_of(self, image_ids: tuple[str, ...]) -> str:
+        """The digest of the images' features, which every epoch asks for."""
+        if image_ids not in self._digests:
+            self._digests[image_ids] = features_digest(self._store, image_ids)
+        return self._digests[image_ids]
 
     # Called at the first thing that is missing: with all of them known there is nothing to load.
     def _load(self, checkpoint: Path) -> TrainedModel:
@@ -113,4 +151,6 @@ class Predictor:
             self._model = TrainedModel.load(checkpoint, self._placement, Path(cache) if cache else None)
         else:
             self._model.use_checkpoint(checkpoint)
+        # What it says from now on is kept under the digest of the file.
+        self._files.require_same(checkpoint)
         return self._model

@@ -1,28 +1,70 @@
 """The regions stage: requests put to test images, answered by encoding the crop on the fly."""
 
+import logging
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from PIL import Image
 
-from pipeline import regions
+from pipeline import (
+    adapters,
+    caption_loss,
+    caption_model,
+    captioner,
+    checkpoints,
+    efficientnet,
+    encoder,
+    generation,
+    image_processor,
+    images,
+    language_model,
+    packing,
+    projector,
+    prompt,
+    regions,
+    trained_model,
+)
 from pipeline.captioner import BATCH_SIZE, Captioner
 from pipeline.captions import ImageRecord, SceneObject, of_split, read_captions, read_images, vocabulary
 from pipeline.checkpoints import load_checkpoint
+from pipeline.code_digest import code_digest
 from pipeline.device import choose_placement
 from pipeline.errors import PipelineError
+from pipeline.fixed_files import FixedFiles
 from pipeline.images import crop, open_image
-from pipeline.kept_rows import KeptRows, batches
+from pipeline.kept_rows import KeptRows
 from pipeline.metrics.scene_truth import names_object, score_objects
 from pipeline.params import GenerateParams, RegionsParams, RuntimeParams
 from pipeline.partial_work import replace_folder
-from pipeline.records import JsonObject, sha256_of_file, write_json, write_jsonl
+from pipeline.records import JsonObject, write_json, write_jsonl
 from pipeline.regions import Region
 
-# Raise when a change of the code makes other captions from the same facts.
-_ALGORITHM = 1
+logger = logging.getLogger(__name__)
+
+# The modules that an answer follows from: with others, all are made anew.
+CODE: tuple[ModuleType, ...] = (
+    sys.modules[__name__],
+    adapters,
+    caption_loss,
+    caption_model,
+    captioner,
+    checkpoints,
+    efficientnet,
+    encoder,
+    generation,
+    image_processor,
+    images,
+    language_model,
+    packing,
+    projector,
+    prompt,
+    regions,
+    trained_model,
+)
 _JPEG_QUALITY = 90
 
 
@@ -108,24 +150,31 @@ def _answers(
     runtime: RuntimeParams,
 ) -> list[tuple[Region, str]]:
     """The region and the caption of each request, all boxes in fractions; those made before are kept."""
+    files = FixedFiles([paths.checkpoint])
     load_checkpoint(paths.checkpoint)  # whole, also where every answer is kept
     facts = {
-        "algorithm": _ALGORITHM,
-        "checkpoint": sha256_of_file(paths.checkpoint),
+        "code": code_digest(*CODE),
+        "checkpoint": files.sha256(paths.checkpoint),
         "requests": [(image.sha256, region.name, region.box) for image, region in requests],
         "generate": asdict(generate),
         "dtype": str(choose_placement(runtime.device).dtype),
     }
-    kept = KeptRows(paths.scratch, facts)
-    missing = requests[len(kept.rows) :]
-    if missing:
-        largest = max(_megapixels(image) for image, _ in missing)
-        captioner = Captioner.load(paths.checkpoint, runtime.device, runtime.model_cache, largest)
-        for batch in batches(missing, BATCH_SIZE):
-            made = captioner.caption_many([(Path(image.path), region) for image, region in batch], generate)
+    kept = KeptRows(paths.scratch, facts, len(requests))
+    if missing := kept.missing:
+        largest = max(_megapixels(image) for image, _ in requests)
+        model = Captioner.load(paths.checkpoint, runtime.device, runtime.model_cache, largest)
+        # What it says is kept under the digest of the file.
+        files.require_same(paths.checkpoint)
+        for places in kept.gaps(BATCH_SIZE):
+            batch = requests[places.start : places.stop]
+            made = model.caption_many([(Path(image.path), region) for image, region in batch], generate)
             for image in dict.fromkeys(image for image, _ in batch):
                 _open(image)
-            kept.add([{"region": a.region.name, "box": list(a.region.box), "caption": a.text} for a in made])
+            kept.add(
+                places.start,
+                [{"region": a.region.name, "box": list(a.region.box), "caption": a.text} for a in made],
+            )
+        logger.info("%d of %d requests answered now; the other answers are kept", missing, len(requests))
     return [(Region(row["region"], tuple(row["box"])), row["caption"]) for row in kept.rows]
 
 

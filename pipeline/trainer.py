@@ -3,8 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import torch
 from torch import nn
@@ -12,9 +11,9 @@ from torch.utils.data import DataLoader
 
 from pipeline.batches import Row, Step, StepDataset, plan_epoch
 from pipeline.caption_model import CaptionModel
-from pipeline.checkpoints import CheckpointInfo, checkpoint_path, save_checkpoint
 from pipeline.device import Placement
 from pipeline.errors import PipelineError
+from pipeline.kept_checkpoints import KeptCheckpoints
 from pipeline.params import RuntimeParams, TrainParams
 from pipeline.processes import Processes
 from pipeline.progress import bar
@@ -43,7 +42,7 @@ class Trainer:
         params: TrainParams,
         runtime: RuntimeParams,
         placement: Placement,
-        scratch: Path,
+        checkpoints: KeptCheckpoints,
         processes: Processes,
     ) -> None:
         self.model = model
@@ -52,19 +51,22 @@ class Trainer:
         self._params = params
         self._runtime = runtime
         self._placement = placement
-        self._scratch = scratch
+        self._checkpoints = checkpoints
         self._processes = processes
         self.optimizer = torch.optim.AdamW(
             model.trainable_parameters(), lr=params.learning_rate, weight_decay=params.weight_decay
         )
         self._scaler = torch.amp.GradScaler(placement.device.type, enabled=placement.scales_gradients)
-        self.state = TrainingState.load_or_start(scratch, model, self.optimizer, self._scaler)
+        self.state = TrainingState.load_or_start(checkpoints, model, self.optimizer, self._scaler)
+        if processes.is_main:
+            for epoch, tensors in self.state.lost.items():
+                checkpoints.save(epoch, tensors)
+                logger.warning("%s was damaged or gone, and is made anew", checkpoints.path(epoch))
 
-    def run(self, info: Callable[[int], CheckpointInfo]) -> int:
+    def run(self) -> int:
         """Train up to `params.epochs`; returns the number of steps taken now.
 
-        `info(epoch)` gives the facts to store with an epoch's checkpoint. Raises PipelineError where loss or
-        gradient is not finite; the state before that step is kept.
+        Raises PipelineError where loss or gradient is not finite; the state before that step is kept.
         """
         taken = 0
         cost = CostMeter(self._placement, self.state.cost)
@@ -99,7 +101,7 @@ class Trainer:
                         self._save(cost)
                         saved = time.monotonic()
             if self._processes.is_main:
-                save_checkpoint(checkpoint_path(self._scratch, epoch), self.state.average, info(epoch))
+                self._checkpoints.save(epoch, self.state.average)
             mean = self.state.finish_epoch()
             self._save(cost)
             logger.info("epoch %d: mean loss %.4f over %d steps", epoch, mean, len(plan))
@@ -109,7 +111,7 @@ class Trainer:
         self.state.cost = cost.total()
         # All processes hold the same state.
         if self._processes.is_main:
-            self.state.save(self._scratch)
+            self.state.save(self._checkpoints.folder)
 
     def _try_largest(self, plan: list[list[list[Row]]], lengths: list[list[int]]) -> None:
         """Take the largest batch forward and back, and forget it.
@@ -189,7 +191,7 @@ class Trainer:
                 f"training diverged at epoch {self.state.epoch}, step {self.state.step + 1}: loss {mean}, "
                 f"gradient norm {norm}, learning rate {rate:g}, precision {self._placement.dtype}; "
                 "lower train.learning_rate or raise train.warmup_steps. The state before this step is kept "
-                f"in {self._scratch}."
+                f"in {self._checkpoints.folder}."
             )
         self._scaler.step(self.optimizer)
         self._scaler.update()

@@ -5,8 +5,9 @@ scratch folder of that name. A run with the same fingerprint continues there; an
 """
 
 import logging
-from dataclasses import asdict
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import torch
 
@@ -17,6 +18,9 @@ from pipeline.compilation import should_compile
 from pipeline.device import Placement
 from pipeline.errors import PipelineError
 from pipeline.feature_store import FeatureStore
+from pipeline.features_digest import features_digest
+from pipeline.kept_checkpoints import KeptCheckpoints
+from pipeline.kept_trainings import note_training
 from pipeline.language_model import load_language_model
 from pipeline.memory import LargestBatch, NoEstimateError, estimate_memory, largest_batch, require_memory
 from pipeline.models import resolve_model, tokenizer_digest
@@ -26,13 +30,14 @@ from pipeline.projector import Projector
 from pipeline.records import digest, write_json
 from pipeline.token_store import TokenizedCaptions, read_tokens, require_tokenizer
 from pipeline.trainer import Trainer, training_workers
+from pipeline.training_facts import PARTS, training_facts
 from pipeline.training_features import open_features
 from pipeline.training_outputs import TrainPaths, TrainSummary, publish, summarize
 
 logger = logging.getLogger(__name__)
 
-# Raise when a change of the code makes other checkpoints from the same parameters.
-_ALGORITHM = 2
+# The modules that checkpoints follow from: a run of others is another run.
+CODE: tuple[ModuleType, ...] = (sys.modules[__name__], *PARTS)
 # Images whose features the fresh projector's input and output are scaled by.
 _SCALE_IMAGES = 64
 
@@ -60,6 +65,7 @@ def train(
         encoder_spec = store.spec
         images = dict(zip(store.image_ids, store.sha256, strict=True))
         _require_features(paths, tokens, images)
+        features_of_run = features_digest(store, tokens.image_ids)
         sample = torch.from_numpy(store.read(tokens.image_ids[:_SCALE_IMAGES])).float()
     lengths = [[len(c) + 1 for c in captions] for captions in tokens.captions]
     prefix_length = tokens.prompt.prefix_length(encoder_spec["num_tokens"])
@@ -99,25 +105,17 @@ def train(
     if should_compile(runtime.compile, placement, flop):
         language_model.compile_layers()
 
-    result_params = asdict(params)
-    # It changes memory and time, and no result.
-    del result_params["gradient_checkpointing"]
-    if params.schedule == "constant":
-        # Raising the number of epochs then continues, with the result of a longer run.
-        del result_params["epochs"]
-    facts = {
-        "algorithm": _ALGORITHM,
-        "encoder": encoder_spec,
-        "images": list(trained_on.items()),
-        "captions": [[c.tolist() for c in captions] for captions in tokens.captions],
-        "tokenizer": tokens.spec,
-        "language_model": language_model.spec.as_dict(),
-        "projector": asdict(projector_params),
-        "lora": asdict(lora_params) if lora_params.rank else None,
-        "train": result_params,
-        # Each process draws its own dropout.
-        "processes": processes.count if projector_params.dropout or lora_params.dropout else None,
-    }
+    facts = training_facts(
+        CODE,
+        features_of_run,
+        tokens,
+        encoder_spec,
+        language_model.spec.as_dict(),
+        params,
+        projector_params,
+        lora_params,
+        processes.count,
+    )
     fingerprint = digest(facts)
     scratch = paths.scratch / fingerprint[:16]
 
@@ -131,14 +129,19 @@ def train(
             width_out=width_out,
             # Without the number of epochs where it has no influence: one more epoch must not
             # change the bytes of those before.
-            train=result_params,
+            train=facts["train"],
             training=fingerprint,
+            features=facts["features"],
+            tokens=facts["tokens"],
             longest_caption=max(map(max, lengths)),
             lora=adapter_facts(lora_params),
         )
 
-    trainer = Trainer(model, features, tokens, params, runtime, placement, scratch, processes)
-    trained = trainer.run(info)
+    checkpoints = KeptCheckpoints(scratch, paths.checkpoints, info)
+    trainer = Trainer(model, features, tokens, params, runtime, placement, checkpoints, processes)
+    if processes.is_main:
+        note_training(scratch, facts)
+    trained = trainer.run()
     counts = {
         "images": len(tokens.image_ids),
         "captions": sum(len(c) for c in tokens.captions),

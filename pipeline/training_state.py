@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from pipeline.caption_model import CaptionModel
-from pipeline.checkpoints import checkpoint_path, load_checkpoint, load_tensors, save_tensors
+from pipeline.checkpoints import load_tensors, save_tensors
 from pipeline.disk import require_readable, writing
 from pipeline.errors import PipelineError
+from pipeline.kept_checkpoints import KeptCheckpoints
 from pipeline.training_cost import Cost
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ class TrainingState:
         curve: for each step: number (from 1), epoch, loss, learning rate, gradient norm.
         average: moving average of the trained weights, which checkpoints hold.
         cost: what all steps cost, as far as it was measured.
+        lost: of epochs whose checkpoints are not kept any more, the tensors to make them anew with.
     """
 
     def __init__(
@@ -48,33 +50,39 @@ class TrainingState:
         self.curve: list[list[float]] = []
         self.average = {k: v.detach().clone() for k, v in model.trainable_state().items()}
         self.cost = Cost()
+        self.lost: dict[int, dict[str, Tensor]] = {}
+        # Whether the newest state on the disk is one that this run loaded or saved.
+        self._newest_is_good = False
 
     @classmethod
     def load_or_start(
         cls,
-        scratch: Path,
+        checkpoints: KeptCheckpoints,
         model: CaptionModel,
         optimizer: torch.optim.Optimizer,
         scaler: torch.amp.GradScaler,
     ) -> Self:
-        """The state saved in `scratch`, loaded into model and optimizer, or a fresh one.
+        """The state saved beside `checkpoints`, loaded into model and optimizer, or a fresh one.
 
-        A state that is damaged, is another run's, or whose checkpoints are not all there and whole, is
-        passed over with a warning: the steps that it stood for are taken again. Raises PipelineError where
-        the system refuses to read one.
+        A state that is damaged, is another run's, or of whose checkpoints one is lost and cannot be made
+        anew, is passed over with a warning: the steps that it stood for are taken again. Raises PipelineError
+        where the system refuses to read one.
         """
+        scratch = checkpoints.folder
         state = cls(model, optimizer, scaler)
         for kept in scratch.glob("*.safetensors"):
             require_readable(kept)
-        for path in (scratch / _FILE, scratch / _BEFORE):
-            if not path.exists():
-                continue
+        found = [path for path in (scratch / _FILE, scratch / _BEFORE) if path.exists()]
+        for path in found:
             try:
-                state._load(path)
+                state._load(path, checkpoints)
             except PipelineError as error:
                 logger.warning("%s It is passed over; steps that are lost are taken again.", error)
             else:
-                break
+                state._newest_is_good = path.name == _FILE
+                return state
+        if found:
+            logger.warning("no state in %s can be continued: training starts afresh", scratch)
         return state
 
     def advance(self, loss: float, rate: float, norm: float) -> None:
@@ -98,7 +106,7 @@ class TrainingState:
         return sum(losses) / len(losses)
 
     def save(self, scratch: Path) -> None:
-        """Write the state, atomically; the one before it is kept."""
+        """Write the state, atomically; the one before it is kept, and never gives way to a damaged one."""
         tensors = {f"weights.{k}": v for k, v in self._model.trainable_state().items()}
         tensors |= {f"average.{k}": v for k, v in self.average.items()}
         for index, values in self._optimizer.state_dict()["state"].items():
@@ -113,30 +121,41 @@ class TrainingState:
             "cost": asdict(self.cost),
         }
         path = scratch / _FILE
-        if path.exists():
+        if self._newest_is_good and path.exists():
             with writing(path):
                 path.replace(scratch / _BEFORE)
         save_tensors(path, tensors, facts)
+        self._newest_is_good = True
 
-    def _load(self, path: Path) -> None:
+    def _load(self, path: Path, checkpoints: KeptCheckpoints) -> None:
         tensors, facts = load_tensors(path)
         if facts.get("run") != path.parent.name:
             raise PipelineError(
                 f"{path} is the state of the training run {facts.get('run')}, not of {path.parent.name}."
             )
-        for epoch in range(1, facts["epoch"]):
-            found = load_checkpoint(checkpoint_path(path.parent, epoch)).info
-            if found.epoch != epoch or not found.training.startswith(path.parent.name):
-                raise PipelineError(f"{checkpoint_path(path.parent, epoch)} is another run's or epoch's.")
-        self.epoch, self.step = facts["epoch"], facts["step"]
-        self.global_step = facts["global_step"]
-        self.cost = Cost(**facts["cost"])
-        self.curve = tensors.pop("curve").tolist()
-        self._scaler.load_state_dict(facts["scaler"])
+        curve = tensors.pop("curve").tolist()
         parts: dict[str, dict[str, Tensor]] = {"weights": {}, "average": {}, "optimizer": {}}
         for key, value in tensors.items():
             part, name = key.split(".", 1)
             parts[part][name] = value
+        ended = facts["epoch"] - 1 if facts["step"] == 0 else None
+        self.lost = {}
+        for epoch in range(1, facts["epoch"]):
+            if checkpoints.is_whole(epoch):
+                continue
+            # What a state holds that was saved at the end of an epoch is that epoch's checkpoint.
+            made = parts["average"] if epoch == ended else checkpoints.published_copy(epoch)
+            if made is None:
+                raise PipelineError(
+                    f"{checkpoints.path(epoch)} is damaged or gone, and {checkpoints.published} has no whole "
+                    f"copy of it: {path} cannot be continued."
+                )
+            self.lost[epoch] = made
+        self.curve = curve
+        self.epoch, self.step = facts["epoch"], facts["step"]
+        self.global_step = facts["global_step"]
+        self.cost = Cost(**facts["cost"])
+        self._scaler.load_state_dict(facts["scaler"])
         self._model.load_trainable_state(parts["weights"], str(path))
         self.average = {k: v.to(self.average[k].device) for k, v in parts["average"].items()}
         moments: dict[int, dict[str, Tensor]] = {}

@@ -48,6 +48,10 @@ class Project:
         encode_images(images, data / "features.h5", scratch / "encode", params.encoder, params.runtime, CPU)
         tokenizer = CaptionTokenizer(params.prompt, params.language_model)
         tokenize_captions(captions, data / "tokens.h5", tokenizer, params.prompt.max_caption_tokens)
+        self.train()
+
+    def train(self) -> None:
+        params, data = self.params, self.data
         paths = TrainPaths(
             features=data / "features.h5",
             tokens=data / "tokens.h5",
@@ -55,7 +59,7 @@ class Project:
             metrics=self.folder / "metrics" / "train.json",
             cost=self.folder / "metrics" / "cost.json",
             curve=self.folder / "plots" / "training.csv",
-            scratch=scratch / "train",
+            scratch=self.folder / ".scratch" / "train",
         )
         train(paths, params.train, params.projector, params.language_model, params.lora, params.runtime, CPU)
 

@@ -34,6 +34,8 @@ def save_captioner(path: Path, params: Params) -> Path:
         width_out=language.width,
         train={"learning_rate": 1e-3},
         training="fingerprint",
+        features="123",
+        tokens="456",
         longest_caption=49,
     )
     save_checkpoint(path, projector.state_dict(), info)

@@ -29,9 +29,9 @@ STEPS = 2
 
 
 def save_features(
-    path: Path, count: int, fill: float | None = None, spec: dict[str, Any] | None = None
+    path: Path, count: int, fill: float | None = None, spec: dict[str, Any] | None = None, seed: int = 0
 ) -> None:
-    values = np.random.default_rng(0).normal(size=(count, NUM_TOKENS, WIDTH)).astype(np.float16)
+    values = np.random.default_rng(seed).normal(size=(count, NUM_TOKENS, WIDTH)).astype(np.float16)
     if fill is not None:
         values[-1] = fill
     records = [ImageRecord(f"{n}.png", f"{n}.png", f"{n:064x}", 8, 8) for n in range(count)]

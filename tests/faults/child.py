@@ -19,6 +19,8 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
+from tests.faults.work import count_work
+
 _SERVER = multiprocessing.get_context("forkserver")
 _PRELOADED = [
     "stages.console",
@@ -61,12 +63,16 @@ NO_FAULT = Fault()
 
 @dataclass(frozen=True)
 class Ended:
-    """How an attempt ended: exit code (-9: killed), what it printed, seconds, changes of files it made."""
+    """How an attempt ended: exit code (-9: killed), what it printed, seconds, changes of files, work.
+
+    Work: images encoded, steps trained, captions made (`count_work`).
+    """
 
     code: int
     printed: str
     seconds: float
     changes: int
+    work: int
 
     @property
     def killed(self) -> bool:
@@ -90,6 +96,7 @@ class Attempt:
     process: ForkServerProcess
     output: Connection
     changes: Any
+    work: Any
     begun: float = field(default_factory=time.monotonic)
 
     def kill_after(self, seconds: float) -> Ended:
@@ -116,7 +123,7 @@ class Attempt:
         seconds = time.monotonic() - self.begun
         code = self.process.exitcode
         printed = _read_all(self.output)
-        return Ended(-1 if code is None else code, printed, seconds, self.changes.value)
+        return Ended(-1 if code is None else code, printed, seconds, self.changes.value, self.work.value)
 
 
 def start(folder: Path, stage: str, fault: Fault = NO_FAULT) -> Attempt:
@@ -135,10 +142,11 @@ def start_call(
     # Nobody reads before the end: what is printed must fit.
     fcntl.fcntl(writer.fileno(), _F_SETPIPE_SZ, _PIPE_BYTES)
     changes = _SERVER.Value("l", 0, lock=False)
-    process = _SERVER.Process(target=_in_folder, args=(folder, writer, changes, fault, call, arguments))
+    work = _SERVER.Value("l", 0, lock=False)
+    process = _SERVER.Process(target=_in_folder, args=(folder, writer, changes, work, fault, call, arguments))
     process.start()
     writer.close()
-    return Attempt(process, reader, changes)
+    return Attempt(process, reader, changes, work)
 
 
 def run(folder: Path, stage: str, fault: Fault = NO_FAULT) -> Ended:
@@ -155,6 +163,7 @@ def _in_folder(
     folder: Path,
     output: Connection,
     changes: Any,
+    work: Any,
     fault: Fault,
     call: Callable[..., None],
     arguments: tuple[Any, ...],
@@ -162,6 +171,7 @@ def _in_folder(
     os.chdir(folder)
     os.dup2(output.fileno(), 1)
     os.dup2(output.fileno(), 2)
+    count_work(work)
     sys.addaudithook(_Hook(os.fspath(folder), changes, fault))
     if fault.file_limit is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (fault.file_limit, fault.file_limit))

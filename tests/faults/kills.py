@@ -9,6 +9,7 @@ from pipeline.params import Params
 from tests.faults import child
 from tests.faults.child import Ended, Fault
 from tests.faults.lab import Lab, Tally, make_lab
+from tests.faults.work import lost_by_a_kill
 from tests.params_files import write_params
 
 # So many kills in a row at most, before a run is let through.
@@ -16,7 +17,10 @@ _IN_A_ROW = 3
 
 
 def kill(lab: Lab, stage: str, kills: int, seed: int) -> Tally:
-    """Kill a stage `kills` times, by the clock or just before one of its changes of files."""
+    """Kill a stage `kills` times, by the clock or just before one of its changes of files.
+
+    A loss is also what the runs after kills do again beyond what a kill may cost.
+    """
     tally = Tally(f"{stage}: killed")
     rng = random.Random(f"{stage} {seed}")
     with lab.project(stage) as folder:
@@ -25,12 +29,17 @@ def kill(lab: Lab, stage: str, kills: int, seed: int) -> Tally:
     tally.tried = 0
     while tally.tried < kills and len(tally.lost) < kills:
         with lab.project(stage) as folder:
+            killed: list[Ended] = []
             for _ in range(min(rng.randint(1, _IN_A_ROW), kills - tally.tried)):
                 ended, moment = _kill_once(folder, stage, whole, rng)
                 if not ended.killed:
                     break
+                killed.append(ended)
                 tally.check(lab.intact(folder, stage), f"{moment}: an output was neither old nor new")
-            _let_through(lab, folder, stage, tally)
+            done = _let_through(lab, folder, stage, tally)
+            again = done.work + sum(one.work for one in killed) - whole.work
+            if again > len(killed) * lost_by_a_kill(stage, lab.params):
+                tally.lost.append(f"after {len(killed)} kills {again} of {whole.work} were done again")
     return tally
 
 
@@ -76,8 +85,9 @@ def _kill_once(folder: Path, stage: str, whole: Ended, rng: random.Random) -> tu
     return child.start(folder, stage).kill_after(seconds), f"after {seconds:.3f} s"
 
 
-def _let_through(lab: Lab, folder: Path, stage: str, tally: Tally) -> None:
+def _let_through(lab: Lab, folder: Path, stage: str, tally: Tally) -> Ended:
     done = child.run(folder, stage)
     wrong = lab.wrong(folder, stage)
     if done.code or wrong:
         tally.lost.append(f"the run after the kills: {wrong or done.last_line}")
+    return done

@@ -1,8 +1,13 @@
 """The fault suite in short: `make faults` runs it in full."""
 
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 
-from tests.faults import damage, full_disk, fuzz, hostile, kills, together
+from tests.faults import child, damage, full_disk, fuzz, hostile, kills, together
+from tests.faults.child import Ended, Fault
 from tests.faults.lab import Tally
 from tests.faults.suite import KILLED, WITH_SCRATCH, Labs, make_labs
 
@@ -23,6 +28,61 @@ def lost(tally: Tally) -> list[str]:
 @pytest.mark.parametrize("stage", KILLED)
 def test_a_killed_stage_ends_with_the_bytes_of_an_undisturbed_one(labs: Labs, stage: str) -> None:
     assert lost(kills.kill(labs.lab, stage, 3, SEED)) == []
+
+
+def forgetful(run: Callable[..., Ended]) -> Callable[..., Ended]:
+    """A stage that finds nothing of what it kept, in the place of one that continues."""
+
+    def run_anew(folder: Path, stage: str) -> Ended:
+        shutil.rmtree(folder / ".scratch" / stage, ignore_errors=True)
+        return run(folder, stage)
+
+    return run_anew
+
+
+@pytest.mark.parametrize("stage", KILLED)
+def test_the_suite_sees_work_that_is_done_again(
+    labs: Labs, stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child, "run", forgetful(child.run))
+    monkeypatch.setattr(kills, "_IN_A_ROW", 1)
+    # Late, when there is something to lose.
+    monkeypatch.setattr(kills, "_kill_once", kill_late)
+    losses = lost(kills.kill(labs.lab, stage, 1, SEED))
+    assert [text for text in losses if text.endswith("were done again")] == losses != []
+
+
+def kill_late(folder: Path, stage: str, whole: Ended, _: object) -> tuple[Ended, str]:
+    """Before a change of its outputs, which come at the end."""
+    ended = child.start(folder, stage, Fault(at_change=whole.changes - 2)).end()
+    return ended, "late"
+
+
+@pytest.mark.parametrize(
+    ("stage", "file"),
+    [
+        ("encode", "data/features.h5"),
+        ("evaluate", "metrics/evaluate.json"),
+        ("evaluate", "data/best.safetensors"),
+    ],
+)
+def test_the_suite_sees_a_file_that_is_gone(labs: Labs, stage: str, file: str) -> None:
+    with labs.lab.project(stage) as folder:
+        assert labs.lab.intact(folder, stage)
+        (folder / file).unlink()
+        assert not labs.lab.intact(folder, stage)
+
+
+def test_a_folder_may_be_absent_between_two_renames_but_not_lack_a_file(labs: Labs) -> None:
+    with labs.lab.project("evaluate") as folder:
+        (folder / "data/predictions/old.txt").write_text("neither old nor new")
+        assert not labs.lab.intact(folder, "evaluate")
+        shutil.rmtree(folder / "data/predictions")
+        assert labs.lab.intact(folder, "evaluate")
+        shutil.copytree(labs.lab.state(None) / "data/predictions", folder / "data/predictions")
+        assert labs.lab.intact(folder, "evaluate")
+        next((folder / "data/predictions").iterdir()).unlink()
+        assert not labs.lab.intact(folder, "evaluate")
 
 
 def test_a_killed_training_goes_on_to_more_epochs(labs: Labs) -> None:

@@ -39,6 +39,8 @@ INFO = CheckpointInfo(
     width_out=10,
     train={"learning_rate": 1e-3, "schedule": "constant"},
     training="fingerprint",
+    features="123",
+    tokens="456",
     longest_caption=49,
 )
 
@@ -200,6 +202,8 @@ def test_a_checkpoint_under_another_epochs_name_is_refused(run: Path) -> None:
     [
         ({"train": {**INFO.train, "learning_rate": 2e-3}}, r"its train\.learning_rate is 0\.002, not 0\.001"),
         ({"encoder": {**INFO.encoder, "revision": "abc"}}, r"its encoder\.revision is 'abc', not None"),
+        ({"features": "124"}, r"its features is '124', not '123'"),
+        ({"tokens": "457"}, r"its tokens is '457', not '456'"),
         ({"training": "other"}, r"its training is 'other', not 'fingerprint'"),
     ],
 )

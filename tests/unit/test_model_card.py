@@ -47,6 +47,8 @@ INFO = CheckpointInfo(
     width_out=2048,
     train={"learning_rate": 1e-3, "schedule": "constant"},
     training="fingerprint",
+    features="123",
+    tokens="456",
     longest_caption=49,
 )
 SCORES = {

@@ -17,6 +17,7 @@ from pipeline.caption_model import CaptionModel
 from pipeline.checkpoints import CheckpointInfo, load_tensors, tensor_digest
 from pipeline.device import Placement
 from pipeline.errors import PipelineError
+from pipeline.kept_checkpoints import KeptCheckpoints
 from pipeline.language_model import LanguageModel, load_language_model
 from pipeline.params import LanguageModelParams
 from pipeline.processes import ONE_PROCESS
@@ -99,7 +100,9 @@ def test_adapters_learn_and_the_layers_they_sit_on_do_not(load: Load, lab: Lab, 
     model = CaptionModel(projector, language_model, tokens.prompt, adapters)
     params = replace(lab.params.train, weight_decay=0.1)
     features = lab.open_features("memory")
-    trainer = Trainer(model, features, tokens, params, lab.params.runtime, CPU, tmp_path, ONE_PROCESS)
+    facts = CheckpointInfo(1, SPEC, {}, {}, 16, language_model.width, {}, "", "", "", 9, adapter_facts(LORA))
+    kept = KeptCheckpoints(tmp_path, tmp_path / "none", lambda epoch: replace(facts, epoch=epoch))
+    trainer = Trainer(model, features, tokens, params, lab.params.runtime, CPU, kept, ONE_PROCESS)
 
     def frozen() -> str:
         state = language_model.state_dict()
@@ -107,8 +110,7 @@ def test_adapters_learn_and_the_layers_they_sit_on_do_not(load: Load, lab: Lab, 
 
     before = {name: value.clone() for name, value in model.trainable_state().items()}
     frozen_before = frozen()
-    facts = CheckpointInfo(1, SPEC, {}, {}, 16, language_model.width, {}, "", 9, adapter_facts(LORA))
-    trainer.run(lambda epoch: replace(facts, epoch=epoch))
+    trainer.run()
 
     assert frozen() == frozen_before
     changed = {name for name, value in model.trainable_state().items() if not value.equal(before[name])}

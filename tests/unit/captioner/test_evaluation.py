@@ -6,15 +6,17 @@ Run: .venv/bin/python -m pytest tests/unit/captioner/test_evaluation.py
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 import torch
 
-from pipeline.captions import of_split, read_captions
+from pipeline import evaluation, predictions
+from pipeline.captions import of_split, read_captions, read_images
 from pipeline.checkpoints import load_checkpoint
 from pipeline.errors import PipelineError
-from pipeline.feature_store import FeatureStore
+from pipeline.feature_store import FeatureStore, write_store
+from pipeline.fixed_files import FixedFiles
 from pipeline.generation import generate_ids
 from pipeline.predictions import Predictor
 from pipeline.trained_model import TrainedModel
@@ -88,6 +90,128 @@ def test_predictions_of_known_checkpoints_are_reused(
     assert project.outputs() == before
 
 
+def other_features(project: Project, split: str) -> bytes:
+    """features.h5 as of other models' images: all facts are right, the rows of a split are others."""
+    path, records = project.data / "features.h5", read_captions(project.data / "captions.jsonl")
+    changed = {record.image_id for record in records if record.split == split}
+    with FeatureStore(path) as store:
+        rows = [-row if i in changed else row for i in store.image_ids for row in store.read([i])]
+        spec = store.spec
+    before = path.read_bytes()
+    write_store(path, read_images(project.data / "images.jsonl"), spec, rows)
+    return before
+
+
+def test_features_that_the_checkpoints_were_not_trained_on_are_refused(project: Project) -> None:
+    before = other_features(project, "train")
+    try:
+        with pytest.raises(
+            PipelineError,
+            match=r"the features of the \d+ train images .*features\.h5 .* are not those that .*epoch_001"
+            r"\.safetensors was trained on .*; run `dvc repro train`",
+        ):
+            project.evaluate()
+    finally:
+        (project.data / "features.h5").write_bytes(before)
+
+
+def test_other_features_of_dev_and_test_are_captioned_anew(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was said of damaged features is not said again once they are mended."""
+    before = other_features(project, "test")
+    monkeypatch.setattr(TrainedModel, "load", refuse_to_load)
+    try:
+        with pytest.raises(AssertionError, match="the language model was loaded"):
+            project.evaluate()
+    finally:
+        (project.data / "features.h5").write_bytes(before)
+    project.evaluate()
+
+
+def test_other_code_captions_anew(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predictions, "CODE", predictions.CODE[:-1])
+    monkeypatch.setattr(TrainedModel, "load", refuse_to_load)
+    with pytest.raises(AssertionError, match="the language model was loaded"):
+        project.evaluate()
+
+
+def exchange_epochs(project: Project) -> None:
+    first, second = (project.data / "checkpoints" / f"epoch_00{epoch}.safetensors" for epoch in (1, 2))
+    content = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(content)
+
+
+def test_a_checkpoint_exchanged_after_it_was_scored_is_not_taken_for_the_best(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = project.outputs()
+
+    def exchange(*arguments: Any) -> Any:
+        exchange_epochs(project)
+        return nearest(*arguments)
+
+    nearest = evaluation._nearest
+    monkeypatch.setattr(evaluation, "_nearest", exchange)
+    with pytest.raises(PipelineError, match=r"epoch_00.* was exchanged while it was in use .*command again"):
+        project.evaluate()
+    exchange_epochs(project)
+    assert project.outputs() == before
+
+
+def test_nothing_is_kept_of_a_checkpoint_exchanged_before_it_was_loaded(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under the digest of one epoch stood the captions of the other, for good."""
+    generate = replace(project.params.generate, max_new_tokens=2)
+    other = Project(project.folder, replace(project.params, generate=generate))
+    kept = set((project.folder / ".scratch" / "evaluate").iterdir())
+
+    def exchange(*arguments: Any) -> TrainedModel:
+        exchange_epochs(project)
+        return load(*arguments)
+
+    load = TrainedModel.load
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainedModel, "load", exchange)
+        with pytest.raises(PipelineError, match=r"epoch_001.* was exchanged while it was in use"):
+            other.evaluate()
+    exchange_epochs(project)
+    assert set((project.folder / ".scratch" / "evaluate").iterdir()) == kept
+
+
+def test_one_more_epoch_evaluates_that_epoch_only(
+    make_project: Callable[[], Project], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = make_project()
+    before = project.outputs()
+    captioned: list[int] = []
+    losses: list[int] = []
+
+    def caption(self: TrainedModel, *arguments: Any) -> Any:
+        captioned.append(self.info.epoch)
+        return say(self, *arguments)
+
+    def loss(self: TrainedModel, *arguments: Any) -> float:
+        losses.append(self.info.epoch)
+        return measure(self, *arguments)
+
+    say, measure = TrainedModel.caption, TrainedModel.loss
+    monkeypatch.setattr(TrainedModel, "caption", caption)
+    monkeypatch.setattr(TrainedModel, "loss", loss)
+    longer = Project(project.folder, replace(project.params, train=replace(project.params.train, epochs=3)))
+    longer.train()
+    longer.evaluate()
+    assert set(captioned) == {3}
+    assert losses == [3]
+    after = longer.outputs()
+    known = [name for name in before if name.startswith(("data/checkpoints/", "data/predictions/"))]
+    assert len(known) == 2 + 4
+    assert {name: after[name] for name in known} == {name: before[name] for name in known}
+    assert "data/predictions/epoch_003_test.jsonl" in after
+
+
 def test_a_loss_on_dev_that_is_no_number_is_an_error_and_not_kept(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,7 +220,7 @@ def test_a_loss_on_dev_that_is_no_number_is_an_error_and_not_kept(
     }
     scratch, params = project.folder / "no-number", project.params
     with FeatureStore(project.data / "features.h5") as store:
-        predictor = Predictor(store, scratch, params.generate, params.runtime, CPU)
+        predictor = Predictor(store, FixedFiles(), scratch, params.generate, params.runtime, CPU)
         with monkeypatch.context() as patch:
             patch.setattr(TrainedModel, "loss", lambda *_: float("nan"))
             with pytest.raises(

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 import pytest
 from PIL import Image
 
-from pipeline import Captioner
+from pipeline import Captioner, region_captions
 from pipeline.captions import read_captions, vocabulary
 from pipeline.errors import PipelineError
 from pipeline.metrics.scene_truth import names_object
@@ -50,6 +50,17 @@ def test_the_regions_stage_tells_a_pixel_from_the_whole_image(project: Project) 
 
     assert size("0,0,1,1") == (64, 64)
     assert size("0,0,1,1px") == (1, 1)
+
+
+def test_other_code_answers_anew(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = replace(project.params.regions, images=1, requests=("left",))
+    paths = region_paths(project)
+    caption_regions(paths, settings, project.params.generate, project.params.runtime)
+    monkeypatch.setattr(Captioner, "load", refuse_to_load)
+    caption_regions(paths, settings, project.params.generate, project.params.runtime)
+    monkeypatch.setattr(region_captions, "CODE", region_captions.CODE[:-1])
+    with pytest.raises(AssertionError, match="the language model was loaded"):
+        caption_regions(paths, settings, project.params.generate, project.params.runtime)
 
 
 def test_the_regions_stage_writes_crops_captions_and_truth(project: Project, captioner: Captioner) -> None:

@@ -52,6 +52,8 @@ def train(tiny_clip: Path, tiny_llama: Path, tmp_path_factory: pytest.TempPathFa
             width_out=language.width,
             train={"learning_rate": 1e-3, "schedule": "constant"},
             training="fingerprint",
+            features="123",
+            tokens="456",
             longest_caption=LENGTH + 1,
             lora=adapter_facts(lora),
         )

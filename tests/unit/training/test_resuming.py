@@ -1,16 +1,18 @@
-"""However a run of training was cut up, or its kept state damaged, its checkpoints are the same bytes.
+"""However a run of training was cut up, its checkpoints are the same bytes.
 
 Run: .venv/bin/python -m pytest tests/unit/training/test_resuming.py
 """
 
-import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 
+from pipeline import training
 from pipeline.errors import PipelineError
 from tests.refusals import refuse
 from tests.training_lab import (
@@ -18,6 +20,7 @@ from tests.training_lab import (
     Lab,
     interrupted_after,
     outputs,
+    save_features,
 )
 
 
@@ -83,58 +86,39 @@ def test_another_parameter_starts_afresh(lab: Lab, tmp_path: Path, changes: dict
     assert outputs(tmp_path)["epoch_001.safetensors"] == before
 
 
+def test_other_features_of_the_same_images_start_afresh(lab: Lab, finished: Path, tmp_path: Path) -> None:
+    """Trained on damaged features, whose ids and digests of images were right, then mended."""
+    damaged = replace(lab, features=tmp_path / "features.h5")
+    save_features(damaged.features, 8, seed=1)
+    damaged.train(tmp_path, epochs=3)
+    assert outputs(tmp_path) != outputs(finished)
+    assert lab.train(tmp_path, epochs=3).trained_steps == 3 * STEPS
+    assert outputs(tmp_path) == outputs(finished)
+
+
+def test_other_code_starts_afresh(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A changed module of the training, not one that it has nothing to do with, makes it another one."""
+    lab.train(tmp_path, epochs=1)
+    other = ModuleType(training.CODE[-1].__name__)
+    other.__file__ = __file__
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "CODE", (*training.CODE[:-1], other))
+        assert lab.train(tmp_path, epochs=1).trained_steps == STEPS
+    assert lab.train(tmp_path, epochs=1).trained_steps == 0
+
+
+def test_features_of_images_that_are_not_trained_on_are_none_of_its_business(
+    lab: Lab, finished: Path, tmp_path: Path
+) -> None:
+    more = replace(lab, features=tmp_path / "features.h5")
+    save_features(more.features, 9)
+    more.train(tmp_path, epochs=3)
+    assert outputs(tmp_path) == outputs(finished)
+
+
 def test_a_schedule_that_depends_on_the_epochs_does_not_continue(lab: Lab, tmp_path: Path) -> None:
     lab.train(tmp_path, epochs=1, schedule="cosine")
     assert lab.train(tmp_path, epochs=2, schedule="cosine").trained_steps == 2 * STEPS
-
-
-def state_of(folder: Path, name: str = "state.safetensors") -> Path:
-    (found,) = (folder / "scratch").glob(f"*/{name}")
-    return found
-
-
-def flip(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.write_bytes(content)
-
-
-def test_a_damaged_state_costs_the_steps_since_the_one_before(
-    lab: Lab, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with interrupted_after(monkeypatch, 3):
-        lab.train(tmp_path, epochs=3)
-    flip(state_of(tmp_path))
-    # Saved at the end of each step and of each epoch: the state before is that of the epoch's end.
-    assert lab.train(tmp_path, epochs=3).trained_steps == 3 * STEPS - 2
-    assert outputs(tmp_path) == outputs(finished)
-
-
-def test_with_both_states_damaged_a_run_starts_afresh(lab: Lab, finished: Path, tmp_path: Path) -> None:
-    lab.train(tmp_path, epochs=3)
-    flip(state_of(tmp_path))
-    flip(state_of(tmp_path, "state_before.safetensors"))
-    assert lab.train(tmp_path, epochs=3).trained_steps == 3 * STEPS
-    assert outputs(tmp_path) == outputs(finished)
-
-
-@pytest.mark.parametrize("spoil", [flip, Path.unlink])
-def test_a_kept_checkpoint_that_is_damaged_or_gone_is_made_again(
-    lab: Lab, finished: Path, tmp_path: Path, spoil: Callable[[Path], None]
-) -> None:
-    lab.train(tmp_path, epochs=3)
-    spoil(state_of(tmp_path, "epoch_001.safetensors"))
-    assert lab.train(tmp_path, epochs=3).trained_steps == 3 * STEPS
-    assert outputs(tmp_path) == outputs(finished)
-
-
-def test_a_state_of_another_run_is_passed_over(lab: Lab, finished: Path, tmp_path: Path) -> None:
-    lab.train(tmp_path / "other", epochs=3, seed=1)
-    lab.train(tmp_path, epochs=3)
-    for name in ("state.safetensors", "state_before.safetensors"):
-        shutil.copy(state_of(tmp_path / "other", name), state_of(tmp_path, name))
-    assert lab.train(tmp_path, epochs=3).trained_steps == 3 * STEPS
-    assert outputs(tmp_path) == outputs(finished)
 
 
 def test_a_state_that_cannot_be_read_now_is_left_alone(

@@ -20,6 +20,7 @@ from pipeline.caption_model import CaptionModel
 from pipeline.checkpoints import CheckpointInfo, load_checkpoint, tensor_digest
 from pipeline.device import choose_placement
 from pipeline.errors import PipelineError
+from pipeline.kept_checkpoints import KeptCheckpoints
 from pipeline.language_model import load_language_model
 from pipeline.params import Params, TrainParams
 from pipeline.processes import ONE_PROCESS, Processes
@@ -71,13 +72,14 @@ def test_nothing_but_the_projector_is_trained(lab: Lab, tmp_path: Path) -> None:
     model = CaptionModel(Projector(WIDTH, 16, language_model.width), language_model, tokens.prompt)
     runtime = replace(lab.params.runtime, save_every_seconds=1e9)
     features = lab.open_features("memory")
-    trainer = Trainer(model, features, tokens, lab.params.train, runtime, placement, tmp_path, ONE_PROCESS)
 
     frozen = language_model.state_dict()
     assert any(value.dtype == torch.uint8 for value in frozen.values())
     frozen_before, projector_before = tensor_digest(frozen), tensor_digest(model.projector.state_dict())
-    facts = CheckpointInfo(1, SPEC, {}, {}, 16, language_model.width, {}, "", 9)
-    assert trainer.run(lambda epoch: replace(facts, epoch=epoch)) == 2 * STEPS
+    facts = CheckpointInfo(1, SPEC, {}, {}, 16, language_model.width, {}, "", "", "", 9)
+    checkpoints = KeptCheckpoints(tmp_path, tmp_path / "none", lambda epoch: replace(facts, epoch=epoch))
+    trainer = Trainer(model, features, tokens, lab.params.train, runtime, placement, checkpoints, ONE_PROCESS)
+    assert trainer.run() == 2 * STEPS
     assert tensor_digest(language_model.state_dict()) == frozen_before
     assert tensor_digest(model.projector.state_dict()) != projector_before
 
