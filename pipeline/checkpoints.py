@@ -107,7 +107,9 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         if checksum != _checksum(tensors, facts):
             raise ValueError("its checksum is wrong")
     except FileNotFoundError as error:
-        raise PipelineError(f"{path} does not exist; run `dvc repro`.") from error
+        raise PipelineError(
+            f"{path} does not exist; run `dvc repro` in the project's folder, or name another."
+        ) from error
     # TypeError: metadata that is JSON and no object, tensors of types that have no checksum here.
     except (SafetensorError, OSError, KeyError, ValueError, RecursionError, TypeError) as error:
         raise PipelineError(

@@ -85,8 +85,8 @@ def evaluate(
         for epoch, of_epoch in predictions.items()
     }
     scores = {epoch: {s: of_epoch[s].scores() for s in _SCORED} for epoch, of_epoch in measured.items()}
-    # The first of equals: less training for the same score.
-    ranked = sorted(scores, key=lambda e: (-getattr(scores[e]["dev"], params.select_by), e))
+    # Of equals, as where no caption shares four words with a reference, the one with the lower loss.
+    ranked = sorted(scores, key=lambda e: (-getattr(scores[e]["dev"], params.select_by), losses[e], e))
     best = ranked[0]
     metrics: dict[str, Any] = {
         "best_epoch": best,

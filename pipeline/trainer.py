@@ -24,7 +24,7 @@ from pipeline.training_state import TrainingState
 
 logger = logging.getLogger(__name__)
 
-# Lines of progress an epoch where there is no terminal to draw a bar on.
+# Lines of progress an epoch where there is no terminal to draw a bar on, and one whenever state is saved.
 _LOG_LINES = 5
 # With fp16 the loss is scaled so that gradients neither vanish nor overflow. One that overflows even here
 # is not finite by itself.
@@ -71,7 +71,7 @@ class Trainer:
         taken = 0
         cost = CostMeter(self._placement, self.state.cost)
         lengths = [[len(c) + 1 for c in captions] for captions in self._tokens.captions]
-        if self.state.step or self.state.epoch > 1:
+        if self.state.epoch <= self._params.epochs and (self.state.step or self.state.epoch > 1):
             logger.info("continuing at epoch %d, step %d", self.state.epoch, self.state.step + 1)
         while self.state.epoch <= self._params.epochs:
             epoch = self.state.epoch
@@ -93,11 +93,12 @@ class Trainer:
                     taken += 1
                     progress.update(1)
                     progress.set_postfix(loss=f"{loss:.3f}", refresh=False)
-                    if progress.disable and self.state.step % max(1, len(plan) // _LOG_LINES) == 0:
+                    due = time.monotonic() - saved >= self._runtime.save_every_seconds
+                    if progress.disable and (due or self.state.step % max(1, len(plan) // _LOG_LINES) == 0):
                         logger.info(
                             "epoch %d: step %d of %d, loss %.3f", epoch, self.state.step, len(plan), loss
                         )
-                    if time.monotonic() - saved >= self._runtime.save_every_seconds:
+                    if due:
                         self._save(cost)
                         saved = time.monotonic()
             if self._processes.is_main:

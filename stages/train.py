@@ -63,7 +63,7 @@ def main(params: Path) -> None:
             processes,
         )
         close_with(
-            f"{done.epochs} epochs, {done.trained_steps} of {done.steps} steps trained now, "
+            f"{done.epochs} epoch{'s' if done.epochs > 1 else ''}, {done.trained_steps} of {done.steps} steps trained now, "
             f"loss {done.loss:.4f}"
         )
 

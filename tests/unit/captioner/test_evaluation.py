@@ -69,6 +69,8 @@ def test_the_best_checkpoint_is_the_chosen_epoch(project: Project) -> None:
     assert project.best.read_bytes() == chosen.read_bytes()
     by_epoch = {int(e): scores["dev"]["bleu_4"] for e, scores in metrics["by_epoch"].items()}
     assert by_epoch[epoch] == max(by_epoch.values())
+    losses = {int(e): scores["dev_loss"] for e, scores in metrics["by_epoch"].items()}
+    assert losses[epoch] == min(losses[e] for e, score in by_epoch.items() if score == by_epoch[epoch])
 
 
 def test_predictions_are_kept_for_each_epoch_and_split(project: Project) -> None:
