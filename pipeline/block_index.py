@@ -1,9 +1,13 @@
 """Which block of finished features holds which image: on disk, since it grows with the number of images."""
 
+import errno
+import os
 import sqlite3
+import tempfile
 from collections.abc import Iterable
+from pathlib import Path
 
-from pipeline.errors import PipelineError
+from pipeline.disk import cannot_write, writing
 
 _CACHE_KIB = 16_384
 
@@ -11,12 +15,22 @@ _CACHE_KIB = 16_384
 class BlockIndex:
     """Places of features by the image's SHA-256; it lasts as long as the process.
 
-    A temporary SQLite database: memory stays at its page cache, and nothing is left behind by a kill.
+    An SQLite database in the temporary folder: memory stays at its page cache, and nothing is left behind by
+    a kill. Every method raises PipelineError where that folder is full.
     """
 
     def __init__(self) -> None:
-        # An empty name means a temporary file, deleted when it is closed.
-        self._database = sqlite3.connect("", isolation_level=None)
+        with writing(Path(tempfile.gettempdir()) / "vlm-blocks"):
+            handle, name = tempfile.mkstemp(prefix="vlm-blocks-")
+        os.close(handle)
+        self._path = Path(name)
+        # SQLite's own temporary files do not say where they are.
+        self._database = sqlite3.connect(name, isolation_level=None)
+        # Once open it needs no name, and no journal: nobody opens it again.
+        self._path.unlink()
+        self._run("PRAGMA journal_mode = OFF")
+        self._run("PRAGMA synchronous = OFF")
+        self._run("PRAGMA locking_mode = EXCLUSIVE")
         self._run(f"PRAGMA cache_size = -{_CACHE_KIB}")
         # A place without a block is still to be encoded; with a row it is claimed.
         self._run("CREATE TABLE places (sha256 TEXT PRIMARY KEY, block TEXT, row INTEGER) WITHOUT ROWID")
@@ -58,7 +72,6 @@ class BlockIndex:
         try:
             return self._database.execute(statement, values)
         except sqlite3.OperationalError as error:
-            raise PipelineError(
-                f"the index of finished features cannot be kept in the temporary folder ({error}); "
-                "free some space, or set SQLITE_TMPDIR to a folder that has some."
-            ) from error
+            # Its other errors are of reading and writing too: the statements are right.
+            number = errno.ENOSPC if error.sqlite_errorcode == sqlite3.SQLITE_FULL else errno.EIO
+            raise cannot_write(self._path, OSError(number, os.strerror(number))) from error

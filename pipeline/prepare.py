@@ -8,7 +8,8 @@ import logging
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.captions import (
@@ -24,6 +25,7 @@ from pipeline.datasets import read_dataset
 from pipeline.errors import PipelineError
 from pipeline.images import describe_image
 from pipeline.params import DataParams
+from pipeline.partial_work import replace_folder
 from pipeline.progress import track
 from pipeline.records import write_atomic
 from pipeline.scenes import draw_scenes
@@ -68,13 +70,35 @@ def prepare(
     is made, empty, since DVC wants each output of a stage to exist. Raises PipelineError naming what is
     wrong.
     """
-    dataset = _open(params, image_folder)
+    with _made_apart(params, image_folder) as folder:
+        return _prepare(params, (images_path, captions_path, card_path), image_folder, folder, workers)
+
+
+@contextmanager
+def _made_apart(params: DataParams, image_folder: Path) -> Iterator[Path]:
+    """Where images are put meanwhile: drawn pictures replace those of before all at once, at the end.
+
+    A disk that is full in the middle must not leave new pictures under the digests of the old ones.
+    """
+    if params.source == "scenes":
+        with replace_folder(image_folder) as folder:
+            yield folder
+    else:
+        yield image_folder
+
+
+def _prepare(
+    params: DataParams, tables: tuple[Path, Path, Path], image_folder: Path, folder: Path, workers: int
+) -> PreparedCounts:
+    """Put the images into `folder` and list them as being in `image_folder`."""
+    images_path, captions_path, card_path = tables
+    dataset = _open(params, folder)
     entries = dataset.entries
     images, bad = [], []
     inspected = _inspect_all(entries, params.max_megapixels, workers)
     for result in track(inspected, "checking images", total=len(entries)):
         if isinstance(result, ImageRecord):
-            images.append(result)
+            images.append(_moved(result, folder, image_folder))
         else:
             bad.append(str(result))
     if bad:
@@ -83,12 +107,21 @@ def prepare(
         raise PipelineError(f"{len(bad)} of {len(entries)} images cannot be used:{named}{more}")
     captions = [record for record, _ in entries]
     card = dataset_card(params.source, dataset.origin, images, captions, dataset.licence)
-    write_images(images_path, images)
     write_captions(captions_path, captions)
     write_atomic(card_path, card.encode())
+    # Last, so that hardly anything can come between the images' digests and the images.
+    write_images(images_path, images)
     counts = _count(captions)
     log.info("%s", counts)
     return counts
+
+
+def _moved(image: ImageRecord, folder: Path, image_folder: Path) -> ImageRecord:
+    """The record of an image in `folder` once that is `image_folder`."""
+    path = Path(image.path)
+    if not path.is_relative_to(folder):
+        return image
+    return replace(image, path=(image_folder / path.relative_to(folder)).as_posix())
 
 
 def _open(params: DataParams, image_folder: Path) -> _Dataset:

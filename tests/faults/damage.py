@@ -6,6 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import h5py
+
+from pipeline.captions import read_images
 from tests.faults import child
 from tests.faults.lab import Lab, Tally, flipped
 
@@ -117,8 +120,55 @@ def _swap(one: str, two: str) -> Exchange:
     return swap
 
 
+def _rows_zeroed(folder: Path, _: Path) -> None:
+    """As a disk that lost a write: zeros, and HDF5's checksum of zeros is zero."""
+    path = folder / "data/features.h5"
+    content = bytearray(path.read_bytes())
+    with h5py.File(path, "r") as file:
+        rows = file["features"]
+        chunks = [rows.id.get_chunk_info(row) for row in range(len(rows))]
+    for chunk in chunks:
+        content[chunk.byte_offset : chunk.byte_offset + chunk.size] = bytes(chunk.size)
+    path.write_bytes(content)
+    shutil.rmtree(folder / ".scratch")
+
+
+def _two_rows_exchanged(folder: Path, _: Path) -> None:
+    """Two of the test images, which evaluate reads, and two of the training images, which train reads."""
+    with h5py.File(folder / "data/features.h5", "r+") as file:
+        rows = file["features"]
+        ids = [name.decode() for name in file["image_id"][:]]
+        for split in ("test", "train"):
+            one, two = [row for row, name in enumerate(ids) if name.startswith(split)][:2]
+            rows[one], rows[two] = rows[two], rows[one]
+    shutil.rmtree(folder / ".scratch")
+
+
+def _digest_flipped(folder: Path, _: Path) -> None:
+    """A bit of the digest under which a kept block lists its first image; the other blocks are gone."""
+    first = read_images(folder / "data/images.jsonl")[0].sha256.encode()
+    for path in folder.glob(".scratch/encode/*/*.safetensors"):
+        content = path.read_bytes()
+        if first in content:
+            path.write_bytes(content.replace(first, first[:-1] + bytes([first[-1] ^ 1])))
+        else:
+            path.unlink()
+
+
+_WRONG_ROWS = "its digest is wrong"
+
 # What is exchanged, the stage that reads it, whether that heals it, a word of the refusal.
 EXCHANGES: dict[str, tuple[Exchange, str, bool, str]] = {
+    "features.h5: rows zeroed with their checksums": (_rows_zeroed, "train", False, _WRONG_ROWS),
+    "features.h5: rows zeroed with their checksums (evaluate)": (
+        _rows_zeroed,
+        "evaluate",
+        False,
+        _WRONG_ROWS,
+    ),
+    "features.h5: two rows exchanged": (_two_rows_exchanged, "train", False, _WRONG_ROWS),
+    "features.h5: two rows exchanged (evaluate)": (_two_rows_exchanged, "evaluate", False, _WRONG_ROWS),
+    "kept features: digest flipped": (_digest_flipped, "encode", True, ""),
     "features.h5 of another encoder": (_take("data/features.h5"), "evaluate", False, "encoder layer"),
     "tokens.h5 of another language model": (_take("data/tokens.h5"), "train", False, "tokenizer"),
     "a checkpoint of another run": (

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from pipeline.captions import of_split, read_captions, read_images
 from pipeline.checkpoints import load_checkpoint, load_tensors, tensor_digest
 from pipeline.errors import PipelineError
+from pipeline.feature_blocks import FeatureBlocks
 from pipeline.feature_store import FeatureStore
 from pipeline.gallery import ImageFiles, read_said, region_answers, scored_examples
 from pipeline.kept_rows import read_batch
@@ -51,6 +52,16 @@ def _state(path: Path) -> Any:
     return facts, tensor_digest(tensors)
 
 
+def _blocks(path: Path) -> Any:
+    """The features of all images, in a folder where this block is one of many; None where it was dropped."""
+    project = next(folder for folder in path.parents if (folder / "params.yaml").exists())
+    listed = [image.sha256 for image in read_images(project / "data/images.jsonl")]
+    with FeatureBlocks(path.parent) as blocks:
+        if blocks.note_missing(listed):
+            return None
+        return [values.tobytes() for values in blocks.read(listed)]
+
+
 def _examples(path: Path) -> None:
     project = next(folder for folder in path.parents if (folder / "params.yaml").exists())
     files = _files(project)
@@ -73,6 +84,7 @@ READERS: dict[str, tuple[str, Callable[[Path], Any], bool]] = {
     "tokens.h5": ("data/tokens.h5", _tokens, True),
     "checkpoint": ("data/checkpoints/epoch_001.safetensors", _checkpoint, True),
     "training state": (".scratch/train/*/state.safetensors", _state, True),
+    "kept features": (".scratch/encode/*/*.safetensors", _blocks, True),
     "kept rows": (".scratch/evaluate/*/00000000.json", read_batch, True),
     "images.jsonl": ("data/images.jsonl", read_images, False),
     "captions.jsonl": ("data/captions.jsonl", read_captions, False),

@@ -3,9 +3,11 @@
 Run: .venv/bin/python -m pytest tests/unit/test_prepare.py
 """
 
+import errno
 import hashlib
 import json
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +18,7 @@ from pipeline.captions import read_captions, read_images
 from pipeline.errors import PipelineError
 from pipeline.params import DataParams, Limits, ScenesParams
 from pipeline.prepare import PreparedCounts, prepare
+from pipeline.records import sha256_of_file
 from tests.hub_stand_in import HubStandIn
 from tests.shared_data import photos
 from tests.tiny_flickr8k import COMMIT, NAME, pins_of, save_flickr8k, write_pins
@@ -29,6 +32,7 @@ class Project:
     source: Literal["scenes", "flickr8k", "hub", "jsonl"] = "jsonl"
     limits: Limits | None = None
     root: Path | None = None
+    seed: int = 0
 
     @property
     def images(self) -> Path:
@@ -52,7 +56,7 @@ class Project:
             root=str(self.root or self.folder / "mine"),
             limits=self.limits or Limits(train=None, dev=None, test=None),
             max_megapixels=0.5,
-            scenes=ScenesParams(train=3, dev=1, test=2, image_size=64, seed=0),
+            scenes=ScenesParams(train=3, dev=1, test=2, image_size=64, seed=self.seed),
         )
         return prepare(params, self.images, self.captions, self.card, self.image_folder, workers)
 
@@ -162,6 +166,37 @@ def test_scenes_are_drawn_and_described(tmp_path: Path) -> None:
     assert {(i.width, i.height) for i in images} == {(64, 64)}
     assert all(Path(i.path).parent == project.image_folder for i in images)
     assert all(c.objects for c in captions)
+
+
+def test_pictures_that_cannot_all_be_drawn_leave_those_of_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk while the third of six is written, the seed being another."""
+    project = Project(tmp_path, source="scenes")
+    project.prepare()
+    project.image_folder.joinpath("of_before.png").touch()
+    before = {path: path.read_bytes() for path in project.folder.rglob("*.*")}
+    save, saved = Image.Image.save, 0
+
+    def save_two(self: Image.Image, path: Path) -> None:
+        nonlocal saved
+        if saved == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        saved += 1
+        save(self, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Image.Image, "save", save_two)
+        with pytest.raises(
+            PipelineError, match=r"cannot write .*: No space left .* what was there before is"
+        ):
+            replace(project, seed=1).prepare()
+    assert {path: path.read_bytes() for path in project.folder.rglob("*.*")} == before
+    replace(project, seed=1).prepare()
+    images = read_images(project.images)
+    assert all(sha256_of_file(Path(image.path)) == image.sha256 for image in images)
+    assert {path.name for path in project.image_folder.iterdir()} == {image.image_id for image in images}
+    assert Path(images[0].path).read_bytes() != before[Path(images[0].path)]
 
 
 def test_a_dataset_of_the_hub_is_downloaded_and_described(tmp_path: Path, local_hub: HubStandIn) -> None:
