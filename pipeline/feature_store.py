@@ -130,8 +130,8 @@ class FeatureStore:
 
     def _unreadable(self, error: Exception) -> PipelineError:
         return PipelineError(
-            f"{self._path} is no readable feature store ({error}); give one, as data/features.h5 is. If that is "
-            "damaged, delete it and run `dvc repro encode`."
+            f"{self._path} is no readable feature store ({error}); give one, as data/features.h5 is. If that "
+            "is damaged, delete it and run `dvc repro encode`."
         )
 
     def __enter__(self) -> Self:

@@ -62,10 +62,8 @@ def main(params: Path) -> None:
             placement,
             processes,
         )
-        close_with(
-            f"{done.epochs} epoch{'s' if done.epochs > 1 else ''}, {done.trained_steps} of {done.steps} steps trained now, "
-            f"loss {done.loss:.4f}"
-        )
+        epochs = f"{done.epochs} epoch" + ("s" if done.epochs > 1 else "")
+        close_with(f"{epochs}, {done.trained_steps} of {done.steps} steps trained now, loss {done.loss:.4f}")
 
 
 if __name__ == "__main__":

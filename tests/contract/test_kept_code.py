@@ -78,6 +78,8 @@ EXCUSED: dict[str, dict[str, str]] = {
                 "metrics.rouge",
                 "metrics.scene_truth",
                 "metrics.scores",
+                "metrics.token_characters",
+                "metrics.token_patterns",
                 "metrics.tokenizer",
             ),
             FROM_WHAT_IS_KEPT,

@@ -296,7 +296,7 @@ def test_the_command_without_a_model_ends_with_a_sentence(tmp_path: Path) -> Non
     missing = str(tmp_path / "best.safetensors")
     result = CliRunner().invoke(main, ["app", "--port", "0", "--checkpoint", missing])
     assert result.exit_code == 1
-    assert f"Error: {missing} does not exist; run `dvc repro`." in result.output
+    assert f"Error: {missing} does not exist; run `dvc repro` in the project's folder" in result.output
     assert "Warning" not in result.output
 
 

@@ -118,7 +118,7 @@ def test_a_missing_store_says_how_to_make_it(tmp_path: Path) -> None:
 def test_what_is_no_hdf5_file_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "features.h5"
     path.write_bytes(content)
-    with pytest.raises(PipelineError, match=r"features\.h5 is no readable feature store .*; delete it"):
+    with pytest.raises(PipelineError, match=r"features\.h5 is no readable feature store .* delete it"):
         FeatureStore(path)
 
 
