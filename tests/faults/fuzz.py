@@ -11,8 +11,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from pipeline.captions import of_split, read_captions, read_images
 from pipeline.checkpoints import load_checkpoint, load_tensors, tensor_digest
@@ -20,12 +22,15 @@ from pipeline.errors import PipelineError
 from pipeline.feature_blocks import FeatureBlocks
 from pipeline.feature_store import FeatureStore
 from pipeline.gallery import ImageFiles, read_said, region_answers, scored_examples
+from pipeline.images import describe_image, open_image
 from pipeline.kept_rows import read_batch
 from pipeline.params_loader import load_params
-from pipeline.plots import training_curves
+from pipeline.plots import epoch_curves, training_curves
 from pipeline.records import read_json
 from pipeline.report_scores import read_evaluation
 from pipeline.token_store import read_tokens
+from tests.dataset_makers import MAKERS, Source, make_kaggle
+from tests.dataset_makers import read as read_source
 from tests.faults import child
 from tests.faults.lab import Lab, Tally
 
@@ -73,6 +78,44 @@ def _answers(path: Path) -> None:
     region_answers(path.parent, _files(path.parents[2]), 1)
 
 
+def _epochs(path: Path) -> None:
+    epoch_curves(path, {"bleu_4": "BLEU-4", "cider": "CIDEr-D"}, 1)
+
+
+def _picture(path: Path) -> None:
+    image = open_image(path, 1.0)
+    assert (image.mode, min(image.size) > 0) == ("RGB", True)
+    describe_image(path, 1.0)
+
+
+def _dataset(source: Source) -> Callable[[Path], None]:
+    """The reader of a dataset's folder, of which one file is changed."""
+
+    def read_file(path: Path) -> None:
+        root = next(folder for folder in path.parents if folder.name == f"fuzz_{source}")
+        for item in read_source(source, root):
+            assert item.captions
+            assert item.path.is_relative_to(root)
+
+    return read_file
+
+
+def _make_inputs(project: Path) -> None:
+    """What the readers of others' files read: datasets in every format, images of each kind."""
+    for source, make in MAKERS.items():
+        make(_folder(project / f"fuzz_{source}"))
+    make_kaggle(_folder(project / "fuzz_kaggle/fuzz_flickr8k"))
+    pictures = _folder(project / "fuzz_pictures")
+    for suffix in ("png", "jpg", "webp", "gif", "tiff", "bmp"):
+        noise = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
+        Image.fromarray(noise).save(pictures / f"picture.{suffix}")
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir(parents=True)
+    return path
+
+
 def _files(project: Path) -> ImageFiles:
     listed = read_images(project / "data/images.jsonl")
     return ImageFiles({image.image_id: image for image in listed}, 1.0)
@@ -94,6 +137,19 @@ READERS: dict[str, tuple[str, Callable[[Path], Any], bool]] = {
     "evaluate.json": ("metrics/evaluate.json", read_evaluation, False),
     "regions.json": ("metrics/regions.json", read_json, False),
     "training.csv": ("plots/training.csv", training_curves, False),
+    "epochs.csv": ("plots/epochs.csv", _epochs, False),
+    "dataset: Flickr8k, captions": ("fuzz_flickr8k/Flickr8k.token.txt", _dataset("flickr8k"), False),
+    "dataset: Flickr8k, splits": ("fuzz_flickr8k/*trainImages.txt", _dataset("flickr8k"), False),
+    "dataset: Flickr8k of Kaggle": ("fuzz_kaggle/fuzz_flickr8k/captions.txt", _dataset("flickr8k"), False),
+    "dataset: Karpathy's JSON": ("fuzz_karpathy/dataset.json", _dataset("karpathy"), False),
+    "dataset: JSON lines": ("fuzz_jsonl/captions.jsonl", _dataset("jsonl"), False),
+    "dataset: CSV": ("fuzz_csv/captions.csv", _dataset("csv"), False),
+    "image: PNG": ("fuzz_pictures/picture.png", _picture, False),
+    "image: JPEG": ("fuzz_pictures/picture.jpg", _picture, False),
+    "image: WebP": ("fuzz_pictures/picture.webp", _picture, False),
+    "image: GIF": ("fuzz_pictures/picture.gif", _picture, False),
+    "image: TIFF": ("fuzz_pictures/picture.tiff", _picture, False),
+    "image: BMP": ("fuzz_pictures/picture.bmp", _picture, False),
 }
 
 _PLACE = st.floats(0, 1, exclude_max=True)
@@ -173,6 +229,7 @@ def fuzzed(lab: Lab, name: str, examples: int, start: int) -> Tally:
     """Try a reader on `examples` changed files, in a process of its own: a crash is a loss like any other."""
     tally = Tally(f"reader of {name}: fuzzed")
     with lab.project() as folder:
+        _make_inputs(folder)
         ended = child.start_call(folder, _fuzz, (name, examples, start)).end()
         tally.check(ended.code == 0, f"exit {ended.code}: {ended.printed.strip()[-600:]}")
     tally.tried = examples
