@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import Any
 
+from torch import Tensor
+
 from pipeline.captioner import BATCH_SIZE
 from pipeline.encoder import TransformersEncoder
 from pipeline.params import Params
@@ -36,9 +38,14 @@ def count_work(counted: Any) -> None:
         return counting
 
     encoder, trainer, model = TransformersEncoder, Trainer, TrainedModel
-    setattr(encoder, "encode", after(encoder.encode, lambda _, pixels: len(pixels)))  # noqa: B010
+    setattr(encoder, "encode", after(encoder.encode, _images))  # noqa: B010
     setattr(trainer, "_step", after(trainer._step, lambda *_: 1))  # noqa: B010
     setattr(model, "caption", each(model.caption))  # noqa: B010
+
+
+def _images(encoder: TransformersEncoder, pixels: Tensor) -> int:
+    """Images that were encoded; the blank one that an encoder is tried with before it has a spec is none."""
+    return len(pixels) if hasattr(encoder, "spec") else 0
 
 
 def lost_by_a_kill(stage: str, params: Params) -> int:
