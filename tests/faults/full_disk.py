@@ -56,8 +56,7 @@ def why_no_small_disk(folder: Path) -> str | None:
 
 def _check(lab: Lab, folder: Path, stage: str, ended: Ended, tally: Tally) -> None:
     told = ended.refused and _FREE.search(ended.printed) is not None
-    # Prepare draws images one by one; of the others each output is whole.
-    intact = stage == "prepare" or lab.intact(folder, stage)
+    intact = lab.intact(folder, stage)
     done = ended.code == 0 and not lab.wrong(folder, stage)
     tally.check((told and intact) or done, ended.last_line if intact else "an output was neither old nor new")
     if folder.is_mount():
