@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 import sqlite3
 import tempfile
 from collections.abc import Iterable
@@ -72,6 +73,16 @@ class BlockIndex:
         try:
             return self._database.execute(statement, values)
         except sqlite3.OperationalError as error:
-            # Its other errors are of reading and writing too: the statements are right.
-            number = errno.ENOSPC if error.sqlite_errorcode == sqlite3.SQLITE_FULL else errno.EIO
+            number = _reason(error.sqlite_errorcode)
             raise cannot_write(self._path, OSError(number, os.strerror(number))) from error
+
+
+def _reason(code: int) -> int:
+    """The system's number behind a code of SQLite, which does not hand it on."""
+    if code == sqlite3.SQLITE_FULL:
+        return errno.ENOSPC
+    limited = resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY
+    if code == sqlite3.SQLITE_IOERR_WRITE and limited:
+        return errno.EFBIG
+    # Its other errors are of reading and writing too: the statements are right.
+    return errno.EIO

@@ -3,6 +3,9 @@
 Run: .venv/bin/python -m pytest tests/unit/test_block_index.py
 """
 
+import re
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import pytest
 from pipeline import block_index
 from pipeline.block_index import BlockIndex
 from pipeline.errors import PipelineError
+from tests.import_closure import ROOT
 
 
 @pytest.fixture
@@ -51,6 +55,24 @@ def test_a_full_temporary_folder_is_named_with_its_free_space(temporary: Path) -
     ):
         index.note_missing(digests(5000))
     index.close()
+
+
+LIMITED = """
+import resource, tempfile
+from pipeline import block_index
+tempfile.tempdir, block_index._CACHE_KIB = {folder!r}, 16
+index = block_index.BlockIndex()
+resource.setrlimit(resource.RLIMIT_FSIZE, (32768, 32768))
+index.note_missing(f"{{n:064x}}" for n in range(5000))
+"""
+
+
+def test_a_limit_on_the_size_of_files_is_named_with_the_free_space(tmp_path: Path) -> None:
+    """In a process of its own: a limit that was lowered stays so."""
+    command = [sys.executable, "-c", LIMITED.format(folder=str(tmp_path))]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    said = rf"PipelineError: cannot write {tmp_path}/vlm-blocks-\S+: File too large .*MB free there\); make"
+    assert re.search(said, done.stderr), done.stderr
 
 
 def test_a_temporary_folder_that_cannot_be_written_is_named(
