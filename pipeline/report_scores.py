@@ -98,8 +98,9 @@ def _require_number(content: JsonObject, path: Path, dotted: str) -> None:
 
 
 def columns(rows: Sequence[JsonObject]) -> list[str]:
-    """The scores, then every other number that a row holds by itself."""
-    return list(dict.fromkeys([*SCORES, *(key for row in rows for key in _numbers(row) if key in row)]))
+    """The scores, then every other number that a row holds by itself, but for the number of images."""
+    others = (key for row in rows for key in _numbers(row) if key in row and key != "images")
+    return list(dict.fromkeys([*SCORES, *others]))
 
 
 def by_epoch(evaluation: JsonObject) -> list[tuple[int, JsonObject]]:

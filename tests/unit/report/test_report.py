@@ -41,7 +41,7 @@ def test_page_shows_the_run(run: ReportInputs, tmp_path: Path) -> None:
         "61.50",
         "highest\n    BLEU-4 on the 1 dev images",
         "10.25 to 12.75",
-        "behind in CIDEr-D",
+        "CIDEr-D behind",
         "7.50 to 9.25",
         "Epoch 1 is 1.50 behind, on the same draws of images -2.50 to 3.50",
         "it could be the better one",
