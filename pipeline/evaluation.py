@@ -85,8 +85,10 @@ def evaluate(
         for epoch, of_epoch in predictions.items()
     }
     scores = {epoch: {s: of_epoch[s].scores() for s in _SCORED} for epoch, of_epoch in measured.items()}
-    # Of equals, as where no caption shares four words with a reference, the one with the lower loss.
-    ranked = sorted(scores, key=lambda e: (-getattr(scores[e]["dev"], params.select_by), losses[e], e))
+    # Of equals, as where no caption shares four words with a reference, the one with the lower loss. BLEU is
+    # never quite 0 there; equal is what the metrics show as equal.
+    chosen_by = {e: scores[e]["dev"].as_dict()[params.select_by] for e in scores}
+    ranked = sorted(scores, key=lambda e: (-chosen_by[e], losses[e], e))
     best = ranked[0]
     metrics: dict[str, Any] = {
         "best_epoch": best,
@@ -152,7 +154,7 @@ def _choice(ranked: Mapping[int, Measured], select_by: str) -> dict[str, Any]:
     return {
         "choice": {
             "next_best_epoch": next_best,
-            "lead": round(by, 4),
+            "lead": round(by, 4) + 0.0,  # no -0.0
             **lead.as_dict(),
             # An interval that holds 0: with other images the order could be the other way round.
             "distinguishable": lead.low > 0,

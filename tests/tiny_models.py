@@ -52,7 +52,8 @@ def save_openai_clip(folder: Path) -> Path:
     text = CLIPTextConfig(
         vocab_size=64, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2
     )
-    CLIPModel(CLIPConfig(text.to_dict(), vision.to_dict(), projection_dim=16)).save_pretrained(folder)
+    config = CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=16)
+    CLIPModel(config).save_pretrained(folder)
     processor = folder / "preprocessor_config.json"
     facts = json.loads(processor.read_text(encoding="utf-8"))
     old = {
