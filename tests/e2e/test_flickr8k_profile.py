@@ -87,8 +87,8 @@ def test_the_doctor_says_what_will_be_had_from_where(project: Project, hub: HubS
     printed = project.run(sys.executable, "-m", "vlm", "doctor", code=1).splitlines()
     for line in (
         "ok       parameters: params.yaml is the profile flickr8k",
-        "ok       encoder: openai/clip-vit-base-patch32 is within reach, and downloaded on first use",
-        f"problem  language model: {LLAMA} is gated, and your account has no access",
+        "ok       encoder: openai/clip-vit-base-patch32 is within reach, 0.00 GB to download",
+        f"problem  language model: {LLAMA} is gated: accept its licence at https://huggingface.co/{LLAMA}",
         f"ok       dataset: {NAME} at {COMMIT:.7} (train 9, dev 3, test 4 images): prepare downloads 4 files",
     ):
         assert any(found.startswith(line) for found in printed), printed
