@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # No test may reach a model hub; set before any library reads it.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -25,6 +26,10 @@ from tests.hub_stand_in import HubStandIn
 from tests.tiny_models import save_clip, save_llama
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# How long an example takes depends on the machine, and no test asserts a time.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
