@@ -178,11 +178,12 @@ def _controls(
         said["shuffled"] = shuffle_predictions(test, _SHUFFLE_SEED)
     colors = {"model": test, **said}
     controls: dict[str, Any] = {}
+    reached = model.scores().cider
     for name, of in said.items():
         control = measure(of, references["test"])
         scores = control.scores()
         within = difference_intervals(model, control)["cider"].as_dict()
-        by = round(model.scores().cider - scores.cider, 4)
+        by = round(reached - scores.cider, 4)
         controls[name] = {**scores.as_dict(), "behind": {"cider": by, **within}}
     return {
         "controls": controls,

@@ -10,9 +10,10 @@ _ROWS = 1024
 
 
 def features_digest(store: FeatureStore, image_ids: Sequence[str]) -> str:
-    """SHA-256 (hex) over the features of images and the digests of their files, in order; reads all of them.
+    """SHA-256 (hex) over the features of images and the digests of their files, in order.
 
-    Raises PipelineError for an image that the store lacks, or a damaged row.
+    Reads no features: the store holds a digest of each row, and gives no row that has another. Raises
+    PipelineError for an image that the store lacks.
     """
     total = hashlib.sha256()
     for first in range(0, len(image_ids), _ROWS):

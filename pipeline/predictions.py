@@ -16,18 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline import (
-    adapters,
-    caption_loss,
-    caption_model,
-    checkpoints,
-    generation,
-    language_model,
-    packing,
-    projector,
-    prompt,
-    trained_model,
-)
+from pipeline import trained_model
 from pipeline.captions import Split
 from pipeline.checkpoints import load_checkpoint
 from pipeline.code_digest import code_digest
@@ -46,19 +35,7 @@ from pipeline.trained_model import GeneratedCaption, TrainedModel
 logger = logging.getLogger(__name__)
 
 # The modules that captions and losses follow from: with others, all are made anew.
-CODE: tuple[ModuleType, ...] = (
-    sys.modules[__name__],
-    adapters,
-    caption_loss,
-    caption_model,
-    checkpoints,
-    generation,
-    language_model,
-    packing,
-    projector,
-    prompt,
-    trained_model,
-)
+CODE: tuple[ModuleType, ...] = (sys.modules[__name__], *trained_model.CODE)
 # Images whose captions' loss is computed at a time: bounds what the layers hold.
 _LOSS_ROWS = 8
 

@@ -10,24 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from pipeline import (
-    adapters,
-    caption_loss,
-    caption_model,
-    captioner,
-    checkpoints,
-    efficientnet,
-    encoder,
-    generation,
-    image_processor,
-    images,
-    language_model,
-    packing,
-    projector,
-    prompt,
-    regions,
-    trained_model,
-)
+from pipeline import captioner, efficientnet, encoder, image_processor, images, regions, trained_model
 from pipeline.captioner import BATCH_SIZE, Captioner
 from pipeline.captions import ImageRecord, SceneObject, of_split, read_captions, read_images, vocabulary
 from pipeline.checkpoints import load_checkpoint
@@ -48,22 +31,13 @@ logger = logging.getLogger(__name__)
 # The modules that an answer follows from: with others, all are made anew.
 CODE: tuple[ModuleType, ...] = (
     sys.modules[__name__],
-    adapters,
-    caption_loss,
-    caption_model,
     captioner,
-    checkpoints,
     efficientnet,
     encoder,
-    generation,
     image_processor,
     images,
-    language_model,
-    packing,
-    projector,
-    prompt,
     regions,
-    trained_model,
+    *trained_model.CODE,
 )
 _JPEG_QUALITY = 90
 

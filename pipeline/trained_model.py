@@ -3,14 +3,27 @@
 n: images, P: tokens of an image, D_v: width of the encoder.
 """
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Self
 
 import torch
 from torch import Tensor
 
+from pipeline import (
+    adapters,
+    caption_loss,
+    caption_model,
+    checkpoints,
+    generation,
+    language_model,
+    packing,
+    projector,
+    prompt,
+)
 from pipeline.adapters import adapter_params, inject_adapters
 from pipeline.caption_model import CaptionModel
 from pipeline.checkpoints import CheckpointInfo, load_checkpoint
@@ -22,6 +35,20 @@ from pipeline.packing import pack
 from pipeline.params import GenerateParams
 from pipeline.prompt import CaptionTokenizer
 from pipeline.records import digest
+
+# The modules that captions and losses follow from: what is kept of them was made with these.
+CODE: tuple[ModuleType, ...] = (
+    sys.modules[__name__],
+    adapters,
+    caption_loss,
+    caption_model,
+    checkpoints,
+    generation,
+    language_model,
+    packing,
+    projector,
+    prompt,
+)
 
 
 @dataclass(frozen=True)
