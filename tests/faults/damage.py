@@ -2,15 +2,18 @@
 
 import random
 import shutil
+import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import h5py
 
 from pipeline.captions import read_images
+from pipeline.params_loader import load_params
 from tests.faults import child
 from tests.faults.lab import Lab, Tally, flipped
+from tests.params_files import write_params
 
 HARMS = ("empty", "cut off", "one bit flipped", "overwritten in part", "gone")
 
@@ -155,6 +158,19 @@ def _digest_flipped(folder: Path, _: Path) -> None:
             path.unlink()
 
 
+def _of_other_images(folder: Path, _: Path) -> None:
+    """A whole store of the same encoder whose images have the same ids: of scenes drawn by another seed."""
+    params = load_params(folder / "params.yaml")
+    scenes = replace(params.data.scenes, seed=1)
+    with tempfile.TemporaryDirectory() as name:
+        other = Path(name) / "project"
+        shutil.copytree(folder, other)
+        write_params(other / "params.yaml", replace(params, data=replace(params.data, scenes=scenes)))
+        for stage in ("prepare", "encode"):
+            child.run(other, stage)
+        shutil.copyfile(other / "data/features.h5", folder / "data/features.h5")
+
+
 _WRONG_ROWS = "its digest is wrong"
 
 # What is exchanged, the stage that reads it, whether that heals it, a word of the refusal.
@@ -170,6 +186,12 @@ EXCHANGES: dict[str, tuple[Exchange, str, bool, str]] = {
     "features.h5: two rows exchanged (evaluate)": (_two_rows_exchanged, "evaluate", False, _WRONG_ROWS),
     "kept features: digest flipped": (_digest_flipped, "encode", True, ""),
     "features.h5 of another encoder": (_take("data/features.h5"), "evaluate", False, "encoder layer"),
+    "features.h5 of other images of the same names": (
+        _of_other_images,
+        "evaluate",
+        False,
+        "are not those that",
+    ),
     "tokens.h5 of another language model": (_take("data/tokens.h5"), "train", False, "tokenizer"),
     "a checkpoint of another run": (
         _take("data/checkpoints/epoch_002.safetensors"),
