@@ -19,6 +19,7 @@ from pipeline.fixed_files import FixedFiles
 from pipeline.metrics.bootstrap import difference_intervals, intervals
 from pipeline.metrics.colors import score_colors
 from pipeline.metrics.controls import constant_caption, nearest_caption, shuffle_predictions
+from pipeline.metrics.headline import headline
 from pipeline.metrics.scene_truth import score_objects
 from pipeline.metrics.scores import SCORES, Measured, measure
 from pipeline.params import EvaluateParams, GenerateParams, RuntimeParams
@@ -42,6 +43,7 @@ class EvaluatePaths:
     predictions: Path
     best: Path
     metrics: Path
+    scores: Path
     curve: Path
     scratch: Path
 
@@ -121,6 +123,7 @@ def evaluate(
     _write_curve(paths.curve, metrics["by_epoch"])
     write_atomic(paths.best, chosen)
     write_json(paths.metrics, metrics)
+    write_json(paths.scores, headline(metrics))
     if metrics["test"]["bleu_4"] < 1e-4:
         logger.warning("BLEU-4 on test is 0: the captions share no four words with any reference")
     return metrics

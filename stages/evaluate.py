@@ -11,7 +11,8 @@ def main(params: Path) -> None:
 
     \b
     Reads   data/checkpoints/, data/features.h5, data/captions.jsonl
-    Writes  metrics/evaluate.json, plots/epochs.csv, data/predictions/, data/best.safetensors
+    Writes  metrics/scores.json, metrics/evaluate.json, plots/epochs.csv, data/predictions/,
+            data/best.safetensors
     Params  evaluate, generate
 
     \b
@@ -31,11 +32,12 @@ def main(params: Path) -> None:
         predictions=Path("data/predictions"),
         best=Path("data/best.safetensors"),
         metrics=Path("metrics/evaluate.json"),
+        scores=Path("metrics/scores.json"),
         curve=Path("plots/epochs.csv"),
         scratch=SCRATCH / "evaluate",
     )
     reads = [paths.checkpoints, paths.features, paths.captions]
-    writes = [paths.metrics, paths.curve, paths.predictions, paths.best]
+    writes = [paths.metrics, paths.scores, paths.curve, paths.predictions, paths.best]
     with announced("evaluate", reads, writes) as close_with:
         placement = choose_placement(settings.runtime.device)
         found = evaluate(paths, settings.evaluate, settings.generate, settings.runtime, placement)

@@ -72,6 +72,7 @@ class Project:
             predictions=data / "predictions",
             best=self.best,
             metrics=folder / "metrics" / "evaluate.json",
+            scores=folder / "metrics" / "scores.json",
             curve=folder / "plots" / "epochs.csv",
             scratch=folder / ".scratch" / "evaluate",
         )

@@ -75,6 +75,7 @@ EXCUSED: dict[str, dict[str, str]] = {
                 "metrics.cider",
                 "metrics.colors",
                 "metrics.controls",
+                "metrics.headline",
                 "metrics.rouge",
                 "metrics.scene_truth",
                 "metrics.scores",

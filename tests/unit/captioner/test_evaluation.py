@@ -62,6 +62,18 @@ def test_the_metrics_have_the_documented_keys_and_no_nan(project: Project) -> No
     assert [line.split(",")[0] for line in curve[1:]] == ["1", "2"]
 
 
+def test_the_figures_that_experiments_are_compared_by_are_those_of_the_best_epoch(project: Project) -> None:
+    metrics = json.loads((project.folder / "metrics" / "evaluate.json").read_text())
+    few = json.loads((project.folder / "metrics" / "scores.json").read_text())
+    best = metrics["by_epoch"][str(metrics["best_epoch"])]
+    assert few["best_epoch"] == metrics["best_epoch"]
+    assert few["dev"].pop("loss") == best["dev_loss"]
+    assert few["dev"] == {name: best["dev"][name] for name in ("bleu_1", "bleu_4", "cider", "rouge_l")}
+    assert few["test"].items() >= {"cider": best["test"]["cider"], "cut_off": metrics["cut_off"]}.items()
+    assert few["test"]["color_accuracy"] == metrics["scenes"]["color_accuracy"]
+    assert few["control_cider"] == {name: of["cider"] for name, of in metrics["controls"].items()}
+
+
 def test_the_best_checkpoint_is_the_chosen_epoch(project: Project) -> None:
     metrics = json.loads((project.folder / "metrics" / "evaluate.json").read_text())
     epoch = metrics["best_epoch"]
