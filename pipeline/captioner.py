@@ -221,7 +221,7 @@ class Captioner:
             return image_from_pil(image)
         if isinstance(image, np.ndarray):
             return image_from_array(image)
-        return open_image(Path(image), self._max_megapixels)
+        return open_image(Path(image), self._max_megapixels, limit="max_megapixels")
 
 
 def _cut_out(picture: Image.Image, region: Region, image: ImageLike) -> tuple[Image.Image, Region]:

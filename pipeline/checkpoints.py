@@ -113,7 +113,8 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     # TypeError: metadata that is JSON and no object, tensors of types that have no checksum here.
     except (SafetensorError, OSError, KeyError, ValueError, RecursionError, TypeError) as error:
         raise PipelineError(
-            f"{path} is no checkpoint of this project or is damaged ({error}); run `dvc repro`."
+            f"{path} is no checkpoint of this project or is damaged ({error}); name another, or run "
+            "`dvc repro`."
         ) from error
     return tensors, facts
 

@@ -55,17 +55,19 @@ def _choose(requested: str) -> Placement:
         return Placement(torch.device("cpu"), torch.float32, slow)
     if requested == "mps":
         if not torch.backends.mps.is_available():
-            raise PipelineError("runtime.device is mps, but PyTorch finds no Apple GPU; use auto or cpu.")
+            raise PipelineError(
+                "the device mps was asked for, but PyTorch finds no Apple GPU; use auto or cpu."
+            )
         return Placement(torch.device("mps"), torch.float32, "bfloat16 support on MPS is partial")
     if not torch.cuda.is_available():
         raise PipelineError(
-            f"runtime.device is {requested}, but PyTorch {torch.__version__} finds no CUDA GPU "
+            f"the device {requested} was asked for, but PyTorch {torch.__version__} finds no CUDA GPU "
             f"({why_no_cuda()}); use auto or cpu, or mend that."
         )
     device = torch.device(requested)
     if device.index is not None and device.index >= torch.cuda.device_count():
         raise PipelineError(
-            f"runtime.device is {requested}, but there are only {torch.cuda.device_count()} CUDA GPUs."
+            f"the device {requested} was asked for, but there are only {torch.cuda.device_count()} CUDA GPUs."
         )
     name = torch.cuda.get_device_name(device)
     _require_kernels(name, torch.cuda.get_device_capability(device))

@@ -55,7 +55,8 @@ def encode_images(
             encoded = encode_with_ray(wanted, missing, blocks, params, runtime, spec)
         else:
             encoded = encode_here(wanted, missing, blocks, encoder, runtime)
-        logger.info("%d of %d images encoded now; the others are known by their bytes", encoded, len(images))
+        known = "; the others are known by their bytes" if encoded < len(images) else ""
+        logger.info("%d of %d images encoded now%s", encoded, len(images), known)
         write_store(output, images, spec.as_dict(), blocks.read(image.sha256 for image in images))
     return EncodeSummary(len(images), encoded, spec.num_tokens, spec.width)
 

@@ -37,8 +37,10 @@ def _expand(name: str, recursive: bool) -> list[Path] | PipelineError:
     path = Path(name)
     if path.is_dir():
         return _images_in(path, recursive)
-    if path.exists() or not glob.has_magic(name):
-        return [path] if path.exists() else PipelineError(f"{path} does not exist; expected an image file.")
+    if path.exists():
+        return [path]
+    if not glob.has_magic(name):
+        return PipelineError(f"{path} does not exist; expected an image, a folder or a pattern.")
     matches = [Path(match) for match in sorted(glob.glob(name, recursive=True))]  # noqa: PTH207
     files = [match for match in matches if match.is_file()]
     return files or PipelineError(f"no file matches {name}; give an image file, a folder or a pattern.")

@@ -61,17 +61,19 @@ _TURNS = {
 }
 
 
-def open_image(path: Path, max_megapixels: float, sha256: str | None = None) -> Image.Image:
+def open_image(
+    path: Path, max_megapixels: float, sha256: str | None = None, limit: str = _LIMIT
+) -> Image.Image:
     """The image in a file, in RGB, upright and fully decoded; of several frames the first.
 
-    `max_megapixels` is compared with the size that the header claims, before anything is decoded. With
-    `sha256` (hex) other bytes than those are never decoded.
+    `max_megapixels` is compared with the size that the header claims, before anything is decoded; `limit` is
+    what an error calls it. With `sha256` (hex) other bytes than those are never decoded.
     Raises PipelineError naming the file when it is missing, changed, no image, damaged or too large.
     """
     content = _read_bytes(path)
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
         raise PipelineError(f"{path} has changed since it was listed; run `dvc repro` again.")
-    return _decode(str(path), io.BytesIO(content), max_megapixels, _LIMIT)
+    return _decode(str(path), io.BytesIO(content), max_megapixels, limit)
 
 
 def describe_image(path: Path, max_megapixels: float) -> tuple[str, int, int]:

@@ -34,7 +34,12 @@ def stage_command(function: Callable[[Path], None]) -> click.Command:
     @functools.wraps(function)
     def run(params: Path) -> None:
         quiet_libraries(logging.INFO)
-        function(params)
+        try:
+            function(params)
+        except KeyboardInterrupt as error:
+            raise click.ClickException(
+                "interrupted; what was finished is kept, and the same command goes on from there."
+            ) from error
 
     option = click.option(
         "--params",

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     type=MEGAPIXELS,
     default=50,
     show_default=True,
-    help="Larger files are refused (messages call it data.max_megapixels).",
+    help="Refuse images of more million pixels.",
 )
 @checkpoint_option
 @device_option

@@ -74,9 +74,16 @@ def measure(predictions: Mapping[str, str], references: Mapping[str, Sequence[st
     A prediction without tokens scores 0, but with ROUGE-L beside a reference that has none either. Raises
     PipelineError where predictions and references are not of the same images.
     """
-    _refuse("no prediction for", references.keys() - predictions.keys())
-    _refuse("a prediction but no references for", predictions.keys() - references.keys())
-    _refuse("an empty list of references for", [i for i in references if not references[i]])
+    missing, unknown = references.keys() - predictions.keys(), predictions.keys() - references.keys()
+    if missing or unknown:
+        what = {"no prediction for": missing, "a prediction but no references for": unknown}
+        counted = " and ".join(f"{kind} {_named(ids)}" for kind, ids in what.items() if ids)
+        raise PipelineError(
+            f"there is {counted}; both must be of the same images (of one split: `vlm score --split`)."
+        )
+    empty = [i for i in references if not references[i]]
+    if empty:
+        raise PipelineError(f"there is an empty list of references for {_named(empty)}.")
     if not references:
         raise PipelineError("there are no images to score; is the split empty?")
 
@@ -99,10 +106,7 @@ def score(predictions: Mapping[str, str], references: Mapping[str, Sequence[str]
     return measure(predictions, references).scores()
 
 
-def _refuse(what: str, ids: Collection[str]) -> None:
-    if ids:
-        named = ", ".join(map(repr, sorted(ids)[:3]))
-        raise PipelineError(
-            f"there is {what} {len(ids)} image{'s' if len(ids) > 1 else ''}: {named}"
-            f"{' …' if len(ids) > 3 else ''}; both must be of the same images."
-        )
+def _named(ids: Collection[str]) -> str:
+    """How many images, and the first of them."""
+    first = ", ".join(map(repr, sorted(ids)[:3]))
+    return f"{len(ids)} image{'s' if len(ids) > 1 else ''}: {first}{' …' if len(ids) > 3 else ''}"

@@ -66,12 +66,17 @@ def test_the_page_names_nothing_outside_and_may_load_nothing_from_there() -> Non
 )
 def test_nothing_else_is_served(path: str) -> None:
     with serving(FakeCaptioner()) as where:
-        assert call(where, path)[0].status == 404
+        response, body = call(where, path)
+    assert response.status == 404
+    assert error_of(body) == "There is nothing here; the page is at /."
+    assert response.headers["x-content-type-options"] == "nosniff"
 
 
 def test_questions_are_no_links() -> None:
     with serving(FakeCaptioner()) as where:
-        assert call(where, captions_of("left"))[0].status == 405
+        response, body = call(where, captions_of("left"))
+    assert response.status == 405
+    assert error_of(body) == "Images are sent to this address with POST."
 
 
 @pytest.mark.parametrize(
@@ -103,7 +108,7 @@ def test_too_many_requests_are_refused_before_any_is_parsed(monkeypatch: pytest.
     with serving(FakeCaptioner()) as where:
         response, body = call(where, captions_of(*["left"] * 9), png())
     assert response.status == 400
-    assert error_of(body) == "The app was asked for 9 regions at once; allowed: 1 to 8."
+    assert error_of(body) == "The app was asked for 9 regions at once; allowed: 1 to 8, each a request=...."
 
 
 def test_an_upload_that_announces_itself_as_too_large_is_not_read() -> None:

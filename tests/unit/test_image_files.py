@@ -53,7 +53,7 @@ def test_files_keep_their_order_and_are_there_once() -> None:
 @pytest.mark.usefixtures("folder")
 def test_a_name_that_stands_for_none_has_its_error_among_the_others() -> None:
     missing, file, pattern = found("none.jpg", "b.jpg", "*.gif")
-    assert missing == "none.jpg does not exist; expected an image file."
+    assert missing == "none.jpg does not exist; expected an image, a folder or a pattern."
     assert file == "b.jpg"
     assert pattern.startswith("no file matches *.gif; give an image file")
 

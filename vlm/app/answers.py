@@ -87,7 +87,9 @@ def requested_regions(requests: Sequence[str]) -> list[Region]:
 
 def _require_few(count: int) -> None:
     if not 0 < count <= MAX_REGIONS:
-        raise PipelineError(f"the app was asked for {count} regions at once; allowed: 1 to {MAX_REGIONS}.")
+        raise PipelineError(
+            f"the app was asked for {count} regions at once; allowed: 1 to {MAX_REGIONS}, each a request=...."
+        )
 
 
 def answer(

@@ -14,6 +14,7 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -93,6 +94,7 @@ class CaptionServer:
                 Route("/image", self._guarded(self._image), methods=["POST"]),
                 Route("/captions", self._guarded(self._captions), methods=["POST"]),
             ],
+            exception_handlers={HTTPException: _no_such_question},
             lifespan=lifespan,
         )
 
@@ -166,6 +168,18 @@ class CaptionServer:
         origin = request.headers.get("origin")
         if origin is not None and _netloc(origin) != host:
             raise RefusedError(403, f"the app takes no requests from the page of {origin!r:.100}.")
+
+
+async def _no_such_question(_: Request, error: Exception) -> Response:
+    """What no route answers: another path, another method."""
+    assert isinstance(error, HTTPException)
+    sentence = {
+        404: "there is nothing here; the page is at /.",
+        405: "images are sent to this address with POST.",
+    }.get(error.status_code, f"{error.detail}.")
+    response = _error(error.status_code, sentence)
+    response.headers.update({**_HEADERS, **(error.headers or {})})
+    return response
 
 
 def _hostname(host: str) -> str | None:

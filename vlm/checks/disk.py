@@ -1,6 +1,7 @@
 """The disk: what a run will still download and write, against what is free."""
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,37 +11,41 @@ from pipeline.errors import PipelineError
 from pipeline.feature_checks import inspect_store
 from pipeline.params import EncoderParams, Params
 from vlm.checks.finding import Finding
-from vlm.checks.models import feature_shape, language_width
+from vlm.checks.models import ModelFinding, feature_shape, language_width
 from vlm.checks.project import DatasetFinding
 
 _MARGIN = 1e9  # bytes that ought to stay free
 _UNKNOWN_WIDTH = 2048  # of a language model that is not here: Llama-3.2-1B's
 
 
-def check_disk(folder: Path, params: Params, dataset: DatasetFinding, models: int) -> list[Finding]:
+def check_disk(
+    folder: Path, params: Params, dataset: DatasetFinding, models: Sequence[ModelFinding]
+) -> list[Finding]:
     """Free space against what the run still needs, of each disk that it needs.
 
     Args:
         folder: the project's.
         params: what the run is.
         dataset: what was found of its dataset.
-        models: bytes of models that it would download.
+        models: what was found of its models.
     """
     written = _bytes_to_write(folder, params, dataset)
     if written is None:
         text = f"{_free(folder) / 1e9:.1f} GB free; what the run needs is not known yet"
         return [Finding("ok", "disk", text)]
-    downloads = dataset.to_download + models
+    sizes = [dataset.to_download, *(model.to_download for model in models)]
+    downloads = sum(size for size in sizes if size is not None)
+    more = "; downloads whose size the hub does not tell come on top" if None in sizes else ""
     cache = _existing(Path(constants.HF_HUB_CACHE))
-    what = "for images, features and checkpoints"
+    what = "for images, features and checkpoints" if dataset.to_unpack else "for features and checkpoints"
     save = "free some space, or save a copy of the outputs: `dvc config cache.type reflink,hardlink,symlink`"
     if not downloads or cache.stat().st_dev == folder.stat().st_dev:
         also = f", {downloads / 1e9:.2f} GB of it for downloads" if downloads else f" {what}"
-        return [_compare(folder, written + downloads, also, save)]
+        return [_compare(folder, written + downloads, f"{also}{more}", save)]
     move = "free some space there, or set HF_HOME to a folder on another disk"
     return [
         _compare(folder, written, f" {what}", save),
-        _compare(cache, downloads, f" for downloads in {cache}", move),
+        _compare(cache, downloads, f" for downloads in {cache}{more}", move),
     ]
 
 

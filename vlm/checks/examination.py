@@ -21,7 +21,12 @@ def examine(folder: Path) -> Iterator[Finding]:
     try:
         params = load_params(path)
     except PipelineError as error:
-        remedy = "run in the project's folder, or `vlm profile sample --force` for parameters that work"
+        remedy = "run in the project's folder"
+        if path.is_file():
+            remedy = (
+                "mend it; `git diff params.yaml` shows what was changed, and `vlm profile sample --force` "
+                "puts a profile in its place, whatever it holds"
+            )
         yield Finding("problem", "parameters", str(error), remedy)
     else:
         yield Finding("ok", "parameters", _describe(folder, path))
@@ -37,9 +42,11 @@ def examine(folder: Path) -> Iterator[Finding]:
         yield check_token()
         dataset = check_dataset(params)
         yield dataset.finding
-        yield from check_disk(folder, params, dataset, sum(model.to_download for model in models))
+        yield from check_disk(folder, params, dataset, models)
     yield check_git(folder)
-    yield check_stages(folder)
+    # DVC reads the same file, and would say the same of it in other words.
+    if params is not None or not path.is_file():
+        yield check_stages(folder)
 
 
 def _describe(folder: Path, path: Path) -> str:

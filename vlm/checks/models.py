@@ -29,10 +29,10 @@ _CLIP_WIDTH = {"base": 768, "large": 1024}
 
 @dataclass(frozen=True)
 class ModelFinding:
-    """What was found of a model, and how many bytes of it the run would still download."""
+    """What was found of a model, and how many bytes of it the run would still download; None: not known."""
 
     finding: Finding
-    to_download: int = 0
+    to_download: int | None = 0
 
 
 @dataclass(frozen=True)
@@ -132,13 +132,13 @@ def _check_hub(topic: str, repository: HubRepository) -> ModelFinding:
     if constants.HF_HUB_OFFLINE:
         text = f"{repository} is not in the cache, and HF_HUB_OFFLINE forbids to fetch it"
         remedy = f"unset HF_HUB_OFFLINE, or `{repository.command}` where there is a network"
-        return ModelFinding(Finding("problem", topic, text, remedy))
+        return ModelFinding(Finding("problem", topic, text, remedy), to_download=None)
     try:
         # The headers of one file say whether the model is known, allowed and within reach.
         ask_for_file(repository, "config.json")
         files = list_files(repository, MODEL_FILES)
     except PipelineError as error:
-        return ModelFinding(Finding("problem", topic, str(error), instead))
+        return ModelFinding(Finding("problem", topic, str(error), instead), to_download=None)
     if not any(file.name.endswith(".safetensors") for file in files):
         return ModelFinding(Finding("problem", topic, no_safetensors(repository), instead))
     missing = sum(file.size for file in files if not file.is_cached)

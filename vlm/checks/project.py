@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -29,13 +30,13 @@ class DatasetFinding:
 
     Attributes:
         images: how many there are, where that is known.
-        to_download: bytes that `prepare` would download.
+        to_download: bytes that `prepare` would download; None where the hub does not tell.
         to_unpack: bytes of images that it would write.
     """
 
     finding: Finding
     images: int | None
-    to_download: int = 0
+    to_download: int | None = 0
     to_unpack: int = 0
 
 
@@ -82,7 +83,8 @@ def _check_hub_dataset(params: DataParams) -> DatasetFinding:
         files = [ask_for_file(repository, shard.file) for shard, _ in shards]
     except PipelineError as error:
         remedy = "mend that, or take a copy of your own as data.source and data.root in params.yaml"
-        return DatasetFinding(Finding("problem", "dataset", f"{text}: {error}", remedy), images.total())
+        found = Finding("problem", "dataset", f"{text}: {error}", remedy)
+        return DatasetFinding(found, images.total(), to_download=None)
     missing = [file.size for file in files if not file.is_cached]
     what = f"prepare downloads {len(missing)} files, {sum(missing) / 1e9:.2f} GB"
     found = Finding("ok", "dataset", f"{text}: {what if missing else 'in the hub cache'}")
@@ -116,13 +118,22 @@ def check_stages(folder: Path) -> Finding:
     try:
         changed = set(json.loads(status.stdout))
     except ValueError:
-        said = (status.stderr.strip() or status.stdout.strip() or "nothing").splitlines()[-1]
-        return Finding("warning", "stages", f"`dvc status` failed and said: {said}", "`dvc status -v`")
+        return _why_no_status(status.stderr.strip() or status.stdout.strip() or "nothing")
     stages = YAML(typ="safe").load((folder / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     waiting = with_followers(stages, changed)
     if not waiting:
         return Finding("ok", "stages", "all up to date, nothing to run")
     return Finding("ok", "stages", f"`dvc repro` would run {', '.join(waiting)}")
+
+
+def _why_no_status(said: str) -> Finding:
+    """DVC's error, without its advice to remove the lock of a run that is alive."""
+    if "is busy" in said and (process := re.search(r"\(PID (\d+)\)", said)):
+        text = f"a run is under way (process {process[1]}), so what is left to run is not known"
+        return Finding("warning", "stages", text, "wait until it has ended")
+    lines = said.splitlines()
+    error = next((line for line in lines if line.startswith("ERROR: ")), lines[-1]).removeprefix("ERROR: ")
+    return Finding("warning", "stages", f"`dvc status` failed and said: {error}", "`dvc status -v`")
 
 
 def _run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:

@@ -205,12 +205,25 @@ def test_stages_that_follow_from_changed_ones_are_listed() -> None:
     assert with_followers(stages, set()) == []
 
 
-def test_a_failing_dvc_is_a_warning_with_its_last_words(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failing_dvc_is_a_warning_with_its_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "dvc.yaml").write_text("stages: {}\n")
-    failed = subprocess.CompletedProcess(["dvc"], 1, stdout="", stderr="one\nERROR: the lock is held\n")
+    failed = subprocess.CompletedProcess(["dvc"], 1, stdout="", stderr="one\nERROR: no space\nAdvice.\n")
     monkeypatch.setattr(project, "_run", lambda *_: failed)
     found = project.check_stages(folder)
     assert found.level == "warning"
-    assert found.text == "`dvc status` failed and said: ERROR: the lock is held"
+    assert found.text == "`dvc status` failed and said: no space"
+
+
+def test_a_run_under_way_is_said_to_be_one_and_its_lock_left_alone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "dvc.yaml").write_text("stages: {}\n")
+    said = (
+        "ERROR: '/x/data/images' is busy, it is being blocked by:\n  (PID 1809): dvc repro\n\n"
+        "If there are no processes with such PIDs, you can manually remove '/x/.dvc/tmp/rwlock'."
+    )
+    failed = subprocess.CompletedProcess(["dvc"], 1, stdout="", stderr=said)
+    monkeypatch.setattr(project, "_run", lambda *_: failed)
+    found = project.check_stages(folder)
+    assert found.text.startswith("a run is under way (process 1809)")
+    assert "rwlock" not in str(found)

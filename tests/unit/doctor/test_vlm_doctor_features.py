@@ -57,10 +57,14 @@ def test_a_vision_configuration_of_another_kind_is_not_guessed_at(
     assert models.feature_shape(EncoderParams(str(tmp_path), None, -2, "patches", None)) is None
 
 
-def needed(folder: Path, params: Params, dataset: DatasetFinding, models: int = 0) -> float:
+def needed(folder: Path, params: Params, dataset: DatasetFinding, to_download: int = 0) -> float:
     """GB, as the line on the disk says."""
-    (found,) = check_disk(folder, params, dataset, models)
+    (found,) = check_disk(folder, params, dataset, [model(to_download)])
     return float(found.text.split("about ")[1].split(" GB needed")[0])
+
+
+def model(to_download: int | None) -> models.ModelFinding:
+    return models.ModelFinding(Finding("ok", "encoder", "there"), to_download)
 
 
 def images(count: int | None, to_download: int = 0, to_unpack: int = 0) -> DatasetFinding:
@@ -91,11 +95,18 @@ def test_downloads_and_unpacked_images_are_counted(folder: Path, tiny_params: Pa
     alone = needed(folder, tiny_params, images(3))
     dataset = images(3, to_download=2_000_000_000, to_unpack=1_000_000_000)
     # Images twice: DVC keeps a copy.
-    together = needed(folder, tiny_params, dataset, models=3_000_000_000)
+    together = needed(folder, tiny_params, dataset, to_download=3_000_000_000)
     assert together == pytest.approx(alone + 2 + 2 + 3, abs=0.02)
     (folder / "data").mkdir()
     (folder / "data" / "images.jsonl").touch()
     assert needed(folder, tiny_params, dataset) == pytest.approx(alone + 2, abs=0.02)
+
+
+def test_downloads_of_unknown_size_are_said_to_come_on_top(folder: Path, tiny_params: Params) -> None:
+    (found,) = check_disk(folder, tiny_params, images(3), [model(0), model(None)])
+    assert found.text.endswith(
+        "needed for features and checkpoints; downloads whose size the hub does not tell come on top"
+    )
 
 
 def test_a_cache_on_another_disk_is_looked_at_by_itself(
@@ -106,7 +117,7 @@ def test_a_cache_on_another_disk_is_looked_at_by_itself(
         pytest.skip("needs a second file system at /dev/shm")
     monkeypatch.setattr("vlm.checks.disk.constants.HF_HUB_CACHE", str(other / "not there yet"))
     monkeypatch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": 5e9}))
-    project, cache = check_disk(folder, tiny_params, images(3, to_download=6_000_000_000), 0)
+    project, cache = check_disk(folder, tiny_params, images(3, to_download=6_000_000_000), [])
     assert (project.level, cache.level) == ("ok", "problem")
     assert cache.text == "5.0 GB free, about 6.00 GB needed for downloads in /dev/shm"
     assert "HF_HOME" in str(cache.remedy)
@@ -117,11 +128,11 @@ def test_too_little_disk_is_a_problem_that_says_how_much_is_needed(
 ) -> None:
     def check(free: float) -> Finding:
         monkeypatch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": free}))
-        (found,) = check_disk(folder, tiny_params, images(1_000_000), 0)
+        (found,) = check_disk(folder, tiny_params, images(1_000_000), [])
         return found
 
     # 16 tokens of 32 float16 an image, kept three times.
     assert "about 3.07 GB needed" in check(1e12).text
     assert [check(free).level for free in (1e12, 3.5e9, 2e9)] == ["ok", "warning", "problem"]
-    (unknown,) = check_disk(folder, tiny_params, images(None), 0)
+    (unknown,) = check_disk(folder, tiny_params, images(None), [])
     assert unknown.text.endswith("is not known yet")
