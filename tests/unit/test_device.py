@@ -143,7 +143,7 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(PipelineError, match="mps"):
         choose_placement("mps")
     pretend_gpu(monkeypatch, "RTX 3060", (8, 6))
-    with pytest.raises(PipelineError, match=r"cuda:3, but there are only 1"):
+    with pytest.raises(PipelineError, match=r"cuda:3 was asked for, but there are only 1"):
         choose_placement("cuda:3")
 
 
