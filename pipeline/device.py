@@ -67,7 +67,8 @@ def _choose(requested: str) -> Placement:
     device = torch.device(requested)
     if device.index is not None and device.index >= torch.cuda.device_count():
         raise PipelineError(
-            f"the device {requested} was asked for, but there are only {torch.cuda.device_count()} CUDA GPUs."
+            f"the device {requested} was asked for, but there are only {torch.cuda.device_count()} CUDA "
+            "GPUs; use auto, or a lower number."
         )
     name = torch.cuda.get_device_name(device)
     _require_kernels(name, torch.cuda.get_device_capability(device))

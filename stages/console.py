@@ -38,7 +38,8 @@ def stage_command(function: Callable[[Path], None]) -> click.Command:
             function(params)
         except KeyboardInterrupt as error:
             raise click.ClickException(
-                "interrupted; what was finished is kept, and the same command goes on from there."
+                "interrupted; run the same command again. What a stage keeps (docs/reliability.md) is not "
+                "done twice."
             ) from error
 
     option = click.option(

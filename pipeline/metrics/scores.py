@@ -83,7 +83,9 @@ def measure(predictions: Mapping[str, str], references: Mapping[str, Sequence[st
         )
     empty = [i for i in references if not references[i]]
     if empty:
-        raise PipelineError(f"there is an empty list of references for {_named(empty)}.")
+        raise PipelineError(
+            f"there is an empty list of references for {_named(empty)}; each image needs one."
+        )
     if not references:
         raise PipelineError("there are no images to score; is the split empty?")
 

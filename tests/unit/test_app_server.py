@@ -76,7 +76,14 @@ def test_questions_are_no_links() -> None:
     with serving(FakeCaptioner()) as where:
         response, body = call(where, captions_of("left"))
     assert response.status == 405
-    assert error_of(body) == "Images are sent to this address with POST."
+    assert error_of(body) == "This address takes POST alone."
+
+
+def test_the_page_is_not_written_to() -> None:
+    with serving(FakeCaptioner()) as where:
+        response, body = call(where, "/", png())
+    assert response.status == 405
+    assert error_of(body) == "This address takes GET or HEAD alone."
 
 
 @pytest.mark.parametrize(

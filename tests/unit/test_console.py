@@ -5,13 +5,15 @@ Run: .venv/bin/python -m pytest tests/unit/test_console.py
 
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
 import torch
+from click.testing import CliRunner
 
 from pipeline.errors import PipelineError
-from stages.console import with_sentences
+from stages.console import stage_command, with_sentences
 
 
 def said(error: Exception) -> str:
@@ -41,6 +43,15 @@ def test_what_is_not_foreseen_keeps_its_traceback() -> None:
 
     with pytest.raises(ZeroDivisionError):
         fail()
+
+
+def test_an_interrupted_stage_says_what_to_do_and_fails() -> None:
+    def stop(_: Path) -> None:
+        raise KeyboardInterrupt
+
+    result = CliRunner().invoke(stage_command(stop))
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: interrupted; run the same command again.")
 
 
 NOISE = """

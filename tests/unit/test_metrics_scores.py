@@ -187,6 +187,13 @@ class TestScore:
         with pytest.raises(PipelineError, match=r"no references for 1 image: '3';"):
             score({"1": "", "2": "", "3": "A cat."}, REFERENCES)
 
+    def test_of_images_of_both_kinds_both_are_named_with_the_option_that_may_be_meant(self) -> None:
+        said = (
+            r"no prediction for 1 image: '2' and a prediction but no references for 1 image: 'zzz'; .*--split"
+        )
+        with pytest.raises(PipelineError, match=said):
+            score({"1": "A dog.", "zzz": "A cat."}, REFERENCES)
+
     def test_an_image_without_references_is_named(self) -> None:
         with pytest.raises(PipelineError, match=r"empty list of references for 1 image: '2'"):
             score({"1": "", "2": ""}, {**REFERENCES, "2": []})

@@ -106,6 +106,13 @@ def test_a_limit_is_a_number_that_pillow_can_keep(command: list[str], number: st
 
 
 @pytest.mark.usefixtures("photos")
+def test_an_image_over_the_limit_is_a_sentence_that_names_the_option() -> None:
+    result = run("photos/1.png", "--max-megapixels", "0.001")
+    assert result.exit_code == 1
+    assert "too many: max_megapixels is 0.001" in result.stderr
+
+
+@pytest.mark.usefixtures("photos")
 def test_a_box_beyond_an_image_is_a_sentence() -> None:
     result = run("photos/1.png", "--box", "0,0,61,40")
     assert result.exit_code == 1

@@ -173,10 +173,10 @@ class CaptionServer:
 async def _no_such_question(_: Request, error: Exception) -> Response:
     """What no route answers: another path, another method."""
     assert isinstance(error, HTTPException)
-    sentence = {
-        404: "there is nothing here; the page is at /.",
-        405: "images are sent to this address with POST.",
-    }.get(error.status_code, f"{error.detail}.")
+    methods = " or ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
+    sentence = (
+        f"this address takes {methods} alone." if methods else "there is nothing here; the page is at /."
+    )
     response = _error(error.status_code, sentence)
     response.headers.update({**_HEADERS, **(error.headers or {})})
     return response

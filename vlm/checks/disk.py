@@ -35,11 +35,17 @@ def check_disk(
         return [Finding("ok", "disk", text)]
     sizes = [dataset.to_download, *(model.to_download for model in models)]
     downloads = sum(size for size in sizes if size is not None)
-    more = "; downloads whose size the hub does not tell come on top" if None in sizes else ""
+    more = "; downloads of unknown size come on top" if None in sizes else ""
+    if dataset.to_download is None:
+        more += ", and the images in them, twice"
     cache = _existing(Path(constants.HF_HUB_CACHE))
-    what = "for images, features and checkpoints" if dataset.to_unpack else "for features and checkpoints"
+    what = (
+        "for images, features and checkpoints"
+        if _are_to_unpack(folder, dataset)
+        else "for features and checkpoints"
+    )
     save = "free some space, or save a copy of the outputs: `dvc config cache.type reflink,hardlink,symlink`"
-    if not downloads or cache.stat().st_dev == folder.stat().st_dev:
+    if not (downloads or more) or cache.stat().st_dev == folder.stat().st_dev:
         also = f", {downloads / 1e9:.2f} GB of it for downloads" if downloads else f" {what}"
         return [_compare(folder, written + downloads, f"{also}{more}", save)]
     move = "free some space there, or set HF_HOME to a folder on another disk"
@@ -81,9 +87,13 @@ def _bytes_to_write(folder: Path, params: Params, dataset: DatasetFinding) -> fl
     new_features = (
         0 if _are_encoded(folder / "data" / "features.h5", params.encoder, dataset.images) else 3 * features
     )
-    images = 0 if (folder / "data" / "images.jsonl").is_file() else 2 * dataset.to_unpack
+    images = 2 * dataset.to_unpack if _are_to_unpack(folder, dataset) else 0
     # Each epoch's checkpoint twice (DVC's copy); the state to resume from holds weights, average, moments.
     return float(images + new_features + projector * (2 * params.train.epochs + 4))
+
+
+def _are_to_unpack(folder: Path, dataset: DatasetFinding) -> bool:
+    return dataset.to_unpack > 0 and not (folder / "data" / "images.jsonl").is_file()
 
 
 def _are_encoded(store: Path, encoder: EncoderParams, images: int) -> bool:

@@ -21,11 +21,11 @@ def examine(folder: Path) -> Iterator[Finding]:
     try:
         params = load_params(path)
     except PipelineError as error:
-        remedy = "run in the project's folder"
+        remedy = "run in the project's folder, or `vlm profile sample` where the file is gone"
         if path.is_file():
             remedy = (
-                "mend it; `git diff params.yaml` shows what was changed, and `vlm profile sample --force` "
-                "puts a profile in its place, whatever it holds"
+                "mend it; `git diff HEAD params.yaml` shows what was changed, and "
+                "`vlm profile sample --force` puts a profile in its place, whatever it holds"
             )
         yield Finding("problem", "parameters", str(error), remedy)
     else:
@@ -44,7 +44,7 @@ def examine(folder: Path) -> Iterator[Finding]:
         yield dataset.finding
         yield from check_disk(folder, params, dataset, models)
     yield check_git(folder)
-    # DVC reads the same file, and would say the same of it in other words.
+    # What would run follows from parameters; with these no stage begins.
     if params is not None or not path.is_file():
         yield check_stages(folder)
 

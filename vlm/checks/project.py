@@ -30,7 +30,7 @@ class DatasetFinding:
 
     Attributes:
         images: how many there are, where that is known.
-        to_download: bytes that `prepare` would download; None where the hub does not tell.
+        to_download: bytes that `prepare` would download; None: not known.
         to_unpack: bytes of images that it would write.
     """
 
@@ -127,9 +127,13 @@ def check_stages(folder: Path) -> Finding:
 
 
 def _why_no_status(said: str) -> Finding:
-    """DVC's error, without its advice to remove the lock of a run that is alive."""
-    if "is busy" in said and (process := re.search(r"\(PID (\d+)\)", said)):
-        text = f"a run is under way (process {process[1]}), so what is left to run is not known"
+    """DVC's error, without its advice to remove the lock of one that is at work."""
+    if "is busy" in said and (process := re.search(r"\(PID (\d+)\): *(.+)", said)):
+        text = f"DVC is at work (process {process[1]}: {process[2]}), so what is left to run is not known"
+        remedy = f"wait until it has ended; if process {process[1]} is not DVC, remove .dvc/tmp/rwlock"
+        return Finding("warning", "stages", text, remedy)
+    if "Unable to acquire lock" in said:
+        text = "DVC is at work in this repository, so what is left to run is not known"
         return Finding("warning", "stages", text, "wait until it has ended")
     lines = said.splitlines()
     error = next((line for line in lines if line.startswith("ERROR: ")), lines[-1]).removeprefix("ERROR: ")

@@ -214,9 +214,30 @@ def test_a_failing_dvc_is_a_warning_with_its_error(folder: Path, monkeypatch: py
     assert found.text == "`dvc status` failed and said: no space"
 
 
-def test_a_run_under_way_is_said_to_be_one_and_its_lock_left_alone(
+@pytest.mark.parametrize("key", ["train: {epochs: 0}", "epoch: 3", "train: ["])
+def test_parameters_that_no_stage_accepts_are_to_be_mended_not_overwritten(
+    folder: Path, write: Write, tiny_params: Params, key: str
+) -> None:
+    write(tiny_params)
+    path = folder / "params.yaml"
+    path.write_text(f"{path.read_text()}\n{key}\n")
+    lines = run().stdout.splitlines()
+    assert lines[0].startswith("problem  parameters: params.yaml")
+    assert "-> mend it; `git diff HEAD params.yaml` shows what was changed" in lines[0]
+    assert not any("stages:" in line for line in lines)
+
+
+def test_a_repository_that_another_dvc_holds_is_no_fault(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (folder / "dvc.yaml").write_text("stages: {}\n")
+    said = "ERROR: Unable to acquire lock. Most likely another DVC process is running."
+    failed = subprocess.CompletedProcess(["dvc"], 1, stdout="", stderr=said)
+    monkeypatch.setattr(project, "_run", lambda *_: failed)
+    assert project.check_stages(folder).text.startswith("DVC is at work in this repository")
+
+
+def test_a_run_under_way_is_said_to_be_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "dvc.yaml").write_text("stages: {}\n")
     said = (
         "ERROR: '/x/data/images' is busy, it is being blocked by:\n  (PID 1809): dvc repro\n\n"
@@ -225,5 +246,5 @@ def test_a_run_under_way_is_said_to_be_one_and_its_lock_left_alone(
     failed = subprocess.CompletedProcess(["dvc"], 1, stdout="", stderr=said)
     monkeypatch.setattr(project, "_run", lambda *_: failed)
     found = project.check_stages(folder)
-    assert found.text.startswith("a run is under way (process 1809)")
-    assert "rwlock" not in str(found)
+    assert found.text.startswith("DVC is at work (process 1809: dvc repro)")
+    assert "wait until it has ended" in str(found.remedy)

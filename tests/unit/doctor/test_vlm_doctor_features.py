@@ -67,7 +67,7 @@ def model(to_download: int | None) -> models.ModelFinding:
     return models.ModelFinding(Finding("ok", "encoder", "there"), to_download)
 
 
-def images(count: int | None, to_download: int = 0, to_unpack: int = 0) -> DatasetFinding:
+def images(count: int | None, to_download: int | None = 0, to_unpack: int = 0) -> DatasetFinding:
     return DatasetFinding(Finding("ok", "dataset", "there"), count, to_download, to_unpack)
 
 
@@ -104,9 +104,9 @@ def test_downloads_and_unpacked_images_are_counted(folder: Path, tiny_params: Pa
 
 def test_downloads_of_unknown_size_are_said_to_come_on_top(folder: Path, tiny_params: Params) -> None:
     (found,) = check_disk(folder, tiny_params, images(3), [model(0), model(None)])
-    assert found.text.endswith(
-        "needed for features and checkpoints; downloads whose size the hub does not tell come on top"
-    )
+    assert found.text.endswith("needed for features and checkpoints; downloads of unknown size come on top")
+    (found,) = check_disk(folder, tiny_params, images(3, to_download=None), [])
+    assert found.text.endswith("downloads of unknown size come on top, and the images in them, twice")
 
 
 def test_a_cache_on_another_disk_is_looked_at_by_itself(
@@ -121,6 +121,8 @@ def test_a_cache_on_another_disk_is_looked_at_by_itself(
     assert (project.level, cache.level) == ("ok", "problem")
     assert cache.text == "5.0 GB free, about 6.00 GB needed for downloads in /dev/shm"
     assert "HF_HOME" in str(cache.remedy)
+    _, cache = check_disk(folder, tiny_params, images(3), [model(None)])
+    assert cache.text.endswith("in /dev/shm; downloads of unknown size come on top")
 
 
 def test_too_little_disk_is_a_problem_that_says_how_much_is_needed(
