@@ -211,14 +211,13 @@ def _explain_answer(repository: HubRepository, error: HfHubHTTPError) -> str:
 
 
 def _unreachable(repository: HubRepository, reason: str) -> str:
+    instead = ", or give the path of a local folder." if repository.kind == "model" else "."
     if constants.HF_HUB_OFFLINE:
         return (
             f"{repository.name} is not, or not wholly, in the local cache, and HF_HUB_OFFLINE forbids to "
-            f"fetch it; unset it, or run `{repository.command}` where there is a network and bring the "
-            "cache here."
+            f"fetch it; unset it and run `{repository.command}`{instead}"
         )
     return (
         f"{repository.name} is not, or not wholly, in the local cache and the hub cannot be reached "
-        f"({reason}); connect to the network and run `{repository.command}`"
-        + (", or give the path of a local folder." if repository.kind == "model" else ".")
+        f"({reason}); connect to the network and run `{repository.command}`{instead}"
     )

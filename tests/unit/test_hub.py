@@ -225,7 +225,7 @@ def test_no_network_and_half_a_model(granted: HubStandIn) -> None:
 @pytest.mark.usefixtures("granted")
 def test_offline_mode(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    assert "in the local cache, and HF_HUB_OFFLINE forbids to fetch it; unset it, or run" in sentence()
+    assert "in the local cache, and HF_HUB_OFFLINE forbids to fetch it; unset it and run `hf" in sentence()
 
 
 def test_transfers_that_never_end(granted: HubStandIn) -> None:
