@@ -91,7 +91,7 @@ def main(
                     "largest_difference": difference,
                 }
             )
-    write_json(output, {"machine": describe(), "device": str(placement), "rows": rows})
+    write_json(output, {"machine": describe(placement), "rows": rows})
     _print(rows)
 
 

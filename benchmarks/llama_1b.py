@@ -6,16 +6,14 @@ the CPU or, where there is one, a CUDA GPU. Speed and memory do not depend on th
 
 import tempfile
 import time
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
 
-from benchmarks.machine import describe
+from benchmarks.machine import describe, in_a_process, wait_for
+from benchmarks.models import save_random_llama
 from pipeline.allocator import keep_freed_memory
 from pipeline.caption_model import CaptionModel
 from pipeline.device import choose_placement
@@ -42,58 +40,32 @@ BATCHES = {
 @click.command()
 @click.option("--device", default="auto", show_default=True)
 @click.option("--steps", default=2, show_default=True)
+@click.option("--compile", "compiled", is_flag=True, help="Compile the decoder layers.")
 @click.option("--json", "output", type=click.Path(path_type=Path), default="benchmarks/results/llama_1b.json")
-def main(device: str, steps: int, output: Path) -> None:
+def main(device: str, steps: int, compiled: bool, output: Path) -> None:
     """Time and memory of a training step with Llama-3.2-1B's dimensions.
 
     \b
     Example: python -m benchmarks.llama_1b
     """
     with tempfile.TemporaryDirectory() as folder:
-        _in_a_process(_save_random_llama, Path(folder))
+        in_a_process(save_random_llama, Path(folder), choose_placement(device).device)
         rows = [
-            _in_a_process(_measure, Path(folder), device, name, *shape, steps)
+            in_a_process(_measure, Path(folder), device, compiled, name, *shape, steps)
             for name, shape in BATCHES.items()
         ]
-    write_json(output, {"machine": describe(), "rows": rows})
+    write_json(output, {"machine": describe(choose_placement(device)), "compiled": compiled, "rows": rows})
     click.echo(f"{'batch':<30} {'s/step':>8} {'captions/s':>11} {'peak MB':>9}")
     for row in rows:
         click.echo(
-            f"{row['batch']:<30} {row['seconds']:>8.2f} {row['captions_per_second']:>11.2f} "
+            f"{row['batch']:<30} {row['seconds']:>8.3f} {row['captions_per_second']:>11.2f} "
             f"{row['peak_memory_mb']:>9.0f}"
         )
 
 
-def _in_a_process(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Each in a process of its own: a peak of memory is the process's, and never falls again."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-        return process.submit(function, *arguments).result()
-
-
-def llama_config() -> Any:
-    """Llama-3.2-1B's dimensions."""
-    from transformers import LlamaConfig
-
-    return LlamaConfig(
-        vocab_size=128_256,
-        hidden_size=2048,
-        intermediate_size=8192,
-        num_hidden_layers=16,
-        num_attention_heads=32,
-        num_key_value_heads=8,
-        head_dim=64,
-        tie_word_embeddings=True,
-    )
-
-
-def _save_random_llama(folder: Path) -> None:
-    from transformers import LlamaForCausalLM
-
-    torch.manual_seed(0)
-    LlamaForCausalLM(llama_config()).to(torch.bfloat16).save_pretrained(folder)
-
-
-def _measure(folder: Path, device: str, name: str, rows: int, captions: int, steps: int) -> dict[str, Any]:
+def _measure(
+    folder: Path, device: str, compiled: bool, name: str, rows: int, captions: int, steps: int
+) -> dict[str, Any]:
     keep_freed_memory()
     placement = choose_placement(device)
     params = LanguageModelParams(str(folder), None, "nf4", double_quantization=False)
@@ -101,6 +73,8 @@ def _measure(folder: Path, device: str, name: str, rows: int, captions: int, ste
     if placement.device.type == "cpu":
         # From here on: loading held the weights as they were before they were quantized.
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    if compiled:
+        language_model.compile_layers()
     projector = Projector(WIDTH, HIDDEN, language_model.width).to(placement.device)
     model = CaptionModel(projector, language_model, PROMPT)
     batch = pack([[CAPTION] * captions] * rows, PROMPT.prefix_length(NUM_TOKENS), PROMPT.eos).to(
@@ -115,8 +89,7 @@ def _measure(folder: Path, device: str, name: str, rows: int, captions: int, ste
         (model.loss(features, batch) / len(batch.labels)).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
-        if placement.device.type == "cuda":
-            torch.cuda.synchronize()
+        wait_for(placement)
 
     step()  # warms up
     start = time.perf_counter()

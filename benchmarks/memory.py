@@ -10,7 +10,8 @@ from typing import Literal
 import click
 import torch
 
-from benchmarks.llama_1b import CAPTION, HIDDEN, NUM_TOKENS, PROMPT, WIDTH, llama_config
+from benchmarks.llama_1b import CAPTION, HIDDEN, NUM_TOKENS, PROMPT, WIDTH
+from benchmarks.models import llama_config
 from pipeline.memory import LargestBatch, estimate_memory
 from pipeline.params import LanguageModelParams, LoraParams
 

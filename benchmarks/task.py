@@ -1,10 +1,36 @@
-"""The images and captions that both sides of a comparison train on."""
+"""What both sides of a comparison are given: images and captions, a language model, a device."""
 
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from benchmarks.arithmetic import LLAMA_1B, SMOLLM2_135M, LanguageShape
+from benchmarks.models import SMOLLM2
 from pipeline.captions import of_split, read_captions, read_images
 from pipeline.params import DataParams, Limits, ScenesParams
 from pipeline.prepare import prepare
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The language model, a folder or `wheel:NAME`, and `runtime.device`."""
+
+    language_model: str
+    device: str
+
+    def save(self, folder: Path) -> None:
+        """Write it into `folder`, for the sides."""
+        (folder / "setting.json").write_text(json.dumps(asdict(self)), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> "Setting":
+        """What `save` wrote."""
+        return cls(**json.loads((folder / "setting.json").read_text(encoding="utf-8")))
+
+    @property
+    def shape(self) -> LanguageShape:
+        """The language model's dimensions."""
+        return SMOLLM2_135M if self.language_model == SMOLLM2 else LLAMA_1B
 
 
 def save_captions(photos: Path | None, images: int, folder: Path) -> None:

@@ -6,6 +6,7 @@ of which `SHARE` is assumed to be reached. Reading images, decoding captions and
 
 import click
 
+from benchmarks.arithmetic import LLAMA_1B
 from benchmarks.llama_1b import CAPTION, NUM_TOKENS, PROMPT
 from benchmarks.memory import CAPTIONS_OF_AN_IMAGE
 
@@ -13,9 +14,6 @@ SHARE = 1 / 3
 # TFLOP/s: tensor cores, float32.
 CARDS = {"T4": (65.0, 8.1), "RTX 3070": (40.6, 20.3), "RTX 4060": (30.2, 15.1)}
 IMAGES, TRAIN_IMAGES = 8000, 6000
-# Llama-3.2-1B: 16 layers of 2048 x (2048 + 512 + 512 + 2048) + 3 x 2048 x 8192.
-LAYER_WEIGHTS = 16 * (2048 * (2048 + 512 + 512 + 2048) + 3 * 2048 * 8192)
-HEAD_WEIGHTS = 128_256 * 2048
 VIT_L14_TOKENS = 256
 
 
@@ -66,7 +64,7 @@ def _epoch_flop(tokens: int, packed: bool) -> float:
     labels = CAPTIONS_OF_AN_IMAGE * (len(CAPTION) + 1)
     prefixes = 1 if packed else CAPTIONS_OF_AN_IMAGE
     positions = prefixes * PROMPT.prefix_length(tokens) + labels
-    return 4.0 * TRAIN_IMAGES * (positions * LAYER_WEIGHTS + labels * HEAD_WEIGHTS)
+    return TRAIN_IMAGES * (LLAMA_1B.layers_flop(positions) + LLAMA_1B.head_flop(labels))
 
 
 def _row(name: str, flop: float, rates: list[float]) -> str:

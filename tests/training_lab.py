@@ -84,7 +84,7 @@ class Lab:
             replace(model, name=language_model or model.name),
             lora or self.params.lora,
             replace(self.params.runtime, save_every_seconds=save_every_seconds, features=features),
-            choose_placement("cpu"),
+            choose_placement(self.params.runtime.device),
             processes,
         )
 

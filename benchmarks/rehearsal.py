@@ -1,0 +1,154 @@
+"""The real run at its full size with nothing downloaded: each stage timed, on photographs and random models.
+
+CLIP ViT-B/32 and Llama-3.2-1B in their exact dimensions with random weights: time and memory are those of the
+real run, captions mean nothing and end where the length limit ends them. Photographs are repeated, each time
+cut otherwise, until there are as many as wanted. All that is written lies in one folder, a copy of the
+project in it.
+"""
+
+import json
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import click
+from PIL import Image
+from ruamel.yaml import YAML
+
+from benchmarks.machine import describe, in_a_process
+from benchmarks.models import save_clip, save_llama
+from pipeline.datasets import DatasetItem, read_dataset
+from pipeline.device import choose_placement
+from pipeline.params import DataParams, Limits, ScenesParams
+from pipeline.records import write_json
+
+PROJECT = Path(__file__).parents[1]
+STAGES = ("prepare", "encode", "tokenize", "train", "evaluate", "regions", "report")
+# What the stages are made of.
+_COPIED = (".dvc/config", ".dvcignore", "dvc.yaml", "pipeline", "profiles", "stages", "vlm", "pyproject.toml")
+# A cut keeps so much of each side.
+_KEPT = 0.85
+
+
+@dataclass(frozen=True)
+class Cut:
+    """One picture to make: of which photograph, into which file, where to cut."""
+
+    item: DatasetItem
+    path: Path
+    seed: int
+
+
+@click.command()
+@click.option(
+    "--photos", required=True, type=click.Path(exists=True, path_type=Path), help="In Flickr8k's layout."
+)
+@click.option("--work", required=True, type=click.Path(path_type=Path), help="The folder, made here.")
+@click.option("--images", default=8000, show_default=True)
+@click.option("--profile", default="flickr8k", show_default=True)
+@click.option("--epochs", default=1, show_default=True)
+@click.option("--device", default="auto", show_default=True)
+@click.option("--workers", default=4, show_default=True, help="runtime.num_workers")
+def main(photos: Path, work: Path, images: int, profile: str, epochs: int, device: str, workers: int) -> None:
+    """Run a profile at full size on random models, and print what each stage took.
+
+    \b
+    Example: python -m benchmarks.rehearsal --photos ../shared/photos --work /tmp/rehearsal
+    """
+    placement = choose_placement(device)
+    work.mkdir(parents=True)
+    in_a_process(save_clip, work / "clip")
+    in_a_process(save_llama, work / "llama", placement.device)
+    project = work / "project"
+    _copy_project(project)
+    make_images(photos, work / "photos", images)
+    _set_params(
+        project,
+        profile,
+        {
+            "data": {"source": "jsonl", "root": str((work / "photos").resolve())},
+            "encoder": {"name": str((work / "clip").resolve()), "revision": None},
+            "language_model": {"name": str((work / "llama").resolve()), "revision": None},
+            "train": {"epochs": epochs},
+            "runtime": {"device": device, "num_workers": workers},
+        },
+    )
+    # A copy without git.
+    _dvc(project, "config", "--local", "core.no_scm", "true")
+    seconds = {}
+    for stage in STAGES:
+        start = time.perf_counter()
+        _dvc(project, "repro", "--single-item", stage)
+        seconds[stage] = time.perf_counter() - start
+        click.echo(f"{stage}: {seconds[stage]:.1f} s", err=True)
+    cost = json.loads((project / "metrics" / "cost.json").read_text(encoding="utf-8"))
+    write_json(work / "rehearsal.json", {"machine": describe(placement), "seconds": seconds, "cost": cost})
+    click.echo("| stage | seconds |\n|---|---|")
+    for stage, taken in seconds.items():
+        click.echo(f"| `{stage}` | {taken:.0f} |")
+    click.echo(
+        f"\ntraining: {cost['captions_per_second']:.0f} captions/s, {cost['peak_memory_mb'] / 1000:.2f} GB"
+    )
+
+
+def _copy_project(project: Path) -> None:
+    for name in _COPIED:
+        source, target = PROJECT / name, project / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copyfile(source, target)
+
+
+def make_images(photos: Path, folder: Path, images: int) -> None:
+    """Write `images` pictures cut from `photos` and a captions.jsonl, each split repeated alike."""
+    nothing = ScenesParams(1, 1, 1, image_size=224, seed=0)
+    items = read_dataset(DataParams("flickr8k", str(photos), Limits(None, None, None), 50, nothing))
+    # Few of them are of all splits, too.
+    random.Random(0).shuffle(items)
+    folder.mkdir()
+    cuts = [Cut(items[n % len(items)], folder / f"{n:06}.jpg", seed=n // len(items)) for n in range(images)]
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as processes:
+        list(processes.map(_cut, cuts, chunksize=64))
+    lines = [{"image": cut.path.name, "split": cut.item.split, "captions": cut.item.captions} for cut in cuts]
+    listing = "".join(json.dumps(line) + "\n" for line in lines)
+    (folder / "captions.jsonl").write_text(listing, encoding="utf-8")
+
+
+def _cut(cut: Cut) -> None:
+    """The first cut of a photograph is the whole of it."""
+    if not cut.seed:
+        shutil.copyfile(cut.item.path, cut.path)
+        return
+    draw = random.Random(f"{cut.item.image_id} {cut.seed}")
+    with Image.open(cut.item.path) as photo:
+        width, height = (round(_KEPT * side) for side in photo.size)
+        left, top = draw.randint(0, photo.width - width), draw.randint(0, photo.height - height)
+        part = photo.convert("RGB").crop((left, top, left + width, top + height))
+    part.save(cut.path, quality=90)
+
+
+def _set_params(project: Path, profile: str, changes: dict[str, dict[str, Any]]) -> None:
+    yaml = YAML()
+    params = yaml.load(project / "profiles" / f"{profile}.yaml")
+    for section, values in changes.items():
+        params[section].update(values)
+    yaml.dump(params, project / "params.yaml")
+
+
+def _dvc(project: Path, *arguments: str) -> None:
+    command: Sequence[str] = [sys.executable, "-m", "dvc", *arguments]
+    subprocess.run(command, cwd=project, check=True, stdout=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

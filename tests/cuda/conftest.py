@@ -1,0 +1,49 @@
+"""A small training run on a CUDA GPU; without one all of these tests are skipped.
+
+Run: make test-cuda
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.device import choose_placement
+from pipeline.params import Params
+from tests.training_lab import Lab, make_lab
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if torch.cuda.is_available():
+        return
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.skip(reason="no CUDA GPU"))
+
+
+@pytest.fixture(autouse=True)
+def memory_given_back() -> Iterator[None]:
+    """Peaks of memory are a test's own."""
+    yield
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+
+
+@pytest.fixture(scope="module")
+def params(tiny_params: Params) -> Params:
+    return replace(tiny_params, runtime=replace(tiny_params.runtime, device="cuda", pin_memory=True))
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory, params: Params) -> Lab:
+    return make_lab(tmp_path_factory.mktemp("lab"), params, images=8)
+
+
+@pytest.fixture
+def cpu_lab(lab: Lab) -> Lab:
+    """The same data and parameters on the CPU."""
+    assert choose_placement("cpu").dtype == torch.float32
+    return replace(lab, params=replace(lab.params, runtime=replace(lab.params.runtime, device="cpu")))

@@ -1,0 +1,110 @@
+"""Training on a CUDA GPU: the loss of a CPU to rounding, in each precision, and nothing lost by a stop.
+
+Run: make test-cuda
+"""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import pytest
+import torch
+
+from pipeline.checkpoints import load_tensors
+from pipeline.errors import PipelineError
+from pipeline.params import LoraParams
+from tests import training_lab
+from tests.gpu import GPU, PRECISIONS, on_gpu
+from tests.training_lab import STEPS, Lab, interrupted_after, losses, outputs
+
+# Rounding of a loss in each precision, tiny models.
+TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 3e-2}
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS)
+@pytest.mark.parametrize("quantization", ["nf4", "none"])
+def test_the_loss_is_that_of_a_cpu_to_rounding(
+    lab: Lab,
+    cpu_lab: Lab,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    dtype: torch.dtype,
+    quantization: Literal["nf4", "none"],
+) -> None:
+    cpu, gpu = (
+        replace(one, params=replace(one.params, language_model=model))
+        for one in (cpu_lab, lab)
+        for model in [replace(one.params.language_model, quantization=quantization)]
+    )
+    cpu.train(tmp_path / "cpu", epochs=2)
+    monkeypatch.setattr(training_lab, "choose_placement", lambda _: on_gpu(dtype))
+    gpu.train(tmp_path / "gpu", epochs=2)
+    expected = losses(tmp_path / "cpu")
+    assert losses(tmp_path / "gpu") == pytest.approx(expected, rel=TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS)
+def test_an_interrupted_run_ends_like_one_that_was_not(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
+) -> None:
+    """To the byte: the small kernels of this run add up in the same order each time."""
+    monkeypatch.setattr(training_lab, "choose_placement", lambda _: on_gpu(dtype))
+    lab.train(tmp_path / "whole")
+    with interrupted_after(monkeypatch, steps=STEPS + 1):
+        lab.train(tmp_path / "resumed")
+    lab.train(tmp_path / "resumed")
+    assert outputs(tmp_path / "resumed") == outputs(tmp_path / "whole")
+
+
+def test_the_loss_falls(lab: Lab, tmp_path: Path) -> None:
+    lab.train(tmp_path, epochs=25, learning_rate=0.02, save_every_seconds=1e9)
+    curve = losses(tmp_path)
+    assert sum(curve[-4:]) / 4 < 0.6 * sum(curve[:2]) / 2
+
+
+def test_layers_computed_twice_give_the_same_result(lab: Lab, tmp_path: Path) -> None:
+    lab.train(tmp_path / "kept", epochs=1)
+    lab.train(tmp_path / "twice", epochs=1, gradient_checkpointing=True)
+    assert losses(tmp_path / "twice") == pytest.approx(losses(tmp_path / "kept"), rel=1e-5)
+
+
+def test_compiled_layers_give_the_same_loss_to_rounding(lab: Lab, tmp_path: Path) -> None:
+    compiled = replace(lab.params, runtime=replace(lab.params.runtime, compile="always"))
+    lab.train(tmp_path / "eager", epochs=2)
+    replace(lab, params=compiled).train(tmp_path / "compiled", epochs=2)
+    expected = losses(tmp_path / "eager")
+    assert losses(tmp_path / "compiled") == pytest.approx(expected, rel=TOLERANCE[torch.bfloat16])
+
+
+def test_adapters_are_trained_with_the_projector(lab: Lab, tmp_path: Path) -> None:
+    lab.train(tmp_path, epochs=1, lora=LoraParams(2, 4.0, 0.1, ("q_proj", "v_proj")))
+    tensors, _ = load_tensors(tmp_path / "checkpoints" / "epoch_001.safetensors")
+    changed = [tensor for name, tensor in tensors.items() if "lora_B" in name]
+    assert changed
+    assert all(tensor.any() for tensor in changed)  # they start as zeros
+
+
+def test_worker_processes_prepare_the_same_steps(lab: Lab, tmp_path: Path) -> None:
+    with_workers = replace(lab.params, runtime=replace(lab.params.runtime, num_workers=2))
+    without = replace(lab.params, runtime=replace(lab.params.runtime, num_workers=0))
+    replace(lab, params=without).train(tmp_path / "none", epochs=2)
+    replace(lab, params=with_workers).train(tmp_path / "two", epochs=2)
+    assert outputs(tmp_path / "two") == outputs(tmp_path / "none")
+
+
+def test_the_cost_is_that_of_the_gpu(lab: Lab, tmp_path: Path) -> None:
+    lab.train(tmp_path, epochs=1)
+    cost = json.loads((tmp_path / "cost.json").read_text())
+    assert cost["device"] == "cuda"
+    # What tensors took, not what the process holds: a tiny model's, which is less than 100 MB.
+    assert 0 < cost["peak_memory_mb"] < 100
+
+
+def test_a_batch_that_cannot_fit_is_refused_before_a_step(lab: Lab, tmp_path: Path) -> None:
+    free, _ = torch.cuda.mem_get_info()
+    taken = torch.empty(free - 100_000_000, dtype=torch.uint8, device=GPU)
+    with pytest.raises(PipelineError, match=r"a training step needs about .* lower train\.batch_size"):
+        lab.train(tmp_path)
+    del taken
+    assert not (tmp_path / "checkpoints").exists()
