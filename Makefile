@@ -7,7 +7,7 @@ SHELL := /bin/bash
 # Stages are run by DVC as `python -m stages.NAME`: the environment's python must come first.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help run test test-ray faults lint install ray clean
+.PHONY: help run test test-ray test-cuda faults lint install ray clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -29,6 +29,9 @@ faults: $(VENV)/.installed ## Kill, starve and damage every stage, and count wha
 
 test-ray: ray ## Test encoding on a Ray cluster of this machine, installing Ray (90 MB)
 	pytest tests/e2e/test_ray.py
+
+test-cuda: $(VENV)/.installed ## Test models and training on the CUDA GPU of this machine
+	pytest tests/cuda
 
 ray: $(VENV)/.ray ## Install Ray, for runtime.encode_engine: ray
 

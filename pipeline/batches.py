@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from pipeline.packing import PackedBatch, pack
 from pipeline.params import TrainParams
@@ -78,7 +77,7 @@ class Step:
         )
 
 
-class StepDataset(Dataset[Step]):
+class StepDataset:
     """The steps of an epoch, or of each step the share of one of several processes."""
 
     def __init__(

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
 
 from pipeline.batches import Row, Step, StepDataset, plan_epoch
 from pipeline.caption_model import CaptionModel
@@ -15,6 +14,7 @@ from pipeline.device import Placement
 from pipeline.errors import PipelineError
 from pipeline.kept_checkpoints import KeptCheckpoints
 from pipeline.params import RuntimeParams, TrainParams
+from pipeline.prefetch import prefetched
 from pipeline.processes import Processes
 from pipeline.progress import bar
 from pipeline.token_store import TokenizedCaptions
@@ -146,16 +146,11 @@ class Trainer:
         )
 
     def _steps(self, plan: list[list[list[Row]]]) -> Iterator[Step]:
-        dataset = self._dataset(plan[self.state.step :])
-        workers = training_workers(self._runtime, self._placement)
-        loader: DataLoader[Step] = DataLoader(
-            dataset,
-            batch_size=None,
-            num_workers=workers,
-            pin_memory=self._runtime.pin_memory and self._placement.device.type == "cuda",
-            multiprocessing_context="spawn" if workers else None,
-        )
-        yield from loader
+        steps = self._dataset(plan[self.state.step :])
+        if self._placement.device.type == "cuda":
+            return prefetched(steps, self._runtime.pin_memory)
+        # On a CPU a thread would take a core that the model needs.
+        return (steps[index] for index in range(len(steps)))
 
     def _step(self, step: Step, total: int) -> tuple[float, float, float]:
         """One optimizer step; returns loss (mean per token), gradient norm before clipping, rate."""
@@ -198,11 +193,6 @@ class Trainer:
         self._scaler.update()
         self.state.update_average(params.ema_decay)
         return mean, norm, rate
-
-
-def training_workers(runtime: RuntimeParams, placement: Placement) -> int:
-    """How many processes prepare steps; on a CPU none, they would take the cores that the model needs."""
-    return runtime.num_workers if placement.device.type == "cuda" else 0
 
 
 def learning_rate(params: TrainParams, step: int, total: int) -> float:

@@ -29,7 +29,7 @@ from pipeline.processes import ONE_PROCESS, Processes
 from pipeline.projector import Projector
 from pipeline.records import digest, write_json
 from pipeline.token_store import TokenizedCaptions, read_tokens, require_tokenizer
-from pipeline.trainer import Trainer, training_workers
+from pipeline.trainer import Trainer
 from pipeline.training_facts import PARTS, training_facts
 from pipeline.training_features import open_features
 from pipeline.training_outputs import TrainPaths, TrainSummary, publish, summarize
@@ -79,8 +79,7 @@ def train(
         params.gradient_checkpointing,
     )
     trained_on = {image_id: images[image_id] for image_id in tokens.image_ids}
-    workers = training_workers(runtime, placement)
-    features = open_features(paths.features, encoder_spec, trained_on, runtime.features, shared=workers > 0)
+    features = open_features(paths.features, encoder_spec, trained_on, runtime.features)
     language_model = load_language_model(language_model_params, placement, model_cache)
     _require_vocabulary(tokens, name, language_model.vocabulary)
 

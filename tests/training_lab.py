@@ -47,11 +47,11 @@ class Lab:
     params: Params
 
     def open_features(self, where: Literal["memory", "disk"]) -> TrainingFeatures:
-        """The features of the training images, as training opens them for worker processes."""
+        """The features of the training images, as training opens them."""
         with FeatureStore(self.features) as store:
             images = dict(zip(store.image_ids, store.sha256, strict=True))
         trained_on = {image_id: images[image_id] for image_id in read_tokens(self.tokens, "train").image_ids}
-        return open_features(self.features, SPEC, trained_on, where, shared=True)
+        return open_features(self.features, SPEC, trained_on, where)
 
     def train(
         self,

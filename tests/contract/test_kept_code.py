@@ -54,6 +54,7 @@ EXCUSED: dict[str, dict[str, str]] = {
         "free_memory": "how much memory there is",
         "kept_trainings": "for a sentence",
         "memory": "an estimate",
+        "prefetch": "when steps are prepared",
         "prompt": "the digest of the tokens, the prompt's among them, is a fact",
         "token_store": "the digest of the tokens is a fact",
         "training_cost": "a measurement",

@@ -146,7 +146,6 @@ def test_a_step_takes_no_more_memory_than_was_estimated(
         tmp_path, params, no_adapters, (768, 2048), shape, placement.dtype, checkpointing
     )
     measured = peak_memory(placement) - before
-    print("MEM", quantization, checkpointing, before, measured, estimate.total, estimate)
     assert measured <= estimate.total
     assert measured >= 0.6 * estimate.total  # nor is it an estimate that refuses what would fit
 

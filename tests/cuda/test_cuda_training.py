@@ -85,14 +85,6 @@ def test_adapters_are_trained_with_the_projector(lab: Lab, tmp_path: Path) -> No
     assert all(tensor.any() for tensor in changed)  # they start as zeros
 
 
-def test_worker_processes_prepare_the_same_steps(lab: Lab, tmp_path: Path) -> None:
-    with_workers = replace(lab.params, runtime=replace(lab.params.runtime, num_workers=2))
-    without = replace(lab.params, runtime=replace(lab.params.runtime, num_workers=0))
-    replace(lab, params=without).train(tmp_path / "none", epochs=2)
-    replace(lab, params=with_workers).train(tmp_path / "two", epochs=2)
-    assert outputs(tmp_path / "two") == outputs(tmp_path / "none")
-
-
 def test_the_cost_is_that_of_the_gpu(lab: Lab, tmp_path: Path) -> None:
     lab.train(tmp_path, epochs=1)
     cost = json.loads((tmp_path / "cost.json").read_text())
