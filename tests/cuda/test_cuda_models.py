@@ -33,7 +33,7 @@ from tests.gpu import GPU, on_gpu
 PROMPT = Prompt(before=(0, 5, 6), after=(7, 8), eos=358)
 IMAGES, NUM_TOKENS, WIDTH, LENGTH = 8, 4, 6, 8
 GREEDY = GenerateParams(beams=1, max_new_tokens=LENGTH, length_penalty=1.0, no_repeat_ngram_size=0)
-# A fifth of Llama-3.2-1B: large enough for what libraries take beside tensors not to matter.
+# A seventh of Llama-3.2-1B: large enough for what libraries take beside tensors not to matter.
 MEDIUM = {
     "vocab_size": 32_000,
     "hidden_size": 1024,
