@@ -17,7 +17,7 @@ run: $(VENV)/.installed ## Run the pipeline as params.yaml says; as shipped, the
 	@python -m stages.summary
 
 test: lint ## Check style and types, run all tests
-	pytest -n auto --dist loadfile
+	pytest -n auto --dist loadfile --ignore tests/cuda
 
 lint: $(VENV)/.installed ## Check style and types alone
 	ruff check .
@@ -31,6 +31,7 @@ test-ray: ray ## Test encoding on a Ray cluster of this machine, installing Ray 
 	pytest tests/e2e/test_ray.py
 
 test-cuda: $(VENV)/.installed ## Test models and training on the CUDA GPU of this machine
+	python -c 'import sys, torch; torch.cuda.is_available() or sys.exit("PyTorch finds no CUDA GPU; vlm doctor says why.")'
 	pytest tests/cuda
 
 ray: $(VENV)/.ray ## Install Ray, for runtime.encode_engine: ray

@@ -60,7 +60,10 @@ DECODING: tuple[Mapping[str, str], ...] = (
     {"generate.beams": "3", "generate.no_repeat_ngram_size": "3", "generate.length_penalty": "0.5"},
     {"generate.beams": "5", "generate.no_repeat_ngram_size": "3"},
     {"train.schedule": "cosine"},
+    {"train.seed": "1", "generate.no_repeat_ngram_size": "3"},
     {"train.learning_rate": "2e-3", "generate.no_repeat_ngram_size": "3"},
+    {"encoder.grid": "null", "generate.no_repeat_ngram_size": "3"},
+    {"lora.rank": "8", "generate.no_repeat_ngram_size": "3"},
 )
 
 

@@ -82,6 +82,7 @@ def measure(work: Path, batch_size: int, steps: int) -> dict[str, Any]:
         bf16=placement.dtype == torch.bfloat16,
         fp16=placement.dtype == torch.float16,
         dataloader_num_workers=WORKERS if on_gpu else 0,
+        dataloader_persistent_workers=on_gpu,
         disable_tqdm=True,
         logging_strategy="no",
     )

@@ -19,11 +19,11 @@ from benchmarks.memory import CUDA_CONTEXT
 from benchmarks.models import llama_config, save_random_llama
 from pipeline.adapters import inject_adapters
 from pipeline.caption_model import CaptionModel
-from pipeline.device import choose_placement
+from pipeline.device import Placement, choose_placement
 from pipeline.language_model import load_language_model
 from pipeline.memory import estimate_memory, largest_batch
 from pipeline.packing import pack
-from pipeline.params import TrainParams
+from pipeline.params import Params, TrainParams
 from pipeline.params_loader import load_params
 from pipeline.projector import Projector
 from pipeline.training_cost import peak_memory
@@ -49,6 +49,7 @@ _ENCODERS = {
 }
 
 
+# The first warms up; of the others the fastest counts.
 _STEPS = 6
 
 
@@ -75,12 +76,12 @@ class Measured:
 
     Attributes:
         tensors: the most that tensors took.
-        card: the most that was taken of the card: the allocator's memory, CUDA's own and its libraries.
+        reserved: the most that the allocator took of the card for them; CUDA's own part comes on top.
         seconds: of a step.
     """
 
     tensors: int
-    card: int
+    reserved: int
     seconds: float
 
 
@@ -99,39 +100,54 @@ def main(device: str | None) -> None:
     if device is None:
         return
     placement = choose_placement(device)
+    if placement.device.type != "cuda":
+        raise click.UsageError(f"--device is {device}; memory of a card is measured on a CUDA device.")
     click.echo(f"\nMeasured on {placement}:\n")
-    click.echo("| profile | GB, tensors | GB of the card | allowed | s a step | captions/s |")
+    click.echo("| profile | GB of tensors | with gaps | allowed, CUDA's own aside | s a step | captions/s |")
     click.echo("|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as model:
         in_a_process(save_random_llama, Path(model), placement.device)
         for row in rows:
-            done: Measured = in_a_process(measure_step, row.profile, folder, Path(model), device)
-            click.echo(
-                f"| `{row.profile}` | {done.tensors / 1e9:.2f} | {done.card / 1e9:.2f} | "
-                f"{ALLOWED * CARDS[row.card] / 1e9:.1f} | {done.seconds:.3f} | "
-                f"{row.captions / done.seconds:.0f} |"
-            )
+            done: Measured | None = in_a_process(measure_step, row.profile, folder, Path(model), device)
+            figures = "does not fit | " if done is None else _figures(done)
+            rates = " | " if done is None else f"{done.seconds:.3f} | {row.captions / done.seconds:.0f}"
+            click.echo(f"| `{row.profile}` | {figures} | {_allowed(row.profile) / 1e9:.1f} | {rates} |")
 
 
-def measure_step(profile: str, folder: Path, model: Path, device: str) -> Measured:
-    """Take some steps of a profile's largest batch with no more memory than it may take of its card."""
+def measure_step(profile: str, folder: Path, model: Path, device: str) -> Measured | None:
+    """Take some steps of a profile's largest batch with no more memory than it may take of its card.
+
+    Returns None where they do not fit that, or the card that there is.
+    """
     placement = choose_placement(device)
-    _, total = torch.cuda.mem_get_info(placement.device)
-    allowed = ALLOWED * CARDS[PROFILES[profile]] - CUDA_CONTEXT
-    torch.cuda.set_per_process_memory_fraction(allowed / total, torch.cuda.current_device())
-    params = load_params(folder / f"{profile}.yaml")
+    if placement.device.index is not None:
+        torch.cuda.set_device(placement.device)
+    _, total = torch.cuda.mem_get_info()
+    torch.cuda.set_per_process_memory_fraction(min(1.0, _allowed(profile) / total))
+    try:
+        return _measure_step(load_params(folder / f"{profile}.yaml"), model, placement)
+    except torch.OutOfMemoryError:
+        return None
+
+
+def _measure_step(params: Params, model: Path, placement: Placement) -> Measured:
+    device = placement.device
     tokens, width = _ENCODERS[params.encoder.name]
     language_model = load_language_model(replace(params.language_model, name=str(model)), placement)
+    if params.train.gradient_checkpointing:
+        language_model.checkpoint_layers()
     adapters = inject_adapters(language_model, params.lora)
-    projector = Projector(width, params.projector.hidden_size, language_model.width).to(placement.device)
+    projector = Projector(width, params.projector.hidden_size, language_model.width).to(device)
     trained = CaptionModel(projector, language_model, PROMPT, adapters).train()
     row = [[100] * (length - 1) for length in _lengths(params.train)]
-    batch = pack([row] * params.train.batch_size, PROMPT.prefix_length(tokens), PROMPT.eos)
-    batch = batch.to(placement.device)
-    features = torch.randn(params.train.batch_size, tokens, width, device=placement.device)  # [B, P, D_v]
+    batch = pack([row] * params.train.batch_size, PROMPT.prefix_length(tokens), PROMPT.eos).to(device)
+    features = torch.randn(params.train.batch_size, tokens, width, device=device)  # [B, P, D_v]
     optimizer = torch.optim.AdamW(trained.trainable_parameters())
     weights: list[torch.Tensor] = [parameter.detach() for parameter in trained.trainable_parameters()]
     average = [weight.clone() for weight in weights]
+    # Loading held weights as they were before they were quantized.
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
     seconds = []
     for _ in range(_STEPS):
         start = time.perf_counter()
@@ -141,10 +157,16 @@ def measure_step(profile: str, folder: Path, model: Path, device: str) -> Measur
         torch._foreach_lerp_(average, weights, 0.02)
         wait_for(placement)
         seconds.append(time.perf_counter() - start)
-    free, _ = torch.cuda.mem_get_info(placement.device)
-    # What is taken beside the allocator's memory: by CUDA, its libraries, and whoever else uses the card.
-    beside = total - free - torch.cuda.memory_reserved()
-    return Measured(peak_memory(placement), torch.cuda.max_memory_reserved() + beside, min(seconds[1:]))
+    return Measured(peak_memory(placement), torch.cuda.max_memory_reserved(), min(seconds[1:]))
+
+
+def _figures(done: Measured) -> str:
+    return f"{done.tensors / 1e9:.2f} | {done.reserved / 1e9:.2f}"
+
+
+def _allowed(profile: str) -> float:
+    """Bytes that a profile's tensors may take of its card."""
+    return ALLOWED * CARDS[PROFILES[profile]] - CUDA_CONTEXT
 
 
 def _lengths(params: TrainParams) -> tuple[int, ...]:

@@ -1,9 +1,10 @@
 """The real run at its full size with nothing downloaded: each stage timed, on photographs and random models.
 
 CLIP ViT-B/32 and Llama-3.2-1B in their exact dimensions with random weights: time and memory are those of the
-real run, captions mean nothing and end where the length limit ends them. Photographs are repeated, each time
-cut otherwise, until there are as many as wanted. All that is written lies in one folder, a copy of the
-project in it.
+real run, but for captions, which mean nothing and may all be as long as the limit allows: `evaluate` and
+`regions` then take up to three times as long as they would. Photographs are repeated, each time cut
+otherwise, until there are as many as wanted. All that is written lies in one folder, a copy of the project in
+it.
 """
 
 import json
@@ -39,7 +40,7 @@ _KEPT = 0.85
 
 
 @dataclass(frozen=True)
-class Cut:
+class _Cut:
     """One picture to make: of which photograph, into which file, where to cut."""
 
     item: DatasetItem
@@ -63,13 +64,15 @@ def main(photos: Path, work: Path, images: int, profile: str, epochs: int, devic
     \b
     Example: python -m benchmarks.rehearsal --photos ../shared/photos --work /tmp/rehearsal
     """
+    if work.exists():
+        raise click.UsageError(f"{work} is there already; give another --work, or delete it.")
     placement = choose_placement(device)
     work.mkdir(parents=True)
     in_a_process(save_clip, work / "clip")
     in_a_process(save_llama, work / "llama", placement.device)
     project = work / "project"
     _copy_project(project)
-    make_images(photos, work / "photos", images)
+    _make_images(photos, work / "photos", images)
     _set_params(
         project,
         profile,
@@ -109,14 +112,14 @@ def _copy_project(project: Path) -> None:
             shutil.copyfile(source, target)
 
 
-def make_images(photos: Path, folder: Path, images: int) -> None:
+def _make_images(photos: Path, folder: Path, images: int) -> None:
     """Write `images` pictures cut from `photos` and a captions.jsonl, each split repeated alike."""
     nothing = ScenesParams(1, 1, 1, image_size=224, seed=0)
     items = read_dataset(DataParams("flickr8k", str(photos), Limits(None, None, None), 50, nothing))
     # Few of them are of all splits, too.
     random.Random(0).shuffle(items)
     folder.mkdir()
-    cuts = [Cut(items[n % len(items)], folder / f"{n:06}.jpg", seed=n // len(items)) for n in range(images)]
+    cuts = [_Cut(items[n % len(items)], folder / f"{n:06}.jpg", seed=n // len(items)) for n in range(images)]
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as processes:
         list(processes.map(_cut, cuts, chunksize=64))
     lines = [{"image": cut.path.name, "split": cut.item.split, "captions": cut.item.captions} for cut in cuts]
@@ -124,7 +127,7 @@ def make_images(photos: Path, folder: Path, images: int) -> None:
     (folder / "captions.jsonl").write_text(listing, encoding="utf-8")
 
 
-def _cut(cut: Cut) -> None:
+def _cut(cut: _Cut) -> None:
     """The first cut of a photograph is the whole of it."""
     if not cut.seed:
         shutil.copyfile(cut.item.path, cut.path)

@@ -18,7 +18,7 @@ from typing import Any
 import click
 
 from benchmarks import models, task
-from benchmarks.machine import describe
+from benchmarks.machine import describe, in_a_process
 from pipeline.device import choose_placement
 from pipeline.models import resolve_model
 from pipeline.records import write_json
@@ -69,18 +69,22 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         clip = models.save_clip(work / "clip")
-        name = str(models.save_llama(work / "llama", placement.device)) if llama else models.SMOLLM2
-        models.save_llava(work / "llava", clip, resolve_model(name, None, None), placement.device)
+        # In processes of their own, which give a GPU's memory back.
+        name = str(work / "llama") if llama else models.SMOLLM2
+        if llama:
+            in_a_process(models.save_llama, work / "llama", placement.device)
+        language = resolve_model(name, None, None)
+        in_a_process(models.save_llava, work / "llava", clip, language, placement.device)
         task.Setting(name, device).save(work)
         task.save_captions(photos, images, work)
-        encoding = _in_a_process("ours", work, "encode")["encoding_seconds"]
+        encoding = _side_in_a_process("ours", work, "encode")["encoding_seconds"]
         sides: dict[str, tuple[str, ...]] = {f"{PEER}, {n}": (PEER, str(n), str(steps)) for n in peers}
         for side, layers in list(SIDES.items())[: 1 + eager]:
             sides |= {f"{side}, {batch}": ("ours", *_numbers(batch), layers) for batch in batches}
         runs: dict[str, list[Figures]] = {side: [] for side in sides}
         for _ in range(rounds):
             for side, (module, *arguments) in sides.items():
-                runs[side].append(_in_a_process(module, work, *arguments))
+                runs[side].append(_side_in_a_process(module, work, *arguments))
                 click.echo(f"{side}: {runs[side][-1]['captions_per_second']:.2f} captions/s", err=True)
         captions = sum(len(of_image) for _, of_image in task.training_pairs(work))
     rows = [_row(side, of_side, encoding / captions) for side, of_side in runs.items()]
@@ -97,8 +101,8 @@ def _numbers(batch: str) -> tuple[str, str]:
     return size, accumulation or "1"
 
 
-def _in_a_process(module: str, work: Path, *arguments: str) -> Figures:
-    """The figures of one turn, from a process of its own: its peak memory is nobody else's."""
+def _side_in_a_process(module: str, work: Path, *arguments: str) -> Figures:
+    """The figures of one turn of a side, from a process of its own: its peak memory is nobody else's."""
     command = [sys.executable, "-m", f"benchmarks.{module}", str(work), *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     figures: Figures = json.loads(done.stdout.splitlines()[-1])

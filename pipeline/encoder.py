@@ -65,6 +65,8 @@ def load_encoder(
     params: EncoderParams, device: torch.device, model_cache: Path | None = None
 ) -> ImageEncoder:
     """Load the encoder that `params` name. Raises PipelineError when it cannot be had or used so."""
+    # By default CUDA's convolutions round their input to ten bits on GPUs that can (TF32).
+    torch.backends.cudnn.allow_tf32 = False
     folder = resolve_model(params.name, params.revision, model_cache)
     if is_wheel(params.name):
         from pipeline.efficientnet import EfficientNetEncoder

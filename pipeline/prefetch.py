@@ -4,13 +4,15 @@ from collections import deque
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 
+import torch
+
 from pipeline.batches import Step, StepDataset
 
 # Steps that lie ready; one would do, two even out a slow disk.
-_AHEAD = 2
+AHEAD = 2
 
 
-def prefetched(steps: StepDataset, pin_memory: bool) -> Generator[Step]:
+def prefetched(steps: StepDataset, pinned_for: torch.device | None) -> Generator[Step]:
     """Yield the steps in order, each prepared in a thread while the caller works on those before.
 
     One thread is enough: a batch of 8 images takes it 2 ms, and the training loop waits for the GPU without
@@ -18,22 +20,31 @@ def prefetched(steps: StepDataset, pin_memory: bool) -> Generator[Step]:
 
     Args:
         steps: what to prepare.
-        pin_memory: put each step into page-locked memory, from which copies to a GPU need not be waited for.
+        pinned_for: a CUDA device, to put each step into page-locked memory, from which copies to it need not
+            be waited for; None: left as they are.
+
+    Raises:
+        Exception: what goes wrong in preparing a step, where that step is taken. Who stops early waits for
+            the step in the making, and no more are made.
     """
 
     def prepare(index: int) -> Step:
         step = steps[index]
-        return step.pin_memory() if pin_memory else step
+        return step.pin_memory() if pinned_for else step
 
-    thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prefetch")
+    def begin() -> None:
+        # A thread starts out on the first GPU, whichever this process uses.
+        if pinned_for and pinned_for.index is not None:
+            torch.cuda.set_device(pinned_for)
+
+    thread = ThreadPoolExecutor(1, thread_name_prefix="prefetch", initializer=begin)
     ready: deque[Future[Step]] = deque()
     try:
         for index in range(len(steps)):
             ready.append(thread.submit(prepare, index))
-            if len(ready) > _AHEAD:
+            if len(ready) > AHEAD:
                 yield ready.popleft().result()
         while ready:
             yield ready.popleft().result()
     finally:
-        # Whoever stops early wants no more of them.
         thread.shutdown(cancel_futures=True)

@@ -147,8 +147,9 @@ class Trainer:
 
     def _steps(self, plan: list[list[list[Row]]]) -> Iterator[Step]:
         steps = self._dataset(plan[self.state.step :])
-        if self._placement.device.type == "cuda":
-            return prefetched(steps, self._runtime.pin_memory)
+        device = self._placement.device
+        if device.type == "cuda":
+            return prefetched(steps, device if self._runtime.pin_memory else None)
         # On a CPU a thread would take a core that the model needs.
         return (steps[index] for index in range(len(steps)))
 

@@ -11,7 +11,6 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
-from pipeline.errors import PipelineError
 from pipeline.feature_store import FeatureStore
 from pipeline.free_memory import free_memory
 
@@ -58,7 +57,7 @@ def open_features(
             "read into memory" if in_memory else "left on disk and read as they are needed",
         )
         values = torch.from_numpy(store.read(image_ids)) if in_memory else None  # [n, P, D_v]
-    except PipelineError:
+    except BaseException:
         store.close()
         raise
     if values is None:

@@ -110,7 +110,7 @@ def test_features_are_those_of_a_cpu(tmp_path: Path, params: Params) -> None:
         )
         with FeatureStore(output) as store:
             stores[device] = store.read(store.image_ids).astype(np.float32)
-    # float16 keeps eleven bits; the last may fall otherwise.
+    # Stored in float16, which keeps eleven bits: the last may fall otherwise.
     assert np.allclose(stores["cuda"], stores["cpu"], rtol=2**-10, atol=1e-3)
 
 

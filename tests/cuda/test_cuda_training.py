@@ -15,8 +15,8 @@ from pipeline.checkpoints import load_tensors
 from pipeline.errors import PipelineError
 from pipeline.params import LoraParams
 from tests import training_lab
-from tests.gpu import GPU, PRECISIONS, on_gpu
-from tests.training_lab import STEPS, Lab, interrupted_after, losses, outputs
+from tests.gpu import PRECISIONS, on_gpu
+from tests.training_lab import STEPS, Lab, interrupted_after, losses
 
 # Rounding of a loss in each precision, tiny models.
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 3e-2}
@@ -45,16 +45,16 @@ def test_the_loss_is_that_of_a_cpu_to_rounding(
 
 
 @pytest.mark.parametrize("dtype", PRECISIONS)
-def test_an_interrupted_run_ends_like_one_that_was_not(
+def test_an_interrupted_run_goes_on_from_the_same_state(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
 ) -> None:
-    """To the byte: the small kernels of this run add up in the same order each time."""
+    """Not to the bit: some of a GPU's kernels add up in another order each time."""
     monkeypatch.setattr(training_lab, "choose_placement", lambda _: on_gpu(dtype))
     lab.train(tmp_path / "whole")
     with interrupted_after(monkeypatch, steps=STEPS + 1):
         lab.train(tmp_path / "resumed")
     lab.train(tmp_path / "resumed")
-    assert outputs(tmp_path / "resumed") == outputs(tmp_path / "whole")
+    assert losses(tmp_path / "resumed") == pytest.approx(losses(tmp_path / "whole"), rel=TOLERANCE[dtype])
 
 
 def test_the_loss_falls(lab: Lab, tmp_path: Path) -> None:
@@ -93,10 +93,12 @@ def test_the_cost_is_that_of_the_gpu(lab: Lab, tmp_path: Path) -> None:
     assert 0 < cost["peak_memory_mb"] < 100
 
 
-def test_a_batch_that_cannot_fit_is_refused_before_a_step(lab: Lab, tmp_path: Path) -> None:
-    free, _ = torch.cuda.mem_get_info()
-    taken = torch.empty(free - 100_000_000, dtype=torch.uint8, device=GPU)
+def test_a_batch_that_cannot_fit_is_refused_before_a_step(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, total = torch.cuda.mem_get_info()
+    # As on a card that others fill: to fill this one would disturb whoever uses it.
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (100_000_000, total))
     with pytest.raises(PipelineError, match=r"a training step needs about .* lower train\.batch_size"):
         lab.train(tmp_path)
-    del taken
     assert not (tmp_path / "checkpoints").exists()

@@ -4,7 +4,6 @@ Run: .venv/bin/python -m pytest tests/unit/training/test_training.py
 """
 
 import json
-import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.batches import Step, StepDataset, plan_epoch
+from pipeline.batches import StepDataset, plan_epoch
 from pipeline.caption_model import CaptionModel
 from pipeline.checkpoints import CheckpointInfo, load_checkpoint, tensor_digest
 from pipeline.device import choose_placement
@@ -23,7 +22,6 @@ from pipeline.errors import PipelineError
 from pipeline.kept_checkpoints import KeptCheckpoints
 from pipeline.language_model import load_language_model
 from pipeline.params import Params, TrainParams
-from pipeline.prefetch import prefetched
 from pipeline.processes import ONE_PROCESS, Processes
 from pipeline.projector import Projector
 from pipeline.token_store import read_tokens
@@ -204,51 +202,6 @@ def test_features_are_the_same_from_memory_and_from_disk(
 ) -> None:
     lab.train(tmp_path, epochs=3, save_every_seconds=1e9, features=features)
     assert outputs(tmp_path) == outputs(finished)
-
-
-def steps_of(lab: Lab, where: Literal["memory", "disk"]) -> StepDataset:
-    tokens = read_tokens(lab.tokens, "train")
-    params = replace(lab.params.train, batch_size=1)
-    plan = plan_epoch([[len(c) + 1 for c in captions] for captions in tokens.captions], params, epoch=1)
-    return StepDataset(lab.open_features(where), tokens, plan, 9, True, ONE_PROCESS)
-
-
-@pytest.mark.parametrize("where", ["memory", "disk"])
-def test_steps_prepared_ahead_are_the_steps_in_order(lab: Lab, where: Literal["memory", "disk"]) -> None:
-    steps = steps_of(lab, where)
-    ahead = list(prefetched(steps, pin_memory=False))
-    assert len(ahead) == len(steps) == 8
-    for index, step in enumerate(ahead):
-        ((features, batch),), ((expected, packed),) = step.batches, steps[index].batches
-        assert torch.equal(features, expected)
-        assert torch.equal(batch.labels, packed.labels)
-
-
-def test_who_stops_early_leaves_no_thread(lab: Lab) -> None:
-    ahead = prefetched(steps_of(lab, "memory"), pin_memory=False)
-    next(ahead)
-    assert any(thread.name.startswith("prefetch") for thread in threading.enumerate())
-    ahead.close()
-    assert not any(thread.name.startswith("prefetch") for thread in threading.enumerate())
-
-
-def test_what_goes_wrong_while_preparing_is_raised_where_the_step_is_taken(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    steps = steps_of(lab, "memory")
-    prepare = StepDataset.__getitem__
-
-    def fail_at_the_fifth(self: StepDataset, index: int) -> Step:
-        if index == 4:
-            raise PipelineError("the disk is gone")
-        return prepare(self, index)
-
-    monkeypatch.setattr(StepDataset, "__getitem__", fail_at_the_fifth)
-    ahead = prefetched(steps, pin_memory=False)
-    for _ in range(4):
-        next(ahead)
-    with pytest.raises(PipelineError, match="the disk is gone"):
-        next(ahead)
 
 
 @given(count=st.integers(1, 6), batch_size=st.integers(1, 5))
