@@ -198,6 +198,14 @@ def test_encoders_are_frozen(tiny_clip: Path, efficientnet: ImageEncoder) -> Non
         assert torch.equal(encode(encoder, [shape_in("red")]), first)
 
 
+def test_convolutions_are_computed_in_float32_on_gpus_that_would_round(
+    tiny_clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    load_encoder(clip_params(tiny_clip), CPU)
+    assert not torch.backends.cudnn.allow_tf32
+
+
 def test_pictures_that_differ_in_colour_alone_differ_in_the_colour_part(efficientnet: ImageEncoder) -> None:
     red, blue, square = encode(
         efficientnet, [shape_in("red"), shape_in("blue"), shape_in("red", "rectangle")]
