@@ -31,7 +31,7 @@ test-ray: ray ## Test encoding on a Ray cluster of this machine, installing Ray 
 	pytest tests/e2e/test_ray.py
 
 test-cuda: $(VENV)/.installed ## Test models and training on the CUDA GPU of this machine
-	python -c 'import sys, torch; torch.cuda.is_available() or sys.exit("PyTorch finds no CUDA GPU; vlm doctor says why.")'
+	@python -c 'import sys, torch; torch.cuda.is_available() or sys.exit("PyTorch finds no CUDA GPU; vlm doctor says why.")'
 	pytest tests/cuda
 
 ray: $(VENV)/.ray ## Install Ray, for runtime.encode_engine: ray

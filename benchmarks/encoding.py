@@ -34,6 +34,7 @@ from pipeline.feature_blocks import FeatureBlocks
 from pipeline.params import EncoderParams, RuntimeParams
 from pipeline.params_loader import load_params
 from pipeline.records import write_json
+from stages.console import quiet_libraries, with_sentences
 
 PROFILE = Path(__file__).parents[1] / "profiles" / "sample.yaml"
 
@@ -46,6 +47,7 @@ PROFILE = Path(__file__).parents[1] / "profiles" / "sample.yaml"
 @click.option("--workers", default=2, show_default=True, help="Threads that read images.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--json", "output", type=click.Path(path_type=Path), default="benchmarks/results/encoding.json")
+@with_sentences
 def main(
     photos: Path | None,
     images: int,
@@ -62,6 +64,7 @@ def main(
     \b
     Example: python -m benchmarks.encoding --photos ../shared/photos
     """
+    quiet_libraries()
     keep_freed_memory()
     placement = choose_placement(device)
     sample = load_params(PROFILE)

@@ -23,6 +23,7 @@ from pipeline.generation import generate_ids
 from pipeline.params import GenerateParams
 from pipeline.records import write_json
 from pipeline.trained_model import TrainedModel
+from stages.console import quiet_libraries, with_sentences
 
 MAX_NEW_TOKENS = 40
 Captions = list[tuple[int, ...]]
@@ -36,12 +37,14 @@ Captions = list[tuple[int, ...]]
 @click.option(
     "--json", "output", type=click.Path(path_type=Path), default="benchmarks/results/generation.json"
 )
+@with_sentences
 def main(checkpoint: Path, features: Path, images: int, batch_size: int, output: Path) -> None:
     """Captions a second in generation, against `generate` of `transformers`.
 
     \b
     Example: python -m benchmarks.generation data/best.safetensors data/features.h5
     """
+    quiet_libraries()
     keep_freed_memory()
     model = TrainedModel.load(checkpoint, choose_placement("cpu"), None).model
     with FeatureStore(features) as store:

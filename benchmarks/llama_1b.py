@@ -24,6 +24,7 @@ from pipeline.projector import Projector
 from pipeline.prompt import Prompt
 from pipeline.records import write_json
 from pipeline.training_cost import peak_memory
+from stages.console import quiet_libraries, with_sentences
 
 # CLIP ViT-B/32's patches and width; a prompt and captions as long as Flickr8k's in Llama's tokens.
 NUM_TOKENS, WIDTH, HIDDEN = 49, 768, 2048
@@ -42,12 +43,14 @@ BATCHES = {
 @click.option("--steps", default=2, show_default=True)
 @click.option("--compile", "compiled", is_flag=True, help="Compile the decoder layers.")
 @click.option("--json", "output", type=click.Path(path_type=Path), default="benchmarks/results/llama_1b.json")
+@with_sentences
 def main(device: str, steps: int, compiled: bool, output: Path) -> None:
     """Time and memory of a training step with Llama-3.2-1B's dimensions.
 
     \b
     Example: python -m benchmarks.llama_1b
     """
+    quiet_libraries()
     with tempfile.TemporaryDirectory() as folder:
         in_a_process(save_random_llama, Path(folder), choose_placement(device).device)
         rows = [

@@ -27,6 +27,7 @@ from pipeline.params import Params, TrainParams
 from pipeline.params_loader import load_params
 from pipeline.projector import Projector
 from pipeline.training_cost import peak_memory
+from stages.console import quiet_libraries, with_sentences
 
 # Bytes of each card as it reports itself (a T4: 15 GiB), and the part of them that a profile may take by the
 # estimate: what is left is for the desktop, and for what the estimate does not know.
@@ -87,6 +88,7 @@ class Measured:
 
 @click.command()
 @click.option("--device", help="A CUDA device to measure on; without one nothing is measured.")
+@with_sentences
 def main(device: str | None) -> None:
     """Print what a training step of each profile takes, and of which card.
 
@@ -94,6 +96,7 @@ def main(device: str | None) -> None:
     Example: python -m benchmarks.profiles
     Example: python -m benchmarks.profiles --device cuda
     """
+    quiet_libraries()
     folder = Path("profiles")
     rows = [step_memory(name, folder) for name in PROFILES]
     click.echo(table(rows), nl=False)

@@ -30,6 +30,7 @@ from pipeline.datasets import DatasetItem, read_dataset
 from pipeline.device import choose_placement
 from pipeline.params import DataParams, Limits, ScenesParams
 from pipeline.records import write_json
+from stages.console import quiet_libraries, with_sentences
 
 PROJECT = Path(__file__).parents[1]
 STAGES = ("prepare", "encode", "tokenize", "train", "evaluate", "regions", "report")
@@ -54,16 +55,23 @@ class _Cut:
 )
 @click.option("--work", required=True, type=click.Path(path_type=Path), help="The folder, made here.")
 @click.option("--images", default=8000, show_default=True)
-@click.option("--profile", default="flickr8k", show_default=True)
+@click.option(
+    "--profile",
+    type=click.Choice(sorted(path.stem for path in PROJECT.glob("profiles/flickr8k*.yaml"))),
+    default="flickr8k",
+    show_default=True,
+)
 @click.option("--epochs", default=1, show_default=True)
 @click.option("--device", default="auto", show_default=True)
 @click.option("--workers", default=4, show_default=True, help="runtime.num_workers")
+@with_sentences
 def main(photos: Path, work: Path, images: int, profile: str, epochs: int, device: str, workers: int) -> None:
     """Run a profile at full size on random models, and print what each stage took.
 
     \b
     Example: python -m benchmarks.rehearsal --photos ../shared/photos --work /tmp/rehearsal
     """
+    quiet_libraries()
     if work.exists():
         raise click.UsageError(f"{work} is there already; give another --work, or delete it.")
     placement = choose_placement(device)
@@ -88,6 +96,7 @@ def main(photos: Path, work: Path, images: int, profile: str, epochs: int, devic
     _dvc(project, "config", "--local", "core.no_scm", "true")
     seconds = {}
     for stage in STAGES:
+        click.echo(f"{stage} ...", err=True)
         start = time.perf_counter()
         _dvc(project, "repro", "--single-item", stage)
         seconds[stage] = time.perf_counter() - start

@@ -8,6 +8,7 @@ captions. Each turn is a process of its own, and the sides take turns.
 """
 
 import json
+import re
 import statistics
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from benchmarks.machine import describe, in_a_process
 from pipeline.device import choose_placement
 from pipeline.models import resolve_model
 from pipeline.records import write_json
+from stages.console import quiet_libraries, with_sentences
 
 PEER = "peer"
 SIDES = {"ours": "compiled", "ours, eager": "eager"}
@@ -45,6 +47,7 @@ Figures = dict[str, float]
 @click.option("--llama", is_flag=True, help="Llama-3.2-1B's dimensions instead of SmolLM2-135M.")
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--json", "output", type=click.Path(path_type=Path), default="benchmarks/results/training.json")
+@with_sentences
 def main(
     photos: Path | None,
     images: int,
@@ -65,6 +68,8 @@ def main(
     Example: python -m benchmarks.training --photos ../shared/photos
     Example: python -m benchmarks.training --photos ../shared/photos --device cuda --llama --peer 4 --peer 40
     """
+    quiet_libraries()
+    ours = {batch: _numbers(batch) for batch in batches}
     placement = choose_placement(device)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
@@ -80,7 +85,7 @@ def main(
         encoding = _side_in_a_process("ours", work, "encode")["encoding_seconds"]
         sides: dict[str, tuple[str, ...]] = {f"{PEER}, {n}": (PEER, str(n), str(steps)) for n in peers}
         for side, layers in list(SIDES.items())[: 1 + eager]:
-            sides |= {f"{side}, {batch}": ("ours", *_numbers(batch), layers) for batch in batches}
+            sides |= {f"{side}, {batch}": ("ours", *numbers, layers) for batch, numbers in ours.items()}
         runs: dict[str, list[Figures]] = {side: [] for side in sides}
         for _ in range(rounds):
             for side, (module, *arguments) in sides.items():
@@ -97,8 +102,10 @@ def main(
 
 
 def _numbers(batch: str) -> tuple[str, str]:
-    size, _, accumulation = batch.partition("x")
-    return size, accumulation or "1"
+    found = re.fullmatch(r"(\d+)(?:x(\d+))?", batch)
+    if found is None:
+        raise click.UsageError(f"--batch is {batch!r}; expected a number, or two like 2x2.")
+    return found[1], found[2] or "1"
 
 
 def _side_in_a_process(module: str, work: Path, *arguments: str) -> Figures:

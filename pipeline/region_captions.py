@@ -124,6 +124,7 @@ def _answers(
     runtime: RuntimeParams,
 ) -> list[tuple[Region, str]]:
     """The region and the caption of each request, all boxes in fractions; those made before are kept."""
+    placement = choose_placement(runtime.device)
     files = FixedFiles([paths.checkpoint])
     load_checkpoint(paths.checkpoint)  # whole, also where every answer is kept
     facts = {
@@ -131,12 +132,12 @@ def _answers(
         "checkpoint": files.sha256(paths.checkpoint),
         "requests": [(image.sha256, region.name, region.box) for image, region in requests],
         "generate": asdict(generate),
-        "dtype": str(choose_placement(runtime.device).dtype),
+        "dtype": str(placement.dtype),
     }
     kept = KeptRows(paths.scratch, facts, len(requests))
     if missing := kept.missing:
         largest = max(_megapixels(image) for image, _ in requests)
-        model = Captioner.load(paths.checkpoint, runtime.device, runtime.model_cache, largest)
+        model = Captioner.load(paths.checkpoint, placement, runtime.model_cache, largest)
         # What it says is kept under the digest of the file.
         files.require_same(paths.checkpoint)
         for places in kept.gaps(BATCH_SIZE):

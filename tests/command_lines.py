@@ -214,6 +214,10 @@ def _parsed(
     return None
 
 
+def _check_rm(words: list[str], _complete: bool) -> None:
+    assert words == ["params.yaml"], "a page has somebody remove what git does not bring back"
+
+
 PROGRAMS: dict[str, Callable[[list[str], bool], None]] = {
     "vlm": _check_vlm,
     "dvc": _check_dvc,
@@ -223,6 +227,7 @@ PROGRAMS: dict[str, Callable[[list[str], bool], None]] = {
     "pytest": _check_pytest,
     "pip": _check_pip,
     "git": _check_git,
+    "rm": _check_rm,
     "hf": _check_hf,
     "torchrun": _check_torchrun,
     "accelerate": _check_accelerate,

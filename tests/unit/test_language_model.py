@@ -54,3 +54,28 @@ def test_the_embedding_norm_is_that_of_embeddings_as_the_model_uses_them(tmp_pat
     model = saved(tmp_path, kind)
     expected = model.embed(torch.arange(96)).norm(dim=1).mean()
     assert model.embedding_norm() == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_nf4_computes_in_float32_on_every_cpu_with_a_gradient_or_without(tiny_llama: Path) -> None:
+    """Where the processor has bfloat16, bitsandbytes would take it for what needs no gradient."""
+    model = load_language_model(
+        LanguageModelParams(str(tiny_llama), None, "nf4", False), choose_placement("cpu")
+    )
+    words = model.embed(torch.tensor([[1, 5, 9]]))  # [1, T, D_l]
+
+    def with_gradient() -> tuple[torch.Tensor, torch.Tensor | None]:
+        inputs = words.detach().requires_grad_()
+        logits = model.model(inputs_embeds=inputs).logits
+        logits.sum().backward()
+        return logits.detach(), inputs.grad
+
+    expected, gradient = with_gradient()
+    with torch.no_grad():
+        without = model.model(inputs_embeds=words).logits
+    assert torch.allclose(without, expected, rtol=1e-5, atol=1e-5)
+    # Nor does a pass without change those with.
+    again, gradient_again = with_gradient()
+    assert torch.equal(again, expected)
+    assert gradient is not None
+    assert gradient_again is not None
+    assert torch.equal(gradient_again, gradient)
