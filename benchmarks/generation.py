@@ -46,11 +46,12 @@ def main(checkpoint: Path, features: Path, images: int, batch_size: int, output:
     """
     quiet_libraries()
     keep_freed_memory()
-    model = TrainedModel.load(checkpoint, choose_placement("cpu"), None).model
+    placement = choose_placement("cpu")
+    model = TrainedModel.load(checkpoint, placement, None).model
     with FeatureStore(features) as store:
         values = torch.from_numpy(store.read(store.image_ids[-images:]))  # [n, P, D_v]
     rows = [row for beams in (1, 4) for row in _compare(model, values, beams, batch_size)]
-    write_json(output, {"machine": describe(), "rows": rows})
+    write_json(output, {"machine": describe(placement), "rows": rows})
     click.echo("beams  way                         captions/s  times  equal captions")
     for row in rows:
         click.echo(

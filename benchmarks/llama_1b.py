@@ -6,6 +6,7 @@ the CPU or, where there is one, a CUDA GPU. Speed and memory do not depend on th
 
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from benchmarks.machine import describe, in_a_process, wait_for
 from benchmarks.models import save_random_llama
 from pipeline.allocator import keep_freed_memory
 from pipeline.caption_model import CaptionModel
-from pipeline.device import choose_placement
+from pipeline.device import Placement, choose_placement
 from pipeline.language_model import load_language_model
 from pipeline.packing import pack
 from pipeline.params import LanguageModelParams
@@ -51,13 +52,14 @@ def main(device: str, steps: int, compiled: bool, output: Path) -> None:
     Example: python -m benchmarks.llama_1b
     """
     quiet_libraries()
+    placement = choose_placement(device)
     with tempfile.TemporaryDirectory() as folder:
-        in_a_process(save_random_llama, Path(folder), choose_placement(device).device)
+        in_a_process(save_random_llama, Path(folder), placement.device)
         rows = [
             in_a_process(_measure, Path(folder), device, compiled, name, *shape, steps)
             for name, shape in BATCHES.items()
         ]
-    write_json(output, {"machine": describe(choose_placement(device)), "compiled": compiled, "rows": rows})
+    write_json(output, {"machine": describe(placement), "compiled": compiled, "rows": rows})
     click.echo(f"{'batch':<30} {'s/step':>8} {'captions/s':>11} {'peak MB':>9}")
     for row in rows:
         click.echo(
@@ -80,20 +82,7 @@ def _measure(
         language_model.compile_layers()
     projector = Projector(WIDTH, HIDDEN, language_model.width).to(placement.device)
     model = CaptionModel(projector, language_model, PROMPT)
-    batch = pack([[CAPTION] * captions] * rows, PROMPT.prefix_length(NUM_TOKENS), PROMPT.eos).to(
-        placement.device
-    )
-    features = torch.randn(rows, NUM_TOKENS, WIDTH, device=placement.device)  # [B, P, D_v]
-    parameters = model.trainable_parameters()
-    optimizer = torch.optim.AdamW(parameters, lr=1e-3)
-
-    def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        (model.loss(features, batch) / len(batch.labels)).backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        wait_for(placement)
-
+    step = training_step(model, [[CAPTION] * captions] * rows, NUM_TOKENS, WIDTH, placement)
     step()  # warms up
     start = time.perf_counter()
     for _ in range(steps):
@@ -105,6 +94,32 @@ def _measure(
         "captions_per_second": rows * captions / seconds,
         "peak_memory_mb": peak_memory(placement) / 1e6,
     }
+
+
+def training_step(
+    model: CaptionModel, rows: list[list[list[int]]], num_tokens: int, width: int, placement: Placement
+) -> Callable[[], None]:
+    """What takes a whole step (forward, back, clipping, AdamW) and returns when the device is done with it.
+
+    Args:
+        model: what is trained.
+        rows: token ids of each row's captions.
+        num_tokens, width: of an image's features, which are random.
+        placement: where the model is.
+    """
+    batch = pack(rows, model.prefix_length(num_tokens), model.prompt.eos).to(placement.device)
+    features = torch.randn(len(rows), num_tokens, width, device=placement.device)  # [B, P, D_v]
+    parameters = model.trainable_parameters()
+    optimizer = torch.optim.AdamW(parameters, lr=1e-3)
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        (model.loss(features, batch) / len(batch.labels)).backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        wait_for(placement)
+
+    return step
 
 
 if __name__ == "__main__":

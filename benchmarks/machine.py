@@ -48,10 +48,10 @@ def in_a_process(function: Callable[..., Any], *arguments: Any) -> Any:
         return process.submit(function, *arguments).result()
 
 
-def describe(placement: Placement | None = None) -> dict[str, Any]:
-    """The facts that a figure depends on; of a CPU unless a placement is given."""
+def describe(placement: Placement) -> dict[str, Any]:
+    """The facts that a figure depends on."""
     return {
-        "device": str(placement or "cpu"),
+        "device": str(placement),
         "machine": platform.machine(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),

@@ -8,10 +8,12 @@ from typing import Any
 
 import torch
 
+from benchmarks.arithmetic import LLAMA_1B
 from pipeline.models import resolve_model
 
 SMOLLM2 = "wheel:smollm2-135m"
 IMAGE_SIZE, PATCH_SIZE, PATCHES = 224, 32, 49
+_HEAD = 64  # width of one of Llama-3.2-1B's attention heads
 
 
 def save_clip(folder: Path) -> Path:
@@ -37,13 +39,13 @@ def llama_config() -> Any:
     from transformers import LlamaConfig
 
     return LlamaConfig(
-        vocab_size=128_256,
-        hidden_size=2048,
-        intermediate_size=8192,
-        num_hidden_layers=16,
-        num_attention_heads=32,
-        num_key_value_heads=8,
-        head_dim=64,
+        vocab_size=LLAMA_1B.vocabulary,
+        hidden_size=LLAMA_1B.width,
+        intermediate_size=LLAMA_1B.feed_forward,
+        num_hidden_layers=LLAMA_1B.layers,
+        num_attention_heads=LLAMA_1B.width // _HEAD,
+        num_key_value_heads=LLAMA_1B.keys // _HEAD,
+        head_dim=_HEAD,
         tie_word_embeddings=True,
     )
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 import torch
 
-from benchmarks.llama_1b import NUM_TOKENS, PROMPT, WIDTH
+from benchmarks.llama_1b import NUM_TOKENS, PROMPT, WIDTH, training_step
 from benchmarks.machine import in_a_process, wait_for
 from benchmarks.memory import CUDA_CONTEXT
 from benchmarks.models import llama_config, save_random_llama
@@ -22,7 +22,6 @@ from pipeline.caption_model import CaptionModel
 from pipeline.device import Placement, choose_placement
 from pipeline.language_model import load_language_model
 from pipeline.memory import estimate_memory, largest_batch
-from pipeline.packing import pack
 from pipeline.params import Params, TrainParams
 from pipeline.params_loader import load_params
 from pipeline.projector import Projector
@@ -112,9 +111,8 @@ def main(device: str | None) -> None:
         in_a_process(save_random_llama, Path(model), placement.device)
         for row in rows:
             done: Measured | None = in_a_process(measure_step, row.profile, folder, Path(model), device)
-            figures = "does not fit | " if done is None else _figures(done)
-            rates = " | " if done is None else f"{done.seconds:.3f} | {row.captions / done.seconds:.0f}"
-            click.echo(f"| `{row.profile}` | {figures} | {_allowed(row.profile) / 1e9:.1f} | {rates} |")
+            cells = _cells(done, _allowed(row.profile), row.captions)
+            click.echo(f"| `{row.profile}` | {' | '.join(cells)} |")
 
 
 def measure_step(profile: str, folder: Path, model: Path, device: str) -> Measured | None:
@@ -134,18 +132,15 @@ def measure_step(profile: str, folder: Path, model: Path, device: str) -> Measur
 
 
 def _measure_step(params: Params, model: Path, placement: Placement) -> Measured:
-    device = placement.device
     tokens, width = _ENCODERS[params.encoder.name]
     language_model = load_language_model(replace(params.language_model, name=str(model)), placement)
     if params.train.gradient_checkpointing:
         language_model.checkpoint_layers()
     adapters = inject_adapters(language_model, params.lora)
-    projector = Projector(width, params.projector.hidden_size, language_model.width).to(device)
+    projector = Projector(width, params.projector.hidden_size, language_model.width).to(placement.device)
     trained = CaptionModel(projector, language_model, PROMPT, adapters).train()
     row = [[100] * (length - 1) for length in _lengths(params.train)]
-    batch = pack([row] * params.train.batch_size, PROMPT.prefix_length(tokens), PROMPT.eos).to(device)
-    features = torch.randn(params.train.batch_size, tokens, width, device=device)  # [B, P, D_v]
-    optimizer = torch.optim.AdamW(trained.trainable_parameters())
+    step = training_step(trained, [row] * params.train.batch_size, tokens, width, placement)
     weights: list[torch.Tensor] = [parameter.detach() for parameter in trained.trainable_parameters()]
     average = [weight.clone() for weight in weights]
     # Loading held weights as they were before they were quantized.
@@ -154,17 +149,19 @@ def _measure_step(params: Params, model: Path, placement: Placement) -> Measured
     seconds = []
     for _ in range(_STEPS):
         start = time.perf_counter()
-        optimizer.zero_grad(set_to_none=True)
-        (trained.loss(features, batch) / len(batch.labels)).backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+        step()
         torch._foreach_lerp_(average, weights, 0.02)
         wait_for(placement)
         seconds.append(time.perf_counter() - start)
     return Measured(peak_memory(placement), torch.cuda.max_memory_reserved(), min(seconds[1:]))
 
 
-def _figures(done: Measured) -> str:
-    return f"{done.tensors / 1e9:.2f} | {done.reserved / 1e9:.2f}"
+def _cells(done: Measured | None, allowed: float, captions: int) -> list[str]:
+    if done is None:
+        return ["does not fit", "", f"{allowed / 1e9:.1f}", "", ""]
+    rate = captions / done.seconds
+    taken = (f"{size / 1e9:.2f}" for size in (done.tensors, done.reserved))
+    return [*taken, f"{allowed / 1e9:.1f}", f"{done.seconds:.3f}", f"{rate:.0f}"]
 
 
 def _allowed(profile: str) -> float:

@@ -7,7 +7,6 @@ otherwise, until there are as many as wanted. All that is written lies in one fo
 it.
 """
 
-import json
 import random
 import shutil
 import subprocess
@@ -21,15 +20,15 @@ from pathlib import Path
 from typing import Any
 
 import click
-from PIL import Image
 from ruamel.yaml import YAML
 
 from benchmarks.machine import describe, in_a_process
 from benchmarks.models import save_clip, save_llama
 from pipeline.datasets import DatasetItem, read_dataset
 from pipeline.device import choose_placement
+from pipeline.images import crop, open_image
 from pipeline.params import DataParams, Limits, ScenesParams
-from pipeline.records import write_json
+from pipeline.records import read_json, write_json, write_jsonl
 from stages.console import quiet_libraries, with_sentences
 
 PROJECT = Path(__file__).parents[1]
@@ -38,6 +37,7 @@ STAGES = ("prepare", "encode", "tokenize", "train", "evaluate", "regions", "repo
 _COPIED = (".dvc/config", ".dvcignore", "dvc.yaml", "pipeline", "profiles", "stages", "vlm", "pyproject.toml")
 # A cut keeps so much of each side.
 _KEPT = 0.85
+_MEGAPIXELS = 50  # a larger photograph is refused
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def main(photos: Path, work: Path, images: int, profile: str, epochs: int, devic
         _dvc(project, "repro", "--single-item", stage)
         seconds[stage] = time.perf_counter() - start
         click.echo(f"{stage}: {seconds[stage]:.1f} s", err=True)
-    cost = json.loads((project / "metrics" / "cost.json").read_text(encoding="utf-8"))
+    cost = read_json(project / "metrics" / "cost.json")
     write_json(work / "rehearsal.json", {"machine": describe(placement), "seconds": seconds, "cost": cost})
     click.echo("| stage | seconds |\n|---|---|")
     for stage, taken in seconds.items():
@@ -124,16 +124,15 @@ def _copy_project(project: Path) -> None:
 def _make_images(photos: Path, folder: Path, images: int) -> None:
     """Write `images` pictures cut from `photos` and a captions.jsonl, each split repeated alike."""
     nothing = ScenesParams(1, 1, 1, image_size=224, seed=0)
-    items = read_dataset(DataParams("flickr8k", str(photos), Limits(None, None, None), 50, nothing))
+    items = read_dataset(DataParams("flickr8k", str(photos), Limits(None, None, None), _MEGAPIXELS, nothing))
     # Few of them are of all splits, too.
     random.Random(0).shuffle(items)
     folder.mkdir()
     cuts = [_Cut(items[n % len(items)], folder / f"{n:06}.jpg", seed=n // len(items)) for n in range(images)]
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as processes:
         list(processes.map(_cut, cuts, chunksize=64))
-    lines = [{"image": cut.path.name, "split": cut.item.split, "captions": cut.item.captions} for cut in cuts]
-    listing = "".join(json.dumps(line) + "\n" for line in lines)
-    (folder / "captions.jsonl").write_text(listing, encoding="utf-8")
+    rows = ({"image": cut.path.name, "split": cut.item.split, "captions": cut.item.captions} for cut in cuts)
+    write_jsonl(folder / "captions.jsonl", rows)
 
 
 def _cut(cut: _Cut) -> None:
@@ -142,11 +141,9 @@ def _cut(cut: _Cut) -> None:
         shutil.copyfile(cut.item.path, cut.path)
         return
     draw = random.Random(f"{cut.item.image_id} {cut.seed}")
-    with Image.open(cut.item.path) as photo:
-        width, height = (round(_KEPT * side) for side in photo.size)
-        left, top = draw.randint(0, photo.width - width), draw.randint(0, photo.height - height)
-        part = photo.convert("RGB").crop((left, top, left + width, top + height))
-    part.save(cut.path, quality=90)
+    left, top = draw.uniform(0, 1 - _KEPT), draw.uniform(0, 1 - _KEPT)
+    photo = open_image(cut.item.path, _MEGAPIXELS)
+    crop(photo, (left, top, left + _KEPT, top + _KEPT)).save(cut.path, quality=90)
 
 
 def _set_params(project: Path, profile: str, changes: dict[str, dict[str, Any]]) -> None:

@@ -1,6 +1,5 @@
 """What both sides of a comparison are given: images and captions, a language model, a device."""
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from benchmarks.models import SMOLLM2
 from pipeline.captions import of_split, read_captions, read_images
 from pipeline.params import DataParams, Limits, ScenesParams
 from pipeline.prepare import prepare
+from pipeline.records import read_json, write_json
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,12 @@ class Setting:
 
     def save(self, folder: Path) -> None:
         """Write it into `folder`, for the sides."""
-        (folder / "setting.json").write_text(json.dumps(asdict(self)), encoding="utf-8")
+        write_json(folder / "setting.json", asdict(self))
 
     @classmethod
     def load(cls, folder: Path) -> "Setting":
         """What `save` wrote."""
-        return cls(**json.loads((folder / "setting.json").read_text(encoding="utf-8")))
+        return cls(**read_json(folder / "setting.json"))
 
     @property
     def shape(self) -> LanguageShape:

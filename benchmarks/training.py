@@ -26,7 +26,6 @@ from pipeline.records import write_json
 from stages.console import quiet_libraries, with_sentences
 
 PEER = "peer"
-SIDES = {"ours": "compiled", "ours, eager": "eager"}
 Figures = dict[str, float]
 
 
@@ -84,8 +83,9 @@ def main(
         task.save_captions(photos, images, work)
         encoding = _side_in_a_process("ours", work, "encode")["encoding_seconds"]
         sides: dict[str, tuple[str, ...]] = {f"{PEER}, {n}": (PEER, str(n), str(steps)) for n in peers}
-        for side, layers in list(SIDES.items())[: 1 + eager]:
-            sides |= {f"{side}, {batch}": ("ours", *numbers, layers) for batch, numbers in ours.items()}
+        sides |= {f"ours, {batch}": ("ours", *numbers, "compiled") for batch, numbers in ours.items()}
+        if eager:
+            sides |= {f"ours, eager, {batch}": ("ours", *numbers, "eager") for batch, numbers in ours.items()}
         runs: dict[str, list[Figures]] = {side: [] for side in sides}
         for _ in range(rounds):
             for side, (module, *arguments) in sides.items():

@@ -204,6 +204,15 @@ def test_features_are_the_same_from_memory_and_from_disk(
     assert outputs(tmp_path) == outputs(finished)
 
 
+@pytest.mark.parametrize("where", ["memory", "disk"])
+def test_features_can_be_read_in_any_order_and_again(lab: Lab, where: Literal["memory", "disk"]) -> None:
+    features = lab.open_features(where)
+    read = features.read([5, 0, 5])
+    assert torch.equal(read, features.read([5, 0, 5]))
+    assert torch.equal(read[0], read[2])
+    assert not torch.equal(read[0], read[1])
+
+
 @given(count=st.integers(1, 6), batch_size=st.integers(1, 5))
 def test_processes_share_each_step_and_agree_on_its_labels(lab: Lab, count: int, batch_size: int) -> None:
     tokens = read_tokens(lab.tokens, "train")
