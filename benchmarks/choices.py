@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from pipeline.records import write_atomic
+from pipeline.files.json_files import write_atomic
 
 PARAMS = Path("params.yaml")
 METRICS = Path("metrics/evaluate.json")

@@ -18,12 +18,12 @@ from benchmarks.models import save_random_llama
 from pipeline.allocator import keep_freed_memory
 from pipeline.caption_model import CaptionModel
 from pipeline.device import Placement, choose_placement
+from pipeline.files.json_files import write_json
 from pipeline.language_model import load_language_model
 from pipeline.packing import pack
 from pipeline.params import LanguageModelParams
 from pipeline.projector import Projector
 from pipeline.prompt import Prompt
-from pipeline.records import write_json
 from pipeline.training_cost import peak_memory
 from stages.console import quiet_libraries, with_sentences
 

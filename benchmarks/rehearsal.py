@@ -26,9 +26,9 @@ from benchmarks.machine import describe, in_a_process
 from benchmarks.models import save_clip, save_llama
 from pipeline.datasets import DatasetItem, read_dataset
 from pipeline.device import choose_placement
+from pipeline.files.json_files import read_json, write_json, write_jsonl
 from pipeline.images import crop, open_image
 from pipeline.params import DataParams, Limits, ScenesParams
-from pipeline.records import read_json, write_json, write_jsonl
 from stages.console import quiet_libraries, with_sentences
 
 PROJECT = Path(__file__).parents[1]

@@ -21,8 +21,8 @@ import click
 from benchmarks import models, task
 from benchmarks.machine import describe, in_a_process
 from pipeline.device import choose_placement
+from pipeline.files.json_files import write_json
 from pipeline.models import resolve_model
-from pipeline.records import write_json
 from stages.console import quiet_libraries, with_sentences
 
 PEER = "peer"

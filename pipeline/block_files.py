@@ -19,7 +19,7 @@ from pipeline.captions import ImageRecord
 from pipeline.errors import PipelineError
 from pipeline.feature_checksums import row_digest
 from pipeline.feature_store import Features
-from pipeline.records import canonical_json, digest, write_atomic
+from pipeline.files.json_files import canonical_json, digest, write_atomic
 
 # What `Block` raises for a file that is damaged, another encoder's, or no block at all.
 DAMAGED = (SafetensorError, OSError, KeyError, ValueError, TypeError)

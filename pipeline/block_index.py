@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline.disk import cannot_write, writing
+from pipeline.files.disk_errors import cannot_write, writing
 
 _CACHE_KIB = 16_384
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from pipeline.errors import PipelineError
-from pipeline.records import read_jsonl, write_jsonl
+from pipeline.files.json_files import read_jsonl, write_jsonl
 
 Split = Literal["train", "dev", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)

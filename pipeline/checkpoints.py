@@ -21,9 +21,9 @@ from torch import Tensor
 from pipeline.adapters import split_state
 from pipeline.errors import PipelineError
 from pipeline.fact_differences import differences
+from pipeline.files.json_files import canonical_json, digest, write_atomic
 from pipeline.params import EncoderParams, LanguageModelParams, PromptParams
 from pipeline.projector import Projector
-from pipeline.records import canonical_json, digest, write_atomic
 
 FORMAT_VERSION = 3
 _METADATA_KEY = "vlm"

@@ -15,10 +15,10 @@ from PIL import Image
 from torch import Tensor
 
 from pipeline.errors import PipelineError
+from pipeline.files.json_files import digest
 from pipeline.image_processor import ImageProcessor
 from pipeline.models import resolve_model, weights_digest
 from pipeline.params import EncoderParams
-from pipeline.records import digest
 from pipeline.wheels import is_wheel
 
 

@@ -15,7 +15,9 @@ from pipeline.device import Placement
 from pipeline.errors import PipelineError
 from pipeline.feature_store import FeatureStore
 from pipeline.features_digest import features_digest
-from pipeline.fixed_files import FixedFiles
+from pipeline.files.atomic import replace_folder
+from pipeline.files.json_files import write_atomic, write_json, write_jsonl
+from pipeline.files.unchanged_files import FixedFiles
 from pipeline.metrics.bootstrap import difference_intervals, intervals
 from pipeline.metrics.colors import score_colors
 from pipeline.metrics.controls import constant_caption, nearest_caption, shuffle_predictions
@@ -23,9 +25,7 @@ from pipeline.metrics.headline import headline
 from pipeline.metrics.scene_truth import score_objects
 from pipeline.metrics.scores import SCORES, Measured, measure
 from pipeline.params import EvaluateParams, GenerateParams, RuntimeParams
-from pipeline.partial_work import replace_folder
 from pipeline.predictions import Predictions, Predictor
-from pipeline.records import write_atomic, write_json, write_jsonl
 
 logger = logging.getLogger(__name__)
 

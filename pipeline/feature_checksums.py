@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.records import canonical_json
+from pipeline.files.json_files import canonical_json
 
 
 def row_digest(sha256: str, features: NDArray[np.float16]) -> str:

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from pipeline.captions import ImageRecord
 from pipeline.errors import PipelineError
 from pipeline.feature_checksums import FactsChecksum, row_digest
-from pipeline.hdf5_text import FORMAT, TextWriter, read_fact, read_texts, write_fact, write_texts
-from pipeline.partial_work import replace_file
-from pipeline.records import canonical_json
+from pipeline.files.atomic import replace_file
+from pipeline.files.hdf5_text import FORMAT, TextWriter, read_fact, read_texts, write_fact, write_texts
+from pipeline.files.json_files import canonical_json
 
 FORMAT_VERSION = 3
 _DIGEST_LENGTH = 64  # SHA-256 in hex

@@ -14,10 +14,10 @@ from PIL import Image, ImageDraw
 
 from pipeline.captions import CaptionRecord, ImageRecord
 from pipeline.errors import PipelineError
+from pipeline.files.json_files import JsonObject, read_jsonl
 from pipeline.images import Box, open_image
 from pipeline.metrics.cider import cider_d
 from pipeline.metrics.tokenizer import split_at_blanks, tokenize
-from pipeline.records import JsonObject, read_jsonl
 
 _THUMBNAIL = (320, 320)  # pixels at most
 _SEED = 0  # of the random examples: the same images in every report of equal scores

@@ -24,8 +24,8 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # the one it uses: httpx or httpx2
 
-from pipeline.disk import cannot_write, is_full
 from pipeline.errors import PipelineError
+from pipeline.files.disk_errors import cannot_write, is_full
 
 _HUB = "https://huggingface.co"
 

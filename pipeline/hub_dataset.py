@@ -15,14 +15,14 @@ from huggingface_hub import constants
 
 from pipeline.captions import SPLITS, CaptionRecord, Split
 from pipeline.dataset_checks import clean_caption
-from pipeline.disk import writing
 from pipeline.errors import PipelineError
+from pipeline.files.disk_errors import writing
+from pipeline.files.json_files import sha256_of_file
 from pipeline.hub import HubRepository, ask_for_file, download_file, forget
 from pipeline.params import Limits
 from pipeline.parquet import read_rows
 from pipeline.pinned_dataset import PinnedDataset, Shard
 from pipeline.progress import track
-from pipeline.records import sha256_of_file
 
 log = logging.getLogger(__name__)
 

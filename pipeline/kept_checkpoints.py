@@ -14,7 +14,7 @@ from pipeline.checkpoints import (
     save_checkpoint,
 )
 from pipeline.errors import PipelineError
-from pipeline.records import digest
+from pipeline.files.json_files import digest
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pipeline.disk import require_readable
 from pipeline.errors import PipelineError
-from pipeline.records import JsonObject, digest, read_json, write_json
+from pipeline.files.disk_errors import require_readable
+from pipeline.files.json_files import JsonObject, digest, read_json, write_json
 
 logger = logging.getLogger(__name__)
 

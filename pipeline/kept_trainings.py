@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.errors import PipelineError
 from pipeline.fact_differences import differences
-from pipeline.records import JsonObject, canonical_json, read_json, write_json
+from pipeline.files.json_files import JsonObject, canonical_json, read_json, write_json
 
 logger = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.errors import PipelineError
+from pipeline.files.json_files import digest, read_json, sha256_of_file
+from pipeline.files.safetensors_files import damaged_weights
 from pipeline.hub import HubRepository, download_snapshot, forget
-from pipeline.records import digest, read_json, sha256_of_file
-from pipeline.safetensors_files import damaged_weights
 from pipeline.wheels import is_wheel, unpack_wheel
 
 log = logging.getLogger(__name__)

@@ -19,17 +19,17 @@ from torch import Tensor
 from pipeline import trained_model
 from pipeline.captions import Split
 from pipeline.checkpoints import load_checkpoint
-from pipeline.code_digest import code_digest
 from pipeline.device import Placement
 from pipeline.errors import PipelineError
 from pipeline.feature_store import FeatureStore
 from pipeline.features_digest import features_digest
-from pipeline.fixed_files import FixedFiles
+from pipeline.files.code_digest import code_digest
+from pipeline.files.json_files import digest
+from pipeline.files.unchanged_files import FixedFiles
 from pipeline.generation import images_at_a_time
 from pipeline.kept_rows import KeptRows, batches
 from pipeline.params import GenerateParams, RuntimeParams
 from pipeline.progress import bar
-from pipeline.records import digest
 from pipeline.trained_model import GeneratedCaption, TrainedModel
 
 logger = logging.getLogger(__name__)

@@ -23,11 +23,11 @@ from pipeline.captions import (
 from pipeline.dataset_card import dataset_card
 from pipeline.datasets import read_dataset
 from pipeline.errors import PipelineError
+from pipeline.files.atomic import replace_folder
+from pipeline.files.json_files import write_atomic
 from pipeline.images import describe_image
 from pipeline.params import DataParams
-from pipeline.partial_work import replace_folder
 from pipeline.progress import track
-from pipeline.records import write_atomic
 from pipeline.scenes import draw_scenes
 
 log = logging.getLogger(__name__)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import PipelineError
+from pipeline.files.json_files import write_atomic
 from pipeline.params import Params
 from pipeline.params_loader import load_params
-from pipeline.records import write_atomic
 
 
 @dataclass(frozen=True)

@@ -14,16 +14,16 @@ from pipeline import captioner, efficientnet, encoder, image_processor, images, 
 from pipeline.captioner import BATCH_SIZE, Captioner
 from pipeline.captions import ImageRecord, SceneObject, of_split, read_captions, read_images, vocabulary
 from pipeline.checkpoints import load_checkpoint
-from pipeline.code_digest import code_digest
 from pipeline.device import choose_placement
 from pipeline.errors import PipelineError
-from pipeline.fixed_files import FixedFiles
+from pipeline.files.atomic import replace_folder
+from pipeline.files.code_digest import code_digest
+from pipeline.files.json_files import JsonObject, write_json, write_jsonl
+from pipeline.files.unchanged_files import FixedFiles
 from pipeline.images import crop, open_image
 from pipeline.kept_rows import KeptRows
 from pipeline.metrics.scene_truth import names_object, score_objects
 from pipeline.params import GenerateParams, RegionsParams, RuntimeParams
-from pipeline.partial_work import replace_folder
-from pipeline.records import JsonObject, write_json, write_jsonl
 from pipeline.regions import Region
 
 logger = logging.getLogger(__name__)

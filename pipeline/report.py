@@ -13,13 +13,13 @@ from typing import Any
 import jinja2
 
 from pipeline.captions import SPLITS, of_split, read_captions, read_images
+from pipeline.files.json_files import write_atomic
 from pipeline.gallery import ImageFiles, read_said, region_answers, scored_examples
 from pipeline.metrics.color_confusions import NONE
 from pipeline.metrics.colors import BASIC_COLORS
 from pipeline.params import Params, ReportParams
 from pipeline.params_loader import load_params
 from pipeline.plots import epoch_curves, training_curves
-from pipeline.records import write_atomic
 from pipeline.report_card import card_html
 from pipeline.report_colors import color_tables
 from pipeline.report_scores import (

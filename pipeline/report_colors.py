@@ -6,12 +6,12 @@ from pathlib import Path
 
 from pipeline.captions import CaptionRecord, SceneObject, of_split, vocabulary
 from pipeline.errors import PipelineError
+from pipeline.files.json_files import read_jsonl
 from pipeline.metrics.color_confusions import (
     ColorConfusions,
     confusions_of_objects,
     confusions_with_references,
 )
-from pipeline.records import read_jsonl
 
 
 @dataclass(frozen=True, slots=True)

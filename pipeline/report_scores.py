@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PipelineError
-from pipeline.records import JsonObject, read_json
+from pipeline.files.json_files import JsonObject, read_json
 
 SCORES = {
     "bleu_1": "BLEU-1",

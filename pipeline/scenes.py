@@ -15,7 +15,7 @@ from typing import Literal
 from PIL import Image, ImageDraw
 
 from pipeline.captions import SPLITS, CaptionRecord, SceneObject
-from pipeline.disk import writing
+from pipeline.files.disk_errors import writing
 from pipeline.params import ScenesParams
 
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")

@@ -29,12 +29,12 @@ from pipeline.caption_model import CaptionModel
 from pipeline.checkpoints import CheckpointInfo, load_checkpoint
 from pipeline.device import Placement
 from pipeline.errors import PipelineError
+from pipeline.files.json_files import digest
 from pipeline.generation import generate_ids
 from pipeline.language_model import load_language_model
 from pipeline.packing import pack
 from pipeline.params import GenerateParams
 from pipeline.prompt import CaptionTokenizer
-from pipeline.records import digest
 
 # The modules that captions and losses follow from: what is kept of them was made with these.
 CODE: tuple[ModuleType, ...] = (

@@ -19,6 +19,7 @@ from pipeline.device import Placement
 from pipeline.errors import PipelineError
 from pipeline.feature_store import FeatureStore
 from pipeline.features_digest import features_digest
+from pipeline.files.json_files import digest, write_json
 from pipeline.kept_checkpoints import KeptCheckpoints
 from pipeline.kept_trainings import note_training
 from pipeline.language_model import load_language_model
@@ -27,7 +28,6 @@ from pipeline.models import resolve_model, tokenizer_digest
 from pipeline.params import LanguageModelParams, LoraParams, ProjectorParams, RuntimeParams, TrainParams
 from pipeline.processes import ONE_PROCESS, Processes
 from pipeline.projector import Projector
-from pipeline.records import digest, write_json
 from pipeline.token_store import TokenizedCaptions, read_tokens, require_tokenizer
 from pipeline.trainer import Trainer
 from pipeline.training_facts import PARTS, training_facts

@@ -19,9 +19,9 @@ from pipeline import (
     trainer,
     training_state,
 )
-from pipeline.code_digest import code_digest
+from pipeline.files.code_digest import code_digest
+from pipeline.files.json_files import JsonObject, canonical_json
 from pipeline.params import LoraParams, ProjectorParams, TrainParams
-from pipeline.records import JsonObject, canonical_json
 from pipeline.token_store import TokenizedCaptions
 
 # The modules that checkpoints follow from, beside the one that puts them together.

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.checkpoints import checkpoint_path
-from pipeline.partial_work import replace_folder
-from pipeline.records import write_atomic, write_json
+from pipeline.files.atomic import replace_folder
+from pipeline.files.json_files import write_atomic, write_json
 
 # A step: number (from 1), epoch, loss, learning rate, gradient norm.
 Curve = Sequence[Sequence[float]]

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from pipeline.caption_model import CaptionModel
 from pipeline.checkpoints import load_tensors, save_tensors
-from pipeline.disk import require_readable, writing
 from pipeline.errors import PipelineError
+from pipeline.files.disk_errors import require_readable, writing
 from pipeline.kept_checkpoints import KeptCheckpoints
 from pipeline.training_cost import Cost
 

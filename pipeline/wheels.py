@@ -20,9 +20,9 @@ from filelock import FileLock
 from platformdirs import user_cache_path
 from safetensors.torch import save_file
 
-from pipeline.disk import writing
 from pipeline.errors import PipelineError
-from pipeline.records import sha256_of_file
+from pipeline.files.disk_errors import writing
+from pipeline.files.json_files import sha256_of_file
 
 logger = logging.getLogger(__name__)
 

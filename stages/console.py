@@ -12,10 +12,10 @@ from typing import Any
 
 import click
 
-from pipeline.disk import cannot_write, is_full, system_error
 from pipeline.errors import PipelineError
-from pipeline.locks import held
-from pipeline.partial_work import sweep
+from pipeline.files.atomic import sweep
+from pipeline.files.disk_errors import cannot_write, is_full, system_error
+from pipeline.files.locks import held
 
 SCRATCH = Path(".scratch")
 _SMALLER = (

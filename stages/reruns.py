@@ -30,7 +30,7 @@ def main(write: bool) -> None:
     Example: python -m stages.reruns
     Example: python -m stages.reruns --write
     """
-    from pipeline.records import write_atomic
+    from pipeline.files.json_files import write_atomic
 
     flow, params = _read(Path("dvc.yaml"))["stages"], _read(Path("params.yaml"))
     if write:

@@ -23,7 +23,7 @@ def main() -> None:
     \b
     Example: python -m stages.summary
     """
-    from pipeline.records import read_json
+    from pipeline.files.json_files import read_json
 
     evaluation = read_json(Path("metrics/evaluate.json"))
     regions = read_json(Path("metrics/regions.json"))

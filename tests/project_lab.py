@@ -9,10 +9,10 @@ from pipeline.captions import ImageRecord, of_split, read_captions, read_images
 from pipeline.device import choose_placement
 from pipeline.encoding import encode_images
 from pipeline.evaluation import EvaluatePaths, evaluate
+from pipeline.files.json_files import read_jsonl
 from pipeline.params import Params
 from pipeline.prepare import prepare
 from pipeline.prompt import CaptionTokenizer
-from pipeline.records import read_jsonl
 from pipeline.token_store import tokenize_captions
 from pipeline.training import train
 from pipeline.training_outputs import TrainPaths

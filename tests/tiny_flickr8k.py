@@ -9,7 +9,7 @@ import pyarrow
 import pyarrow.parquet
 from PIL import Image
 
-from pipeline.records import sha256_of_file
+from pipeline.files.json_files import sha256_of_file
 
 NAME = "jxie/flickr8k"
 COMMIT = "56f58c967835f7c508d684f36bd7897cca9d7634"

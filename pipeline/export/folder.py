@@ -11,9 +11,9 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pipeline.disk import cannot_write, system_error, usual_mode, writing
 from pipeline.errors import PipelineError
-from pipeline.locks import held
+from pipeline.files.disk_errors import cannot_write, system_error, usual_mode, writing
+from pipeline.files.locks import held
 
 # What licences ask to be handed on with the weights; `*.txt` of a hub model is downloaded with it.
 _LICENCE_FILES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")

@@ -17,7 +17,7 @@ from pipeline.export.model_card import CardFacts, model_card
 from pipeline.export.parts import LanguagePart, Parts, load_parts
 from pipeline.export.processor import select_strategy, write_processor
 from pipeline.export.projector import fold_projector
-from pipeline.records import JsonObject, write_atomic, write_json
+from pipeline.files.json_files import JsonObject, write_atomic, write_json
 
 _MAX_SHARD = "5GB"
 _BLOCK_ROWS = 8192

@@ -14,8 +14,8 @@ from PIL import Image
 
 from pipeline.encoder import ImageEncoder
 from pipeline.errors import PipelineError
+from pipeline.files.json_files import read_json, write_json
 from pipeline.prompt import Prompt
-from pipeline.records import read_json, write_json
 
 if TYPE_CHECKING:
     from transformers import LlavaProcessor

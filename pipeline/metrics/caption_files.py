@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PipelineError
-from pipeline.records import read_jsonl
+from pipeline.files.json_files import read_jsonl
 
 # No caption is longer; scoring compares every word with every word of each reference.
 _MOST_CHARACTERS = 10_000

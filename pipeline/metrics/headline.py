@@ -7,7 +7,7 @@ epoch's scores and all intervals that would be hundreds; whoever wants those rea
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.records import JsonObject
+from pipeline.files.json_files import JsonObject
 
 _SCORES = ("bleu_1", "bleu_4", "cider", "rouge_l")
 _HABITS = ("distinct_captions", "cut_off")

@@ -19,6 +19,7 @@ from pipeline.captions import ImageRecord, write_images
 from pipeline.device import choose_placement
 from pipeline.encoding import encode_images
 from pipeline.feature_store import FeatureStore
+from pipeline.files.json_files import sha256_of_file
 from pipeline.generation import Generated, generate_ids
 from pipeline.language_model import LanguageModel, load_language_model
 from pipeline.memory import LargestBatch, estimate_memory
@@ -26,7 +27,6 @@ from pipeline.packing import pack
 from pipeline.params import GenerateParams, LanguageModelParams, LoraParams, Params
 from pipeline.projector import Projector
 from pipeline.prompt import Prompt
-from pipeline.records import sha256_of_file
 from pipeline.training_cost import peak_memory
 from tests.gpu import GPU, on_gpu
 

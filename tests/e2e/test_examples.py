@@ -17,8 +17,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 import pipeline.captioner
+from pipeline.files.json_files import write_jsonl
 from pipeline.params import Params
-from pipeline.records import write_jsonl
 from tests.command_lines import VLM
 from tests.e2e.conftest import Project, make_project
 from tests.import_closure import ROOT

@@ -21,8 +21,8 @@ from pipeline.captions import ImageRecord, write_images
 from pipeline.device import choose_placement
 from pipeline.encoding import EncodeSummary, encode_images
 from pipeline.errors import PipelineError
+from pipeline.files.json_files import sha256_of_file
 from pipeline.params import Params
-from pipeline.records import sha256_of_file
 from tests.e2e.conftest import Project
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: `make test-ray` installs it")

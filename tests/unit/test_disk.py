@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from safetensors import SafetensorError
 
-from pipeline.disk import cannot_write, system_error, writing
 from pipeline.errors import PipelineError
+from pipeline.files.disk_errors import cannot_write, system_error, writing
 
 HDF5_SAYS = "Can't write data (file write failed: time = Mon, filename = '/x', errno = 28, buf = 0x55d)"
 

@@ -25,8 +25,8 @@ from pipeline.encoding_batches import load_pixels
 from pipeline.errors import PipelineError
 from pipeline.feature_blocks import FeatureBlocks
 from pipeline.feature_store import FeatureStore, write_store
+from pipeline.files.json_files import sha256_of_file
 from pipeline.params import Params
-from pipeline.records import sha256_of_file
 from tests.refusals import refuse
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import PipelineError
-from pipeline.locks import held
+from pipeline.files.locks import held
 from stages.console import announced
 
 SPAWN = multiprocessing.get_context("spawn")

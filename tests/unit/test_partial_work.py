@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import PipelineError
-from pipeline.partial_work import replace_file, replace_folder, sweep
+from pipeline.files.atomic import replace_file, replace_folder, sweep
 
 
 @pytest.fixture

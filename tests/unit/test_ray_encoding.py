@@ -14,9 +14,9 @@ from pipeline.captions import ImageRecord, write_images
 from pipeline.device import choose_placement
 from pipeline.encoding import encode_images
 from pipeline.errors import PipelineError
+from pipeline.files.json_files import sha256_of_file
 from pipeline.params import Params
 from pipeline.ray_encoding import Pool, plan_pool
-from pipeline.records import sha256_of_file
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import PipelineError
-from pipeline.records import (
+from pipeline.files.json_files import (
     canonical_json,
     digest,
     read_json,

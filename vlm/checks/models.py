@@ -14,11 +14,11 @@ from huggingface_hub.errors import HFValidationError
 from platformdirs import user_cache_path
 
 from pipeline.errors import PipelineError
+from pipeline.files.json_files import read_json
+from pipeline.files.safetensors_files import damaged_weights
 from pipeline.hub import HubRepository, ask_for_file, list_files
 from pipeline.models import MODEL_FILES, no_safetensors
 from pipeline.params import EncoderParams, Params
-from pipeline.records import read_json
-from pipeline.safetensors_files import damaged_weights
 from pipeline.wheels import PREFIX, WHEEL_MODELS, is_wheel
 from vlm.checks.finding import Finding
 

@@ -12,8 +12,8 @@ from PIL import Image
 from pipeline import Captioner, region_captions
 from pipeline.captions import read_captions, vocabulary
 from pipeline.errors import PipelineError
+from pipeline.files.json_files import read_jsonl
 from pipeline.metrics.scene_truth import names_object
-from pipeline.records import read_jsonl
 from pipeline.region_captions import RegionPaths, caption_regions, only_object
 from pipeline.regions import REGIONS
 from tests.project_lab import Project, refuse_to_load

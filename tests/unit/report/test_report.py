@@ -16,8 +16,8 @@ from pipeline.captions import (
     write_captions,
 )
 from pipeline.errors import PipelineError
+from pipeline.files.json_files import write_json, write_jsonl
 from pipeline.gallery import choose_ranks
-from pipeline.records import write_json, write_jsonl
 from pipeline.report import ReportInputs, write_report
 from tests.chromium import Chromium
 from tests.report_lab import PARAMS, PageReader, page_text

@@ -13,7 +13,7 @@ from pipeline.captions import (
     CaptionRecord,
 )
 from pipeline.errors import PipelineError
-from pipeline.records import write_json, write_jsonl
+from pipeline.files.json_files import write_json, write_jsonl
 from pipeline.report import ReportInputs, write_report
 from pipeline.report_colors import color_tables
 from tests.chromium import Chromium

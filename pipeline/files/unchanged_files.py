@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline.errors import PipelineError
-from pipeline.records import sha256_of_file
+from pipeline.files.json_files import sha256_of_file
 
 
 class FixedFiles:

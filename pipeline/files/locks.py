@@ -9,9 +9,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from pipeline.disk import writing
 from pipeline.errors import PipelineError
-from pipeline.records import canonical_json, read_json
+from pipeline.files.disk_errors import writing
+from pipeline.files.json_files import canonical_json, read_json
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PipelineError
-from pipeline.partial_work import replace_file
+from pipeline.files.atomic import replace_file
 
 JsonObject = dict[str, Any]
 

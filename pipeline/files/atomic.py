@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pipeline.disk import usual_mode, writing
+from pipeline.files.disk_errors import usual_mode, writing
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""Files that survive a kill: atomic writes, locks, checksums, and errors of the disk as sentences."""
