@@ -32,8 +32,8 @@ from pipeline.encoding import encode_here
 from pipeline.encoding_batches import batches_of, load_pixels
 from pipeline.feature_blocks import FeatureBlocks
 from pipeline.files.json_files import write_json
-from pipeline.params import EncoderParams, RuntimeParams
-from pipeline.params_loader import load_params
+from pipeline.params.loader import load_params
+from pipeline.params.schema import EncoderParams, RuntimeParams
 from stages.console import quiet_libraries, with_sentences
 
 PROFILE = Path(__file__).parents[1] / "profiles" / "sample.yaml"

@@ -21,7 +21,7 @@ from pipeline.device import choose_placement
 from pipeline.feature_store import FeatureStore
 from pipeline.files.json_files import write_json
 from pipeline.generation import generate_ids
-from pipeline.params import GenerateParams
+from pipeline.params.schema import GenerateParams
 from pipeline.trained_model import TrainedModel
 from stages.console import quiet_libraries, with_sentences
 

@@ -21,7 +21,7 @@ from pipeline.device import Placement, choose_placement
 from pipeline.files.json_files import write_json
 from pipeline.language_model import load_language_model
 from pipeline.packing import pack
-from pipeline.params import LanguageModelParams
+from pipeline.params.schema import LanguageModelParams
 from pipeline.projector import Projector
 from pipeline.prompt import Prompt
 from pipeline.training_cost import peak_memory

@@ -17,8 +17,8 @@ from benchmarks.task import Setting
 from pipeline.allocator import keep_freed_memory
 from pipeline.device import choose_placement
 from pipeline.encoding import encode_images
-from pipeline.params import EncoderParams, Params
-from pipeline.params_loader import load_params
+from pipeline.params.loader import load_params
+from pipeline.params.schema import EncoderParams, Params
 from pipeline.prompt import CaptionTokenizer
 from pipeline.token_store import TokenizedCaptions, read_tokens, tokenize_captions
 from pipeline.training import train

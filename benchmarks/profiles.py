@@ -22,8 +22,8 @@ from pipeline.caption_model import CaptionModel
 from pipeline.device import Placement, choose_placement
 from pipeline.language_model import load_language_model
 from pipeline.memory import estimate_memory, largest_batch
-from pipeline.params import Params, TrainParams
-from pipeline.params_loader import load_params
+from pipeline.params.loader import load_params
+from pipeline.params.schema import Params, TrainParams
 from pipeline.projector import Projector
 from pipeline.training_cost import peak_memory
 from stages.console import quiet_libraries, with_sentences

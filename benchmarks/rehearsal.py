@@ -28,7 +28,7 @@ from pipeline.datasets import DatasetItem, read_dataset
 from pipeline.device import choose_placement
 from pipeline.files.json_files import read_json, write_json, write_jsonl
 from pipeline.images import crop, open_image
-from pipeline.params import DataParams, Limits, ScenesParams
+from pipeline.params.schema import DataParams, Limits, ScenesParams
 from stages.console import quiet_libraries, with_sentences
 
 PROJECT = Path(__file__).parents[1]

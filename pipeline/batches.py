@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from pipeline.packing import PackedBatch, pack
-from pipeline.params import TrainParams
+from pipeline.params.schema import TrainParams
 from pipeline.processes import Processes
 from pipeline.token_store import TokenizedCaptions
 from pipeline.training_features import TrainingFeatures

@@ -27,7 +27,7 @@ from pipeline.device import Placement, choose_placement
 from pipeline.encoder import ImageEncoder, load_encoder
 from pipeline.errors import PipelineError
 from pipeline.images import crop, image_from_array, image_from_pil, open_image
-from pipeline.params import GenerateParams
+from pipeline.params.schema import GenerateParams
 from pipeline.regions import Region
 from pipeline.trained_model import TrainedModel
 

@@ -22,7 +22,7 @@ from pipeline.adapters import split_state
 from pipeline.errors import PipelineError
 from pipeline.fact_differences import differences
 from pipeline.files.json_files import canonical_json, digest, write_atomic
-from pipeline.params import EncoderParams, LanguageModelParams, PromptParams
+from pipeline.params.schema import EncoderParams, LanguageModelParams, PromptParams
 from pipeline.projector import Projector
 
 FORMAT_VERSION = 3

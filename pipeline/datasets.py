@@ -15,7 +15,7 @@ from pipeline.dataset_checks import Listing, split_by_hash
 from pipeline.dataset_readers import read_csv, read_jsonl, read_karpathy
 from pipeline.errors import PipelineError
 from pipeline.flickr8k import read_flickr8k
-from pipeline.params import DataParams, Limits
+from pipeline.params.schema import DataParams, Limits
 
 log = logging.getLogger(__name__)
 

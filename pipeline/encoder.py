@@ -18,7 +18,7 @@ from pipeline.errors import PipelineError
 from pipeline.files.json_files import digest
 from pipeline.image_processor import ImageProcessor
 from pipeline.models import resolve_model, weights_digest
-from pipeline.params import EncoderParams
+from pipeline.params.schema import EncoderParams
 from pipeline.wheels import is_wheel
 
 

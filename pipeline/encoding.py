@@ -12,7 +12,7 @@ from pipeline.encoding_batches import TOO_MANY, Unreadable, batches_of, encode_b
 from pipeline.feature_blocks import FeatureBlocks
 from pipeline.feature_store import write_store
 from pipeline.kept_features import blocks_folder
-from pipeline.params import EncoderParams, RuntimeParams
+from pipeline.params.schema import EncoderParams, RuntimeParams
 from pipeline.progress import bar
 
 logger = logging.getLogger(__name__)

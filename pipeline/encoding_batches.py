@@ -22,7 +22,7 @@ from pipeline.captions import ImageRecord
 from pipeline.encoder import ImageEncoder
 from pipeline.errors import PipelineError
 from pipeline.images import open_image
-from pipeline.params import RuntimeParams
+from pipeline.params.schema import RuntimeParams
 
 Batch = list[ImageRecord]
 # Batches that are read, and that are written, while the encoder works on one.

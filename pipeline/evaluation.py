@@ -24,7 +24,7 @@ from pipeline.metrics.controls import constant_caption, nearest_caption, shuffle
 from pipeline.metrics.headline import headline
 from pipeline.metrics.scene_truth import score_objects
 from pipeline.metrics.scores import SCORES, Measured, measure
-from pipeline.params import EvaluateParams, GenerateParams, RuntimeParams
+from pipeline.params.schema import EvaluateParams, GenerateParams, RuntimeParams
 from pipeline.predictions import Predictions, Predictor
 
 logger = logging.getLogger(__name__)

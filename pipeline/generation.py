@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import DynamicCache, NoRepeatNGramLogitsProcessor
 
 from pipeline.caption_model import CaptionModel
-from pipeline.params import GenerateParams
+from pipeline.params.schema import GenerateParams
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from pipeline.allocator import return_freed_memory
 from pipeline.device import Placement
 from pipeline.errors import PipelineError
 from pipeline.models import resolve_model, weights_digest
-from pipeline.params import LanguageModelParams
+from pipeline.params.schema import LanguageModelParams
 
 if TYPE_CHECKING:
     from transformers import Cache

@@ -21,7 +21,7 @@ from pipeline.caption_loss import LABELS_AT_A_TIME
 from pipeline.device import Placement
 from pipeline.errors import PipelineError
 from pipeline.language_model import decoder_layers
-from pipeline.params import LanguageModelParams, LoraParams, TrainParams
+from pipeline.params.schema import LanguageModelParams, LoraParams, TrainParams
 from pipeline.projector import Projector
 
 logger = logging.getLogger(__name__)

@@ -28,7 +28,7 @@ from pipeline.files.json_files import digest
 from pipeline.files.unchanged_files import FixedFiles
 from pipeline.generation import images_at_a_time
 from pipeline.kept_rows import KeptRows, batches
-from pipeline.params import GenerateParams, RuntimeParams
+from pipeline.params.schema import GenerateParams, RuntimeParams
 from pipeline.progress import bar
 from pipeline.trained_model import GeneratedCaption, TrainedModel
 

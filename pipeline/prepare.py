@@ -26,7 +26,7 @@ from pipeline.errors import PipelineError
 from pipeline.files.atomic import replace_folder
 from pipeline.files.json_files import write_atomic
 from pipeline.images import describe_image
-from pipeline.params import DataParams
+from pipeline.params.schema import DataParams
 from pipeline.progress import track
 from pipeline.scenes import draw_scenes
 

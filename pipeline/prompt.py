@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PipelineError
 from pipeline.models import resolve_model, tokenizer_digest
-from pipeline.params import LanguageModelParams, PromptParams
+from pipeline.params.schema import LanguageModelParams, PromptParams
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -31,7 +31,7 @@ from pipeline.encoding_batches import (
 from pipeline.errors import PipelineError
 from pipeline.feature_blocks import FeatureBlocks
 from pipeline.files.json_files import JsonObject, canonical_json
-from pipeline.params import EncoderParams, RuntimeParams
+from pipeline.params.schema import EncoderParams, RuntimeParams
 from pipeline.progress import bar
 
 # Batches of a share: many, so that reading ahead pays; few enough that all actors end at about the same time.

@@ -23,7 +23,7 @@ from pipeline.files.unchanged_files import FixedFiles
 from pipeline.images import crop, open_image
 from pipeline.kept_rows import KeptRows
 from pipeline.metrics.scene_truth import names_object, score_objects
-from pipeline.params import GenerateParams, RegionsParams, RuntimeParams
+from pipeline.params.schema import GenerateParams, RegionsParams, RuntimeParams
 from pipeline.regions import Region
 
 logger = logging.getLogger(__name__)

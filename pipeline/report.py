@@ -17,8 +17,8 @@ from pipeline.files.json_files import write_atomic
 from pipeline.gallery import ImageFiles, read_said, region_answers, scored_examples
 from pipeline.metrics.color_confusions import NONE
 from pipeline.metrics.colors import BASIC_COLORS
-from pipeline.params import Params, ReportParams
-from pipeline.params_loader import load_params
+from pipeline.params.loader import load_params
+from pipeline.params.schema import Params, ReportParams
 from pipeline.plots import epoch_curves, training_curves
 from pipeline.report_card import card_html
 from pipeline.report_colors import color_tables

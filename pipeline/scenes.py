@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 
 from pipeline.captions import SPLITS, CaptionRecord, SceneObject
 from pipeline.files.disk_errors import writing
-from pipeline.params import ScenesParams
+from pipeline.params.schema import ScenesParams
 
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
 COLORS = {

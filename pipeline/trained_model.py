@@ -33,7 +33,7 @@ from pipeline.files.json_files import digest
 from pipeline.generation import generate_ids
 from pipeline.language_model import load_language_model
 from pipeline.packing import pack
-from pipeline.params import GenerateParams
+from pipeline.params.schema import GenerateParams
 from pipeline.prompt import CaptionTokenizer
 
 # The modules that captions and losses follow from: what is kept of them was made with these.

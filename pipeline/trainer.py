@@ -13,7 +13,7 @@ from pipeline.caption_model import CaptionModel
 from pipeline.device import Placement
 from pipeline.errors import PipelineError
 from pipeline.kept_checkpoints import KeptCheckpoints
-from pipeline.params import RuntimeParams, TrainParams
+from pipeline.params.schema import RuntimeParams, TrainParams
 from pipeline.prefetch import prefetched
 from pipeline.processes import Processes
 from pipeline.progress import bar

@@ -25,7 +25,13 @@ from pipeline.kept_trainings import note_training
 from pipeline.language_model import load_language_model
 from pipeline.memory import LargestBatch, NoEstimateError, estimate_memory, largest_batch, require_memory
 from pipeline.models import resolve_model, tokenizer_digest
-from pipeline.params import LanguageModelParams, LoraParams, ProjectorParams, RuntimeParams, TrainParams
+from pipeline.params.schema import (
+    LanguageModelParams,
+    LoraParams,
+    ProjectorParams,
+    RuntimeParams,
+    TrainParams,
+)
 from pipeline.processes import ONE_PROCESS, Processes
 from pipeline.projector import Projector
 from pipeline.token_store import TokenizedCaptions, read_tokens, require_tokenizer

@@ -21,7 +21,7 @@ def main(params: Path) -> None:
     from pipeline.allocator import keep_freed_memory
     from pipeline.device import choose_placement
     from pipeline.evaluation import EvaluatePaths, evaluate
-    from pipeline.params_loader import load_params
+    from pipeline.params.loader import load_params
 
     settings = load_params(params)
     keep_freed_memory()

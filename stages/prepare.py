@@ -17,7 +17,7 @@ def main(params: Path) -> None:
     \b
     Example: python -m stages.prepare
     """
-    from pipeline.params_loader import load_params
+    from pipeline.params.loader import load_params
     from pipeline.prepare import prepare
 
     settings = load_params(params)

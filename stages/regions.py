@@ -18,7 +18,7 @@ def main(params: Path) -> None:
     Example: python -m stages.regions
     """
     from pipeline.allocator import keep_freed_memory
-    from pipeline.params_loader import load_params
+    from pipeline.params.loader import load_params
     from pipeline.region_captions import RegionPaths, caption_regions
 
     settings = load_params(params)

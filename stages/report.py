@@ -17,7 +17,7 @@ def main(params: Path) -> None:
     \b
     Example: python -m stages.report
     """
-    from pipeline.params_loader import load_params
+    from pipeline.params.loader import load_params
     from pipeline.report import ReportInputs, write_report
 
     settings = load_params(params)

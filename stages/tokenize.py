@@ -17,7 +17,7 @@ def main(params: Path) -> None:
     \b
     Example: python -m stages.tokenize
     """
-    from pipeline.params_loader import load_params
+    from pipeline.params.loader import load_params
     from pipeline.prompt import CaptionTokenizer
     from pipeline.token_store import tokenize_captions
 

@@ -26,7 +26,7 @@ def main(params: Path) -> None:
     """
     from pipeline.allocator import keep_freed_memory
     from pipeline.device import choose_placement
-    from pipeline.params_loader import load_params
+    from pipeline.params.loader import load_params
     from pipeline.processes import join_processes
     from pipeline.training import train
     from pipeline.training_outputs import TrainPaths

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pipeline.device import choose_placement
 from pipeline.language_model import LanguageModel
-from pipeline.params import LoraParams
+from pipeline.params.schema import LoraParams
 
 CPU = choose_placement("cpu")
 LORA = LoraParams(rank=4, alpha=16.0, dropout=0.0, targets=("q_proj", "v_proj"))

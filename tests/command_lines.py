@@ -18,7 +18,7 @@ from typing import Any
 import click
 from ruamel.yaml import YAML
 
-from pipeline.params_loader import load_params
+from pipeline.params.loader import load_params
 from tests.import_closure import ROOT
 from vlm.main import main as vlm
 

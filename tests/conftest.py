@@ -13,14 +13,14 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # Tiny models gain nothing from threads, and threads of several test processes wait for each other.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-from pipeline.params import (
+from pipeline.params.loader import load_params
+from pipeline.params.schema import (
     EncoderParams,
     LanguageModelParams,
     Params,
     RuntimeParams,
     ScenesParams,
 )
-from pipeline.params_loader import load_params
 from tests.chromium import WHY_NOT, Chromium, chromium
 from tests.hub_stand_in import HubStandIn
 from tests.tiny_models import save_clip, save_llama

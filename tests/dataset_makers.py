@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pipeline.captions import Split
 from pipeline.datasets import DatasetItem, read_dataset
-from pipeline.params import DataParams, Limits, ScenesParams
+from pipeline.params.schema import DataParams, Limits, ScenesParams
 
 Source = Literal["flickr8k", "karpathy", "jsonl", "csv"]
 

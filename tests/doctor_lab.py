@@ -6,7 +6,7 @@ from typing import Any
 
 from click.testing import CliRunner, Result
 
-from pipeline.params import Params
+from pipeline.params.schema import Params
 from vlm.main import main
 
 Write = Callable[[Params], None]

@@ -14,7 +14,7 @@ from transformers import (
 )
 
 from pipeline.device import choose_placement
-from pipeline.params import GenerateParams, LoraParams, PromptParams
+from pipeline.params.schema import GenerateParams, LoraParams, PromptParams
 
 CPU = choose_placement("cpu")
 LENGTH = 12

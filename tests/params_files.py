@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from pipeline.params import Params
+from pipeline.params.schema import Params
 
 
 def write_params(path: Path, params: Params) -> None:

@@ -10,7 +10,7 @@ from pipeline.device import choose_placement
 from pipeline.encoding import encode_images
 from pipeline.evaluation import EvaluatePaths, evaluate
 from pipeline.files.json_files import read_jsonl
-from pipeline.params import Params
+from pipeline.params.schema import Params
 from pipeline.prepare import prepare
 from pipeline.prompt import CaptionTokenizer
 from pipeline.token_store import tokenize_captions

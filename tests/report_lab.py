@@ -3,7 +3,7 @@
 from html.parser import HTMLParser
 from pathlib import Path
 
-from pipeline.params import ReportParams
+from pipeline.params.schema import ReportParams
 from pipeline.report import ReportInputs, write_report
 from tests.import_closure import ROOT
 

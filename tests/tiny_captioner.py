@@ -8,7 +8,7 @@ from pipeline.checkpoints import CheckpointInfo, save_checkpoint
 from pipeline.device import choose_placement
 from pipeline.encoder import load_encoder
 from pipeline.language_model import load_language_model
-from pipeline.params import Params
+from pipeline.params.schema import Params
 from pipeline.projector import Projector
 from pipeline.prompt import CaptionTokenizer
 

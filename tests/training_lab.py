@@ -12,7 +12,7 @@ import pytest
 from pipeline.captions import CaptionRecord, ImageRecord, write_captions
 from pipeline.device import choose_placement
 from pipeline.feature_store import FeatureStore, write_store
-from pipeline.params import LoraParams, Params, ProjectorParams
+from pipeline.params.schema import LoraParams, Params, ProjectorParams
 from pipeline.processes import ONE_PROCESS, Processes
 from pipeline.prompt import CaptionTokenizer
 from pipeline.token_store import read_tokens, tokenize_captions

@@ -9,7 +9,7 @@ from stages.console import quiet_libraries, with_sentences
 from vlm.options import checkpoint_option, model_cache, project_params
 
 if TYPE_CHECKING:
-    from pipeline.params import DataParams
+    from pipeline.params.schema import DataParams
 
 _METRICS = Path("metrics/evaluate.json")
 _NEXT = {

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from pipeline.params import Params
+    from pipeline.params.schema import Params
 
 PARAMS = Path("params.yaml")
 
@@ -57,7 +57,7 @@ def project_params() -> "Params | None":
     itself what it must be used with.
     """
     from pipeline.errors import PipelineError
-    from pipeline.params_loader import load_params
+    from pipeline.params.loader import load_params
 
     try:
         return load_params(PARAMS) if PARAMS.exists() else None

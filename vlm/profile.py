@@ -23,7 +23,7 @@ def profile(name: str | None, force: bool) -> None:
     Example: vlm profile
     Example: vlm profile flickr8k-report
     """
-    from pipeline.profiles import current_profile, list_profiles, use_profile
+    from pipeline.params.profiles import current_profile, list_profiles, use_profile
 
     if name is None:
         profiles = list_profiles(_PROFILES)

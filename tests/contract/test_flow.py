@@ -8,8 +8,8 @@ from typing import Any, cast
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline.params import Params
-from pipeline.params_loader import load_params
+from pipeline.params.loader import load_params
+from pipeline.params.schema import Params
 from pipeline.prompt import CaptionTokenizer
 from pipeline.token_store import tokenize_captions
 from tests.import_closure import ROOT, import_closure

@@ -15,7 +15,7 @@ import click
 import pytest
 
 from pipeline.errors import PipelineError
-from pipeline.params import DataParams
+from pipeline.params.schema import DataParams
 from pipeline.wheels import WHEEL_MODELS
 from stages.reruns import rerun_table, stage_graph, with_generated
 from tests.command_lines import OWN_PACKAGES, PROGRAMS, VLM, check, check_override

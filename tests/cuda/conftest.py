@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from pipeline.device import choose_placement
-from pipeline.params import Params
+from pipeline.params.schema import Params
 from tests.training_lab import Lab, make_lab
 
 

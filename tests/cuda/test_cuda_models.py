@@ -24,7 +24,7 @@ from pipeline.generation import Generated, generate_ids
 from pipeline.language_model import LanguageModel, load_language_model
 from pipeline.memory import LargestBatch, estimate_memory
 from pipeline.packing import pack
-from pipeline.params import GenerateParams, LanguageModelParams, LoraParams, Params
+from pipeline.params.schema import GenerateParams, LanguageModelParams, LoraParams, Params
 from pipeline.projector import Projector
 from pipeline.prompt import Prompt
 from pipeline.training_cost import peak_memory

@@ -13,7 +13,7 @@ import torch
 
 from pipeline.checkpoints import load_tensors
 from pipeline.errors import PipelineError
-from pipeline.params import LoraParams
+from pipeline.params.schema import LoraParams
 from tests import training_lab
 from tests.gpu import PRECISIONS, on_gpu
 from tests.training_lab import STEPS, Lab, interrupted_after, losses

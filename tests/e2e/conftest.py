@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.params import Params
+from pipeline.params.schema import Params
 from tests.import_closure import ROOT
 from tests.params_files import write_params
 

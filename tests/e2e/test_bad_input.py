@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
-from pipeline.params import Limits, Params
+from pipeline.params.schema import Limits, Params
 from tests.e2e.conftest import Project, make_project
 from tests.tiny_models import save_clip, save_llama
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from pipeline.params import Params
+from pipeline.params.schema import Params
 from tests.e2e.conftest import make_project
 from tests.e2e.test_bad_input import write_dataset
 from tests.e2e.test_dvc import stages_run

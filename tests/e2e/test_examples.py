@@ -18,7 +18,7 @@ from PIL import Image
 
 import pipeline.captioner
 from pipeline.files.json_files import write_jsonl
-from pipeline.params import Params
+from pipeline.params.schema import Params
 from tests.command_lines import VLM
 from tests.e2e.conftest import Project, make_project
 from tests.import_closure import ROOT

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.params_loader import load_params
+from pipeline.params.loader import load_params
 from tests.e2e.conftest import Project, make_project
 from tests.hub_stand_in import HubStandIn
 from tests.import_closure import ROOT

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.params import Params
-from pipeline.params_loader import load_params
+from pipeline.params.loader import load_params
+from pipeline.params.schema import Params
 from tests.e2e.conftest import Project, make_project
 from tests.e2e.test_bad_input import write_dataset
 from tests.e2e.test_dvc import stages_run

@@ -17,7 +17,7 @@ import pytest
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
-from pipeline.params_loader import load_params
+from pipeline.params.loader import load_params
 from tests.e2e.conftest import make_project
 from tests.import_closure import ROOT
 

@@ -22,7 +22,7 @@ from pipeline.device import choose_placement
 from pipeline.encoding import EncodeSummary, encode_images
 from pipeline.errors import PipelineError
 from pipeline.files.json_files import sha256_of_file
-from pipeline.params import Params
+from pipeline.params.schema import Params
 from tests.e2e.conftest import Project
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: `make test-ray` installs it")

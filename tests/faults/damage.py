@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 
 from pipeline.captions import read_images
-from pipeline.params_loader import load_params
+from pipeline.params.loader import load_params
 from tests.faults import child
 from tests.faults.lab import Lab, Tally, flipped
 from tests.params_files import write_params

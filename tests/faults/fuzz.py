@@ -25,7 +25,7 @@ from pipeline.files.json_files import read_json
 from pipeline.gallery import ImageFiles, read_said, region_answers, scored_examples
 from pipeline.images import describe_image, open_image
 from pipeline.kept_rows import read_batch
-from pipeline.params_loader import load_params
+from pipeline.params.loader import load_params
 from pipeline.plots import epoch_curves, training_curves
 from pipeline.report_scores import read_evaluation
 from pipeline.token_store import read_tokens

@@ -5,7 +5,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.params import Params
+from pipeline.params.schema import Params
 from tests.faults import child
 from tests.faults.child import Ended, Fault
 from tests.faults.lab import Lab, Tally, make_lab

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from pipeline.params import EncoderParams, Params, ScenesParams
-from pipeline.params_loader import load_params
+from pipeline.params.loader import load_params
+from pipeline.params.schema import EncoderParams, Params, ScenesParams
 from tests.faults import child
 from tests.import_closure import ROOT
 from tests.params_files import write_params

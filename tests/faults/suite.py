@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from pipeline.params import EncoderParams
+from pipeline.params.schema import EncoderParams
 from tests.faults import damage, full_disk, fuzz, hostile, kills, together
 from tests.faults.lab import STAGES, Lab, Tally, make_lab
 from tests.tiny_models import save_clip, save_llama

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pipeline.captioner import BATCH_SIZE
 from pipeline.encoder import TransformersEncoder
-from pipeline.params import Params
+from pipeline.params.schema import Params
 from pipeline.trained_model import TrainedModel
 from pipeline.trainer import Trainer
 

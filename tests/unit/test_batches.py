@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from pipeline.batches import Row, plan_epoch
 from pipeline.captions import of_split, read_captions
-from pipeline.params import DataParams, Limits, TrainParams
-from pipeline.params_loader import load_params
+from pipeline.params.loader import load_params
+from pipeline.params.schema import DataParams, Limits, TrainParams
 from pipeline.prepare import prepare
 from pipeline.prompt import CaptionTokenizer
 from tests.conftest import ROOT

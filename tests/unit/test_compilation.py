@@ -11,7 +11,7 @@ from pipeline.compilation import should_compile
 from pipeline.device import Placement, choose_placement
 from pipeline.language_model import load_language_model
 from pipeline.packing import pack
-from pipeline.params import LanguageModelParams
+from pipeline.params.schema import LanguageModelParams
 
 LONG, SHORT = 1e15, 1e9
 

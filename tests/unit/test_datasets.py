@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.datasets import read_dataset
 from pipeline.errors import PipelineError
-from pipeline.params import Limits
+from pipeline.params.schema import Limits
 from tests.dataset_makers import (
     MAKERS,
     NAMES,

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipeline.params import DataParams, Limits, ScenesParams
+from pipeline.params.schema import DataParams, Limits, ScenesParams
 from pipeline.pinned_dataset import read_pins
 from pipeline.prepare import prepare
 from tests.import_closure import ROOT

@@ -17,7 +17,7 @@ from transformers import AutoImageProcessor, CLIPVisionModel
 
 from pipeline.encoder import EncoderSpec, ImageEncoder, load_encoder
 from pipeline.errors import PipelineError
-from pipeline.params import EncoderParams
+from pipeline.params.schema import EncoderParams
 from tests.tiny_models import save_clip
 
 CPU = torch.device("cpu")

@@ -26,7 +26,7 @@ from pipeline.errors import PipelineError
 from pipeline.feature_blocks import FeatureBlocks
 from pipeline.feature_store import FeatureStore, write_store
 from pipeline.files.json_files import sha256_of_file
-from pipeline.params import Params
+from pipeline.params.schema import Params
 from tests.refusals import refuse
 
 

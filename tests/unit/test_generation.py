@@ -18,7 +18,7 @@ from pipeline.caption_model import CaptionModel
 from pipeline.device import choose_placement
 from pipeline.generation import Generated, generate_ids
 from pipeline.language_model import load_language_model
-from pipeline.params import GenerateParams, LanguageModelParams
+from pipeline.params.schema import GenerateParams, LanguageModelParams
 from pipeline.projector import Projector
 from pipeline.prompt import Prompt
 

@@ -13,7 +13,7 @@ import torch
 
 from pipeline.checkpoints import load_tensors
 from pipeline.device import Placement
-from pipeline.params import Params
+from pipeline.params.schema import Params
 from pipeline.processes import Processes
 from tests import training_lab
 from tests.training_lab import Lab, interrupted_after, losses, make_lab, outputs

@@ -19,7 +19,7 @@ from PIL import Image
 from pipeline.captions import CaptionRecord
 from pipeline.errors import PipelineError
 from pipeline.hub_dataset import unpack_hub_dataset
-from pipeline.params import Limits
+from pipeline.params.schema import Limits
 from pipeline.pinned_dataset import read_pins
 from tests.hub_stand_in import HubStandIn
 from tests.import_closure import ROOT

@@ -10,7 +10,7 @@ import transformers
 from pipeline.device import choose_placement
 from pipeline.errors import PipelineError
 from pipeline.language_model import LanguageModel, load_language_model
-from pipeline.params import LanguageModelParams
+from pipeline.params.schema import LanguageModelParams
 
 SMALL: dict[str, Any] = {
     "vocab_size": 96,

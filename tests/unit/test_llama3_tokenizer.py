@@ -16,7 +16,7 @@ import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from pipeline.packing import pack
-from pipeline.params import LanguageModelParams, PromptParams
+from pipeline.params.schema import LanguageModelParams, PromptParams
 from pipeline.prompt import CaptionTokenizer, normalize_caption
 from tests.import_closure import ROOT
 

@@ -21,7 +21,7 @@ from pipeline.memory import (
     require_memory,
 )
 from pipeline.packing import pack
-from pipeline.params import LanguageModelParams, LoraParams, Params
+from pipeline.params.schema import LanguageModelParams, LoraParams, Params
 
 NO_LORA = LoraParams(rank=0, alpha=16.0, dropout=0.0, targets=("q_proj",))
 LORA = LoraParams(rank=4, alpha=16.0, dropout=0.0, targets=("q_proj", "down_proj"))

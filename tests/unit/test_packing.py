@@ -11,8 +11,8 @@ from pipeline.caption_model import CaptionModel
 from pipeline.device import choose_placement
 from pipeline.language_model import load_language_model
 from pipeline.packing import pack
-from pipeline.params import LanguageModelParams
-from pipeline.params_loader import load_params
+from pipeline.params.loader import load_params
+from pipeline.params.schema import LanguageModelParams
 from pipeline.projector import Projector
 from pipeline.prompt import CaptionTokenizer, Prompt
 from tests.conftest import ROOT

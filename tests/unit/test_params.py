@@ -11,8 +11,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.errors import PipelineError
-from pipeline.params import Params
-from pipeline.params_loader import load_params
+from pipeline.params.loader import load_params
+from pipeline.params.schema import Params
 
 PROFILES = Path(__file__).resolve().parents[2] / "profiles"
 SAMPLE = PROFILES / "sample.yaml"

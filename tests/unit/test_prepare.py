@@ -17,7 +17,7 @@ from PIL import Image
 from pipeline.captions import read_captions, read_images
 from pipeline.errors import PipelineError
 from pipeline.files.json_files import sha256_of_file
-from pipeline.params import DataParams, Limits, ScenesParams
+from pipeline.params.schema import DataParams, Limits, ScenesParams
 from pipeline.prepare import PreparedCounts, prepare
 from tests.hub_stand_in import HubStandIn
 from tests.shared_data import photos

@@ -11,8 +11,8 @@ import pytest
 
 from benchmarks.profiles import ALLOWED, CARDS, PROFILES, StepMemory, step_memory, table
 from benchmarks.times import table as times
-from pipeline.params import Params
-from pipeline.params_loader import load_params
+from pipeline.params.loader import load_params
+from pipeline.params.schema import Params
 from tests.import_closure import ROOT
 
 FOLDER = ROOT / "profiles"

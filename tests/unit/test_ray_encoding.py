@@ -15,7 +15,7 @@ from pipeline.device import choose_placement
 from pipeline.encoding import encode_images
 from pipeline.errors import PipelineError
 from pipeline.files.json_files import sha256_of_file
-from pipeline.params import Params
+from pipeline.params.schema import Params
 from pipeline.ray_encoding import Pool, plan_pool
 
 

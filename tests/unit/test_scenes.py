@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.captions import CaptionRecord, SceneObject
 from pipeline.images import open_image
-from pipeline.params import ScenesParams
+from pipeline.params.schema import ScenesParams
 from pipeline.scenes import BACKGROUNDS, COLORS, QUADRANTS, SHAPES, draw_scenes
 
 Scenes = list[tuple[CaptionRecord, Path]]

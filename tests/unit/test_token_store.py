@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.captions import CaptionRecord, write_captions
 from pipeline.errors import PipelineError
-from pipeline.params import LanguageModelParams, PromptParams
+from pipeline.params.schema import LanguageModelParams, PromptParams
 from pipeline.prompt import CaptionTokenizer
 from pipeline.token_store import (
     TokenizeSummary,

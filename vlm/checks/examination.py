@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.errors import PipelineError
-from pipeline.params import Params
-from pipeline.params_loader import load_params
-from pipeline.profiles import current_profile, list_profiles
+from pipeline.params.loader import load_params
+from pipeline.params.profiles import current_profile, list_profiles
+from pipeline.params.schema import Params
 from vlm.checks.disk import check_disk
 from vlm.checks.finding import Finding
 from vlm.checks.machine import check_cores, check_device, check_gpu, check_memory, check_packages

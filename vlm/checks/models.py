@@ -18,7 +18,7 @@ from pipeline.files.json_files import read_json
 from pipeline.files.safetensors_files import damaged_weights
 from pipeline.hub import HubRepository, ask_for_file, list_files
 from pipeline.models import MODEL_FILES, no_safetensors
-from pipeline.params import EncoderParams, Params
+from pipeline.params.schema import EncoderParams, Params
 from pipeline.wheels import PREFIX, WHEEL_MODELS, is_wheel
 from vlm.checks.finding import Finding
 

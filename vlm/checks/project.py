@@ -16,7 +16,7 @@ from pipeline.datasets import read_dataset
 from pipeline.errors import PipelineError
 from pipeline.hub import HubRepository, ask_for_file
 from pipeline.hub_dataset import needed_shards
-from pipeline.params import DataParams, Params
+from pipeline.params.schema import DataParams, Params
 from pipeline.pinned_dataset import read_pins
 from stages.reruns import with_followers
 from vlm.checks.finding import Finding

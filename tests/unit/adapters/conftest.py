@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.params import Params
+from pipeline.params.schema import Params
 from tests.training_lab import Lab, make_lab
 
 

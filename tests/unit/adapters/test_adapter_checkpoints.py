@@ -13,7 +13,7 @@ import torch
 
 from pipeline.checkpoints import load_tensors, save_tensors
 from pipeline.errors import PipelineError
-from pipeline.params import Params
+from pipeline.params.schema import Params
 from pipeline.trained_model import TrainedModel
 from tests.adapter_lab import CPU, LORA, OFF, PROJECTOR, SHAPES, checkpoint
 from tests.training_lab import NUM_TOKENS, STEPS, WIDTH, Lab, interrupted_after, outputs

@@ -19,7 +19,7 @@ from pipeline.device import Placement
 from pipeline.errors import PipelineError
 from pipeline.kept_checkpoints import KeptCheckpoints
 from pipeline.language_model import LanguageModel, load_language_model
-from pipeline.params import LanguageModelParams
+from pipeline.params.schema import LanguageModelParams
 from pipeline.processes import ONE_PROCESS
 from pipeline.projector import Projector
 from pipeline.prompt import Prompt
@@ -156,7 +156,7 @@ def test_peft_is_imported_only_for_adapters(tiny_llama: Path) -> None:
         "from pipeline.adapters import inject_adapters\n"
         "from pipeline.device import choose_placement\n"
         "from pipeline.language_model import load_language_model\n"
-        "from pipeline.params import LanguageModelParams, LoraParams\n"
+        "from pipeline.params.schema import LanguageModelParams, LoraParams\n"
         f"params = LanguageModelParams({str(tiny_llama)!r}, None, 'nf4', False)\n"
         "model = load_language_model(params, choose_placement('cpu'))\n"
         "inject_adapters(model, LoraParams(0, 16.0, 0.0, ('q_proj',)))\n"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import Captioner
-from pipeline.params import Params
+from pipeline.params.schema import Params
 from tests.project_lab import Project
 
 

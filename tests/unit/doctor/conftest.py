@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline.params import Params
+from pipeline.params.schema import Params
 from tests.doctor_lab import Write
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from pipeline.hub import HubFile
-from pipeline.params import Limits, Params
+from pipeline.params.schema import Limits, Params
 from stages.reruns import with_followers
 from tests.doctor_lab import Write, findings, run
 from tests.import_closure import ROOT

@@ -16,7 +16,7 @@ from pipeline.captions import ImageRecord
 from pipeline.device import choose_placement
 from pipeline.encoder import load_encoder
 from pipeline.feature_store import write_store
-from pipeline.params import EncoderParams, Params
+from pipeline.params.schema import EncoderParams, Params
 from vlm.checks import models
 from vlm.checks.disk import check_disk
 from vlm.checks.finding import Finding

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from huggingface_hub import try_to_load_from_cache
 
-from pipeline.params import Params
+from pipeline.params.schema import Params
 from tests.doctor_lab import Write, findings
 from tests.hub_stand_in import HubStandIn
 from vlm.checks import models

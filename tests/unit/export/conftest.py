@@ -13,7 +13,7 @@ from pipeline.encoder import load_encoder
 from pipeline.export import export_llava
 from pipeline.generation import generate_ids
 from pipeline.language_model import load_language_model
-from pipeline.params import EncoderParams, LanguageModelParams, LoraParams
+from pipeline.params.schema import EncoderParams, LanguageModelParams, LoraParams
 from pipeline.projector import Projector
 from pipeline.prompt import CaptionTokenizer
 from tests.export_lab import CPU, GREEDY, LENGTH, NO_LORA, PROMPT, Train, Trained, pictures

@@ -21,7 +21,7 @@ from transformers import (
 from pipeline.checkpoints import load_checkpoint
 from pipeline.errors import PipelineError
 from pipeline.export import export_llava, export_projector
-from pipeline.params import LoraParams
+from pipeline.params.schema import LoraParams
 from tests.export_lab import ASK, LENGTH, Train, Trained, pictures, python_blocks, stock_captions
 
 

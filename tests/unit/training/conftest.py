@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.params import Params
+from pipeline.params.schema import Params
 from tests.training_lab import STEPS, Lab, make_lab
 
 

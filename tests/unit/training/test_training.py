@@ -21,7 +21,7 @@ from pipeline.device import choose_placement
 from pipeline.errors import PipelineError
 from pipeline.kept_checkpoints import KeptCheckpoints
 from pipeline.language_model import load_language_model
-from pipeline.params import Params, TrainParams
+from pipeline.params.schema import Params, TrainParams
 from pipeline.processes import ONE_PROCESS, Processes
 from pipeline.projector import Projector
 from pipeline.token_store import read_tokens

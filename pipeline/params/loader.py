@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipeline.errors import PipelineError, shown
-from pipeline.params import OutOfRangeError, Params
+from pipeline.params.schema import OutOfRangeError, Params
 
 _MAX_BYTES = 1_000_000
 _MAX_NUMBER = 1e300

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pipeline.errors import PipelineError
 from pipeline.files.json_files import write_atomic
-from pipeline.params import Params
-from pipeline.params_loader import load_params
+from pipeline.params.loader import load_params
+from pipeline.params.schema import Params
 
 
 @dataclass(frozen=True)
