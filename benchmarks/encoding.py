@@ -24,14 +24,14 @@ from torch import Tensor
 
 from benchmarks import models, task
 from benchmarks.machine import describe
-from pipeline.allocator import keep_freed_memory
 from pipeline.captions import ImageRecord, read_images
-from pipeline.device import choose_placement
 from pipeline.encoder import ImageEncoder, load_encoder
 from pipeline.encoding import encode_here
 from pipeline.encoding_batches import batches_of, load_pixels
 from pipeline.feature_blocks import FeatureBlocks
 from pipeline.files.json_files import write_json
+from pipeline.hardware.allocator import keep_freed_memory
+from pipeline.hardware.device import choose_placement
 from pipeline.params.loader import load_params
 from pipeline.params.schema import EncoderParams, RuntimeParams
 from stages.console import quiet_libraries, with_sentences

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from benchmarks.machine import describe
-from pipeline.allocator import keep_freed_memory
 from pipeline.caption_model import CaptionModel
-from pipeline.device import choose_placement
 from pipeline.feature_store import FeatureStore
 from pipeline.files.json_files import write_json
 from pipeline.generation import generate_ids
+from pipeline.hardware.allocator import keep_freed_memory
+from pipeline.hardware.device import choose_placement
 from pipeline.params.schema import GenerateParams
 from pipeline.trained_model import TrainedModel
 from stages.console import quiet_libraries, with_sentences

@@ -15,10 +15,10 @@ import torch
 
 from benchmarks.machine import describe, in_a_process, wait_for
 from benchmarks.models import save_random_llama
-from pipeline.allocator import keep_freed_memory
 from pipeline.caption_model import CaptionModel
-from pipeline.device import Placement, choose_placement
 from pipeline.files.json_files import write_json
+from pipeline.hardware.allocator import keep_freed_memory
+from pipeline.hardware.device import Placement, choose_placement
 from pipeline.language_model import load_language_model
 from pipeline.packing import pack
 from pipeline.params.schema import LanguageModelParams

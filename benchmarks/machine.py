@@ -13,7 +13,7 @@ from typing import Any
 import click
 import torch
 
-from pipeline.device import Placement
+from pipeline.hardware.device import Placement
 
 # Large enough for the caches to be used well, as the library's best case.
 _SIZE, _SIZE_ON_A_GPU = 2048, 8192

@@ -14,9 +14,9 @@ from benchmarks.arithmetic import LanguageShape, packed_pairs
 from benchmarks.machine import print_figures
 from benchmarks.models import PATCHES
 from benchmarks.task import Setting
-from pipeline.allocator import keep_freed_memory
-from pipeline.device import choose_placement
 from pipeline.encoding import encode_images
+from pipeline.hardware.allocator import keep_freed_memory
+from pipeline.hardware.device import choose_placement
 from pipeline.params.loader import load_params
 from pipeline.params.schema import EncoderParams, Params
 from pipeline.prompt import CaptionTokenizer

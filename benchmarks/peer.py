@@ -14,7 +14,7 @@ from benchmarks.arithmetic import VISION_FLOP, packed_pairs
 from benchmarks.machine import print_figures
 from benchmarks.models import PATCHES
 from benchmarks.task import Setting, training_pairs
-from pipeline.device import Placement, choose_placement
+from pipeline.hardware.device import Placement, choose_placement
 from pipeline.training_cost import peak_memory
 
 PROMPT = "USER: <image>\nDescribe this image.\nASSISTANT:"

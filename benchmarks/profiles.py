@@ -19,7 +19,7 @@ from benchmarks.memory import CUDA_CONTEXT
 from benchmarks.models import llama_config, save_random_llama
 from pipeline.adapters import inject_adapters
 from pipeline.caption_model import CaptionModel
-from pipeline.device import Placement, choose_placement
+from pipeline.hardware.device import Placement, choose_placement
 from pipeline.language_model import load_language_model
 from pipeline.memory import estimate_memory, largest_batch
 from pipeline.params.loader import load_params

@@ -25,8 +25,8 @@ from ruamel.yaml import YAML
 from benchmarks.machine import describe, in_a_process
 from benchmarks.models import save_clip, save_llama
 from pipeline.datasets import DatasetItem, read_dataset
-from pipeline.device import choose_placement
 from pipeline.files.json_files import read_json, write_json, write_jsonl
+from pipeline.hardware.device import choose_placement
 from pipeline.images import crop, open_image
 from pipeline.params.schema import DataParams, Limits, ScenesParams
 from stages.console import quiet_libraries, with_sentences

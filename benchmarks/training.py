@@ -20,8 +20,8 @@ import click
 
 from benchmarks import models, task
 from benchmarks.machine import describe, in_a_process
-from pipeline.device import choose_placement
 from pipeline.files.json_files import write_json
+from pipeline.hardware.device import choose_placement
 from pipeline.models import resolve_model
 from stages.console import quiet_libraries, with_sentences
 

@@ -23,9 +23,9 @@ from torch import Tensor
 
 from pipeline import regions
 from pipeline.checkpoints import find_checkpoint
-from pipeline.device import Placement, choose_placement
 from pipeline.encoder import ImageEncoder, load_encoder
 from pipeline.errors import PipelineError
+from pipeline.hardware.device import Placement, choose_placement
 from pipeline.images import crop, image_from_array, image_from_pil, open_image
 from pipeline.params.schema import GenerateParams
 from pipeline.regions import Region

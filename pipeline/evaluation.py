@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from pipeline.captions import CaptionRecord, Split, of_split, read_captions, vocabulary
 from pipeline.checkpoints import checkpoints_of_run, list_checkpoints, load_checkpoint
-from pipeline.device import Placement
 from pipeline.errors import PipelineError
 from pipeline.feature_store import FeatureStore
 from pipeline.features_digest import features_digest
 from pipeline.files.atomic import replace_folder
 from pipeline.files.json_files import write_atomic, write_json, write_jsonl
 from pipeline.files.unchanged_files import FixedFiles
+from pipeline.hardware.device import Placement
 from pipeline.metrics.bootstrap import difference_intervals, intervals
 from pipeline.metrics.colors import score_colors
 from pipeline.metrics.controls import constant_caption, nearest_caption, shuffle_predictions

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from pipeline.allocator import return_freed_memory
-from pipeline.device import Placement
 from pipeline.errors import PipelineError
+from pipeline.hardware.allocator import return_freed_memory
+from pipeline.hardware.device import Placement
 from pipeline.models import resolve_model, weights_digest
 from pipeline.params.schema import LanguageModelParams
 

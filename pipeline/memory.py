@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from pipeline.adapters import adapt
 from pipeline.caption_loss import LABELS_AT_A_TIME
-from pipeline.device import Placement
 from pipeline.errors import PipelineError
+from pipeline.hardware.device import Placement
 from pipeline.language_model import decoder_layers
 from pipeline.params.schema import LanguageModelParams, LoraParams, TrainParams
 from pipeline.projector import Projector

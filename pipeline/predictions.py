@@ -19,7 +19,6 @@ from torch import Tensor
 from pipeline import trained_model
 from pipeline.captions import Split
 from pipeline.checkpoints import load_checkpoint
-from pipeline.device import Placement
 from pipeline.errors import PipelineError
 from pipeline.feature_store import FeatureStore
 from pipeline.features_digest import features_digest
@@ -27,9 +26,10 @@ from pipeline.files.code_digest import code_digest
 from pipeline.files.json_files import digest
 from pipeline.files.unchanged_files import FixedFiles
 from pipeline.generation import images_at_a_time
+from pipeline.hardware.device import Placement
+from pipeline.hardware.progress import bar
 from pipeline.kept_rows import KeptRows, batches
 from pipeline.params.schema import GenerateParams, RuntimeParams
-from pipeline.progress import bar
 from pipeline.trained_model import GeneratedCaption, TrainedModel
 
 logger = logging.getLogger(__name__)

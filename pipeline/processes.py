@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, distributed
 
-from pipeline.device import Placement
+from pipeline.hardware.device import Placement
 
 logger = logging.getLogger(__name__)
 

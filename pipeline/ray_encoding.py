@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 
-from pipeline.allocator import keep_freed_memory
 from pipeline.block_files import DAMAGED, block_path, is_block
 from pipeline.captions import ImageRecord, read_images, write_images
 from pipeline.encoder import EncoderSpec, ImageEncoder, load_encoder
@@ -31,8 +30,9 @@ from pipeline.encoding_batches import (
 from pipeline.errors import PipelineError
 from pipeline.feature_blocks import FeatureBlocks
 from pipeline.files.json_files import JsonObject, canonical_json
+from pipeline.hardware.allocator import keep_freed_memory
+from pipeline.hardware.progress import bar
 from pipeline.params.schema import EncoderParams, RuntimeParams
-from pipeline.progress import bar
 
 # Batches of a share: many, so that reading ahead pays; few enough that all actors end at about the same time.
 _MOST_BATCHES = 64

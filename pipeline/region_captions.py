@@ -14,12 +14,12 @@ from pipeline import captioner, efficientnet, encoder, image_processor, images, 
 from pipeline.captioner import BATCH_SIZE, Captioner
 from pipeline.captions import ImageRecord, SceneObject, of_split, read_captions, read_images, vocabulary
 from pipeline.checkpoints import load_checkpoint
-from pipeline.device import choose_placement
 from pipeline.errors import PipelineError
 from pipeline.files.atomic import replace_folder
 from pipeline.files.code_digest import code_digest
 from pipeline.files.json_files import JsonObject, write_json, write_jsonl
 from pipeline.files.unchanged_files import FixedFiles
+from pipeline.hardware.device import choose_placement
 from pipeline.images import crop, open_image
 from pipeline.kept_rows import KeptRows
 from pipeline.metrics.scene_truth import names_object, score_objects

@@ -27,10 +27,10 @@ from pipeline import (
 from pipeline.adapters import adapter_params, inject_adapters
 from pipeline.caption_model import CaptionModel
 from pipeline.checkpoints import CheckpointInfo, load_checkpoint
-from pipeline.device import Placement
 from pipeline.errors import PipelineError
 from pipeline.files.json_files import digest
 from pipeline.generation import generate_ids
+from pipeline.hardware.device import Placement
 from pipeline.language_model import load_language_model
 from pipeline.packing import pack
 from pipeline.params.schema import GenerateParams

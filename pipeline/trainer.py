@@ -10,13 +10,13 @@ from torch import nn
 
 from pipeline.batches import Row, Step, StepDataset, plan_epoch
 from pipeline.caption_model import CaptionModel
-from pipeline.device import Placement
 from pipeline.errors import PipelineError
+from pipeline.hardware.device import Placement
+from pipeline.hardware.progress import bar
 from pipeline.kept_checkpoints import KeptCheckpoints
 from pipeline.params.schema import RuntimeParams, TrainParams
 from pipeline.prefetch import prefetched
 from pipeline.processes import Processes
-from pipeline.progress import bar
 from pipeline.token_store import TokenizedCaptions
 from pipeline.training_cost import CostMeter
 from pipeline.training_features import TrainingFeatures

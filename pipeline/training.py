@@ -14,12 +14,12 @@ import torch
 from pipeline.adapters import adapter_facts, inject_adapters
 from pipeline.caption_model import CaptionModel
 from pipeline.checkpoints import CheckpointInfo
-from pipeline.compilation import should_compile
-from pipeline.device import Placement
 from pipeline.errors import PipelineError
 from pipeline.feature_store import FeatureStore
 from pipeline.features_digest import features_digest
 from pipeline.files.json_files import digest, write_json
+from pipeline.hardware.compilation import should_compile
+from pipeline.hardware.device import Placement
 from pipeline.kept_checkpoints import KeptCheckpoints
 from pipeline.kept_trainings import note_training
 from pipeline.language_model import load_language_model

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from pipeline.device import Placement
+from pipeline.hardware.device import Placement
 
 _STATUS = Path("/proc/self/status")
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pipeline.feature_store import FeatureStore
-from pipeline.free_memory import free_memory
+from pipeline.hardware.free_memory import free_memory
 
 logger = logging.getLogger(__name__)
 

@@ -19,9 +19,9 @@ def main(params: Path) -> None:
     \b
     Example: python -m stages.encode
     """
-    from pipeline.allocator import keep_freed_memory
-    from pipeline.device import choose_placement
     from pipeline.encoding import encode_images
+    from pipeline.hardware.allocator import keep_freed_memory
+    from pipeline.hardware.device import choose_placement
     from pipeline.params.loader import load_params
 
     settings = load_params(params)

@@ -17,7 +17,7 @@ def main(params: Path) -> None:
     \b
     Example: python -m stages.regions
     """
-    from pipeline.allocator import keep_freed_memory
+    from pipeline.hardware.allocator import keep_freed_memory
     from pipeline.params.loader import load_params
     from pipeline.region_captions import RegionPaths, caption_regions
 

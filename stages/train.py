@@ -24,8 +24,8 @@ def main(params: Path) -> None:
     \b
     Example: python -m stages.train
     """
-    from pipeline.allocator import keep_freed_memory
-    from pipeline.device import choose_placement
+    from pipeline.hardware.allocator import keep_freed_memory
+    from pipeline.hardware.device import choose_placement
     from pipeline.params.loader import load_params
     from pipeline.processes import join_processes
     from pipeline.training import train

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pipeline.device import choose_placement
+from pipeline.hardware.device import choose_placement
 from pipeline.language_model import LanguageModel
 from pipeline.params.schema import LoraParams
 

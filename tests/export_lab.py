@@ -13,7 +13,7 @@ from transformers import (
     LlavaForConditionalGeneration,
 )
 
-from pipeline.device import choose_placement
+from pipeline.hardware.device import choose_placement
 from pipeline.params.schema import GenerateParams, LoraParams, PromptParams
 
 CPU = choose_placement("cpu")

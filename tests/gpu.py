@@ -2,7 +2,7 @@
 
 import torch
 
-from pipeline.device import Placement
+from pipeline.hardware.device import Placement
 
 GPU = torch.device("cuda")
 PRECISIONS = (torch.bfloat16, torch.float16, torch.float32)

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from pipeline.captions import ImageRecord, of_split, read_captions, read_images
-from pipeline.device import choose_placement
 from pipeline.encoding import encode_images
 from pipeline.evaluation import EvaluatePaths, evaluate
 from pipeline.files.json_files import read_jsonl
+from pipeline.hardware.device import choose_placement
 from pipeline.params.schema import Params
 from pipeline.prepare import prepare
 from pipeline.prompt import CaptionTokenizer

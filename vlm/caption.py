@@ -79,7 +79,7 @@ def caption(
         from tqdm import tqdm
 
         from pipeline.captioner import DEFAULT_GENERATION, Captioner
-        from pipeline.progress import bar
+        from pipeline.hardware.progress import bar
 
         captioner = Captioner.load(checkpoint, device, model_cache(project_params()), max_megapixels)
         requests = [(path, one) for path in paths for one in wanted]

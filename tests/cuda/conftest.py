@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.device import choose_placement
+from pipeline.hardware.device import choose_placement
 from pipeline.params.schema import Params
 from tests.training_lab import Lab, make_lab
 

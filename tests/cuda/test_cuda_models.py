@@ -16,11 +16,11 @@ from PIL import Image
 from pipeline.caption_model import CaptionModel
 from pipeline.captioner import Captioner
 from pipeline.captions import ImageRecord, write_images
-from pipeline.device import choose_placement
 from pipeline.encoding import encode_images
 from pipeline.feature_store import FeatureStore
 from pipeline.files.json_files import sha256_of_file
 from pipeline.generation import Generated, generate_ids
+from pipeline.hardware.device import choose_placement
 from pipeline.language_model import LanguageModel, load_language_model
 from pipeline.memory import LargestBatch, estimate_memory
 from pipeline.packing import pack

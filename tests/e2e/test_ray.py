@@ -18,10 +18,10 @@ import pytest
 from PIL import Image
 
 from pipeline.captions import ImageRecord, write_images
-from pipeline.device import choose_placement
 from pipeline.encoding import EncodeSummary, encode_images
 from pipeline.errors import PipelineError
 from pipeline.files.json_files import sha256_of_file
+from pipeline.hardware.device import choose_placement
 from pipeline.params.schema import Params
 from tests.e2e.conftest import Project
 

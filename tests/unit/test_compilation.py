@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from pipeline import compilation
-from pipeline.compilation import should_compile
-from pipeline.device import Placement, choose_placement
+from pipeline.hardware import compilation
+from pipeline.hardware.compilation import should_compile
+from pipeline.hardware.device import Placement, choose_placement
 from pipeline.language_model import load_language_model
 from pipeline.packing import pack
 from pipeline.params.schema import LanguageModelParams

@@ -6,8 +6,8 @@ Run: .venv/bin/python -m pytest tests/unit/test_device.py
 import pytest
 import torch
 
-from pipeline.device import Placement, choose_placement
 from pipeline.errors import PipelineError
+from pipeline.hardware.device import Placement, choose_placement
 from tests.import_closure import ROOT
 
 # What PyPI's wheels of PyTorch are built for.

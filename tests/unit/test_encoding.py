@@ -18,7 +18,6 @@ from PIL import Image
 from pipeline import efficientnet, encoding, encoding_batches, image_processor, images
 from pipeline.block_files import write_block
 from pipeline.captions import ImageList, ImageRecord, read_images, write_images
-from pipeline.device import choose_placement
 from pipeline.encoder import load_encoder
 from pipeline.encoding import EncodeSummary, encode_images
 from pipeline.encoding_batches import load_pixels
@@ -26,6 +25,7 @@ from pipeline.errors import PipelineError
 from pipeline.feature_blocks import FeatureBlocks
 from pipeline.feature_store import FeatureStore, write_store
 from pipeline.files.json_files import sha256_of_file
+from pipeline.hardware.device import choose_placement
 from pipeline.params.schema import Params
 from tests.refusals import refuse
 

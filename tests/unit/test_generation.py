@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from pipeline.caption_model import CaptionModel
-from pipeline.device import choose_placement
 from pipeline.generation import Generated, generate_ids
+from pipeline.hardware.device import choose_placement
 from pipeline.language_model import load_language_model
 from pipeline.params.schema import GenerateParams, LanguageModelParams
 from pipeline.projector import Projector

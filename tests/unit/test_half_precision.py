@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from pipeline.checkpoints import load_tensors
-from pipeline.device import Placement
+from pipeline.hardware.device import Placement
 from pipeline.params.schema import Params
 from pipeline.processes import Processes
 from tests import training_lab

@@ -7,8 +7,8 @@ import pytest
 import torch
 import transformers
 
-from pipeline.device import choose_placement
 from pipeline.errors import PipelineError
+from pipeline.hardware.device import choose_placement
 from pipeline.language_model import LanguageModel, load_language_model
 from pipeline.params.schema import LanguageModelParams
 

@@ -9,8 +9,8 @@ import torch
 from transformers.models.llama.modeling_llama import LlamaMLP
 
 from pipeline.adapters import inject_adapters
-from pipeline.device import Placement, choose_placement
 from pipeline.errors import PipelineError
+from pipeline.hardware.device import Placement, choose_placement
 from pipeline.language_model import load_language_model
 from pipeline.memory import (
     LargestBatch,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pipeline.caption_model import CaptionModel
-from pipeline.device import choose_placement
+from pipeline.hardware.device import choose_placement
 from pipeline.language_model import load_language_model
 from pipeline.packing import pack
 from pipeline.params.loader import load_params

@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from pipeline.captions import ImageRecord, write_images
-from pipeline.device import choose_placement
 from pipeline.encoding import encode_images
 from pipeline.errors import PipelineError
 from pipeline.files.json_files import sha256_of_file
+from pipeline.hardware.device import choose_placement
 from pipeline.params.schema import Params
 from pipeline.ray_encoding import Pool, plan_pool
 

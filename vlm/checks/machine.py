@@ -9,9 +9,9 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from pipeline.device import choose_placement, why_no_cuda
 from pipeline.errors import PipelineError
-from pipeline.free_memory import free_memory
+from pipeline.hardware.device import choose_placement, why_no_cuda
+from pipeline.hardware.free_memory import free_memory
 from pipeline.params.schema import Params
 from pipeline.wheels import is_wheel
 from vlm.checks.finding import Finding

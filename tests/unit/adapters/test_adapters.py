@@ -15,8 +15,8 @@ import torch
 from pipeline.adapters import Adapters, adapter_facts, inject_adapters
 from pipeline.caption_model import CaptionModel
 from pipeline.checkpoints import CheckpointInfo, load_tensors, tensor_digest
-from pipeline.device import Placement
 from pipeline.errors import PipelineError
+from pipeline.hardware.device import Placement
 from pipeline.kept_checkpoints import KeptCheckpoints
 from pipeline.language_model import LanguageModel, load_language_model
 from pipeline.params.schema import LanguageModelParams
@@ -154,7 +154,7 @@ def test_peft_is_imported_only_for_adapters(tiny_llama: Path) -> None:
         "import sys\n"
         "from pipeline import trained_model, training\n"
         "from pipeline.adapters import inject_adapters\n"
-        "from pipeline.device import choose_placement\n"
+        "from pipeline.hardware.device import choose_placement\n"
         "from pipeline.language_model import load_language_model\n"
         "from pipeline.params.schema import LanguageModelParams, LoraParams\n"
         f"params = LanguageModelParams({str(tiny_llama)!r}, None, 'nf4', False)\n"

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from pipeline.captions import ImageRecord
-from pipeline.device import choose_placement
 from pipeline.encoder import load_encoder
 from pipeline.feature_store import write_store
+from pipeline.hardware.device import choose_placement
 from pipeline.params.schema import EncoderParams, Params
 from vlm.checks import models
 from vlm.checks.disk import check_disk

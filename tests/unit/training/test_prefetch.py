@@ -14,8 +14,8 @@ import torch
 
 from pipeline import trainer
 from pipeline.batches import Row, Step, StepDataset, plan_epoch
-from pipeline.device import Placement
 from pipeline.errors import PipelineError
+from pipeline.hardware.device import Placement
 from pipeline.prefetch import AHEAD, prefetched
 from pipeline.processes import ONE_PROCESS
 from pipeline.token_store import read_tokens

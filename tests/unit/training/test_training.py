@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from pipeline.batches import StepDataset, plan_epoch
 from pipeline.caption_model import CaptionModel
 from pipeline.checkpoints import CheckpointInfo, load_checkpoint, tensor_digest
-from pipeline.device import choose_placement
 from pipeline.errors import PipelineError
+from pipeline.hardware.device import choose_placement
 from pipeline.kept_checkpoints import KeptCheckpoints
 from pipeline.language_model import load_language_model
 from pipeline.params.schema import Params, TrainParams

@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch._inductor import config as inductor
 
-from pipeline.device import Placement
+from pipeline.hardware.device import Placement
 
 logger = logging.getLogger(__name__)
 
