@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from benchmarks.arithmetic import LLAMA_1B
-from pipeline.models import resolve_model
+from pipeline.pretrained.pretrained import resolve_model
 
 SMOLLM2 = "wheel:smollm2-135m"
 IMAGE_SIZE, PATCH_SIZE, PATCHES = 224, 32, 49

@@ -22,7 +22,7 @@ from benchmarks import models, task
 from benchmarks.machine import describe, in_a_process
 from pipeline.files.json_files import write_json
 from pipeline.hardware.device import choose_placement
-from pipeline.models import resolve_model
+from pipeline.pretrained.pretrained import resolve_model
 from stages.console import quiet_libraries, with_sentences
 
 PEER = "peer"

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from pipeline.encoder import EncoderSpec, select_tokens
 from pipeline.errors import PipelineError
-from pipeline.models import weights_digest
 from pipeline.params.schema import EncoderParams
+from pipeline.pretrained.pretrained import weights_digest
 
 _IMAGE_SIZE = 224
 _SIDE = 7  # the network's last layer is 7 x 7

@@ -17,9 +17,9 @@ from torch import Tensor
 from pipeline.errors import PipelineError
 from pipeline.files.json_files import digest
 from pipeline.image_processor import ImageProcessor
-from pipeline.models import resolve_model, weights_digest
 from pipeline.params.schema import EncoderParams
-from pipeline.wheels import is_wheel
+from pipeline.pretrained.pretrained import resolve_model, weights_digest
+from pipeline.pretrained.wheels import is_wheel
 
 
 @dataclass(frozen=True)

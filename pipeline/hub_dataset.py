@@ -19,10 +19,10 @@ from pipeline.errors import PipelineError
 from pipeline.files.disk_errors import writing
 from pipeline.files.json_files import sha256_of_file
 from pipeline.hardware.progress import track
-from pipeline.hub import HubRepository, ask_for_file, download_file, forget
 from pipeline.params.schema import Limits
 from pipeline.parquet import read_rows
 from pipeline.pinned_dataset import PinnedDataset, Shard
+from pipeline.pretrained.hub import HubRepository, ask_for_file, download_file, forget
 
 log = logging.getLogger(__name__)
 

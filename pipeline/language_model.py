@@ -16,8 +16,8 @@ from torch.utils.checkpoint import checkpoint
 from pipeline.errors import PipelineError
 from pipeline.hardware.allocator import return_freed_memory
 from pipeline.hardware.device import Placement
-from pipeline.models import resolve_model, weights_digest
 from pipeline.params.schema import LanguageModelParams
+from pipeline.pretrained.pretrained import resolve_model, weights_digest
 
 if TYPE_CHECKING:
     from transformers import Cache

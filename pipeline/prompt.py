@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PipelineError
-from pipeline.models import resolve_model, tokenizer_digest
 from pipeline.params.schema import LanguageModelParams, PromptParams
+from pipeline.pretrained.pretrained import resolve_model, tokenizer_digest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -24,7 +24,6 @@ from pipeline.kept_checkpoints import KeptCheckpoints
 from pipeline.kept_trainings import note_training
 from pipeline.language_model import load_language_model
 from pipeline.memory import LargestBatch, NoEstimateError, estimate_memory, largest_batch, require_memory
-from pipeline.models import resolve_model, tokenizer_digest
 from pipeline.params.schema import (
     LanguageModelParams,
     LoraParams,
@@ -32,6 +31,7 @@ from pipeline.params.schema import (
     RuntimeParams,
     TrainParams,
 )
+from pipeline.pretrained.pretrained import resolve_model, tokenizer_digest
 from pipeline.processes import ONE_PROCESS, Processes
 from pipeline.projector import Projector
 from pipeline.token_store import TokenizedCaptions, read_tokens, require_tokenizer

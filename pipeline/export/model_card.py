@@ -16,7 +16,7 @@ from pipeline.checkpoints import CheckpointInfo
 from pipeline.errors import PipelineError
 from pipeline.files.json_files import JsonObject, read_json
 from pipeline.pinned_dataset import read_pins
-from pipeline.wheels import is_wheel
+from pipeline.pretrained.wheels import is_wheel
 
 _SCORES = {"bleu_1": "BLEU-1", "bleu_4": "BLEU-4", "cider": "CIDEr-D", "rouge_l": "ROUGE-L"}
 _CONTROLS = {

@@ -12,10 +12,10 @@ from pipeline.checkpoints import CheckpointInfo, load_checkpoint
 from pipeline.encoder import ImageEncoder, load_encoder
 from pipeline.errors import PipelineError
 from pipeline.files.json_files import JsonObject, read_json
-from pipeline.models import resolve_model, weights_digest
+from pipeline.pretrained.pretrained import resolve_model, weights_digest
+from pipeline.pretrained.wheels import is_wheel
 from pipeline.projector import Projector
 from pipeline.prompt import CaptionTokenizer
-from pipeline.wheels import is_wheel
 
 # The type of the weights in their file.
 _AS_STORED = "auto"

@@ -16,7 +16,7 @@ import pytest
 
 from pipeline.errors import PipelineError
 from pipeline.params.schema import DataParams
-from pipeline.wheels import WHEEL_MODELS
+from pipeline.pretrained.wheels import WHEEL_MODELS
 from stages.reruns import rerun_table, stage_graph, with_generated
 from tests.command_lines import OWN_PACKAGES, PROGRAMS, VLM, check, check_override
 from tests.contract.test_flow import STAGES, read_yaml

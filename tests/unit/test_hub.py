@@ -16,10 +16,10 @@ import pytest
 from huggingface_hub import constants
 from safetensors.numpy import load_file, save_file
 
-from pipeline import hub as hub_module
 from pipeline.errors import PipelineError
-from pipeline.hub import HubRepository, download_snapshot
-from pipeline.models import resolve_model
+from pipeline.pretrained import hub as hub_module
+from pipeline.pretrained.hub import HubRepository, download_snapshot
+from pipeline.pretrained.pretrained import resolve_model
 from tests.hub_stand_in import HubStandIn
 
 LLAMA, COMMIT = "meta-llama/Llama-3.2-1B", "4e20de362430cd3b72f300e6b0f18e50e7166e08"

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.errors import PipelineError
 from pipeline.files.safetensors_files import damaged_weights
-from pipeline.models import resolve_model, tokenizer_digest, weights_digest
+from pipeline.pretrained.pretrained import resolve_model, tokenizer_digest, weights_digest
 
 
 def test_a_local_folder_is_taken_as_it_is(tiny_llama: Path) -> None:

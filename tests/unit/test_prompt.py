@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from pipeline.errors import PipelineError
-from pipeline.models import resolve_model
 from pipeline.packing import pack
 from pipeline.params.schema import LanguageModelParams, PromptParams
+from pipeline.pretrained.pretrained import resolve_model
 from pipeline.prompt import CaptionTokenizer, normalize_caption
 
 CAPTION = "  A small red   circle\n on a blue background. "

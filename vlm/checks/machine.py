@@ -13,7 +13,7 @@ from pipeline.errors import PipelineError
 from pipeline.hardware.device import choose_placement, why_no_cuda
 from pipeline.hardware.free_memory import free_memory
 from pipeline.params.schema import Params
-from pipeline.wheels import is_wheel
+from pipeline.pretrained.wheels import is_wheel
 from vlm.checks.finding import Finding
 
 _PACKAGES = (

