@@ -27,7 +27,7 @@ from benchmarks.models import save_clip, save_llama
 from pipeline.datasets import DatasetItem, read_dataset
 from pipeline.files.json_files import read_json, write_json, write_jsonl
 from pipeline.hardware.device import choose_placement
-from pipeline.images import crop, open_image
+from pipeline.images.images import crop, open_image
 from pipeline.params.schema import DataParams, Limits, ScenesParams
 from stages.console import quiet_libraries, with_sentences
 

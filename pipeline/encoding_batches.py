@@ -21,7 +21,7 @@ from pipeline.block_files import write_block
 from pipeline.captions import ImageRecord
 from pipeline.encoder import ImageEncoder
 from pipeline.errors import PipelineError
-from pipeline.images import open_image
+from pipeline.images.images import open_image
 from pipeline.params.schema import RuntimeParams
 
 Batch = list[ImageRecord]

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from pipeline.captions import CaptionRecord, ImageRecord
 from pipeline.errors import PipelineError
 from pipeline.files.json_files import JsonObject, read_jsonl
-from pipeline.images import Box, open_image
+from pipeline.images.images import Box, open_image
 from pipeline.metrics.cider import cider_d
 from pipeline.metrics.tokenizer import split_at_blanks, tokenize
 

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from pipeline import block_files, efficientnet, encoder, encoding_batches, image_processor, images
+from pipeline import block_files, efficientnet, encoder, encoding_batches, image_processor
 from pipeline.encoder import EncoderSpec
 from pipeline.files.code_digest import code_digest
 from pipeline.files.json_files import digest
+from pipeline.images import images
 
 # From an open file to a row in float16, and how images are cut into batches, which decides on rounding.
 _SHAPING = (images, image_processor, encoder, efficientnet, encoding_batches, block_files)

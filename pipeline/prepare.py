@@ -26,7 +26,7 @@ from pipeline.errors import PipelineError
 from pipeline.files.atomic import replace_folder
 from pipeline.files.json_files import write_atomic
 from pipeline.hardware.progress import track
-from pipeline.images import describe_image
+from pipeline.images.images import describe_image
 from pipeline.params.schema import DataParams
 from pipeline.scenes import draw_scenes
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from pipeline import captioner, efficientnet, encoder, image_processor, images, regions, trained_model
+from pipeline import captioner, efficientnet, encoder, image_processor, regions, trained_model
 from pipeline.captioner import BATCH_SIZE, Captioner
 from pipeline.captions import ImageRecord, SceneObject, of_split, read_captions, read_images, vocabulary
 from pipeline.checkpoints import load_checkpoint
@@ -20,7 +20,8 @@ from pipeline.files.code_digest import code_digest
 from pipeline.files.json_files import JsonObject, write_json, write_jsonl
 from pipeline.files.unchanged_files import FixedFiles
 from pipeline.hardware.device import choose_placement
-from pipeline.images import crop, open_image
+from pipeline.images import images
+from pipeline.images.images import crop, open_image
 from pipeline.kept_rows import KeptRows
 from pipeline.metrics.scene_truth import names_object, score_objects
 from pipeline.params.schema import GenerateParams, RegionsParams, RuntimeParams

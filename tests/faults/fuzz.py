@@ -23,7 +23,7 @@ from pipeline.feature_blocks import FeatureBlocks
 from pipeline.feature_store import FeatureStore
 from pipeline.files.json_files import read_json
 from pipeline.gallery import ImageFiles, read_said, region_answers, scored_examples
-from pipeline.images import describe_image, open_image
+from pipeline.images.images import describe_image, open_image
 from pipeline.kept_rows import read_batch
 from pipeline.params.loader import load_params
 from pipeline.plots import epoch_curves, training_curves

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.errors import PipelineError
-from pipeline.images import crop
+from pipeline.images.images import crop
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline import efficientnet, encoding, encoding_batches, image_processor, images
+from pipeline import efficientnet, encoding, encoding_batches, image_processor
 from pipeline.block_files import write_block
 from pipeline.captions import ImageList, ImageRecord, read_images, write_images
 from pipeline.encoder import load_encoder
@@ -26,6 +26,7 @@ from pipeline.feature_blocks import FeatureBlocks
 from pipeline.feature_store import FeatureStore, write_store
 from pipeline.files.json_files import sha256_of_file
 from pipeline.hardware.device import choose_placement
+from pipeline.images import images
 from pipeline.params.schema import Params
 from tests.refusals import refuse
 

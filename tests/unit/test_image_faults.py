@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import PipelineError
-from pipeline.images import crop, describe_image, open_image
+from pipeline.images.images import crop, describe_image, open_image
 
 RED = (255, 0, 0)
 

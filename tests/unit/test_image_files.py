@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import PipelineError
-from pipeline.image_files import find_images
+from pipeline.images.image_files import find_images
 
 
 @pytest.fixture

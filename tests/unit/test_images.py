@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import PipelineError
-from pipeline.images import image_from_array, open_image
+from pipeline.images.images import image_from_array, open_image
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.errors import PipelineError
-from pipeline.images import crop
+from pipeline.images.images import crop
 from pipeline.regions import NAMES, REGIONS, Region, box, parse, parse_all
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.captions import CaptionRecord, SceneObject
-from pipeline.images import open_image
+from pipeline.images.images import open_image
 from pipeline.params.schema import ScenesParams
 from pipeline.scenes import BACKGROUNDS, COLORS, QUADRANTS, SHAPES, draw_scenes
 

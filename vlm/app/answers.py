@@ -14,7 +14,7 @@ from PIL import Image
 
 from pipeline import regions
 from pipeline.errors import PipelineError
-from pipeline.images import Box, crop, image_from_bytes
+from pipeline.images.images import Box, crop, image_from_bytes
 from pipeline.regions import Region
 
 MAX_REGIONS = 8

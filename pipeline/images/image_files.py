@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.errors import PipelineError
 
-# Of folders, what is named as the formats that `pipeline.images` reads.
+# Of folders, what is named as the formats that `pipeline.images.images` reads.
 _SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 

@@ -1,0 +1,1 @@
+"""Image files: open, check, orient, crop."""
