@@ -24,7 +24,7 @@ from ruamel.yaml import YAML
 
 from benchmarks.machine import describe, in_a_process
 from benchmarks.models import save_clip, save_llama
-from pipeline.datasets import DatasetItem, read_dataset
+from pipeline.datasets.read import DatasetItem, read_dataset
 from pipeline.files.json_files import read_json, write_json, write_jsonl
 from pipeline.hardware.device import choose_placement
 from pipeline.images.images import crop, open_image

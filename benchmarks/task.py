@@ -6,9 +6,9 @@ from pathlib import Path
 from benchmarks.arithmetic import LLAMA_1B, SMOLLM2_135M, LanguageShape
 from benchmarks.models import SMOLLM2
 from pipeline.captions import of_split, read_captions, read_images
+from pipeline.datasets.prepare import prepare
 from pipeline.files.json_files import read_json, write_json
 from pipeline.params.schema import DataParams, Limits, ScenesParams
-from pipeline.prepare import prepare
 
 
 @dataclass(frozen=True)

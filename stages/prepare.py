@@ -17,8 +17,8 @@ def main(params: Path) -> None:
     \b
     Example: python -m stages.prepare
     """
+    from pipeline.datasets.prepare import prepare
     from pipeline.params.loader import load_params
-    from pipeline.prepare import prepare
 
     settings = load_params(params)
     data = Path("data")

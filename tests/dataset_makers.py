@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.captions import Split
-from pipeline.datasets import DatasetItem, read_dataset
+from pipeline.datasets.read import DatasetItem, read_dataset
 from pipeline.params.schema import DataParams, Limits, ScenesParams
 
 Source = Literal["flickr8k", "karpathy", "jsonl", "csv"]

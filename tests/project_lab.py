@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from pipeline.captions import ImageRecord, of_split, read_captions, read_images
+from pipeline.datasets.prepare import prepare
 from pipeline.encoding import encode_images
 from pipeline.evaluation import EvaluatePaths, evaluate
 from pipeline.files.json_files import read_jsonl
 from pipeline.hardware.device import choose_placement
 from pipeline.params.schema import Params
-from pipeline.prepare import prepare
 from pipeline.prompt import CaptionTokenizer
 from pipeline.token_store import tokenize_captions
 from pipeline.training import train

@@ -70,6 +70,6 @@ def export(out: Path, kind: str, checkpoint: Path, metrics: Path | None) -> None
 
 def _dataset(params: "DataParams") -> str:
     """What the model card calls the dataset by: a source, or of the hub the repository."""
-    from pipeline.pinned_dataset import read_pins
+    from pipeline.datasets.pins import read_pins
 
     return read_pins(Path(params.root)).repository if params.source == "hub" else params.source

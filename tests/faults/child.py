@@ -29,7 +29,7 @@ _PRELOADED = [
     "pipeline.evaluation",
     "pipeline.region_captions",
     "pipeline.report",
-    "pipeline.prepare",
+    "pipeline.datasets.prepare",
     "bitsandbytes",
     "transformers.models.clip.modeling_clip",
     "transformers.models.llama.modeling_llama",

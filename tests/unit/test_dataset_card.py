@@ -4,7 +4,7 @@ Run: .venv/bin/python -m pytest tests/unit/test_dataset_card.py
 """
 
 from pipeline.captions import CaptionRecord, ImageRecord
-from pipeline.dataset_card import dataset_card
+from pipeline.datasets.card import dataset_card
 
 IMAGES = [
     ImageRecord("a.jpg", "x/a.jpg", "1" * 64, 30, 20),

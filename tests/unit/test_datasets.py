@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.datasets import read_dataset
+from pipeline.datasets.read import read_dataset
 from pipeline.errors import PipelineError
 from pipeline.params.schema import Limits
 from tests.dataset_makers import (

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from pipeline.datasets.pins import read_pins
+from pipeline.datasets.prepare import prepare
 from pipeline.params.schema import DataParams, Limits, ScenesParams
-from pipeline.pinned_dataset import read_pins
-from pipeline.prepare import prepare
 from tests.import_closure import ROOT
 from tests.pages import Block, blocks_of
 

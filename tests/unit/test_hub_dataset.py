@@ -17,10 +17,10 @@ import pytest
 from PIL import Image
 
 from pipeline.captions import CaptionRecord
+from pipeline.datasets.hub_dataset import unpack_hub_dataset
+from pipeline.datasets.pins import read_pins
 from pipeline.errors import PipelineError
-from pipeline.hub_dataset import unpack_hub_dataset
 from pipeline.params.schema import Limits
-from pipeline.pinned_dataset import read_pins
 from tests.hub_stand_in import HubStandIn
 from tests.import_closure import ROOT
 from tests.tiny_flickr8k import COLUMNS, COMMIT, NAME, pins_of, save_flickr8k, save_parquet, write_pins
@@ -143,7 +143,7 @@ def test_flickr8k_is_pinned_to_the_commit_and_the_files() -> None:
 
 
 def test_other_sources_load_neither_pyarrow_nor_the_hub() -> None:
-    code = "import sys, pipeline.prepare; print({'pyarrow', 'huggingface_hub', 'torch'} & set(sys.modules))"
+    code = "import sys, pipeline.datasets.prepare; print({'pyarrow', 'huggingface_hub', 'torch'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
 
@@ -163,7 +163,7 @@ def test_a_full_disk_is_known_before_anything_is_downloaded(
     dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(".")._replace(free=100_000)
-    monkeypatch.setattr("pipeline.hub_dataset.shutil.disk_usage", lambda _: usage)
+    monkeypatch.setattr("pipeline.datasets.hub_dataset.shutil.disk_usage", lambda _: usage)
     said = dataset.refused()
     assert said.startswith(f"{NAME} needs 0.0 GB in ")
     assert "only 0.0 GB is free there; free some, set HF_HOME to a folder on a larger disk" in said
@@ -223,9 +223,9 @@ def test_columns_that_are_not_there(dataset: Dataset) -> None:
 
 
 def test_absurd_sizes(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.parquet._MAX_IMAGE_BYTES", 100)
+    monkeypatch.setattr("pipeline.datasets.parquet._MAX_IMAGE_BYTES", 100)
     assert "row 0 has no image of 1 to 100 bytes" in dataset.refused()
-    monkeypatch.setattr("pipeline.parquet._MAX_ROW_GROUP_BYTES", 100)
+    monkeypatch.setattr("pipeline.datasets.parquet._MAX_ROW_GROUP_BYTES", 100)
     assert "bytes at a time; allowed: at most 100" in dataset.refused()
 
 

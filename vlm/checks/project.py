@@ -12,11 +12,11 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from pipeline.captions import SPLITS
-from pipeline.datasets import read_dataset
+from pipeline.datasets.hub_dataset import needed_shards
+from pipeline.datasets.pins import read_pins
+from pipeline.datasets.read import read_dataset
 from pipeline.errors import PipelineError
-from pipeline.hub_dataset import needed_shards
 from pipeline.params.schema import DataParams, Params
-from pipeline.pinned_dataset import read_pins
 from pipeline.pretrained.hub import HubRepository, ask_for_file
 from stages.reruns import with_followers
 from vlm.checks.finding import Finding

@@ -14,14 +14,14 @@ from pathlib import Path
 from huggingface_hub import constants
 
 from pipeline.captions import SPLITS, CaptionRecord, Split
-from pipeline.dataset_checks import clean_caption
+from pipeline.datasets.checks import clean_caption
+from pipeline.datasets.parquet import read_rows
+from pipeline.datasets.pins import PinnedDataset, Shard
 from pipeline.errors import PipelineError
 from pipeline.files.disk_errors import writing
 from pipeline.files.json_files import sha256_of_file
 from pipeline.hardware.progress import track
 from pipeline.params.schema import Limits
-from pipeline.parquet import read_rows
-from pipeline.pinned_dataset import PinnedDataset, Shard
 from pipeline.pretrained.hub import HubRepository, ask_for_file, download_file, forget
 
 log = logging.getLogger(__name__)

@@ -13,8 +13,8 @@ import re
 from pathlib import Path
 
 from pipeline.captions import Split
-from pipeline.dataset_checks import Listing, check_image_id, check_new, clean_caption, read_lines
-from pipeline.dataset_readers import karpathy_files, read_karpathy, read_rows
+from pipeline.datasets.checks import Listing, check_image_id, check_new, clean_caption, read_lines
+from pipeline.datasets.readers import karpathy_files, read_karpathy, read_rows
 from pipeline.errors import PipelineError
 
 log = logging.getLogger(__name__)

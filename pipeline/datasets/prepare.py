@@ -20,15 +20,15 @@ from pipeline.captions import (
     write_captions,
     write_images,
 )
-from pipeline.dataset_card import dataset_card
-from pipeline.datasets import read_dataset
+from pipeline.datasets.card import dataset_card
+from pipeline.datasets.read import read_dataset
+from pipeline.datasets.scenes import draw_scenes
 from pipeline.errors import PipelineError
 from pipeline.files.atomic import replace_folder
 from pipeline.files.json_files import write_atomic
 from pipeline.hardware.progress import track
 from pipeline.images.images import describe_image
 from pipeline.params.schema import DataParams
-from pipeline.scenes import draw_scenes
 
 log = logging.getLogger(__name__)
 
@@ -130,8 +130,8 @@ def _open(params: DataParams, image_folder: Path) -> _Dataset:
         return _Dataset(draw_scenes(params.scenes, image_folder), f"generated scenes, seed {seed}.")
     if params.source == "hub":
         # The only source that needs huggingface_hub and pyarrow.
-        from pipeline.hub_dataset import unpack_hub_dataset
-        from pipeline.pinned_dataset import read_pins
+        from pipeline.datasets.hub_dataset import unpack_hub_dataset
+        from pipeline.datasets.pins import read_pins
 
         pins = read_pins(Path(params.root))
         entries = unpack_hub_dataset(pins, params.limits, image_folder)

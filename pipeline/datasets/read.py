@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.captions import SPLITS, Split
-from pipeline.dataset_checks import Listing, split_by_hash
-from pipeline.dataset_readers import read_csv, read_jsonl, read_karpathy
+from pipeline.datasets.checks import Listing, split_by_hash
+from pipeline.datasets.flickr8k import read_flickr8k
+from pipeline.datasets.readers import read_csv, read_jsonl, read_karpathy
 from pipeline.errors import PipelineError
-from pipeline.flickr8k import read_flickr8k
 from pipeline.params.schema import DataParams, Limits
 
 log = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ def _check_root(root: Path, source: str) -> None:
     expected = f"data.source {source} expects {_EXPECTED[source]}"
     if not root.exists():
         fetched = (
-            " (Flickr8k can be downloaded too: data.source hub, data.root pipeline/flickr8k.json)"
+            " (Flickr8k can be downloaded too: data.source hub, data.root pipeline/datasets/flickr8k.json)"
             if source == "flickr8k"
             else ""
         )

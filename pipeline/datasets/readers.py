@@ -1,6 +1,6 @@
 """The readers of caption datasets: each turns one family of files into a Listing.
 
-They read text only; whether the images are there is checked for all of them in `pipeline.datasets`.
+They read text only; whether the images are there is checked for all of them in `pipeline.datasets.read`.
 """
 
 import csv
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.captions import Split
-from pipeline.dataset_checks import (
+from pipeline.datasets.checks import (
     Listing,
     check_image_id,
     check_new,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.captions import SPLITS, Split
-from pipeline.dataset_checks import parse_json, read_text
+from pipeline.datasets.checks import parse_json, read_text
 from pipeline.errors import PipelineError
 
 _MAX_ROWS = 1_000_000
@@ -74,7 +74,7 @@ def read_pins(path: Path) -> PinnedDataset:
         return PinnedDataset(**content, caption_columns=columns, shards=shards)
     except (AttributeError, KeyError, TypeError) as error:
         raise PipelineError(
-            f"{path} does not pin a dataset ({error}); pipeline/flickr8k.json shows the form."
+            f"{path} does not pin a dataset ({error}); pipeline/datasets/flickr8k.json shows the form."
         ) from error
     except ValueError as error:
         raise PipelineError(f"{path}: {error}.") from error

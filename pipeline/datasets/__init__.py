@@ -1,0 +1,1 @@
+"""Caption datasets: readers, generated scenes, downloads, and the prepare stage."""
