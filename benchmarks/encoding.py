@@ -25,7 +25,6 @@ from torch import Tensor
 from benchmarks import models, task
 from benchmarks.machine import describe
 from pipeline.captions import ImageRecord, read_images
-from pipeline.encoder import ImageEncoder, load_encoder
 from pipeline.encoding import encode_here
 from pipeline.encoding_batches import batches_of, load_pixels
 from pipeline.feature_blocks import FeatureBlocks
@@ -34,6 +33,7 @@ from pipeline.hardware.allocator import keep_freed_memory
 from pipeline.hardware.device import choose_placement
 from pipeline.params.loader import load_params
 from pipeline.params.schema import EncoderParams, RuntimeParams
+from pipeline.vision.encoder import ImageEncoder, load_encoder
 from stages.console import quiet_libraries, with_sentences
 
 PROFILE = Path(__file__).parents[1] / "profiles" / "sample.yaml"

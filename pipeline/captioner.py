@@ -23,13 +23,13 @@ from torch import Tensor
 
 from pipeline import regions
 from pipeline.checkpoints import find_checkpoint
-from pipeline.encoder import ImageEncoder, load_encoder
 from pipeline.errors import PipelineError
 from pipeline.hardware.device import Placement, choose_placement
 from pipeline.images.images import crop, image_from_array, image_from_pil, open_image
 from pipeline.params.schema import GenerateParams
 from pipeline.regions import Region
 from pipeline.trained_model import TrainedModel
+from pipeline.vision.encoder import ImageEncoder, load_encoder
 
 ImageLike = str | Path | Image.Image | NDArray[np.uint8]
 Box = tuple[float, float, float, float]

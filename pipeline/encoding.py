@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.captions import ImageList, ImageRecord
-from pipeline.encoder import ImageEncoder, load_encoder
 from pipeline.encoding_batches import TOO_MANY, Unreadable, batches_of, encode_batches, require_readable
 from pipeline.feature_blocks import FeatureBlocks
 from pipeline.feature_store import write_store
@@ -14,6 +13,7 @@ from pipeline.hardware.device import Placement
 from pipeline.hardware.progress import bar
 from pipeline.kept_features import blocks_folder
 from pipeline.params.schema import EncoderParams, RuntimeParams
+from pipeline.vision.encoder import ImageEncoder, load_encoder
 
 logger = logging.getLogger(__name__)
 

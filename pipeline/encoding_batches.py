@@ -19,10 +19,10 @@ from torch import Tensor
 
 from pipeline.block_files import write_block
 from pipeline.captions import ImageRecord
-from pipeline.encoder import ImageEncoder
 from pipeline.errors import PipelineError
 from pipeline.images.images import open_image
 from pipeline.params.schema import RuntimeParams
+from pipeline.vision.encoder import ImageEncoder
 
 Batch = list[ImageRecord]
 # Batches that are read, and that are written, while the encoder works on one.

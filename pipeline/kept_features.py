@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from pipeline import block_files, efficientnet, encoder, encoding_batches, image_processor
-from pipeline.encoder import EncoderSpec
+from pipeline import block_files, encoding_batches
 from pipeline.files.code_digest import code_digest
 from pipeline.files.json_files import digest
 from pipeline.images import images
+from pipeline.vision import efficientnet, encoder, image_processor
+from pipeline.vision.encoder import EncoderSpec
 
 # From an open file to a row in float16, and how images are cut into batches, which decides on rounding.
 _SHAPING = (images, image_processor, encoder, efficientnet, encoding_batches, block_files)

@@ -18,7 +18,6 @@ import torch
 
 from pipeline.block_files import DAMAGED, block_path, is_block
 from pipeline.captions import ImageRecord, read_images, write_images
-from pipeline.encoder import EncoderSpec, ImageEncoder, load_encoder
 from pipeline.encoding_batches import (
     TOO_MANY,
     EncodedBatch,
@@ -33,6 +32,7 @@ from pipeline.files.json_files import JsonObject, canonical_json
 from pipeline.hardware.allocator import keep_freed_memory
 from pipeline.hardware.progress import bar
 from pipeline.params.schema import EncoderParams, RuntimeParams
+from pipeline.vision.encoder import EncoderSpec, ImageEncoder, load_encoder
 
 # Batches of a share: many, so that reading ahead pays; few enough that all actors end at about the same time.
 _MOST_BATCHES = 64

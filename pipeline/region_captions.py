@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from pipeline import captioner, efficientnet, encoder, image_processor, regions, trained_model
+from pipeline import captioner, regions, trained_model
 from pipeline.captioner import BATCH_SIZE, Captioner
 from pipeline.captions import ImageRecord, SceneObject, of_split, read_captions, read_images, vocabulary
 from pipeline.checkpoints import load_checkpoint
@@ -26,6 +26,7 @@ from pipeline.kept_rows import KeptRows
 from pipeline.metrics.scene_truth import names_object, score_objects
 from pipeline.params.schema import GenerateParams, RegionsParams, RuntimeParams
 from pipeline.regions import Region
+from pipeline.vision import efficientnet, encoder, image_processor
 
 logger = logging.getLogger(__name__)
 

@@ -5,12 +5,12 @@ from pathlib import Path
 import torch
 
 from pipeline.checkpoints import CheckpointInfo, save_checkpoint
-from pipeline.encoder import load_encoder
 from pipeline.hardware.device import choose_placement
 from pipeline.language_model import load_language_model
 from pipeline.params.schema import Params
 from pipeline.projector import Projector
 from pipeline.prompt import CaptionTokenizer
+from pipeline.vision.encoder import load_encoder
 
 
 def save_captioner(path: Path, params: Params) -> Path:

@@ -9,13 +9,13 @@ from torch import Tensor
 
 from pipeline.adapters import adapter_params, merge_adapters
 from pipeline.checkpoints import CheckpointInfo, load_checkpoint
-from pipeline.encoder import ImageEncoder, load_encoder
 from pipeline.errors import PipelineError
 from pipeline.files.json_files import JsonObject, read_json
 from pipeline.pretrained.pretrained import resolve_model, weights_digest
 from pipeline.pretrained.wheels import is_wheel
 from pipeline.projector import Projector
 from pipeline.prompt import CaptionTokenizer
+from pipeline.vision.encoder import ImageEncoder, load_encoder
 
 # The type of the weights in their file.
 _AS_STORED = "auto"

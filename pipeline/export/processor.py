@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pipeline.encoder import ImageEncoder
 from pipeline.errors import PipelineError
 from pipeline.files.json_files import read_json, write_json
 from pipeline.prompt import Prompt
+from pipeline.vision.encoder import ImageEncoder
 
 if TYPE_CHECKING:
     from transformers import LlavaProcessor

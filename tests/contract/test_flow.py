@@ -58,7 +58,9 @@ def test_every_data_dependency_is_an_earlier_stages_output(flow: dict[str, Any],
 
 def test_stages_that_only_read_features_do_not_rest_on_the_encoder() -> None:
     for stage in ("tokenize", "train", "evaluate", "report"):
-        assert not {"pipeline/encoder.py", "pipeline/efficientnet.py"} & import_closure(f"stages.{stage}")
+        assert not {"pipeline/vision/encoder.py", "pipeline/vision/efficientnet.py"} & import_closure(
+            f"stages.{stage}"
+        )
 
 
 def test_editing_the_report_or_the_metrics_retrains_nothing() -> None:

@@ -10,10 +10,10 @@ from typing import Any
 from torch import Tensor
 
 from pipeline.captioner import BATCH_SIZE
-from pipeline.encoder import TransformersEncoder
 from pipeline.params.schema import Params
 from pipeline.trained_model import TrainedModel
 from pipeline.trainer import Trainer
+from pipeline.vision.encoder import TransformersEncoder
 
 
 def count_work(counted: Any) -> None:

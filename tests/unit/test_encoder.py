@@ -15,9 +15,9 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from transformers import AutoImageProcessor, CLIPVisionModel
 
-from pipeline.encoder import EncoderSpec, ImageEncoder, load_encoder
 from pipeline.errors import PipelineError
 from pipeline.params.schema import EncoderParams
+from pipeline.vision.encoder import EncoderSpec, ImageEncoder, load_encoder
 from tests.tiny_models import save_clip
 
 CPU = torch.device("cpu")

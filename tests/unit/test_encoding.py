@@ -15,10 +15,9 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline import efficientnet, encoding, encoding_batches, image_processor
+from pipeline import encoding, encoding_batches
 from pipeline.block_files import write_block
 from pipeline.captions import ImageList, ImageRecord, read_images, write_images
-from pipeline.encoder import load_encoder
 from pipeline.encoding import EncodeSummary, encode_images
 from pipeline.encoding_batches import load_pixels
 from pipeline.errors import PipelineError
@@ -28,6 +27,8 @@ from pipeline.files.json_files import sha256_of_file
 from pipeline.hardware.device import choose_placement
 from pipeline.images import images
 from pipeline.params.schema import Params
+from pipeline.vision import efficientnet, image_processor
+from pipeline.vision.encoder import load_encoder
 from tests.refusals import refuse
 
 

@@ -15,7 +15,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
-from pipeline.image_processor import ImageProcessor
+from pipeline.vision.image_processor import ImageProcessor
 
 SIZES = [(48, 64), (64, 48), (32, 32), (31, 33), (200, 90), (640, 480)]
 CLIP = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}

@@ -15,11 +15,11 @@ from PIL import Image
 
 from pipeline import Captioner
 from pipeline.checkpoints import load_checkpoint, save_checkpoint
-from pipeline.encoder import load_encoder
 from pipeline.errors import PipelineError
 from pipeline.feature_store import FeatureStore
 from pipeline.images.images import crop, open_image
 from pipeline.regions import REGIONS, named
+from pipeline.vision.encoder import load_encoder
 from tests.project_lab import Project
 from tests.tiny_models import save_clip, save_llama
 

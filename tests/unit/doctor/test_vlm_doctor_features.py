@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from pipeline.captions import ImageRecord
-from pipeline.encoder import load_encoder
 from pipeline.feature_store import write_store
 from pipeline.hardware.device import choose_placement
 from pipeline.params.schema import EncoderParams, Params
+from pipeline.vision.encoder import load_encoder
 from vlm.checks import models
 from vlm.checks.disk import check_disk
 from vlm.checks.finding import Finding

@@ -13,10 +13,10 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pipeline.encoder import EncoderSpec, select_tokens
 from pipeline.errors import PipelineError
 from pipeline.params.schema import EncoderParams
 from pipeline.pretrained.pretrained import weights_digest
+from pipeline.vision.encoder import EncoderSpec, select_tokens
 
 _IMAGE_SIZE = 224
 _SIDE = 7  # the network's last layer is 7 x 7

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from pipeline.errors import PipelineError
 from pipeline.files.json_files import digest
-from pipeline.image_processor import ImageProcessor
 from pipeline.params.schema import EncoderParams
 from pipeline.pretrained.pretrained import resolve_model, weights_digest
 from pipeline.pretrained.wheels import is_wheel
+from pipeline.vision.image_processor import ImageProcessor
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def load_encoder(
     torch.backends.cudnn.allow_tf32 = False
     folder = resolve_model(params.name, params.revision, model_cache)
     if is_wheel(params.name):
-        from pipeline.efficientnet import EfficientNetEncoder
+        from pipeline.vision.efficientnet import EfficientNetEncoder
 
         return EfficientNetEncoder(params, folder, device)
     return TransformersEncoder(params, folder, device)
