@@ -16,7 +16,7 @@ from torch import Tensor
 
 from benchmarks.machine import describe
 from pipeline.caption_model import CaptionModel
-from pipeline.feature_store import FeatureStore
+from pipeline.features.store import FeatureStore
 from pipeline.files.json_files import write_json
 from pipeline.generation import generate_ids
 from pipeline.hardware.allocator import keep_freed_memory

@@ -17,8 +17,8 @@ from safetensors.numpy import save
 
 from pipeline.captions import ImageRecord
 from pipeline.errors import PipelineError
-from pipeline.feature_checksums import row_digest
-from pipeline.feature_store import Features
+from pipeline.features.checksums import row_digest
+from pipeline.features.store import Features
 from pipeline.files.json_files import canonical_json, digest, write_atomic
 
 # What `Block` raises for a file that is damaged, another encoder's, or no block at all.

@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.captions import ImageList, ImageRecord
 from pipeline.encoding_batches import TOO_MANY, Unreadable, batches_of, encode_batches, require_readable
 from pipeline.feature_blocks import FeatureBlocks
-from pipeline.feature_store import write_store
+from pipeline.features.store import write_store
 from pipeline.hardware.device import Placement
 from pipeline.hardware.progress import bar
 from pipeline.kept_features import blocks_folder

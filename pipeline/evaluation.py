@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from pipeline.captions import CaptionRecord, Split, of_split, read_captions, vocabulary
 from pipeline.checkpoints import checkpoints_of_run, list_checkpoints, load_checkpoint
 from pipeline.errors import PipelineError
-from pipeline.feature_store import FeatureStore
-from pipeline.features_digest import features_digest
+from pipeline.features.digest import features_digest
+from pipeline.features.store import FeatureStore
 from pipeline.files.atomic import replace_folder
 from pipeline.files.json_files import write_atomic, write_json, write_jsonl
 from pipeline.files.unchanged_files import FixedFiles

@@ -18,7 +18,7 @@ from typing import Self
 from pipeline.block_files import DAMAGED, Block
 from pipeline.block_index import BlockIndex
 from pipeline.errors import PipelineError
-from pipeline.feature_store import Features
+from pipeline.features.store import Features
 from pipeline.files.disk_errors import require_readable
 
 logger = logging.getLogger(__name__)

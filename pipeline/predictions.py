@@ -20,8 +20,8 @@ from pipeline import trained_model
 from pipeline.captions import Split
 from pipeline.checkpoints import load_checkpoint
 from pipeline.errors import PipelineError
-from pipeline.feature_store import FeatureStore
-from pipeline.features_digest import features_digest
+from pipeline.features.digest import features_digest
+from pipeline.features.store import FeatureStore
 from pipeline.files.code_digest import code_digest
 from pipeline.files.json_files import digest
 from pipeline.files.unchanged_files import FixedFiles

@@ -15,8 +15,8 @@ from pipeline.adapters import adapter_facts, inject_adapters
 from pipeline.caption_model import CaptionModel
 from pipeline.checkpoints import CheckpointInfo
 from pipeline.errors import PipelineError
-from pipeline.feature_store import FeatureStore
-from pipeline.features_digest import features_digest
+from pipeline.features.digest import features_digest
+from pipeline.features.store import FeatureStore
 from pipeline.files.json_files import digest, write_json
 from pipeline.hardware.compilation import should_compile
 from pipeline.hardware.device import Placement

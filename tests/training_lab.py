@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.captions import CaptionRecord, ImageRecord, write_captions
-from pipeline.feature_store import FeatureStore, write_store
+from pipeline.features.store import FeatureStore, write_store
 from pipeline.hardware.device import choose_placement
 from pipeline.params.schema import LoraParams, Params, ProjectorParams
 from pipeline.processes import ONE_PROCESS, Processes

@@ -17,7 +17,7 @@ from pipeline.caption_model import CaptionModel
 from pipeline.captioner import Captioner
 from pipeline.captions import ImageRecord, write_images
 from pipeline.encoding import encode_images
-from pipeline.feature_store import FeatureStore
+from pipeline.features.store import FeatureStore
 from pipeline.files.json_files import sha256_of_file
 from pipeline.generation import Generated, generate_ids
 from pipeline.hardware.device import choose_placement

@@ -22,7 +22,7 @@ from pipeline.encoding import EncodeSummary, encode_images
 from pipeline.encoding_batches import load_pixels
 from pipeline.errors import PipelineError
 from pipeline.feature_blocks import FeatureBlocks
-from pipeline.feature_store import FeatureStore, write_store
+from pipeline.features.store import FeatureStore, write_store
 from pipeline.files.json_files import sha256_of_file
 from pipeline.hardware.device import choose_placement
 from pipeline.images import images

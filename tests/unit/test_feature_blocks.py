@@ -17,7 +17,7 @@ from pipeline.block_files import DAMAGED, Block, is_block, to_float16, write_blo
 from pipeline.captions import ImageRecord
 from pipeline.errors import PipelineError
 from pipeline.feature_blocks import FeatureBlocks
-from pipeline.feature_store import Features
+from pipeline.features.store import Features
 
 
 def images_of(numbers: Sequence[int]) -> list[ImageRecord]:

@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.captions import ImageRecord
 from pipeline.errors import PipelineError
-from pipeline.feature_store import Features, FeatureStore, write_store
+from pipeline.features.store import Features, FeatureStore, write_store
 
 IMAGES = [ImageRecord(f"image_{n}.png", f"image_{n}.png", f"{n:064x}", 8, 8) for n in range(6)]
 SPEC: dict[str, Any] = {"name": "tiny", "layer": -2, "num_tokens": 4, "width": 5}

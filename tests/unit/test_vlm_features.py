@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pipeline.captions import ImageRecord, write_images
-from pipeline.feature_store import write_store
+from pipeline.features.store import write_store
 from vlm.main import main
 
 IMAGES = [ImageRecord(f"image_{n}.png", f"image_{n}.png", f"{n:064x}", 8, 8) for n in range(8)]

@@ -8,7 +8,7 @@ from pathlib import Path
 from huggingface_hub import constants
 
 from pipeline.errors import PipelineError
-from pipeline.feature_checks import inspect_store
+from pipeline.features.checks import inspect_store
 from pipeline.params.schema import EncoderParams, Params
 from vlm.checks.finding import Finding
 from vlm.checks.models import ModelFinding, feature_shape, language_width

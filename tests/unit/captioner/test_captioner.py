@@ -16,7 +16,7 @@ from PIL import Image
 from pipeline import Captioner
 from pipeline.checkpoints import load_checkpoint, save_checkpoint
 from pipeline.errors import PipelineError
-from pipeline.feature_store import FeatureStore
+from pipeline.features.store import FeatureStore
 from pipeline.images.images import crop, open_image
 from pipeline.regions import REGIONS, named
 from pipeline.vision.encoder import load_encoder

@@ -15,7 +15,7 @@ from pipeline import evaluation, predictions
 from pipeline.captions import of_split, read_captions, read_images
 from pipeline.checkpoints import load_checkpoint
 from pipeline.errors import PipelineError
-from pipeline.feature_store import FeatureStore, write_store
+from pipeline.features.store import FeatureStore, write_store
 from pipeline.files.unchanged_files import FixedFiles
 from pipeline.generation import generate_ids
 from pipeline.predictions import Predictor

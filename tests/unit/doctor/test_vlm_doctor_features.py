@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from pipeline.captions import ImageRecord
-from pipeline.feature_store import write_store
+from pipeline.features.store import write_store
 from pipeline.hardware.device import choose_placement
 from pipeline.params.schema import EncoderParams, Params
 from pipeline.vision.encoder import load_encoder

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline.captions import ImageRecord
 from pipeline.errors import PipelineError
-from pipeline.feature_checksums import FactsChecksum, row_digest
+from pipeline.features.checksums import FactsChecksum, row_digest
 from pipeline.files.atomic import replace_file
 from pipeline.files.hdf5_text import FORMAT, TextWriter, read_fact, read_texts, write_fact, write_texts
 from pipeline.files.json_files import canonical_json

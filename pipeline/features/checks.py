@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline.captions import ImageRecord
 from pipeline.errors import PipelineError
-from pipeline.feature_store import FeatureStore
+from pipeline.features.store import FeatureStore
 from pipeline.hardware.progress import track
 
 _NAMED = 5  # so many bad images are named of each kind; the rest is counted

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 
-from pipeline.feature_store import FeatureStore
+from pipeline.features.store import FeatureStore
 
 # Digests of so many rows are held at a time.
 _ROWS = 1024
