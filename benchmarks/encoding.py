@@ -25,9 +25,9 @@ from torch import Tensor
 from benchmarks import models, task
 from benchmarks.machine import describe
 from pipeline.captions import ImageRecord, read_images
-from pipeline.encoding import encode_here
-from pipeline.encoding_batches import batches_of, load_pixels
-from pipeline.feature_blocks import FeatureBlocks
+from pipeline.encoding.batches import batches_of, load_pixels
+from pipeline.encoding.blocks import FeatureBlocks
+from pipeline.encoding.encode import encode_here
 from pipeline.files.json_files import write_json
 from pipeline.hardware.allocator import keep_freed_memory
 from pipeline.hardware.device import choose_placement

@@ -14,7 +14,7 @@ from benchmarks.arithmetic import LanguageShape, packed_pairs
 from benchmarks.machine import print_figures
 from benchmarks.models import PATCHES
 from benchmarks.task import Setting
-from pipeline.encoding import encode_images
+from pipeline.encoding.encode import encode_images
 from pipeline.hardware.allocator import keep_freed_memory
 from pipeline.hardware.device import choose_placement
 from pipeline.params.loader import load_params

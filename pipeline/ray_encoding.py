@@ -16,9 +16,8 @@ from typing import Any
 
 import torch
 
-from pipeline.block_files import DAMAGED, block_path, is_block
 from pipeline.captions import ImageRecord, read_images, write_images
-from pipeline.encoding_batches import (
+from pipeline.encoding.batches import (
     TOO_MANY,
     EncodedBatch,
     Unreadable,
@@ -26,8 +25,9 @@ from pipeline.encoding_batches import (
     encode_batches,
     require_readable,
 )
+from pipeline.encoding.block_files import DAMAGED, block_path, is_block
+from pipeline.encoding.blocks import FeatureBlocks
 from pipeline.errors import PipelineError
-from pipeline.feature_blocks import FeatureBlocks
 from pipeline.files.json_files import JsonObject, canonical_json
 from pipeline.hardware.allocator import keep_freed_memory
 from pipeline.hardware.progress import bar

@@ -19,7 +19,7 @@ def main(params: Path) -> None:
     \b
     Example: python -m stages.encode
     """
-    from pipeline.encoding import encode_images
+    from pipeline.encoding.encode import encode_images
     from pipeline.hardware.allocator import keep_freed_memory
     from pipeline.hardware.device import choose_placement
     from pipeline.params.loader import load_params

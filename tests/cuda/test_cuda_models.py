@@ -16,7 +16,7 @@ from PIL import Image
 from pipeline.caption_model import CaptionModel
 from pipeline.captioner import Captioner
 from pipeline.captions import ImageRecord, write_images
-from pipeline.encoding import encode_images
+from pipeline.encoding.encode import encode_images
 from pipeline.features.store import FeatureStore
 from pipeline.files.json_files import sha256_of_file
 from pipeline.generation import Generated, generate_ids

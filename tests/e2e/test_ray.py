@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from pipeline.captions import ImageRecord, write_images
-from pipeline.encoding import EncodeSummary, encode_images
+from pipeline.encoding.encode import EncodeSummary, encode_images
 from pipeline.errors import PipelineError
 from pipeline.files.json_files import sha256_of_file
 from pipeline.hardware.device import choose_placement

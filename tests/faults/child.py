@@ -24,7 +24,7 @@ from tests.faults.work import count_work
 _SERVER = multiprocessing.get_context("forkserver")
 _PRELOADED = [
     "stages.console",
-    "pipeline.encoding",
+    "pipeline.encoding.encode",
     "pipeline.training",
     "pipeline.evaluation",
     "pipeline.region_captions",

@@ -18,8 +18,8 @@ from PIL import Image
 
 from pipeline.captions import of_split, read_captions, read_images
 from pipeline.checkpoints import load_checkpoint, load_tensors, tensor_digest
+from pipeline.encoding.blocks import FeatureBlocks
 from pipeline.errors import PipelineError
-from pipeline.feature_blocks import FeatureBlocks
 from pipeline.features.store import FeatureStore
 from pipeline.files.json_files import read_json
 from pipeline.gallery import ImageFiles, read_said, region_answers, scored_examples

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import block_index
-from pipeline.block_index import BlockIndex
+from pipeline.encoding import block_index
+from pipeline.encoding.block_index import BlockIndex
 from pipeline.errors import PipelineError
 from tests.import_closure import ROOT
 
@@ -59,7 +59,7 @@ def test_a_full_temporary_folder_is_named_with_its_free_space(temporary: Path) -
 
 LIMITED = """
 import resource, tempfile
-from pipeline import block_index
+from pipeline.encoding import block_index
 tempfile.tempdir, block_index._CACHE_KIB = {folder!r}, 16
 index = block_index.BlockIndex()
 resource.setrlimit(resource.RLIMIT_FSIZE, (32768, 32768))

@@ -15,13 +15,12 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline import encoding, encoding_batches
-from pipeline.block_files import write_block
 from pipeline.captions import ImageList, ImageRecord, read_images, write_images
-from pipeline.encoding import EncodeSummary, encode_images
-from pipeline.encoding_batches import load_pixels
+from pipeline.encoding.batches import load_pixels
+from pipeline.encoding.block_files import write_block
+from pipeline.encoding.blocks import FeatureBlocks
+from pipeline.encoding.encode import EncodeSummary, encode_images
 from pipeline.errors import PipelineError
-from pipeline.feature_blocks import FeatureBlocks
 from pipeline.features.store import FeatureStore, write_store
 from pipeline.files.json_files import sha256_of_file
 from pipeline.hardware.device import choose_placement
@@ -226,7 +225,7 @@ def test_another_choice_of_features_shares_nothing(tmp_path: Path, dataset: Data
     assert dataset.encode(output, scratch).encoded == 0
 
 
-@pytest.mark.parametrize("module", [images, image_processor, efficientnet, encoding_batches])
+@pytest.mark.parametrize("module", [images, image_processor, efficientnet, batches])
 def test_features_that_other_code_computed_are_not_taken(
     tmp_path: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch, module: ModuleType
 ) -> None:
@@ -263,7 +262,7 @@ def test_a_list_exchanged_while_images_are_encoded_gives_no_store(
         write_store(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(encoding, "write_store", write_later)
+        patch.setattr(encode, "write_store", write_later)
         with pytest.raises(PipelineError, match=r"images\.jsonl was changed while this command read it"):
             dataset.encode(output, tmp_path / "scratch")
     assert not output.exists()

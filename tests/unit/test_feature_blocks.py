@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from pipeline import block_files
-from pipeline.block_files import DAMAGED, Block, is_block, to_float16, write_block
 from pipeline.captions import ImageRecord
+from pipeline.encoding import block_files
+from pipeline.encoding.block_files import DAMAGED, Block, is_block, to_float16, write_block
+from pipeline.encoding.blocks import FeatureBlocks
 from pipeline.errors import PipelineError
-from pipeline.feature_blocks import FeatureBlocks
 from pipeline.features.store import Features
 
 

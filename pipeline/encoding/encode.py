@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.captions import ImageList, ImageRecord
-from pipeline.encoding_batches import TOO_MANY, Unreadable, batches_of, encode_batches, require_readable
-from pipeline.feature_blocks import FeatureBlocks
+from pipeline.encoding.batches import TOO_MANY, Unreadable, batches_of, encode_batches, require_readable
+from pipeline.encoding.blocks import FeatureBlocks
+from pipeline.encoding.kept_features import blocks_folder
 from pipeline.features.store import write_store
 from pipeline.hardware.device import Placement
 from pipeline.hardware.progress import bar
-from pipeline.kept_features import blocks_folder
 from pipeline.params.schema import EncoderParams, RuntimeParams
 from pipeline.vision.encoder import ImageEncoder, load_encoder
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline import block_files, encoding_batches
+from pipeline.encoding import block_files
 from pipeline.files.code_digest import code_digest
 from pipeline.files.json_files import digest
 from pipeline.images import images
@@ -10,7 +10,7 @@ from pipeline.vision import efficientnet, encoder, image_processor
 from pipeline.vision.encoder import EncoderSpec
 
 # From an open file to a row in float16, and how images are cut into batches, which decides on rounding.
-_SHAPING = (images, image_processor, encoder, efficientnet, encoding_batches, block_files)
+_SHAPING = (images, image_processor, encoder, efficientnet, batches, block_files)
 
 
 def blocks_folder(scratch: Path, spec: EncoderSpec) -> Path:

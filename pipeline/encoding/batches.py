@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.block_files import write_block
 from pipeline.captions import ImageRecord
+from pipeline.encoding.block_files import write_block
 from pipeline.errors import PipelineError
 from pipeline.images.images import open_image
 from pipeline.params.schema import RuntimeParams

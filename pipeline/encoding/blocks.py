@@ -15,8 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from pipeline.block_files import DAMAGED, Block
-from pipeline.block_index import BlockIndex
+from pipeline.encoding.block_files import DAMAGED, Block
+from pipeline.encoding.block_index import BlockIndex
 from pipeline.errors import PipelineError
 from pipeline.features.store import Features
 from pipeline.files.disk_errors import require_readable

@@ -1,0 +1,1 @@
+"""Images to features: the encode stage and the blocks of its finished work."""
