@@ -50,7 +50,7 @@ def encode_images(
         missing = blocks.note_missing(image.sha256 for image in images)
         wanted = (image for image in images if blocks.claim(image.sha256))
         if runtime.encode_engine == "ray" and missing:
-            from pipeline.ray_encoding import encode_with_ray
+            from pipeline.cluster.ray_engine import encode_with_ray
 
             encoded = encode_with_ray(wanted, missing, blocks, params, runtime, spec)
         else:

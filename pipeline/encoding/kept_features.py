@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline.encoding import block_files
+from pipeline.encoding import batches, block_files
 from pipeline.files.code_digest import code_digest
 from pipeline.files.json_files import digest
 from pipeline.images import images

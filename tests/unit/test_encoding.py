@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from pipeline.captions import ImageList, ImageRecord, read_images, write_images
+from pipeline.encoding import batches, encode
 from pipeline.encoding.batches import load_pixels
 from pipeline.encoding.block_files import write_block
 from pipeline.encoding.blocks import FeatureBlocks

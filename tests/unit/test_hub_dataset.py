@@ -143,7 +143,10 @@ def test_flickr8k_is_pinned_to_the_commit_and_the_files() -> None:
 
 
 def test_other_sources_load_neither_pyarrow_nor_the_hub() -> None:
-    code = "import sys, pipeline.datasets.prepare\nprint({'pyarrow', 'huggingface_hub', 'torch'} & set(sys.modules))"
+    code = (
+        "import sys, pipeline.datasets.prepare\n"
+        "print({'pyarrow', 'huggingface_hub', 'torch'} & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
 

@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 
 from pipeline.captions import ImageRecord, write_images
+from pipeline.cluster.ray_engine import Pool, plan_pool
 from pipeline.encoding.encode import encode_images
 from pipeline.errors import PipelineError
 from pipeline.files.json_files import sha256_of_file
 from pipeline.hardware.device import choose_placement
 from pipeline.params.schema import Params
-from pipeline.ray_encoding import Pool, plan_pool
 
 
 @pytest.mark.parametrize(

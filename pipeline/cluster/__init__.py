@@ -1,0 +1,1 @@
+"""Encoding on a Ray cluster: the same blocks, made by many machines."""
