@@ -23,7 +23,7 @@ from pipeline.language_model import load_language_model
 from pipeline.packing import pack
 from pipeline.params.schema import LanguageModelParams
 from pipeline.projector import Projector
-from pipeline.prompt import Prompt
+from pipeline.text.prompt import Prompt
 from pipeline.training_cost import peak_memory
 from stages.console import quiet_libraries, with_sentences
 

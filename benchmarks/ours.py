@@ -19,8 +19,8 @@ from pipeline.hardware.allocator import keep_freed_memory
 from pipeline.hardware.device import choose_placement
 from pipeline.params.loader import load_params
 from pipeline.params.schema import EncoderParams, Params
-from pipeline.prompt import CaptionTokenizer
-from pipeline.token_store import TokenizedCaptions, read_tokens, tokenize_captions
+from pipeline.text.prompt import CaptionTokenizer
+from pipeline.text.token_store import TokenizedCaptions, read_tokens, tokenize_captions
 from pipeline.training import train
 from pipeline.training_outputs import TrainPaths
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from pipeline.packing import PackedBatch, pack
 from pipeline.params.schema import TrainParams
 from pipeline.processes import Processes
-from pipeline.token_store import TokenizedCaptions
+from pipeline.text.token_store import TokenizedCaptions
 from pipeline.training_features import TrainingFeatures
 
 # Rows are sorted by length within pools of so many batches: little padding, and still random.

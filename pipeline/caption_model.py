@@ -17,7 +17,7 @@ from pipeline.caption_loss import caption_loss
 from pipeline.language_model import LanguageModel
 from pipeline.packing import PackedBatch
 from pipeline.projector import Projector
-from pipeline.prompt import Prompt
+from pipeline.text.prompt import Prompt
 
 
 class CaptionModel(nn.Module):

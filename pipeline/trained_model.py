@@ -22,7 +22,6 @@ from pipeline import (
     language_model,
     packing,
     projector,
-    prompt,
 )
 from pipeline.adapters import adapter_params, inject_adapters
 from pipeline.caption_model import CaptionModel
@@ -34,7 +33,8 @@ from pipeline.hardware.device import Placement
 from pipeline.language_model import load_language_model
 from pipeline.packing import pack
 from pipeline.params.schema import GenerateParams
-from pipeline.prompt import CaptionTokenizer
+from pipeline.text import prompt
+from pipeline.text.prompt import CaptionTokenizer
 
 # The modules that captions and losses follow from: what is kept of them was made with these.
 CODE: tuple[ModuleType, ...] = (

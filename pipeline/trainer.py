@@ -17,7 +17,7 @@ from pipeline.kept_checkpoints import KeptCheckpoints
 from pipeline.params.schema import RuntimeParams, TrainParams
 from pipeline.prefetch import prefetched
 from pipeline.processes import Processes
-from pipeline.token_store import TokenizedCaptions
+from pipeline.text.token_store import TokenizedCaptions
 from pipeline.training_cost import CostMeter
 from pipeline.training_features import TrainingFeatures
 from pipeline.training_state import TrainingState

@@ -34,7 +34,7 @@ from pipeline.params.schema import (
 from pipeline.pretrained.pretrained import resolve_model, tokenizer_digest
 from pipeline.processes import ONE_PROCESS, Processes
 from pipeline.projector import Projector
-from pipeline.token_store import TokenizedCaptions, read_tokens, require_tokenizer
+from pipeline.text.token_store import TokenizedCaptions, read_tokens, require_tokenizer
 from pipeline.trainer import Trainer
 from pipeline.training_facts import PARTS, training_facts
 from pipeline.training_features import open_features

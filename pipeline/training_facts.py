@@ -22,7 +22,7 @@ from pipeline import (
 from pipeline.files.code_digest import code_digest
 from pipeline.files.json_files import JsonObject, canonical_json
 from pipeline.params.schema import LoraParams, ProjectorParams, TrainParams
-from pipeline.token_store import TokenizedCaptions
+from pipeline.text.token_store import TokenizedCaptions
 
 # The modules that checkpoints follow from, beside the one that puts them together.
 PARTS: tuple[ModuleType, ...] = (

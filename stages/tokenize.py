@@ -18,8 +18,8 @@ def main(params: Path) -> None:
     Example: python -m stages.tokenize
     """
     from pipeline.params.loader import load_params
-    from pipeline.prompt import CaptionTokenizer
-    from pipeline.token_store import tokenize_captions
+    from pipeline.text.prompt import CaptionTokenizer
+    from pipeline.text.token_store import tokenize_captions
 
     settings = load_params(params)
     captions, tokens = Path("data/captions.jsonl"), Path("data/tokens.h5")

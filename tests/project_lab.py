@@ -12,8 +12,8 @@ from pipeline.evaluation import EvaluatePaths, evaluate
 from pipeline.files.json_files import read_jsonl
 from pipeline.hardware.device import choose_placement
 from pipeline.params.schema import Params
-from pipeline.prompt import CaptionTokenizer
-from pipeline.token_store import tokenize_captions
+from pipeline.text.prompt import CaptionTokenizer
+from pipeline.text.token_store import tokenize_captions
 from pipeline.training import train
 from pipeline.training_outputs import TrainPaths
 

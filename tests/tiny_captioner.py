@@ -9,7 +9,7 @@ from pipeline.hardware.device import choose_placement
 from pipeline.language_model import load_language_model
 from pipeline.params.schema import Params
 from pipeline.projector import Projector
-from pipeline.prompt import CaptionTokenizer
+from pipeline.text.prompt import CaptionTokenizer
 from pipeline.vision.encoder import load_encoder
 
 

@@ -14,8 +14,8 @@ from pipeline.features.store import FeatureStore, write_store
 from pipeline.hardware.device import choose_placement
 from pipeline.params.schema import LoraParams, Params, ProjectorParams
 from pipeline.processes import ONE_PROCESS, Processes
-from pipeline.prompt import CaptionTokenizer
-from pipeline.token_store import read_tokens, tokenize_captions
+from pipeline.text.prompt import CaptionTokenizer
+from pipeline.text.token_store import read_tokens, tokenize_captions
 from pipeline.trainer import Trainer
 from pipeline.training import train
 from pipeline.training_features import TrainingFeatures, open_features

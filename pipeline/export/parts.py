@@ -14,7 +14,7 @@ from pipeline.files.json_files import JsonObject, read_json
 from pipeline.pretrained.pretrained import resolve_model, weights_digest
 from pipeline.pretrained.wheels import is_wheel
 from pipeline.projector import Projector
-from pipeline.prompt import CaptionTokenizer
+from pipeline.text.prompt import CaptionTokenizer
 from pipeline.vision.encoder import ImageEncoder, load_encoder
 
 # The type of the weights in their file.

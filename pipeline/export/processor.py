@@ -14,7 +14,7 @@ from PIL import Image
 
 from pipeline.errors import PipelineError
 from pipeline.files.json_files import read_json, write_json
-from pipeline.prompt import Prompt
+from pipeline.text.prompt import Prompt
 from pipeline.vision.encoder import ImageEncoder
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from ruamel.yaml import YAML
 
 from pipeline.params.loader import load_params
 from pipeline.params.schema import Params
-from pipeline.prompt import CaptionTokenizer
-from pipeline.token_store import tokenize_captions
+from pipeline.text.prompt import CaptionTokenizer
+from pipeline.text.token_store import tokenize_captions
 from tests.import_closure import ROOT, import_closure
 
 STAGES = ("prepare", "encode", "tokenize", "train", "evaluate", "regions", "report")

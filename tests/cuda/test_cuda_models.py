@@ -26,7 +26,7 @@ from pipeline.memory import LargestBatch, estimate_memory
 from pipeline.packing import pack
 from pipeline.params.schema import GenerateParams, LanguageModelParams, LoraParams, Params
 from pipeline.projector import Projector
-from pipeline.prompt import Prompt
+from pipeline.text.prompt import Prompt
 from pipeline.training_cost import peak_memory
 from tests.gpu import GPU, on_gpu
 

@@ -28,7 +28,7 @@ from pipeline.kept_rows import read_batch
 from pipeline.params.loader import load_params
 from pipeline.plots import epoch_curves, training_curves
 from pipeline.report_scores import read_evaluation
-from pipeline.token_store import read_tokens
+from pipeline.text.token_store import read_tokens
 from tests.dataset_makers import MAKERS, Source, make_kaggle
 from tests.dataset_makers import read as read_source
 from tests.faults import child

@@ -15,7 +15,7 @@ from pipeline.captions import of_split, read_captions
 from pipeline.datasets.prepare import prepare
 from pipeline.params.loader import load_params
 from pipeline.params.schema import DataParams, Limits, TrainParams
-from pipeline.prompt import CaptionTokenizer
+from pipeline.text.prompt import CaptionTokenizer
 from tests.conftest import ROOT
 from tests.shared_data import photos
 

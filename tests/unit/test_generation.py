@@ -20,7 +20,7 @@ from pipeline.hardware.device import choose_placement
 from pipeline.language_model import load_language_model
 from pipeline.params.schema import GenerateParams, LanguageModelParams
 from pipeline.projector import Projector
-from pipeline.prompt import Prompt
+from pipeline.text.prompt import Prompt
 
 # No token that the model says of these images.
 EOS = 358

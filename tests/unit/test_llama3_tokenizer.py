@@ -17,7 +17,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from pipeline.packing import pack
 from pipeline.params.schema import LanguageModelParams, PromptParams
-from pipeline.prompt import CaptionTokenizer, normalize_caption
+from pipeline.text.prompt import CaptionTokenizer, normalize_caption
 from tests.import_closure import ROOT
 
 BOS, END_OF_TEXT, END_OF_TURN = 128000, 128001, 128009

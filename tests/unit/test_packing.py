@@ -14,7 +14,7 @@ from pipeline.packing import pack
 from pipeline.params.loader import load_params
 from pipeline.params.schema import LanguageModelParams
 from pipeline.projector import Projector
-from pipeline.prompt import CaptionTokenizer, Prompt
+from pipeline.text.prompt import CaptionTokenizer, Prompt
 from tests.conftest import ROOT
 
 EOS = 1

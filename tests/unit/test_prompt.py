@@ -14,7 +14,7 @@ from pipeline.errors import PipelineError
 from pipeline.packing import pack
 from pipeline.params.schema import LanguageModelParams, PromptParams
 from pipeline.pretrained.pretrained import resolve_model
-from pipeline.prompt import CaptionTokenizer, normalize_caption
+from pipeline.text.prompt import CaptionTokenizer, normalize_caption
 
 CAPTION = "  A small red   circle\n on a blue background. "
 

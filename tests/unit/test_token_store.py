@@ -12,8 +12,8 @@ import pytest
 from pipeline.captions import CaptionRecord, write_captions
 from pipeline.errors import PipelineError
 from pipeline.params.schema import LanguageModelParams, PromptParams
-from pipeline.prompt import CaptionTokenizer
-from pipeline.token_store import (
+from pipeline.text.prompt import CaptionTokenizer
+from pipeline.text.token_store import (
     TokenizeSummary,
     read_tokens,
     require_tokenizer,

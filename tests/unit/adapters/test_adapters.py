@@ -22,8 +22,8 @@ from pipeline.language_model import LanguageModel, load_language_model
 from pipeline.params.schema import LanguageModelParams
 from pipeline.processes import ONE_PROCESS
 from pipeline.projector import Projector
-from pipeline.prompt import Prompt
-from pipeline.token_store import read_tokens
+from pipeline.text.prompt import Prompt
+from pipeline.text.token_store import read_tokens
 from pipeline.trainer import Trainer
 from tests.adapter_lab import CPU, LORA, OFF, PROJECTOR, SHAPES, checkpoint, hidden
 from tests.import_closure import ROOT

@@ -14,7 +14,7 @@ from pipeline.generation import generate_ids
 from pipeline.language_model import load_language_model
 from pipeline.params.schema import EncoderParams, LanguageModelParams, LoraParams
 from pipeline.projector import Projector
-from pipeline.prompt import CaptionTokenizer
+from pipeline.text.prompt import CaptionTokenizer
 from pipeline.vision.encoder import load_encoder
 from tests.export_lab import CPU, GREEDY, LENGTH, NO_LORA, PROMPT, Train, Trained, pictures
 

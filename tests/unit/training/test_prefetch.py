@@ -18,7 +18,7 @@ from pipeline.errors import PipelineError
 from pipeline.hardware.device import Placement
 from pipeline.prefetch import AHEAD, prefetched
 from pipeline.processes import ONE_PROCESS
-from pipeline.token_store import read_tokens
+from pipeline.text.token_store import read_tokens
 from pipeline.trainer import Trainer
 from tests.training_lab import Lab, interrupted_after, outputs
 

@@ -24,7 +24,7 @@ from pipeline.language_model import load_language_model
 from pipeline.params.schema import Params, TrainParams
 from pipeline.processes import ONE_PROCESS, Processes
 from pipeline.projector import Projector
-from pipeline.token_store import read_tokens
+from pipeline.text.token_store import read_tokens
 from pipeline.trainer import Trainer, learning_rate
 from tests.tiny_models import save_llama
 from tests.training_lab import (

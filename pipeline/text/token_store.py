@@ -19,7 +19,7 @@ from pipeline.captions import CaptionRecord, Split, read_captions
 from pipeline.errors import PipelineError
 from pipeline.files.hdf5_text import FORMAT, read_fact, read_texts, write_fact, write_texts
 from pipeline.files.json_files import canonical_json, write_atomic
-from pipeline.prompt import CaptionTokenizer, Prompt
+from pipeline.text.prompt import CaptionTokenizer, Prompt
 
 logger = logging.getLogger(__name__)
 

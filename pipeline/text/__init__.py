@@ -1,0 +1,1 @@
+"""The prompt template, caption tokens, and tokens.h5."""
