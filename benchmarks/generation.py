@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 
 from benchmarks.machine import describe
-from pipeline.caption_model import CaptionModel
 from pipeline.features.store import FeatureStore
 from pipeline.files.json_files import write_json
-from pipeline.generation import generate_ids
 from pipeline.hardware.allocator import keep_freed_memory
 from pipeline.hardware.device import choose_placement
+from pipeline.model.feature_captioner import TrainedModel
+from pipeline.model.generation import generate_ids
+from pipeline.model.vision_language_model import CaptionModel
 from pipeline.params.schema import GenerateParams
-from pipeline.trained_model import TrainedModel
 from stages.console import quiet_libraries, with_sentences
 
 MAX_NEW_TOKENS = 40

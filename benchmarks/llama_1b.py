@@ -15,14 +15,14 @@ import torch
 
 from benchmarks.machine import describe, in_a_process, wait_for
 from benchmarks.models import save_random_llama
-from pipeline.caption_model import CaptionModel
 from pipeline.files.json_files import write_json
 from pipeline.hardware.allocator import keep_freed_memory
 from pipeline.hardware.device import Placement, choose_placement
-from pipeline.language_model import load_language_model
-from pipeline.packing import pack
+from pipeline.model.language_model import load_language_model
+from pipeline.model.packing import pack
+from pipeline.model.projector import Projector
+from pipeline.model.vision_language_model import CaptionModel
 from pipeline.params.schema import LanguageModelParams
-from pipeline.projector import Projector
 from pipeline.text.prompt import Prompt
 from pipeline.training_cost import peak_memory
 from stages.console import quiet_libraries, with_sentences

@@ -17,14 +17,14 @@ from benchmarks.llama_1b import NUM_TOKENS, PROMPT, WIDTH, training_step
 from benchmarks.machine import in_a_process, wait_for
 from benchmarks.memory import CUDA_CONTEXT
 from benchmarks.models import llama_config, save_random_llama
-from pipeline.adapters import inject_adapters
-from pipeline.caption_model import CaptionModel
 from pipeline.hardware.device import Placement, choose_placement
-from pipeline.language_model import load_language_model
 from pipeline.memory import estimate_memory, largest_batch
+from pipeline.model.adapters import inject_adapters
+from pipeline.model.language_model import load_language_model
+from pipeline.model.projector import Projector
+from pipeline.model.vision_language_model import CaptionModel
 from pipeline.params.loader import load_params
 from pipeline.params.schema import Params, TrainParams
-from pipeline.projector import Projector
 from pipeline.training_cost import peak_memory
 from stages.console import quiet_libraries, with_sentences
 

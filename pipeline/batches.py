@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from pipeline.packing import PackedBatch, pack
+from pipeline.model.packing import PackedBatch, pack
 from pipeline.params.schema import TrainParams
 from pipeline.processes import Processes
 from pipeline.text.token_store import TokenizedCaptions

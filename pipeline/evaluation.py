@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.captions import CaptionRecord, Split, of_split, read_captions, vocabulary
-from pipeline.checkpoints import checkpoints_of_run, list_checkpoints, load_checkpoint
 from pipeline.errors import PipelineError
 from pipeline.features.digest import features_digest
 from pipeline.features.store import FeatureStore
@@ -24,6 +23,7 @@ from pipeline.metrics.controls import constant_caption, nearest_caption, shuffle
 from pipeline.metrics.headline import headline
 from pipeline.metrics.scene_truth import score_objects
 from pipeline.metrics.scores import SCORES, Measured, measure
+from pipeline.model.checkpoints import checkpoints_of_run, list_checkpoints, load_checkpoint
 from pipeline.params.schema import EvaluateParams, GenerateParams, RuntimeParams
 from pipeline.predictions import Predictions, Predictor
 

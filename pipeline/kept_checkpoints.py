@@ -6,15 +6,15 @@ from pathlib import Path
 
 from torch import Tensor
 
-from pipeline.checkpoints import (
+from pipeline.errors import PipelineError
+from pipeline.files.json_files import digest
+from pipeline.model.checkpoints import (
     CheckpointInfo,
     checkpoint_path,
     load_checkpoint,
     load_tensors,
     save_checkpoint,
 )
-from pipeline.errors import PipelineError
-from pipeline.files.json_files import digest
 
 
 @dataclass(frozen=True)

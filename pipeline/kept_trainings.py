@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PipelineError
-from pipeline.fact_differences import differences
 from pipeline.files.json_files import JsonObject, canonical_json, read_json, write_json
+from pipeline.model.fact_differences import differences
 
 logger = logging.getLogger(__name__)
 

@@ -16,13 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.adapters import adapt
-from pipeline.caption_loss import LABELS_AT_A_TIME
 from pipeline.errors import PipelineError
 from pipeline.hardware.device import Placement
-from pipeline.language_model import decoder_layers
+from pipeline.model.adapters import adapt
+from pipeline.model.caption_loss import LABELS_AT_A_TIME
+from pipeline.model.language_model import decoder_layers
+from pipeline.model.projector import Projector
 from pipeline.params.schema import LanguageModelParams, LoraParams, TrainParams
-from pipeline.projector import Projector
 
 logger = logging.getLogger(__name__)
 

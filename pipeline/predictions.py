@@ -16,26 +16,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline import trained_model
 from pipeline.captions import Split
-from pipeline.checkpoints import load_checkpoint
 from pipeline.errors import PipelineError
 from pipeline.features.digest import features_digest
 from pipeline.features.store import FeatureStore
 from pipeline.files.code_digest import code_digest
 from pipeline.files.json_files import digest
 from pipeline.files.unchanged_files import FixedFiles
-from pipeline.generation import images_at_a_time
 from pipeline.hardware.device import Placement
 from pipeline.hardware.progress import bar
 from pipeline.kept_rows import KeptRows, batches
+from pipeline.model import feature_captioner
+from pipeline.model.checkpoints import load_checkpoint
+from pipeline.model.feature_captioner import GeneratedCaption, TrainedModel
+from pipeline.model.generation import images_at_a_time
 from pipeline.params.schema import GenerateParams, RuntimeParams
-from pipeline.trained_model import GeneratedCaption, TrainedModel
 
 logger = logging.getLogger(__name__)
 
 # The modules that captions and losses follow from: with others, all are made anew.
-CODE: tuple[ModuleType, ...] = (sys.modules[__name__], *trained_model.CODE)
+CODE: tuple[ModuleType, ...] = (sys.modules[__name__], *feature_captioner.CODE)
 # Images whose captions' loss is computed at a time: bounds what the layers hold.
 _LOSS_ROWS = 8
 

@@ -10,10 +10,9 @@ from typing import Any
 
 from PIL import Image
 
-from pipeline import captioner, regions, trained_model
+from pipeline import captioner, regions
 from pipeline.captioner import BATCH_SIZE, Captioner
 from pipeline.captions import ImageRecord, SceneObject, of_split, read_captions, read_images, vocabulary
-from pipeline.checkpoints import load_checkpoint
 from pipeline.errors import PipelineError
 from pipeline.files.atomic import replace_folder
 from pipeline.files.code_digest import code_digest
@@ -24,6 +23,8 @@ from pipeline.images import images
 from pipeline.images.images import crop, open_image
 from pipeline.kept_rows import KeptRows
 from pipeline.metrics.scene_truth import names_object, score_objects
+from pipeline.model import feature_captioner
+from pipeline.model.checkpoints import load_checkpoint
 from pipeline.params.schema import GenerateParams, RegionsParams, RuntimeParams
 from pipeline.regions import Region
 from pipeline.vision import efficientnet, encoder, image_processor
@@ -39,7 +40,7 @@ CODE: tuple[ModuleType, ...] = (
     image_processor,
     images,
     regions,
-    *trained_model.CODE,
+    *feature_captioner.CODE,
 )
 _JPEG_QUALITY = 90
 

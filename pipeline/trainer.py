@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from pipeline.batches import Row, Step, StepDataset, plan_epoch
-from pipeline.caption_model import CaptionModel
 from pipeline.errors import PipelineError
 from pipeline.hardware.device import Placement
 from pipeline.hardware.progress import bar
 from pipeline.kept_checkpoints import KeptCheckpoints
+from pipeline.model.vision_language_model import CaptionModel
 from pipeline.params.schema import RuntimeParams, TrainParams
 from pipeline.prefetch import prefetched
 from pipeline.processes import Processes

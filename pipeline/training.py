@@ -11,9 +11,6 @@ from types import ModuleType
 
 import torch
 
-from pipeline.adapters import adapter_facts, inject_adapters
-from pipeline.caption_model import CaptionModel
-from pipeline.checkpoints import CheckpointInfo
 from pipeline.errors import PipelineError
 from pipeline.features.digest import features_digest
 from pipeline.features.store import FeatureStore
@@ -22,8 +19,12 @@ from pipeline.hardware.compilation import should_compile
 from pipeline.hardware.device import Placement
 from pipeline.kept_checkpoints import KeptCheckpoints
 from pipeline.kept_trainings import note_training
-from pipeline.language_model import load_language_model
 from pipeline.memory import LargestBatch, NoEstimateError, estimate_memory, largest_batch, require_memory
+from pipeline.model.adapters import adapter_facts, inject_adapters
+from pipeline.model.checkpoints import CheckpointInfo
+from pipeline.model.language_model import load_language_model
+from pipeline.model.projector import Projector
+from pipeline.model.vision_language_model import CaptionModel
 from pipeline.params.schema import (
     LanguageModelParams,
     LoraParams,
@@ -33,7 +34,6 @@ from pipeline.params.schema import (
 )
 from pipeline.pretrained.pretrained import resolve_model, tokenizer_digest
 from pipeline.processes import ONE_PROCESS, Processes
-from pipeline.projector import Projector
 from pipeline.text.token_store import TokenizedCaptions, read_tokens, require_tokenizer
 from pipeline.trainer import Trainer
 from pipeline.training_facts import PARTS, training_facts

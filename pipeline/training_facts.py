@@ -5,22 +5,18 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from types import ModuleType
 
-from pipeline import (
-    adapters,
-    batches,
-    caption_loss,
-    caption_model,
-    checkpoints,
-    kept_checkpoints,
-    language_model,
-    packing,
-    processes,
-    projector,
-    trainer,
-    training_state,
-)
+from pipeline import batches, kept_checkpoints, processes, trainer, training_state
 from pipeline.files.code_digest import code_digest
 from pipeline.files.json_files import JsonObject, canonical_json
+from pipeline.model import (
+    adapters,
+    caption_loss,
+    checkpoints,
+    language_model,
+    packing,
+    projector,
+    vision_language_model,
+)
 from pipeline.params.schema import LoraParams, ProjectorParams, TrainParams
 from pipeline.text.token_store import TokenizedCaptions
 
@@ -29,7 +25,7 @@ PARTS: tuple[ModuleType, ...] = (
     adapters,
     batches,
     caption_loss,
-    caption_model,
+    vision_language_model,
     checkpoints,
     kept_checkpoints,
     language_model,

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.checkpoints import checkpoint_path
 from pipeline.files.atomic import replace_folder
 from pipeline.files.json_files import write_atomic, write_json
+from pipeline.model.checkpoints import checkpoint_path
 
 # A step: number (from 1), epoch, loss, learning rate, gradient norm.
 Curve = Sequence[Sequence[float]]

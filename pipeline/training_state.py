@@ -8,11 +8,11 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from pipeline.caption_model import CaptionModel
-from pipeline.checkpoints import load_tensors, save_tensors
 from pipeline.errors import PipelineError
 from pipeline.files.disk_errors import require_readable, writing
 from pipeline.kept_checkpoints import KeptCheckpoints
+from pipeline.model.checkpoints import load_tensors, save_tensors
+from pipeline.model.vision_language_model import CaptionModel
 from pipeline.training_cost import Cost
 
 logger = logging.getLogger(__name__)

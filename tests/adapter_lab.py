@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pipeline.hardware.device import choose_placement
-from pipeline.language_model import LanguageModel
+from pipeline.model.language_model import LanguageModel
 from pipeline.params.schema import LoraParams
 
 CPU = choose_placement("cpu")

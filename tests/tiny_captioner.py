@@ -4,11 +4,11 @@ from pathlib import Path
 
 import torch
 
-from pipeline.checkpoints import CheckpointInfo, save_checkpoint
 from pipeline.hardware.device import choose_placement
-from pipeline.language_model import load_language_model
+from pipeline.model.checkpoints import CheckpointInfo, save_checkpoint
+from pipeline.model.language_model import load_language_model
+from pipeline.model.projector import Projector
 from pipeline.params.schema import Params
-from pipeline.projector import Projector
 from pipeline.text.prompt import CaptionTokenizer
 from pipeline.vision.encoder import load_encoder
 

@@ -45,8 +45,8 @@ def export(out: Path, kind: str, checkpoint: Path, metrics: Path | None) -> None
     Example with CLIP: vlm export --format llava export/llava
     """
     quiet_libraries()
-    from pipeline.checkpoints import find_checkpoint
     from pipeline.export import export_llava, export_projector
+    from pipeline.model.checkpoints import find_checkpoint
 
     source = click.get_current_context().get_parameter_source("checkpoint")
     # Scores belong to one checkpoint: the default ones are not put beside a checkpoint that was named.

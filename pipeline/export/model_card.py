@@ -12,10 +12,10 @@ from typing import Any, Literal, Self
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from pipeline.checkpoints import CheckpointInfo
 from pipeline.datasets.pins import read_pins
 from pipeline.errors import PipelineError
 from pipeline.files.json_files import JsonObject, read_json
+from pipeline.model.checkpoints import CheckpointInfo
 from pipeline.pretrained.wheels import is_wheel
 
 _SCORES = {"bleu_1": "BLEU-1", "bleu_4": "BLEU-4", "cider": "CIDEr-D", "rouge_l": "ROUGE-L"}

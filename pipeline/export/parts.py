@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.adapters import adapter_params, merge_adapters
-from pipeline.checkpoints import CheckpointInfo, load_checkpoint
 from pipeline.errors import PipelineError
 from pipeline.files.json_files import JsonObject, read_json
+from pipeline.model.adapters import adapter_params, merge_adapters
+from pipeline.model.checkpoints import CheckpointInfo, load_checkpoint
+from pipeline.model.projector import Projector
 from pipeline.pretrained.pretrained import resolve_model, weights_digest
 from pipeline.pretrained.wheels import is_wheel
-from pipeline.projector import Projector
 from pipeline.text.prompt import CaptionTokenizer
 from pipeline.vision.encoder import ImageEncoder, load_encoder
 

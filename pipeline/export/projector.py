@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pipeline.checkpoints import CheckpointInfo, load_checkpoint
 from pipeline.errors import PipelineError
 from pipeline.export.folder import new_folder, write_weights
 from pipeline.export.model_card import CardFacts, model_card, public_name
 from pipeline.files.json_files import JsonObject, write_atomic, write_json
-from pipeline.projector import Projector
+from pipeline.model.checkpoints import CheckpointInfo, load_checkpoint
+from pipeline.model.projector import Projector
 
 # LLaVA's words for encoder.tokens. It has none for the others; its own loader then says so.
 _SELECT_FEATURE = {"patches": "patch", "cls+patches": "cls_patch"}

@@ -13,19 +13,19 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.caption_model import CaptionModel
 from pipeline.captioner import Captioner
 from pipeline.captions import ImageRecord, write_images
 from pipeline.encoding.encode import encode_images
 from pipeline.features.store import FeatureStore
 from pipeline.files.json_files import sha256_of_file
-from pipeline.generation import Generated, generate_ids
 from pipeline.hardware.device import choose_placement
-from pipeline.language_model import LanguageModel, load_language_model
 from pipeline.memory import LargestBatch, estimate_memory
-from pipeline.packing import pack
+from pipeline.model.generation import Generated, generate_ids
+from pipeline.model.language_model import LanguageModel, load_language_model
+from pipeline.model.packing import pack
+from pipeline.model.projector import Projector
+from pipeline.model.vision_language_model import CaptionModel
 from pipeline.params.schema import GenerateParams, LanguageModelParams, LoraParams, Params
-from pipeline.projector import Projector
 from pipeline.text.prompt import Prompt
 from pipeline.training_cost import peak_memory
 from tests.gpu import GPU, on_gpu

@@ -11,8 +11,8 @@ from typing import Literal
 import pytest
 import torch
 
-from pipeline.checkpoints import load_tensors
 from pipeline.errors import PipelineError
+from pipeline.model.checkpoints import load_tensors
 from pipeline.params.schema import LoraParams
 from tests import training_lab
 from tests.gpu import PRECISIONS, on_gpu

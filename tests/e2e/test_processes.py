@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.checkpoints import load_tensors
+from pipeline.model.checkpoints import load_tensors
 from tests.e2e.conftest import Project
 
 # accelerate launch does the same on GPUs; on CPUs it leaves the starting of processes to MPI.

@@ -10,8 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from pipeline.captioner import BATCH_SIZE
+from pipeline.model.feature_captioner import TrainedModel
 from pipeline.params.schema import Params
-from pipeline.trained_model import TrainedModel
 from pipeline.trainer import Trainer
 from pipeline.vision.encoder import TransformersEncoder
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from pipeline.caption_loss import LABELS_AT_A_TIME, caption_loss
+from pipeline.model.caption_loss import LABELS_AT_A_TIME, caption_loss
 
 WIDTH, VOCABULARY = 6, 11
 

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from pipeline.checkpoints import (
+from pipeline.errors import PipelineError
+from pipeline.model.checkpoints import (
     FORMAT_VERSION,
     CheckpointInfo,
     checkpoint_path,
@@ -27,8 +28,7 @@ from pipeline.checkpoints import (
     save_tensors,
     tensor_digest,
 )
-from pipeline.errors import PipelineError
-from pipeline.projector import Projector
+from pipeline.model.projector import Projector
 
 INFO = CheckpointInfo(
     epoch=3,

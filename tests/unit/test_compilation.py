@@ -9,8 +9,8 @@ from torch._dynamo.utils import counters
 from pipeline.hardware import compilation
 from pipeline.hardware.compilation import should_compile
 from pipeline.hardware.device import Placement, choose_placement
-from pipeline.language_model import load_language_model
-from pipeline.packing import pack
+from pipeline.model.language_model import load_language_model
+from pipeline.model.packing import pack
 from pipeline.params.schema import LanguageModelParams
 
 LONG, SHORT = 1e15, 1e9

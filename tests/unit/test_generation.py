@@ -14,12 +14,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.caption_model import CaptionModel
-from pipeline.generation import Generated, generate_ids
 from pipeline.hardware.device import choose_placement
-from pipeline.language_model import load_language_model
+from pipeline.model.generation import Generated, generate_ids
+from pipeline.model.language_model import load_language_model
+from pipeline.model.projector import Projector
+from pipeline.model.vision_language_model import CaptionModel
 from pipeline.params.schema import GenerateParams, LanguageModelParams
-from pipeline.projector import Projector
 from pipeline.text.prompt import Prompt
 
 # No token that the model says of these images.

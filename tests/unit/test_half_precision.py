@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.checkpoints import load_tensors
 from pipeline.hardware.device import Placement
+from pipeline.model.checkpoints import load_tensors
 from pipeline.params.schema import Params
 from pipeline.processes import Processes
 from tests import training_lab

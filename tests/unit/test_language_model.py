@@ -9,7 +9,7 @@ import transformers
 
 from pipeline.errors import PipelineError
 from pipeline.hardware.device import choose_placement
-from pipeline.language_model import LanguageModel, load_language_model
+from pipeline.model.language_model import LanguageModel, load_language_model
 from pipeline.params.schema import LanguageModelParams
 
 SMALL: dict[str, Any] = {

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from pipeline.packing import pack
+from pipeline.model.packing import pack
 from pipeline.params.schema import LanguageModelParams, PromptParams
 from pipeline.text.prompt import CaptionTokenizer, normalize_caption
 from tests.import_closure import ROOT

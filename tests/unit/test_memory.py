@@ -8,10 +8,8 @@ import pytest
 import torch
 from transformers.models.llama.modeling_llama import LlamaMLP
 
-from pipeline.adapters import inject_adapters
 from pipeline.errors import PipelineError
 from pipeline.hardware.device import Placement, choose_placement
-from pipeline.language_model import load_language_model
 from pipeline.memory import (
     LargestBatch,
     MemoryEstimate,
@@ -20,7 +18,9 @@ from pipeline.memory import (
     largest_batch,
     require_memory,
 )
-from pipeline.packing import pack
+from pipeline.model.adapters import inject_adapters
+from pipeline.model.language_model import load_language_model
+from pipeline.model.packing import pack
 from pipeline.params.schema import LanguageModelParams, LoraParams, Params
 
 NO_LORA = LoraParams(rank=0, alpha=16.0, dropout=0.0, targets=("q_proj",))

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline.checkpoints import CheckpointInfo
 from pipeline.errors import PipelineError
 from pipeline.export import CardFacts, model_card
+from pipeline.model.checkpoints import CheckpointInfo
 
 INFO = CheckpointInfo(
     epoch=3,

@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.caption_model import CaptionModel
 from pipeline.hardware.device import choose_placement
-from pipeline.language_model import load_language_model
-from pipeline.packing import pack
+from pipeline.model.language_model import load_language_model
+from pipeline.model.packing import pack
+from pipeline.model.projector import Projector
+from pipeline.model.vision_language_model import CaptionModel
 from pipeline.params.loader import load_params
 from pipeline.params.schema import LanguageModelParams
-from pipeline.projector import Projector
 from pipeline.text.prompt import CaptionTokenizer, Prompt
 from tests.conftest import ROOT
 

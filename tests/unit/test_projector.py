@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.projector import Projector
+from pipeline.model.projector import Projector
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from pipeline.errors import PipelineError
-from pipeline.packing import pack
+from pipeline.model.packing import pack
 from pipeline.params.schema import LanguageModelParams, PromptParams
 from pipeline.pretrained.pretrained import resolve_model
 from pipeline.text.prompt import CaptionTokenizer, normalize_caption

@@ -5,7 +5,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from pipeline import Captioner
-from pipeline.checkpoints import find_checkpoint, load_checkpoint
+from pipeline.model.checkpoints import find_checkpoint, load_checkpoint
 from vlm.app.page import ModelFacts, make_assets
 from vlm.app.serve import address, allowed_hosts, listen, make_server
 from vlm.app.server import CaptionServer, Limits

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.checkpoints import load_tensors, save_tensors
 from pipeline.errors import PipelineError
+from pipeline.model.checkpoints import load_tensors, save_tensors
+from pipeline.model.feature_captioner import TrainedModel
 from pipeline.params.schema import Params
-from pipeline.trained_model import TrainedModel
 from tests.adapter_lab import CPU, LORA, OFF, PROJECTOR, SHAPES, checkpoint
 from tests.training_lab import NUM_TOKENS, STEPS, WIDTH, Lab, interrupted_after, outputs
 

@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.adapters import Adapters, adapter_facts, inject_adapters
-from pipeline.caption_model import CaptionModel
-from pipeline.checkpoints import CheckpointInfo, load_tensors, tensor_digest
 from pipeline.errors import PipelineError
 from pipeline.hardware.device import Placement
 from pipeline.kept_checkpoints import KeptCheckpoints
-from pipeline.language_model import LanguageModel, load_language_model
+from pipeline.model.adapters import Adapters, adapter_facts, inject_adapters
+from pipeline.model.checkpoints import CheckpointInfo, load_tensors, tensor_digest
+from pipeline.model.language_model import LanguageModel, load_language_model
+from pipeline.model.projector import Projector
+from pipeline.model.vision_language_model import CaptionModel
 from pipeline.params.schema import LanguageModelParams
 from pipeline.processes import ONE_PROCESS
-from pipeline.projector import Projector
 from pipeline.text.prompt import Prompt
 from pipeline.text.token_store import read_tokens
 from pipeline.trainer import Trainer
@@ -153,9 +153,9 @@ def test_peft_is_imported_only_for_adapters(tiny_llama: Path) -> None:
     code = (
         "import sys\n"
         "from pipeline import trained_model, training\n"
-        "from pipeline.adapters import inject_adapters\n"
+        "from pipeline.model.adapters import inject_adapters\n"
         "from pipeline.hardware.device import choose_placement\n"
-        "from pipeline.language_model import load_language_model\n"
+        "from pipeline.model.language_model import load_language_model\n"
         "from pipeline.params.schema import LanguageModelParams, LoraParams\n"
         f"params = LanguageModelParams({str(tiny_llama)!r}, None, 'nf4', False)\n"
         "model = load_language_model(params, choose_placement('cpu'))\n"

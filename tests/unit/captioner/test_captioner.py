@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 
 from pipeline import Captioner
-from pipeline.checkpoints import load_checkpoint, save_checkpoint
 from pipeline.errors import PipelineError
 from pipeline.features.store import FeatureStore
 from pipeline.images.images import crop, open_image
+from pipeline.model.checkpoints import load_checkpoint, save_checkpoint
 from pipeline.regions import REGIONS, named
 from pipeline.vision.encoder import load_encoder
 from tests.project_lab import Project

@@ -13,13 +13,13 @@ import torch
 
 from pipeline import evaluation, predictions
 from pipeline.captions import of_split, read_captions, read_images
-from pipeline.checkpoints import load_checkpoint
 from pipeline.errors import PipelineError
 from pipeline.features.store import FeatureStore, write_store
 from pipeline.files.unchanged_files import FixedFiles
-from pipeline.generation import generate_ids
+from pipeline.model.checkpoints import load_checkpoint
+from pipeline.model.feature_captioner import TrainedModel
+from pipeline.model.generation import generate_ids
 from pipeline.predictions import Predictor
-from pipeline.trained_model import TrainedModel
 from tests.project_lab import CPU, Project, refuse_to_load
 
 

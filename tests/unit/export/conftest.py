@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.adapters import adapter_facts, inject_adapters
-from pipeline.caption_model import CaptionModel
-from pipeline.checkpoints import CheckpointInfo, save_checkpoint
 from pipeline.export import export_llava
-from pipeline.generation import generate_ids
-from pipeline.language_model import load_language_model
+from pipeline.model.adapters import adapter_facts, inject_adapters
+from pipeline.model.checkpoints import CheckpointInfo, save_checkpoint
+from pipeline.model.generation import generate_ids
+from pipeline.model.language_model import load_language_model
+from pipeline.model.projector import Projector
+from pipeline.model.vision_language_model import CaptionModel
 from pipeline.params.schema import EncoderParams, LanguageModelParams, LoraParams
-from pipeline.projector import Projector
 from pipeline.text.prompt import CaptionTokenizer
 from pipeline.vision.encoder import load_encoder
 from tests.export_lab import CPU, GREEDY, LENGTH, NO_LORA, PROMPT, Train, Trained, pictures

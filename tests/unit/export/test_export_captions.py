@@ -18,9 +18,9 @@ from transformers import (
     LlavaForConditionalGeneration,
 )
 
-from pipeline.checkpoints import load_checkpoint
 from pipeline.errors import PipelineError
 from pipeline.export import export_llava, export_projector
+from pipeline.model.checkpoints import load_checkpoint
 from pipeline.params.schema import LoraParams
 from tests.export_lab import ASK, LENGTH, Train, Trained, pictures, python_blocks, stock_captions
 

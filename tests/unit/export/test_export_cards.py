@@ -15,8 +15,8 @@ from transformers import (
     AutoTokenizer,
 )
 
-from pipeline.checkpoints import load_checkpoint
 from pipeline.export import export_projector
+from pipeline.model.checkpoints import load_checkpoint
 from tests.export_lab import Train, Trained, pictures, python_blocks
 from tests.import_closure import ROOT
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, NoRepeatNGramLogitsProcessor
 
-from pipeline.caption_model import CaptionModel
+from pipeline.model.vision_language_model import CaptionModel
 from pipeline.params.schema import GenerateParams
 
 

@@ -13,25 +13,25 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from pipeline import (
+from pipeline.errors import PipelineError
+from pipeline.files.json_files import digest
+from pipeline.hardware.device import Placement
+from pipeline.model import (
     adapters,
     caption_loss,
-    caption_model,
     checkpoints,
     generation,
     language_model,
     packing,
     projector,
+    vision_language_model,
 )
-from pipeline.adapters import adapter_params, inject_adapters
-from pipeline.caption_model import CaptionModel
-from pipeline.checkpoints import CheckpointInfo, load_checkpoint
-from pipeline.errors import PipelineError
-from pipeline.files.json_files import digest
-from pipeline.generation import generate_ids
-from pipeline.hardware.device import Placement
-from pipeline.language_model import load_language_model
-from pipeline.packing import pack
+from pipeline.model.adapters import adapter_params, inject_adapters
+from pipeline.model.checkpoints import CheckpointInfo, load_checkpoint
+from pipeline.model.generation import generate_ids
+from pipeline.model.language_model import load_language_model
+from pipeline.model.packing import pack
+from pipeline.model.vision_language_model import CaptionModel
 from pipeline.params.schema import GenerateParams
 from pipeline.text import prompt
 from pipeline.text.prompt import CaptionTokenizer
@@ -41,7 +41,7 @@ CODE: tuple[ModuleType, ...] = (
     sys.modules[__name__],
     adapters,
     caption_loss,
-    caption_model,
+    vision_language_model,
     checkpoints,
     generation,
     language_model,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import PipelineError
-from pipeline.language_model import LanguageModel
+from pipeline.model.language_model import LanguageModel
 from pipeline.params.schema import LoraParams
 
 # Tells the tensors of adapters from those of the projector, which has no part of this name.

@@ -12,11 +12,11 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from pipeline.adapters import NO_ADAPTERS, Adapters, split_state
-from pipeline.caption_loss import caption_loss
-from pipeline.language_model import LanguageModel
-from pipeline.packing import PackedBatch
-from pipeline.projector import Projector
+from pipeline.model.adapters import NO_ADAPTERS, Adapters, split_state
+from pipeline.model.caption_loss import caption_loss
+from pipeline.model.language_model import LanguageModel
+from pipeline.model.packing import PackedBatch
+from pipeline.model.projector import Projector
 from pipeline.text.prompt import Prompt
 
 

@@ -18,12 +18,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from pipeline.adapters import split_state
 from pipeline.errors import PipelineError
-from pipeline.fact_differences import differences
 from pipeline.files.json_files import canonical_json, digest, write_atomic
+from pipeline.model.adapters import split_state
+from pipeline.model.fact_differences import differences
+from pipeline.model.projector import Projector
 from pipeline.params.schema import EncoderParams, LanguageModelParams, PromptParams
-from pipeline.projector import Projector
 
 FORMAT_VERSION = 3
 _METADATA_KEY = "vlm"

@@ -1,0 +1,1 @@
+"""Projector, frozen language model, packing, loss, generation, checkpoints."""
