@@ -24,7 +24,7 @@ from pipeline.model.projector import Projector
 from pipeline.model.vision_language_model import CaptionModel
 from pipeline.params.schema import LanguageModelParams
 from pipeline.text.prompt import Prompt
-from pipeline.training_cost import peak_memory
+from pipeline.training.cost import peak_memory
 from stages.console import quiet_libraries, with_sentences
 
 # CLIP ViT-B/32's patches and width; a prompt and captions as long as Flickr8k's in Llama's tokens.

@@ -12,8 +12,8 @@ import torch
 
 from benchmarks.llama_1b import CAPTION, HIDDEN, NUM_TOKENS, PROMPT, WIDTH
 from benchmarks.models import llama_config
-from pipeline.memory import LargestBatch, estimate_memory
 from pipeline.params.schema import LanguageModelParams, LoraParams
+from pipeline.training.memory import LargestBatch, estimate_memory
 
 CAPTIONS_OF_AN_IMAGE = 5
 # What CUDA itself and its libraries take of a device.

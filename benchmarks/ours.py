@@ -21,8 +21,8 @@ from pipeline.params.loader import load_params
 from pipeline.params.schema import EncoderParams, Params
 from pipeline.text.prompt import CaptionTokenizer
 from pipeline.text.token_store import TokenizedCaptions, read_tokens, tokenize_captions
-from pipeline.training import train
-from pipeline.training_outputs import TrainPaths
+from pipeline.training.outputs import TrainPaths
+from pipeline.training.train import train
 
 PROFILE = Path(__file__).parents[1] / "profiles" / "sample.yaml"
 

@@ -15,7 +15,7 @@ from benchmarks.machine import print_figures
 from benchmarks.models import PATCHES
 from benchmarks.task import Setting, training_pairs
 from pipeline.hardware.device import Placement, choose_placement
-from pipeline.training_cost import peak_memory
+from pipeline.training.cost import peak_memory
 
 PROMPT = "USER: <image>\nDescribe this image.\nASSISTANT:"
 # Steps before the clock starts.

@@ -18,14 +18,14 @@ from benchmarks.machine import in_a_process, wait_for
 from benchmarks.memory import CUDA_CONTEXT
 from benchmarks.models import llama_config, save_random_llama
 from pipeline.hardware.device import Placement, choose_placement
-from pipeline.memory import estimate_memory, largest_batch
 from pipeline.model.adapters import inject_adapters
 from pipeline.model.language_model import load_language_model
 from pipeline.model.projector import Projector
 from pipeline.model.vision_language_model import CaptionModel
 from pipeline.params.loader import load_params
 from pipeline.params.schema import Params, TrainParams
-from pipeline.training_cost import peak_memory
+from pipeline.training.cost import peak_memory
+from pipeline.training.memory import estimate_memory, largest_batch
 from stages.console import quiet_libraries, with_sentences
 
 # Bytes of each card as it reports itself (a T4: 15 GiB), and the part of them that a profile may take by the

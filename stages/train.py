@@ -27,9 +27,9 @@ def main(params: Path) -> None:
     from pipeline.hardware.allocator import keep_freed_memory
     from pipeline.hardware.device import choose_placement
     from pipeline.params.loader import load_params
-    from pipeline.processes import join_processes
-    from pipeline.training import train
-    from pipeline.training_outputs import TrainPaths
+    from pipeline.training.outputs import TrainPaths
+    from pipeline.training.processes import join_processes
+    from pipeline.training.train import train
 
     settings = load_params(params)
     # Set by `accelerate launch` and `torchrun`.

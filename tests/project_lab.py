@@ -14,8 +14,8 @@ from pipeline.hardware.device import choose_placement
 from pipeline.params.schema import Params
 from pipeline.text.prompt import CaptionTokenizer
 from pipeline.text.token_store import tokenize_captions
-from pipeline.training import train
-from pipeline.training_outputs import TrainPaths
+from pipeline.training.outputs import TrainPaths
+from pipeline.training.train import train
 
 CPU = choose_placement("cpu")
 

@@ -13,13 +13,13 @@ from pipeline.captions import CaptionRecord, ImageRecord, write_captions
 from pipeline.features.store import FeatureStore, write_store
 from pipeline.hardware.device import choose_placement
 from pipeline.params.schema import LoraParams, Params, ProjectorParams
-from pipeline.processes import ONE_PROCESS, Processes
 from pipeline.text.prompt import CaptionTokenizer
 from pipeline.text.token_store import read_tokens, tokenize_captions
-from pipeline.trainer import Trainer
-from pipeline.training import train
-from pipeline.training_features import TrainingFeatures, open_features
-from pipeline.training_outputs import TrainPaths, TrainSummary
+from pipeline.training.features import TrainingFeatures, open_features
+from pipeline.training.outputs import TrainPaths, TrainSummary
+from pipeline.training.processes import ONE_PROCESS, Processes
+from pipeline.training.train import train
+from pipeline.training.trainer import Trainer
 
 NUM_TOKENS, WIDTH = 4, 6
 SPEC: dict[str, Any] = {"name": "random", "num_tokens": NUM_TOKENS, "width": WIDTH}

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline import predictions, region_captions, training
+from pipeline import predictions, region_captions
+from pipeline.training import train
 from tests.import_closure import ROOT, import_closure
 
 KEPT: dict[str, tuple[ModuleType, ...]] = {
-    "train": training.CODE,
+    "train": train.CODE,
     "evaluate": predictions.CODE,
     "regions": region_captions.CODE,
 }

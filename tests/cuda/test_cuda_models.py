@@ -19,7 +19,6 @@ from pipeline.encoding.encode import encode_images
 from pipeline.features.store import FeatureStore
 from pipeline.files.json_files import sha256_of_file
 from pipeline.hardware.device import choose_placement
-from pipeline.memory import LargestBatch, estimate_memory
 from pipeline.model.generation import Generated, generate_ids
 from pipeline.model.language_model import LanguageModel, load_language_model
 from pipeline.model.packing import pack
@@ -27,7 +26,8 @@ from pipeline.model.projector import Projector
 from pipeline.model.vision_language_model import CaptionModel
 from pipeline.params.schema import GenerateParams, LanguageModelParams, LoraParams, Params
 from pipeline.text.prompt import Prompt
-from pipeline.training_cost import peak_memory
+from pipeline.training.cost import peak_memory
+from pipeline.training.memory import LargestBatch, estimate_memory
 from tests.gpu import GPU, on_gpu
 
 PROMPT = Prompt(before=(0, 5, 6), after=(7, 8), eos=358)

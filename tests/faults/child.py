@@ -25,7 +25,7 @@ _SERVER = multiprocessing.get_context("forkserver")
 _PRELOADED = [
     "stages.console",
     "pipeline.encoding.encode",
-    "pipeline.training",
+    "pipeline.training.train",
     "pipeline.evaluation",
     "pipeline.region_captions",
     "pipeline.report",

@@ -12,7 +12,7 @@ from torch import Tensor
 from pipeline.captioner import BATCH_SIZE
 from pipeline.model.feature_captioner import TrainedModel
 from pipeline.params.schema import Params
-from pipeline.trainer import Trainer
+from pipeline.training.trainer import Trainer
 from pipeline.vision.encoder import TransformersEncoder
 
 

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.batches import Row, plan_epoch
 from pipeline.captions import of_split, read_captions
 from pipeline.datasets.prepare import prepare
 from pipeline.params.loader import load_params
 from pipeline.params.schema import DataParams, Limits, TrainParams
 from pipeline.text.prompt import CaptionTokenizer
+from pipeline.training.batches import Row, plan_epoch
 from tests.conftest import ROOT
 from tests.shared_data import photos
 

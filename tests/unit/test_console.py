@@ -63,7 +63,7 @@ from huggingface_hub.utils import httpx
 from transformers.utils import logging as theirs
 theirs.get_logger("transformers.loading").warning("a report on loading")
 logging.getLogger(httpx.__name__).info("HTTP Request: GET https://cdn/a?signature=b")
-logging.getLogger("pipeline.trainer").info("a fact of ours")
+logging.getLogger("pipeline.training.trainer").info("a fact of ours")
 theirs.get_logger("transformers.loading").error("an error of theirs")
 huggingface_hub.logging.get_logger("huggingface_hub.utils._http").warning("Retrying in 1s")
 """

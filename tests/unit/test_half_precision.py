@@ -14,7 +14,7 @@ import torch
 from pipeline.hardware.device import Placement
 from pipeline.model.checkpoints import load_tensors
 from pipeline.params.schema import Params
-from pipeline.processes import Processes
+from pipeline.training.processes import Processes
 from tests import training_lab
 from tests.training_lab import Lab, interrupted_after, losses, make_lab, outputs
 

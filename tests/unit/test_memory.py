@@ -10,7 +10,11 @@ from transformers.models.llama.modeling_llama import LlamaMLP
 
 from pipeline.errors import PipelineError
 from pipeline.hardware.device import Placement, choose_placement
-from pipeline.memory import (
+from pipeline.model.adapters import inject_adapters
+from pipeline.model.language_model import load_language_model
+from pipeline.model.packing import pack
+from pipeline.params.schema import LanguageModelParams, LoraParams, Params
+from pipeline.training.memory import (
     LargestBatch,
     MemoryEstimate,
     NoEstimateError,
@@ -18,10 +22,6 @@ from pipeline.memory import (
     largest_batch,
     require_memory,
 )
-from pipeline.model.adapters import inject_adapters
-from pipeline.model.language_model import load_language_model
-from pipeline.model.packing import pack
-from pipeline.params.schema import LanguageModelParams, LoraParams, Params
 
 NO_LORA = LoraParams(rank=0, alpha=16.0, dropout=0.0, targets=("q_proj",))
 LORA = LoraParams(rank=4, alpha=16.0, dropout=0.0, targets=("q_proj", "down_proj"))

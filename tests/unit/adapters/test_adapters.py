@@ -14,17 +14,17 @@ import torch
 
 from pipeline.errors import PipelineError
 from pipeline.hardware.device import Placement
-from pipeline.kept_checkpoints import KeptCheckpoints
 from pipeline.model.adapters import Adapters, adapter_facts, inject_adapters
 from pipeline.model.checkpoints import CheckpointInfo, load_tensors, tensor_digest
 from pipeline.model.language_model import LanguageModel, load_language_model
 from pipeline.model.projector import Projector
 from pipeline.model.vision_language_model import CaptionModel
 from pipeline.params.schema import LanguageModelParams
-from pipeline.processes import ONE_PROCESS
 from pipeline.text.prompt import Prompt
 from pipeline.text.token_store import read_tokens
-from pipeline.trainer import Trainer
+from pipeline.training.kept_checkpoints import KeptCheckpoints
+from pipeline.training.processes import ONE_PROCESS
+from pipeline.training.trainer import Trainer
 from tests.adapter_lab import CPU, LORA, OFF, PROJECTOR, SHAPES, checkpoint, hidden
 from tests.import_closure import ROOT
 from tests.training_lab import SPEC, WIDTH, Lab

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import pytest
 
-from pipeline import training_state
+from pipeline.training import state
 from tests.training_lab import STEPS, Lab, interrupted_after, outputs
 
 
@@ -56,7 +56,7 @@ def test_a_damaged_state_never_takes_the_place_of_a_good_one(
         lab.train(tmp_path, epochs=3)
     flip(state_of(tmp_path))
     with monkeypatch.context() as patch:
-        patch.setattr(training_state, "save_tensors", kill)
+        patch.setattr(state, "save_tensors", kill)
         with pytest.raises(KeyboardInterrupt):
             lab.train(tmp_path, epochs=3)
     assert lab.train(tmp_path, epochs=3).trained_steps == 3 * STEPS - 2

@@ -12,14 +12,14 @@ from typing import Literal
 import pytest
 import torch
 
-from pipeline import trainer
-from pipeline.batches import Row, Step, StepDataset, plan_epoch
 from pipeline.errors import PipelineError
 from pipeline.hardware.device import Placement
-from pipeline.prefetch import AHEAD, prefetched
-from pipeline.processes import ONE_PROCESS
 from pipeline.text.token_store import read_tokens
-from pipeline.trainer import Trainer
+from pipeline.training import trainer
+from pipeline.training.batches import Row, Step, StepDataset, plan_epoch
+from pipeline.training.prefetch import AHEAD, prefetched
+from pipeline.training.processes import ONE_PROCESS
+from pipeline.training.trainer import Trainer
 from tests.training_lab import Lab, interrupted_after, outputs
 
 STEPS = 8

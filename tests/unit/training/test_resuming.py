@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline import training
 from pipeline.errors import PipelineError
+from pipeline.training import train
 from tests.refusals import refuse
 from tests.training_lab import (
     STEPS,
@@ -99,10 +99,10 @@ def test_other_features_of_the_same_images_start_afresh(lab: Lab, finished: Path
 def test_other_code_starts_afresh(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A changed module of the training, not one that it has nothing to do with, makes it another one."""
     lab.train(tmp_path, epochs=1)
-    other = ModuleType(training.CODE[-1].__name__)
+    other = ModuleType(train.CODE[-1].__name__)
     other.__file__ = __file__
     with monkeypatch.context() as patch:
-        patch.setattr(training, "CODE", (*training.CODE[:-1], other))
+        patch.setattr(train, "CODE", (*train.CODE[:-1], other))
         assert lab.train(tmp_path, epochs=1).trained_steps == STEPS
     assert lab.train(tmp_path, epochs=1).trained_steps == 0
 

@@ -14,18 +14,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.batches import StepDataset, plan_epoch
 from pipeline.errors import PipelineError
 from pipeline.hardware.device import choose_placement
-from pipeline.kept_checkpoints import KeptCheckpoints
 from pipeline.model.checkpoints import CheckpointInfo, load_checkpoint, tensor_digest
 from pipeline.model.language_model import load_language_model
 from pipeline.model.projector import Projector
 from pipeline.model.vision_language_model import CaptionModel
 from pipeline.params.schema import Params, TrainParams
-from pipeline.processes import ONE_PROCESS, Processes
 from pipeline.text.token_store import read_tokens
-from pipeline.trainer import Trainer, learning_rate
+from pipeline.training.batches import StepDataset, plan_epoch
+from pipeline.training.kept_checkpoints import KeptCheckpoints
+from pipeline.training.processes import ONE_PROCESS, Processes
+from pipeline.training.trainer import Trainer, learning_rate
 from tests.tiny_models import save_llama
 from tests.training_lab import (
     SPEC,

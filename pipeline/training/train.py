@@ -17,9 +17,6 @@ from pipeline.features.store import FeatureStore
 from pipeline.files.json_files import digest, write_json
 from pipeline.hardware.compilation import should_compile
 from pipeline.hardware.device import Placement
-from pipeline.kept_checkpoints import KeptCheckpoints
-from pipeline.kept_trainings import note_training
-from pipeline.memory import LargestBatch, NoEstimateError, estimate_memory, largest_batch, require_memory
 from pipeline.model.adapters import adapter_facts, inject_adapters
 from pipeline.model.checkpoints import CheckpointInfo
 from pipeline.model.language_model import load_language_model
@@ -33,12 +30,21 @@ from pipeline.params.schema import (
     TrainParams,
 )
 from pipeline.pretrained.pretrained import resolve_model, tokenizer_digest
-from pipeline.processes import ONE_PROCESS, Processes
 from pipeline.text.token_store import TokenizedCaptions, read_tokens, require_tokenizer
-from pipeline.trainer import Trainer
-from pipeline.training_facts import PARTS, training_facts
-from pipeline.training_features import open_features
-from pipeline.training_outputs import TrainPaths, TrainSummary, publish, summarize
+from pipeline.training.facts import PARTS, training_facts
+from pipeline.training.features import open_features
+from pipeline.training.kept_checkpoints import KeptCheckpoints
+from pipeline.training.memory import (
+    LargestBatch,
+    NoEstimateError,
+    estimate_memory,
+    largest_batch,
+    require_memory,
+)
+from pipeline.training.outputs import TrainPaths, TrainSummary, publish, summarize
+from pipeline.training.processes import ONE_PROCESS, Processes
+from pipeline.training.run_history import note_training
+from pipeline.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 

@@ -8,19 +8,19 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from pipeline.batches import Row, Step, StepDataset, plan_epoch
 from pipeline.errors import PipelineError
 from pipeline.hardware.device import Placement
 from pipeline.hardware.progress import bar
-from pipeline.kept_checkpoints import KeptCheckpoints
 from pipeline.model.vision_language_model import CaptionModel
 from pipeline.params.schema import RuntimeParams, TrainParams
-from pipeline.prefetch import prefetched
-from pipeline.processes import Processes
 from pipeline.text.token_store import TokenizedCaptions
-from pipeline.training_cost import CostMeter
-from pipeline.training_features import TrainingFeatures
-from pipeline.training_state import TrainingState
+from pipeline.training.batches import Row, Step, StepDataset, plan_epoch
+from pipeline.training.cost import CostMeter
+from pipeline.training.features import TrainingFeatures
+from pipeline.training.kept_checkpoints import KeptCheckpoints
+from pipeline.training.prefetch import prefetched
+from pipeline.training.processes import Processes
+from pipeline.training.state import TrainingState
 
 logger = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from pipeline.model.packing import PackedBatch, pack
 from pipeline.params.schema import TrainParams
-from pipeline.processes import Processes
 from pipeline.text.token_store import TokenizedCaptions
-from pipeline.training_features import TrainingFeatures
+from pipeline.training.features import TrainingFeatures
+from pipeline.training.processes import Processes
 
 # Rows are sorted by length within pools of so many batches: little padding, and still random.
 _BATCHES_PER_POOL = 16

@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 
-from pipeline.batches import Step, StepDataset
+from pipeline.training.batches import Step, StepDataset
 
 # Steps that lie ready; one would do, two even out a slow disk.
 AHEAD = 2

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from pipeline.errors import PipelineError
 from pipeline.files.disk_errors import require_readable, writing
-from pipeline.kept_checkpoints import KeptCheckpoints
 from pipeline.model.checkpoints import load_tensors, save_tensors
 from pipeline.model.vision_language_model import CaptionModel
-from pipeline.training_cost import Cost
+from pipeline.training.cost import Cost
+from pipeline.training.kept_checkpoints import KeptCheckpoints
 
 logger = logging.getLogger(__name__)
 

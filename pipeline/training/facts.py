@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from types import ModuleType
 
-from pipeline import batches, kept_checkpoints, processes, trainer, training_state
 from pipeline.files.code_digest import code_digest
 from pipeline.files.json_files import JsonObject, canonical_json
 from pipeline.model import (
@@ -19,6 +18,7 @@ from pipeline.model import (
 )
 from pipeline.params.schema import LoraParams, ProjectorParams, TrainParams
 from pipeline.text.token_store import TokenizedCaptions
+from pipeline.training import batches, kept_checkpoints, processes, state, trainer
 
 # The modules that checkpoints follow from, beside the one that puts them together.
 PARTS: tuple[ModuleType, ...] = (
@@ -33,7 +33,7 @@ PARTS: tuple[ModuleType, ...] = (
     processes,
     projector,
     trainer,
-    training_state,
+    state,
 )
 
 
