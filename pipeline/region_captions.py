@@ -14,6 +14,7 @@ from pipeline import captioner, regions
 from pipeline.captioner import BATCH_SIZE, Captioner
 from pipeline.captions import ImageRecord, SceneObject, of_split, read_captions, read_images, vocabulary
 from pipeline.errors import PipelineError
+from pipeline.evaluation.prediction_cache import KeptRows
 from pipeline.files.atomic import replace_folder
 from pipeline.files.code_digest import code_digest
 from pipeline.files.json_files import JsonObject, write_json, write_jsonl
@@ -21,7 +22,6 @@ from pipeline.files.unchanged_files import FixedFiles
 from pipeline.hardware.device import choose_placement
 from pipeline.images import images
 from pipeline.images.images import crop, open_image
-from pipeline.kept_rows import KeptRows
 from pipeline.metrics.scene_truth import names_object, score_objects
 from pipeline.model import feature_captioner
 from pipeline.model.checkpoints import load_checkpoint

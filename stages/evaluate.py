@@ -18,7 +18,7 @@ def main(params: Path) -> None:
     \b
     Example: python -m stages.evaluate
     """
-    from pipeline.evaluation import EvaluatePaths, evaluate
+    from pipeline.evaluation.evaluate import EvaluatePaths, evaluate
     from pipeline.hardware.allocator import keep_freed_memory
     from pipeline.hardware.device import choose_placement
     from pipeline.params.loader import load_params

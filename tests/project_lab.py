@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 from pipeline.captions import ImageRecord, of_split, read_captions, read_images
 from pipeline.datasets.prepare import prepare
 from pipeline.encoding.encode import encode_images
-from pipeline.evaluation import EvaluatePaths, evaluate
+from pipeline.evaluation.evaluate import EvaluatePaths, evaluate
 from pipeline.files.json_files import read_jsonl
 from pipeline.hardware.device import choose_placement
 from pipeline.params.schema import Params

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline import predictions, region_captions
+from pipeline import region_captions
+from pipeline.evaluation import predictor
 from pipeline.training import train
 from tests.import_closure import ROOT, import_closure
 
 KEPT: dict[str, tuple[ModuleType, ...]] = {
     "train": train.CODE,
-    "evaluate": predictions.CODE,
+    "evaluate": predictor.CODE,
     "regions": region_captions.CODE,
 }
 # Modules that a stage imports and that shape nothing of what it keeps, and why not.

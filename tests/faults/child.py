@@ -26,7 +26,7 @@ _PRELOADED = [
     "stages.console",
     "pipeline.encoding.encode",
     "pipeline.training.train",
-    "pipeline.evaluation",
+    "pipeline.evaluation.evaluate",
     "pipeline.region_captions",
     "pipeline.report",
     "pipeline.datasets.prepare",

@@ -19,11 +19,11 @@ from PIL import Image
 from pipeline.captions import of_split, read_captions, read_images
 from pipeline.encoding.blocks import FeatureBlocks
 from pipeline.errors import PipelineError
+from pipeline.evaluation.prediction_cache import read_batch
 from pipeline.features.store import FeatureStore
 from pipeline.files.json_files import read_json
 from pipeline.gallery import ImageFiles, read_said, region_answers, scored_examples
 from pipeline.images.images import describe_image, open_image
-from pipeline.kept_rows import read_batch
 from pipeline.model.checkpoints import load_checkpoint, load_tensors, tensor_digest
 from pipeline.params.loader import load_params
 from pipeline.plots import epoch_curves, training_curves

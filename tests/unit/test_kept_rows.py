@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import PipelineError
-from pipeline.kept_rows import KeptRows, batches
+from pipeline.evaluation.prediction_cache import KeptRows, batches
 from tests.refusals import refuse
 
 FACTS = {"checkpoint": "abc", "images": ["a", "b"]}

@@ -11,15 +11,15 @@ from typing import Any, NoReturn
 import pytest
 import torch
 
-from pipeline import evaluation, predictions
 from pipeline.captions import of_split, read_captions, read_images
 from pipeline.errors import PipelineError
+from pipeline.evaluation import evaluate, predictor
+from pipeline.evaluation.predictor import Predictor
 from pipeline.features.store import FeatureStore, write_store
 from pipeline.files.unchanged_files import FixedFiles
 from pipeline.model.checkpoints import load_checkpoint
 from pipeline.model.feature_captioner import TrainedModel
 from pipeline.model.generation import generate_ids
-from pipeline.predictions import Predictor
 from tests.project_lab import CPU, Project, refuse_to_load
 
 
@@ -144,7 +144,7 @@ def test_other_features_of_dev_and_test_are_captioned_anew(
 
 
 def test_other_code_captions_anew(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predictions, "CODE", predictions.CODE[:-1])
+    monkeypatch.setattr(predictions, "CODE", predictor.CODE[:-1])
     monkeypatch.setattr(TrainedModel, "load", refuse_to_load)
     with pytest.raises(AssertionError, match="the language model was loaded"):
         project.evaluate()
@@ -166,7 +166,7 @@ def test_a_checkpoint_exchanged_after_it_was_scored_is_not_taken_for_the_best(
         exchange_epochs(project)
         return nearest(*arguments)
 
-    nearest = evaluation._nearest
+    nearest = evaluate._nearest
     monkeypatch.setattr(evaluation, "_nearest", exchange)
     with pytest.raises(PipelineError, match=r"epoch_00.* was exchanged while it was in use .*command again"):
         project.evaluate()

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.captions import CaptionRecord, Split, of_split, read_captions, vocabulary
 from pipeline.errors import PipelineError
+from pipeline.evaluation.predictor import Predictions, Predictor
 from pipeline.features.digest import features_digest
 from pipeline.features.store import FeatureStore
 from pipeline.files.atomic import replace_folder
@@ -25,7 +26,6 @@ from pipeline.metrics.scene_truth import score_objects
 from pipeline.metrics.scores import SCORES, Measured, measure
 from pipeline.model.checkpoints import checkpoints_of_run, list_checkpoints, load_checkpoint
 from pipeline.params.schema import EvaluateParams, GenerateParams, RuntimeParams
-from pipeline.predictions import Predictions, Predictor
 
 logger = logging.getLogger(__name__)
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pipeline.captions import Split
 from pipeline.errors import PipelineError
+from pipeline.evaluation.prediction_cache import KeptRows, batches
 from pipeline.features.digest import features_digest
 from pipeline.features.store import FeatureStore
 from pipeline.files.code_digest import code_digest
@@ -25,7 +26,6 @@ from pipeline.files.json_files import digest
 from pipeline.files.unchanged_files import FixedFiles
 from pipeline.hardware.device import Placement
 from pipeline.hardware.progress import bar
-from pipeline.kept_rows import KeptRows, batches
 from pipeline.model import feature_captioner
 from pipeline.model.checkpoints import load_checkpoint
 from pipeline.model.feature_captioner import GeneratedCaption, TrainedModel

@@ -1,0 +1,1 @@
+"""Captions for each checkpoint, their scores, and the choice of the epoch."""
