@@ -8,12 +8,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipeline.captioner import Captioner as Captioner
+    from pipeline.regions.captioner import Captioner as Captioner
 
 __all__ = ["Captioner"]
 
 
 def __getattr__(name: str) -> Any:
     if name == "Captioner":
-        return importlib.import_module("pipeline.captioner").Captioner
+        return importlib.import_module("pipeline.regions.captioner").Captioner
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -19,7 +19,7 @@ def main(params: Path) -> None:
     """
     from pipeline.hardware.allocator import keep_freed_memory
     from pipeline.params.loader import load_params
-    from pipeline.region_captions import RegionPaths, caption_regions
+    from pipeline.regions.caption_regions import RegionPaths, caption_regions
 
     settings = load_params(params)
     keep_freed_memory()

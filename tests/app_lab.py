@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit
 
 from PIL import Image
 
-from pipeline.regions import Region
+from pipeline.regions.regions import Region
 from vlm.app.page import ModelFacts, make_assets
 from vlm.app.serve import address, allowed_hosts, listen, make_server
 from vlm.app.server import CaptionServer, Limits

@@ -12,8 +12,8 @@ from vlm.options import MEGAPIXELS, checkpoint_option, device_option, model_cach
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pipeline.captioner import RegionCaption
-    from pipeline.regions import Region
+    from pipeline.regions.captioner import RegionCaption
+    from pipeline.regions.regions import Region
 
 
 @click.command()
@@ -78,8 +78,8 @@ def caption(
     if paths:
         from tqdm import tqdm
 
-        from pipeline.captioner import DEFAULT_GENERATION, Captioner
         from pipeline.hardware.progress import bar
+        from pipeline.regions.captioner import DEFAULT_GENERATION, Captioner
 
         captioner = Captioner.load(checkpoint, device, model_cache(project_params()), max_megapixels)
         requests = [(path, one) for path in paths for one in wanted]
@@ -101,7 +101,7 @@ def caption(
 
 
 def _regions(ask: str | None, region: str | None, box: str | None) -> "tuple[Region, ...]":
-    from pipeline import regions
+    from pipeline.regions import regions
 
     if sum(option is not None for option in (ask, region, box)) > 1:
         raise click.UsageError("give one of --ask, --region and --box.")

@@ -9,7 +9,7 @@ import click
 import pytest
 
 from pipeline.errors import PipelineError
-from pipeline.regions import NAMES, parse_all
+from pipeline.regions.regions import NAMES, parse_all
 from tests.command_lines import VLM, check
 from tests.contract.test_flow import STAGES
 from tests.import_closure import ROOT

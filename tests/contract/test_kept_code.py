@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline import region_captions
 from pipeline.evaluation import predictor
+from pipeline.regions import caption_regions
 from pipeline.training import train
 from tests.import_closure import ROOT, import_closure
 
 KEPT: dict[str, tuple[ModuleType, ...]] = {
     "train": train.CODE,
     "evaluate": predictor.CODE,
-    "regions": region_captions.CODE,
+    "regions": caption_regions.CODE,
 }
 # Modules that a stage imports and that shape nothing of what it keeps, and why not.
 HOW_IT_IS_CARRIED_OUT = {

@@ -13,7 +13,6 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.captioner import Captioner
 from pipeline.captions import ImageRecord, write_images
 from pipeline.encoding.encode import encode_images
 from pipeline.features.store import FeatureStore
@@ -25,6 +24,7 @@ from pipeline.model.packing import pack
 from pipeline.model.projector import Projector
 from pipeline.model.vision_language_model import CaptionModel
 from pipeline.params.schema import GenerateParams, LanguageModelParams, LoraParams, Params
+from pipeline.regions.captioner import Captioner
 from pipeline.text.prompt import Prompt
 from pipeline.training.cost import peak_memory
 from pipeline.training.memory import LargestBatch, estimate_memory

@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-import pipeline.captioner
+import pipeline.regions.captioner
 from pipeline.files.json_files import write_jsonl
 from pipeline.params.schema import Params
 from tests.command_lines import VLM
@@ -105,7 +105,7 @@ def test_the_python_of_a_page_runs(page: str, capsys: pytest.CaptureFixture[str]
 
 @pytest.mark.usefixtures("here")
 def test_the_python_of_the_captioner_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    """What its module says by itself, `help(pipeline.captioner)`."""
-    code = (pipeline.captioner.__doc__ or "").split("\n\n", 1)[1]
+    """What its module says by itself, `help(pipeline.regions.captioner)`."""
+    code = (pipeline.regions.captioner.__doc__ or "").split("\n\n", 1)[1]
     exec(compile(code, "captioner", "exec"), {})
     assert capsys.readouterr().out.count("\n") > code.count("print(")

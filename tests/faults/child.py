@@ -27,7 +27,7 @@ _PRELOADED = [
     "pipeline.encoding.encode",
     "pipeline.training.train",
     "pipeline.evaluation.evaluate",
-    "pipeline.region_captions",
+    "pipeline.regions.caption_regions",
     "pipeline.report",
     "pipeline.datasets.prepare",
     "bitsandbytes",

@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import Tensor
 
-from pipeline.captioner import BATCH_SIZE
 from pipeline.model.feature_captioner import TrainedModel
 from pipeline.params.schema import Params
+from pipeline.regions.captioner import BATCH_SIZE
 from pipeline.training.trainer import Trainer
 from pipeline.vision.encoder import TransformersEncoder
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from pipeline.errors import PipelineError
-from pipeline.regions import REGIONS
+from pipeline.regions.regions import REGIONS
 from tests.app_lab import FakeCaptioner, png
 from vlm.app.answers import MAX_REGIONS, answer, preview, requested_regions
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from pipeline.errors import PipelineError
 from pipeline.images.images import crop
-from pipeline.regions import NAMES, REGIONS, Region, box, parse, parse_all
+from pipeline.regions.regions import NAMES, REGIONS, Region, box, parse, parse_all
 
 
 def test_boxes_stand_in_lists_too() -> None:

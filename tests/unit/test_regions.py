@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import PipelineError
-from pipeline.regions import NAMES, REGIONS, named, parse, parse_all
+from pipeline.regions.regions import NAMES, REGIONS, named, parse, parse_all
 
 VERTICAL = {
     "top": ["top", "topmost", "upper", "uppermost", "above"],
@@ -29,7 +29,7 @@ IMAGES = ["image", "picture", "photo", "scene", "frame", "view"]
 
 @st.composite
 def places(draw: st.DrawFn) -> tuple[str, str]:
-    """A region's name and words for it, after the grammar of `pipeline.region_words`."""
+    """A region's name and words for it, after the grammar of `pipeline.regions.words`."""
 
     def pick(options: Sequence[str]) -> str:
         return draw(st.sampled_from(options))

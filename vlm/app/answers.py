@@ -12,10 +12,10 @@ from typing import Protocol
 
 from PIL import Image
 
-from pipeline import regions
 from pipeline.errors import PipelineError
 from pipeline.images.images import Box, crop, image_from_bytes
-from pipeline.regions import Region
+from pipeline.regions import regions
+from pipeline.regions.regions import Region
 
 MAX_REGIONS = 8
 _MAX_REQUEST_LENGTH = 300  # characters

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from pipeline.regions import REGIONS
+from pipeline.regions.regions import REGIONS
 
 _FOLDER = Path(__file__).parent
 # Three a row, as they lie in the image; whatever else can be asked for follows.

@@ -18,7 +18,7 @@ from pipeline.errors import PipelineError
 from pipeline.features.store import FeatureStore
 from pipeline.images.images import crop, open_image
 from pipeline.model.checkpoints import load_checkpoint, save_checkpoint
-from pipeline.regions import REGIONS, named
+from pipeline.regions.regions import REGIONS, named
 from pipeline.vision.encoder import load_encoder
 from tests.project_lab import Project
 from tests.tiny_models import save_clip, save_llama

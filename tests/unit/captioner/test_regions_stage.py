@@ -9,13 +9,14 @@ from dataclasses import asdict, replace
 import pytest
 from PIL import Image
 
-from pipeline import Captioner, region_captions
+from pipeline import Captioner
 from pipeline.captions import read_captions, vocabulary
 from pipeline.errors import PipelineError
 from pipeline.files.json_files import read_jsonl
 from pipeline.metrics.scene_truth import names_object
-from pipeline.region_captions import RegionPaths, caption_regions, only_object
-from pipeline.regions import REGIONS
+from pipeline.regions import caption_regions
+from pipeline.regions.caption_regions import RegionPaths, caption_regions, only_object
+from pipeline.regions.regions import REGIONS
 from tests.project_lab import Project, refuse_to_load
 
 
@@ -58,7 +59,7 @@ def test_other_code_answers_anew(project: Project, monkeypatch: pytest.MonkeyPat
     caption_regions(paths, settings, project.params.generate, project.params.runtime)
     monkeypatch.setattr(Captioner, "load", refuse_to_load)
     caption_regions(paths, settings, project.params.generate, project.params.runtime)
-    monkeypatch.setattr(region_captions, "CODE", region_captions.CODE[:-1])
+    monkeypatch.setattr(caption_regions, "CODE", caption_regions.CODE[:-1])
     with pytest.raises(AssertionError, match="the language model was loaded"):
         caption_regions(paths, settings, project.params.generate, project.params.runtime)
 

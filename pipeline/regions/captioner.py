@@ -21,14 +21,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from pipeline import regions
 from pipeline.errors import PipelineError
 from pipeline.hardware.device import Placement, choose_placement
 from pipeline.images.images import crop, image_from_array, image_from_pil, open_image
 from pipeline.model.checkpoints import find_checkpoint
 from pipeline.model.feature_captioner import TrainedModel
 from pipeline.params.schema import GenerateParams
-from pipeline.regions import Region
+from pipeline.regions import regions
+from pipeline.regions.regions import Region
 from pipeline.vision.encoder import ImageEncoder, load_encoder
 
 ImageLike = str | Path | Image.Image | NDArray[np.uint8]

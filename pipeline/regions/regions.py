@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from pipeline.errors import PipelineError
-from pipeline.region_words import BOX, UnclearError, find_mentions
+from pipeline.regions.words import BOX, UnclearError, find_mentions
 
 
 @dataclass(frozen=True, slots=True)

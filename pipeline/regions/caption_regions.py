@@ -10,8 +10,6 @@ from typing import Any
 
 from PIL import Image
 
-from pipeline import captioner, regions
-from pipeline.captioner import BATCH_SIZE, Captioner
 from pipeline.captions import ImageRecord, SceneObject, of_split, read_captions, read_images, vocabulary
 from pipeline.errors import PipelineError
 from pipeline.evaluation.prediction_cache import KeptRows
@@ -26,7 +24,9 @@ from pipeline.metrics.scene_truth import names_object, score_objects
 from pipeline.model import feature_captioner
 from pipeline.model.checkpoints import load_checkpoint
 from pipeline.params.schema import GenerateParams, RegionsParams, RuntimeParams
-from pipeline.regions import Region
+from pipeline.regions import captioner, regions
+from pipeline.regions.captioner import BATCH_SIZE, Captioner
+from pipeline.regions.regions import Region
 from pipeline.vision import efficientnet, encoder, image_processor
 
 logger = logging.getLogger(__name__)

@@ -1,0 +1,1 @@
+"""From a request in words to the caption of a region."""
