@@ -18,7 +18,7 @@ def main(params: Path) -> None:
     Example: python -m stages.report
     """
     from pipeline.params.loader import load_params
-    from pipeline.report import ReportInputs, write_report
+    from pipeline.report.report import ReportInputs, write_report
 
     settings = load_params(params)
     inputs = ReportInputs(

@@ -4,7 +4,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from pipeline.params.schema import ReportParams
-from pipeline.report import ReportInputs, write_report
+from pipeline.report.report import ReportInputs, write_report
 from tests.import_closure import ROOT
 
 SCORES = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "cider", "rouge_l")

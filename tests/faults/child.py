@@ -28,7 +28,7 @@ _PRELOADED = [
     "pipeline.training.train",
     "pipeline.evaluation.evaluate",
     "pipeline.regions.caption_regions",
-    "pipeline.report",
+    "pipeline.report.report",
     "pipeline.datasets.prepare",
     "bitsandbytes",
     "transformers.models.clip.modeling_clip",

@@ -22,12 +22,12 @@ from pipeline.errors import PipelineError
 from pipeline.evaluation.prediction_cache import read_batch
 from pipeline.features.store import FeatureStore
 from pipeline.files.json_files import read_json
-from pipeline.gallery import ImageFiles, read_said, region_answers, scored_examples
 from pipeline.images.images import describe_image, open_image
 from pipeline.model.checkpoints import load_checkpoint, load_tensors, tensor_digest
 from pipeline.params.loader import load_params
-from pipeline.plots import epoch_curves, training_curves
-from pipeline.report_scores import read_evaluation
+from pipeline.report.gallery import ImageFiles, read_said, region_answers, scored_examples
+from pipeline.report.plots import epoch_curves, training_curves
+from pipeline.report.scores import read_evaluation
 from pipeline.text.token_store import read_tokens
 from tests.dataset_makers import MAKERS, Source, make_kaggle
 from tests.dataset_makers import read as read_source

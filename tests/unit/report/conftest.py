@@ -16,7 +16,7 @@ from pipeline.captions import (
 )
 from pipeline.datasets.card import dataset_card
 from pipeline.files.json_files import sha256_of_file, write_json, write_jsonl
-from pipeline.report import ReportInputs
+from pipeline.report.report import ReportInputs
 from tests.report_lab import SAMPLE_PARAMS, SCORES, color_row, score_row
 
 

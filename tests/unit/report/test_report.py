@@ -17,8 +17,8 @@ from pipeline.captions import (
 )
 from pipeline.errors import PipelineError
 from pipeline.files.json_files import write_json, write_jsonl
-from pipeline.gallery import choose_ranks
-from pipeline.report import ReportInputs, write_report
+from pipeline.report.gallery import choose_ranks
+from pipeline.report.report import ReportInputs, write_report
 from tests.chromium import Chromium
 from tests.report_lab import PARAMS, PageReader, page_text
 

@@ -14,8 +14,8 @@ from pipeline.captions import (
 )
 from pipeline.errors import PipelineError
 from pipeline.files.json_files import write_json, write_jsonl
-from pipeline.report import ReportInputs, write_report
-from pipeline.report_colors import color_tables
+from pipeline.report.colors import color_tables
+from pipeline.report.report import ReportInputs, write_report
 from tests.chromium import Chromium
 from tests.report_lab import PARAMS, PageReader, color_row, page_text
 

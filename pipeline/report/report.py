@@ -14,15 +14,15 @@ import jinja2
 
 from pipeline.captions import SPLITS, of_split, read_captions, read_images
 from pipeline.files.json_files import write_atomic
-from pipeline.gallery import ImageFiles, read_said, region_answers, scored_examples
 from pipeline.metrics.color_confusions import NONE
 from pipeline.metrics.colors import BASIC_COLORS
 from pipeline.params.loader import load_params
 from pipeline.params.schema import Params, ReportParams
-from pipeline.plots import epoch_curves, training_curves
-from pipeline.report_card import card_html
-from pipeline.report_colors import color_tables
-from pipeline.report_scores import (
+from pipeline.report.card import card_html
+from pipeline.report.colors import color_tables
+from pipeline.report.gallery import ImageFiles, read_said, region_answers, scored_examples
+from pipeline.report.plots import epoch_curves, training_curves
+from pipeline.report.scores import (
     CONTROLS,
     SCORES,
     by_epoch,
