@@ -53,4 +53,5 @@ $(VENV)/.ray: $(VENV)/.installed requirements-ray.lock
 	touch $@
 
 clean: ## Remove the environment and all results, kept work (.scratch) too
-	rm -rf $(VENV) .scratch data report metrics plots
+	rm -rf $(VENV) .scratch report metrics plots
+	find data -mindepth 1 ! -name .gitignore -delete

@@ -27,13 +27,14 @@ from benchmarks.machine import describe
 from pipeline.captions import ImageRecord, read_images
 from pipeline.encoding.batches import batches_of, load_pixels
 from pipeline.encoding.blocks import FeatureBlocks
-from pipeline.encoding.encode import encode_here
+from pipeline.encoding.encode import encode_locally
 from pipeline.files.json_files import write_json
 from pipeline.hardware.allocator import keep_freed_memory
 from pipeline.hardware.device import choose_placement
 from pipeline.params.loader import load_params
 from pipeline.params.schema import EncoderParams, RuntimeParams
-from pipeline.vision.encoder import ImageEncoder, load_encoder
+from pipeline.vision.encoder import ImageEncoder
+from pipeline.vision.load import load_encoder
 from stages.console import quiet_libraries, with_sentences
 
 PROFILE = Path(__file__).parents[1] / "profiles" / "sample.yaml"
@@ -147,7 +148,7 @@ def _read(encoder: ImageEncoder, images: list[ImageRecord], workers: int) -> Non
 
 def _encode(encoder: ImageEncoder, images: list[ImageRecord], runtime: RuntimeParams, work: Path) -> None:
     with tempfile.TemporaryDirectory(dir=work) as folder, FeatureBlocks(Path(folder)) as blocks:
-        encode_here(images, len(images), blocks, encoder, runtime)
+        encode_locally(images, len(images), blocks, encoder, runtime)
 
 
 def _difference(encoder: ImageEncoder, images: list[ImageRecord], folder: Path) -> float:

@@ -19,9 +19,9 @@ from pipeline.features.store import FeatureStore
 from pipeline.files.json_files import write_json
 from pipeline.hardware.allocator import keep_freed_memory
 from pipeline.hardware.device import choose_placement
-from pipeline.model.feature_captioner import TrainedModel
+from pipeline.model.feature_captioner import FeatureCaptioner
 from pipeline.model.generation import generate_ids
-from pipeline.model.vision_language_model import CaptionModel
+from pipeline.model.vision_language_model import VisionLanguageModel
 from pipeline.params.schema import GenerateParams
 from stages.console import quiet_libraries, with_sentences
 
@@ -47,7 +47,7 @@ def main(checkpoint: Path, features: Path, images: int, batch_size: int, output:
     quiet_libraries()
     keep_freed_memory()
     placement = choose_placement("cpu")
-    model = TrainedModel.load(checkpoint, placement, None).model
+    model = FeatureCaptioner.load(checkpoint, placement, None).model
     with FeatureStore(features) as store:
         values = torch.from_numpy(store.read(store.image_ids[-images:]))  # [n, P, D_v]
     rows = [row for beams in (1, 4) for row in _compare(model, values, beams, batch_size)]
@@ -60,7 +60,9 @@ def main(checkpoint: Path, features: Path, images: int, batch_size: int, output:
         )
 
 
-def _compare(model: CaptionModel, features: Tensor, beams: int, batch_size: int) -> Iterator[dict[str, Any]]:
+def _compare(
+    model: VisionLanguageModel, features: Tensor, beams: int, batch_size: int
+) -> Iterator[dict[str, Any]]:
     params = GenerateParams(beams, MAX_NEW_TOKENS, length_penalty=1.0, no_repeat_ngram_size=0)
     ways: dict[str, Callable[[], Captions]] = {
         "generate, one at a time": lambda: _generate(model, features, beams, 1),
@@ -86,7 +88,7 @@ def _compare(model: CaptionModel, features: Tensor, beams: int, batch_size: int)
 
 
 @torch.inference_mode()
-def _generate(model: CaptionModel, features: Tensor, beams: int, batch_size: int) -> Captions:
+def _generate(model: VisionLanguageModel, features: Tensor, beams: int, batch_size: int) -> Captions:
     """Captions by `transformers` alone, from the same prefix."""
     model.eval()
     ends = [model.prompt.eos, *sorted(model.language_model.end_ids - {model.prompt.eos})]

@@ -21,7 +21,7 @@ from pipeline.hardware.device import Placement, choose_placement
 from pipeline.model.language_model import load_language_model
 from pipeline.model.packing import pack
 from pipeline.model.projector import Projector
-from pipeline.model.vision_language_model import CaptionModel
+from pipeline.model.vision_language_model import VisionLanguageModel
 from pipeline.params.schema import LanguageModelParams
 from pipeline.text.prompt import Prompt
 from pipeline.training.cost import peak_memory
@@ -81,7 +81,7 @@ def _measure(
     if compiled:
         language_model.compile_layers()
     projector = Projector(WIDTH, HIDDEN, language_model.width).to(placement.device)
-    model = CaptionModel(projector, language_model, PROMPT)
+    model = VisionLanguageModel(projector, language_model, PROMPT)
     step = training_step(model, [[CAPTION] * captions] * rows, NUM_TOKENS, WIDTH, placement)
     step()  # warms up
     start = time.perf_counter()
@@ -97,7 +97,7 @@ def _measure(
 
 
 def training_step(
-    model: CaptionModel, rows: list[list[list[int]]], num_tokens: int, width: int, placement: Placement
+    model: VisionLanguageModel, rows: list[list[list[int]]], num_tokens: int, width: int, placement: Placement
 ) -> Callable[[], None]:
     """What takes a whole step (forward, back, clipping, AdamW) and returns when the device is done with it.
 

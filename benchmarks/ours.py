@@ -17,6 +17,7 @@ from benchmarks.task import Setting
 from pipeline.encoding.encode import encode_images
 from pipeline.hardware.allocator import keep_freed_memory
 from pipeline.hardware.device import choose_placement
+from pipeline.hardware.execution import Execution
 from pipeline.params.loader import load_params
 from pipeline.params.schema import EncoderParams, Params
 from pipeline.text.prompt import CaptionTokenizer
@@ -34,10 +35,8 @@ def encode(work: Path) -> float:
     encode_images(
         work / "images.jsonl",
         work / "features.h5",
-        work / "encode",
         params.encoder,
-        params.runtime,
-        choose_placement(params.runtime.device),
+        Execution(choose_placement(params.runtime.device), params.runtime, work / "encode"),
     )
     seconds = time.perf_counter() - start
     tokenizer = CaptionTokenizer(params.prompt, params.language_model)
@@ -63,16 +62,11 @@ def measure(work: Path, batch_size: int, accumulation: int, compiled: bool) -> d
             metrics=folder / "train.json",
             cost=folder / "cost.json",
             curve=folder / "training.csv",
-            scratch=folder / "train",
         )
         train(
             paths,
-            params.train,
-            params.projector,
-            params.language_model,
-            params.lora,
-            params.runtime,
-            choose_placement(params.runtime.device),
+            params,
+            Execution(choose_placement(params.runtime.device), params.runtime, folder / "train"),
         )
         cost = json.loads(paths.cost.read_text())
     split = read_tokens(tokens, "train")

@@ -21,7 +21,7 @@ from pipeline.hardware.device import Placement, choose_placement
 from pipeline.model.adapters import inject_adapters
 from pipeline.model.language_model import load_language_model
 from pipeline.model.projector import Projector
-from pipeline.model.vision_language_model import CaptionModel
+from pipeline.model.vision_language_model import VisionLanguageModel
 from pipeline.params.loader import load_params
 from pipeline.params.schema import Params, TrainParams
 from pipeline.training.cost import peak_memory
@@ -138,7 +138,7 @@ def _measure_step(params: Params, model: Path, placement: Placement) -> Measured
         language_model.checkpoint_layers()
     adapters = inject_adapters(language_model, params.lora)
     projector = Projector(width, params.projector.hidden_size, language_model.width).to(placement.device)
-    trained = CaptionModel(projector, language_model, PROMPT, adapters).train()
+    trained = VisionLanguageModel(projector, language_model, PROMPT, adapters).train()
     row = [[100] * (length - 1) for length in _lengths(params.train)]
     step = training_step(trained, [row] * params.train.batch_size, tokens, width, placement)
     weights: list[torch.Tensor] = [parameter.detach() for parameter in trained.trainable_parameters()]

@@ -19,19 +19,24 @@ def main(params: Path) -> None:
     \b
     Example: python -m stages.encode
     """
-    from pipeline.encoding.encode import encode_images
+    from pipeline.encoding.encode import encode_images, encode_locally
     from pipeline.hardware.allocator import keep_freed_memory
     from pipeline.hardware.device import choose_placement
+    from pipeline.hardware.execution import Execution
     from pipeline.params.loader import load_params
 
     settings = load_params(params)
     keep_freed_memory()
     images, features = Path("data/images.jsonl"), Path("data/features.h5")
     with announced("encode", [images], [features]) as close_with:
+        engine = encode_locally
+        if settings.runtime.encode_engine == "ray":
+            from pipeline.cluster.ray_engine import encode_with_ray
+
+            engine = encode_with_ray
         placement = choose_placement(settings.runtime.device)
-        done = encode_images(
-            images, features, SCRATCH / "encode", settings.encoder, settings.runtime, placement
-        )
+        execution = Execution(placement, settings.runtime, SCRATCH / "encode")
+        done = encode_images(images, features, settings.encoder, execution, engine)
         close_with(f"{done.images} images of {done.num_tokens} x {done.width} float16, {done.encoded} new")
 
 

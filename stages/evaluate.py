@@ -21,6 +21,7 @@ def main(params: Path) -> None:
     from pipeline.evaluation.evaluate import EvaluatePaths, evaluate
     from pipeline.hardware.allocator import keep_freed_memory
     from pipeline.hardware.device import choose_placement
+    from pipeline.hardware.execution import Execution
     from pipeline.params.loader import load_params
 
     settings = load_params(params)
@@ -34,13 +35,12 @@ def main(params: Path) -> None:
         metrics=Path("metrics/evaluate.json"),
         scores=Path("metrics/scores.json"),
         curve=Path("plots/epochs.csv"),
-        scratch=SCRATCH / "evaluate",
     )
     reads = [paths.checkpoints, paths.features, paths.captions]
     writes = [paths.metrics, paths.scores, paths.curve, paths.predictions, paths.best]
     with announced("evaluate", reads, writes) as close_with:
         placement = choose_placement(settings.runtime.device)
-        found = evaluate(paths, settings.evaluate, settings.generate, settings.runtime, placement)
+        found = evaluate(paths, settings, Execution(placement, settings.runtime, SCRATCH / "evaluate"))
         test = found["test"]
         close_with(
             f"best epoch {found['best_epoch']} by dev {found['selected_by']}; test BLEU-1 "

@@ -18,6 +18,8 @@ def main(params: Path) -> None:
     Example: python -m stages.regions
     """
     from pipeline.hardware.allocator import keep_freed_memory
+    from pipeline.hardware.device import choose_placement
+    from pipeline.hardware.execution import Execution
     from pipeline.params.loader import load_params
     from pipeline.regions.caption_regions import RegionPaths, caption_regions
 
@@ -29,11 +31,11 @@ def main(params: Path) -> None:
         captions=Path("data/captions.jsonl"),
         output=Path("data/regions"),
         metrics=Path("metrics/regions.json"),
-        scratch=SCRATCH / "regions",
     )
     reads = [paths.checkpoint, paths.images, paths.captions]
     with announced("regions", reads, [paths.output, paths.metrics]) as close_with:
-        found = caption_regions(paths, settings.regions, settings.generate, settings.runtime)
+        placement = choose_placement(settings.runtime.device)
+        found = caption_regions(paths, settings, Execution(placement, settings.runtime, SCRATCH / "regions"))
         close_with(f"{found['requests']} requests about {found['images']} images")
 
 

@@ -26,9 +26,10 @@ def main(params: Path) -> None:
     """
     from pipeline.hardware.allocator import keep_freed_memory
     from pipeline.hardware.device import choose_placement
+    from pipeline.hardware.execution import Execution
+    from pipeline.hardware.processes import join_processes
     from pipeline.params.loader import load_params
     from pipeline.training.outputs import TrainPaths
-    from pipeline.training.processes import join_processes
     from pipeline.training.train import train
 
     settings = load_params(params)
@@ -42,7 +43,6 @@ def main(params: Path) -> None:
         metrics=Path("metrics/train.json"),
         cost=Path("metrics/cost.json"),
         curve=Path("plots/training.csv"),
-        scratch=SCRATCH / "train",
     )
     reads, writes = (
         [paths.features, paths.tokens],
@@ -52,16 +52,8 @@ def main(params: Path) -> None:
         announced("train", reads, writes) as close_with,
         join_processes(choose_placement(settings.runtime.device), count) as (processes, placement),
     ):
-        done = train(
-            paths,
-            settings.train,
-            settings.projector,
-            settings.language_model,
-            settings.lora,
-            settings.runtime,
-            placement,
-            processes,
-        )
+        execution = Execution(placement, settings.runtime, SCRATCH / "train", processes)
+        done = train(paths, settings, execution)
         epochs = f"{done.epochs} epoch" + ("s" if done.epochs > 1 else "")
         close_with(f"{epochs}, {done.trained_steps} of {done.steps} steps trained now, loss {done.loss:.4f}")
 

@@ -22,6 +22,7 @@ from pipeline.params.schema import (
     ScenesParams,
 )
 from tests.chromium import WHY_NOT, Chromium, chromium
+from tests.edited_code import EditCode, edited_code
 from tests.hub_stand_in import HubStandIn
 from tests.tiny_models import save_clip, save_llama
 
@@ -116,3 +117,9 @@ def tiny_checkpoint(tiny_params: Params, tmp_path_factory: pytest.TempPathFactor
     from tests.tiny_captioner import save_captioner
 
     return save_captioner(tmp_path_factory.mktemp("tiny") / "data" / "best.safetensors", tiny_params)
+
+
+@pytest.fixture
+def edit_code(tmp_path: Path) -> EditCode:
+    """Lets a file of `pipeline/` count as edited."""
+    return lambda name: edited_code(tmp_path / "edited pipeline", name)

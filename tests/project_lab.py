@@ -11,6 +11,7 @@ from pipeline.encoding.encode import encode_images
 from pipeline.evaluation.evaluate import EvaluatePaths, evaluate
 from pipeline.files.json_files import read_jsonl
 from pipeline.hardware.device import choose_placement
+from pipeline.hardware.execution import Execution
 from pipeline.params.schema import Params
 from pipeline.text.prompt import CaptionTokenizer
 from pipeline.text.token_store import tokenize_captions
@@ -40,18 +41,20 @@ class Project:
         ids = {r.image_id for r in of_split(read_captions(self.data / "captions.jsonl"), "test")}
         return [image for image in read_images(self.data / "images.jsonl") if image.image_id in ids]
 
+    def execution(self, stage: str) -> Execution:
+        return Execution(CPU, self.params.runtime, self.folder / ".scratch" / stage)
+
     def run_until_training(self) -> None:
         params, data = self.params, self.data
         images, captions = data / "images.jsonl", data / "captions.jsonl"
         prepare(params.data, images, captions, data / "dataset.md", data / "images", workers=1)
-        scratch = self.folder / ".scratch"
-        encode_images(images, data / "features.h5", scratch / "encode", params.encoder, params.runtime, CPU)
+        encode_images(images, data / "features.h5", params.encoder, self.execution("encode"))
         tokenizer = CaptionTokenizer(params.prompt, params.language_model)
         tokenize_captions(captions, data / "tokens.h5", tokenizer, params.prompt.max_caption_tokens)
         self.train()
 
     def train(self) -> None:
-        params, data = self.params, self.data
+        data = self.data
         paths = TrainPaths(
             features=data / "features.h5",
             tokens=data / "tokens.h5",
@@ -59,9 +62,8 @@ class Project:
             metrics=self.folder / "metrics" / "train.json",
             cost=self.folder / "metrics" / "cost.json",
             curve=self.folder / "plots" / "training.csv",
-            scratch=self.folder / ".scratch" / "train",
         )
-        train(paths, params.train, params.projector, params.language_model, params.lora, params.runtime, CPU)
+        train(paths, self.params, self.execution("train"))
 
     def evaluate(self) -> dict[str, Any]:
         data, folder = self.data, self.folder
@@ -74,9 +76,8 @@ class Project:
             metrics=folder / "metrics" / "evaluate.json",
             scores=folder / "metrics" / "scores.json",
             curve=folder / "plots" / "epochs.csv",
-            scratch=folder / ".scratch" / "evaluate",
         )
-        return evaluate(paths, self.params.evaluate, self.params.generate, self.params.runtime, CPU)
+        return evaluate(paths, self.params, self.execution("evaluate"))
 
     def outputs(self) -> dict[str, bytes]:
         """What training and evaluation left, by path; not what it cost, which no two runs agree on."""

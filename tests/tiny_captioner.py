@@ -10,7 +10,7 @@ from pipeline.model.language_model import load_language_model
 from pipeline.model.projector import Projector
 from pipeline.params.schema import Params
 from pipeline.text.prompt import CaptionTokenizer
-from pipeline.vision.encoder import load_encoder
+from pipeline.vision.load import load_encoder
 
 
 def save_captioner(path: Path, params: Params) -> Path:

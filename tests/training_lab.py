@@ -12,12 +12,13 @@ import pytest
 from pipeline.captions import CaptionRecord, ImageRecord, write_captions
 from pipeline.features.store import FeatureStore, write_store
 from pipeline.hardware.device import choose_placement
+from pipeline.hardware.execution import Execution
+from pipeline.hardware.processes import ONE_PROCESS, Processes
 from pipeline.params.schema import LoraParams, Params, ProjectorParams
 from pipeline.text.prompt import CaptionTokenizer
 from pipeline.text.token_store import read_tokens, tokenize_captions
 from pipeline.training.features import TrainingFeatures, open_features
 from pipeline.training.outputs import TrainPaths, TrainSummary
-from pipeline.training.processes import ONE_PROCESS, Processes
 from pipeline.training.train import train
 from pipeline.training.trainer import Trainer
 
@@ -74,19 +75,19 @@ class Lab:
             metrics=folder / "train.json",
             cost=folder / "cost.json",
             curve=folder / "training.csv",
-            scratch=folder / "scratch",
         )
-        model = self.params.language_model
-        return train(
-            paths,
-            replace(self.params.train, **changes),
-            ProjectorParams(16, True, match_embedding_norm, dropout),
-            replace(model, name=language_model or model.name),
-            lora or self.params.lora,
-            replace(self.params.runtime, save_every_seconds=save_every_seconds, features=features),
-            choose_placement(self.params.runtime.device),
-            processes,
+        settings = replace(
+            self.params,
+            train=replace(self.params.train, **changes),
+            projector=ProjectorParams(16, True, match_embedding_norm, dropout),
+            language_model=replace(
+                self.params.language_model, name=language_model or self.params.language_model.name
+            ),
+            lora=lora or self.params.lora,
         )
+        runtime = replace(settings.runtime, save_every_seconds=save_every_seconds, features=features)
+        placement = choose_placement(runtime.device)
+        return train(paths, settings, Execution(placement, runtime, folder / "scratch", processes))
 
 
 def make_lab(folder: Path, params: Params, images: int) -> Lab:

@@ -66,7 +66,7 @@ def caption(
     from contextlib import nullcontext
     from dataclasses import replace
 
-    from pipeline.images.image_files import find_images
+    from vlm.image_files import find_images
 
     wanted = _regions(ask, region, box)
     found = list(find_images(images, recursive))

@@ -45,7 +45,8 @@ def export(out: Path, kind: str, checkpoint: Path, metrics: Path | None) -> None
     Example with CLIP: vlm export --format llava export/llava
     """
     quiet_libraries()
-    from pipeline.export import export_llava, export_projector
+    from pipeline.export.llava import export_llava
+    from pipeline.export.projector import export_projector
     from pipeline.model.checkpoints import find_checkpoint
 
     source = click.get_current_context().get_parameter_source("checkpoint")

@@ -31,7 +31,7 @@ def inspect(path: Path, as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from pipeline.features.checks import inspect_store
+    from vlm.feature_checks import inspect_store
 
     facts = inspect_store(path)
     if as_json:
@@ -66,7 +66,7 @@ def verify(path: Path, images: Path | None) -> None:
     Example: vlm features verify data/features.h5 --images data/images.jsonl
     """
     from pipeline.captions import ImageList
-    from pipeline.features.checks import inspect_store, verify_store
+    from vlm.feature_checks import inspect_store, verify_store
 
     faults = verify_store(path, None if images is None else ImageList(images))
     for fault in faults:

@@ -40,8 +40,8 @@ def score(predictions: Path, references: Path, split: str | None, as_json: bool)
     Example: vlm score data/predictions/epoch_001_test.jsonl data/captions.jsonl --split test
     """
     from pipeline.metrics.bootstrap import intervals
-    from pipeline.metrics.caption_files import read_predictions, read_references
     from pipeline.metrics.scores import measure
+    from vlm.caption_files import read_predictions, read_references
 
     measured = measure(read_predictions(predictions), read_references(references, split))
     scores, within = measured.scores(), intervals(measured)

@@ -31,8 +31,9 @@ from pipeline.errors import PipelineError
 from pipeline.files.json_files import JsonObject, canonical_json
 from pipeline.hardware.allocator import keep_freed_memory
 from pipeline.hardware.progress import bar
-from pipeline.params.schema import EncoderParams, RuntimeParams
-from pipeline.vision.encoder import EncoderSpec, ImageEncoder, load_encoder
+from pipeline.params.schema import RuntimeParams
+from pipeline.vision.encoder import EncoderSpec, ImageEncoder
+from pipeline.vision.load import load_encoder
 
 # Batches of a share: many, so that reading ahead pays; few enough that all actors end at about the same time.
 _MOST_BATCHES = 64
@@ -69,7 +70,6 @@ class _Task:
 
     folder: Path  # that relative paths start from
     blocks: Path
-    params: EncoderParams
     runtime: RuntimeParams
     spec: EncoderSpec
     pool: Pool
@@ -79,9 +79,8 @@ def encode_with_ray(
     wanted: Iterable[ImageRecord],
     count: int,
     blocks: FeatureBlocks,
-    params: EncoderParams,
+    encoder: ImageEncoder,
     runtime: RuntimeParams,
-    spec: EncoderSpec,
 ) -> int:
     """Encode the `count` images `wanted` into `blocks` on the cluster; returns how many those were.
 
@@ -111,7 +110,7 @@ def encode_with_ray(
         context = DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
-        task = _Task(Path.cwd(), blocks.folder, params, runtime, spec, pool)
+        task = _Task(Path.cwd(), blocks.folder, runtime, encoder.spec, pool)
         results = (
             ray.data.from_items([{"share": str(file)} for file in files], override_num_blocks=len(files))
             .map(
@@ -274,10 +273,10 @@ def _first_line(error: BaseException) -> str:
 
 def _load(task: _Task) -> ImageEncoder:
     cache = Path(task.runtime.model_cache) if task.runtime.model_cache else None
-    encoder = load_encoder(task.params, torch.device(task.pool.device), cache)
+    encoder = load_encoder(task.spec.params, torch.device(task.pool.device), cache)
     if encoder.spec != task.spec:
         raise PipelineError(
-            f"{task.params.name} is not the same on all machines of the Ray cluster: "
+            f"{task.spec.name} is not the same on all machines of the Ray cluster: "
             f"{socket.gethostname()} has weights {encoder.spec.weights:.12}, expected "
             f"{task.spec.weights:.12}; copy the model anew."
         )

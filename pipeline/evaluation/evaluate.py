@@ -12,20 +12,20 @@ from numpy.typing import NDArray
 from pipeline.captions import CaptionRecord, Split, of_split, read_captions, vocabulary
 from pipeline.errors import PipelineError
 from pipeline.evaluation.predictor import Predictions, Predictor
+from pipeline.evaluation.summary_metrics import summary_metrics
 from pipeline.features.digest import features_digest
 from pipeline.features.store import FeatureStore
 from pipeline.files.atomic import replace_folder
 from pipeline.files.json_files import write_atomic, write_json, write_jsonl
-from pipeline.files.unchanged_files import FixedFiles
-from pipeline.hardware.device import Placement
+from pipeline.files.unchanged_files import UnchangedFiles
+from pipeline.hardware.execution import Execution
 from pipeline.metrics.bootstrap import difference_intervals, intervals
 from pipeline.metrics.colors import score_colors
 from pipeline.metrics.controls import constant_caption, nearest_caption, shuffle_predictions
-from pipeline.metrics.headline import headline
 from pipeline.metrics.scene_truth import score_objects
 from pipeline.metrics.scores import SCORES, Measured, measure
 from pipeline.model.checkpoints import checkpoints_of_run, list_checkpoints, load_checkpoint
-from pipeline.params.schema import EvaluateParams, GenerateParams, RuntimeParams
+from pipeline.params.schema import Params
 
 logger = logging.getLogger(__name__)
 
@@ -45,23 +45,17 @@ class EvaluatePaths:
     metrics: Path
     scores: Path
     curve: Path
-    scratch: Path
 
 
-def evaluate(
-    paths: EvaluatePaths,
-    params: EvaluateParams,
-    generate: GenerateParams,
-    runtime: RuntimeParams,
-    placement: Placement,
-) -> dict[str, Any]:
+def evaluate(paths: EvaluatePaths, settings: Params, execution: Execution) -> dict[str, Any]:
     """Caption dev and test with every checkpoint, choose on dev, and write all outputs.
 
     Returns the content of metrics/evaluate.json.
     """
+    params = settings.evaluate
     records = read_captions(paths.captions)
     # Before any is read: scores, predictions and the chosen file must all be of the same bytes.
-    files = FixedFiles(path for _, path in list_checkpoints(paths.checkpoints))
+    files = UnchangedFiles(path for _, path in list_checkpoints(paths.checkpoints))
     checkpoints = checkpoints_of_run(paths.checkpoints)
     references: dict[Split, dict[str, tuple[str, ...]]] = {
         s: {r.image_id: r.captions for r in of_split(records, s)} for s in ("train", *_SCORED)
@@ -73,7 +67,7 @@ def evaluate(
             )
     with FeatureStore(paths.features) as store:
         _require_trained_features(store, paths, checkpoints[min(checkpoints)], list(references["train"]))
-        predictor = Predictor(store, files, paths.scratch, generate, runtime, placement)
+        predictor = Predictor(store, files, settings.generate, execution)
         predictions: dict[int, dict[Split, Predictions]] = {
             epoch: {s: predictor.predict(checkpoint, epoch, s, list(references[s])) for s in _SCORED}
             for epoch, checkpoint in checkpoints.items()
@@ -123,7 +117,7 @@ def evaluate(
     _write_curve(paths.curve, metrics["by_epoch"])
     write_atomic(paths.best, chosen)
     write_json(paths.metrics, metrics)
-    write_json(paths.scores, headline(metrics))
+    write_json(paths.scores, summary_metrics(metrics))
     if metrics["test"]["bleu_4"] < 1e-4:
         logger.warning("BLEU-4 on test is 0: the captions share no four words with any reference")
     return metrics

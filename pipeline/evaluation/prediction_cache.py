@@ -27,7 +27,7 @@ def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield batch
 
 
-class KeptRows:
+class PredictionCache:
     """The rows of one piece of work, a fixed number of them, and which are finished."""
 
     def __init__(self, scratch: Path, facts: JsonObject, count: int) -> None:

@@ -6,11 +6,9 @@ costs one more evaluation, and a kill one batch.
 
 import logging
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -18,24 +16,21 @@ from torch import Tensor
 
 from pipeline.captions import Split
 from pipeline.errors import PipelineError
-from pipeline.evaluation.prediction_cache import KeptRows, batches
+from pipeline.evaluation.prediction_cache import PredictionCache, batches
 from pipeline.features.digest import features_digest
 from pipeline.features.store import FeatureStore
-from pipeline.files.code_digest import code_digest
 from pipeline.files.json_files import digest
-from pipeline.files.unchanged_files import FixedFiles
-from pipeline.hardware.device import Placement
+from pipeline.files.unchanged_files import UnchangedFiles
+from pipeline.hardware.execution import Execution
 from pipeline.hardware.progress import bar
-from pipeline.model import feature_captioner
 from pipeline.model.checkpoints import load_checkpoint
-from pipeline.model.feature_captioner import GeneratedCaption, TrainedModel
+from pipeline.model.feature_captioner import FeatureCaptioner, GeneratedCaption
 from pipeline.model.generation import images_at_a_time
-from pipeline.params.schema import GenerateParams, RuntimeParams
+from pipeline.params.schema import GenerateParams
+from pipeline.result_code import EVALUATE
 
 logger = logging.getLogger(__name__)
 
-# The modules that captions and losses follow from: with others, all are made anew.
-CODE: tuple[ModuleType, ...] = (sys.modules[__name__], *feature_captioner.CODE)
 # Images whose captions' loss is computed at a time: bounds what the layers hold.
 _LOSS_ROWS = 8
 
@@ -48,19 +43,15 @@ class Predictor:
     def __init__(
         self,
         store: FeatureStore,
-        files: FixedFiles,
-        scratch: Path,
+        files: UnchangedFiles,
         generate: GenerateParams,
-        runtime: RuntimeParams,
-        placement: Placement,
+        execution: Execution,
     ) -> None:
         self._store = store
         self._files = files
-        self._scratch = scratch
         self._generate = generate
-        self._runtime = runtime
-        self._placement = placement
-        self._model: TrainedModel | None = None
+        self._execution = execution
+        self._model: FeatureCaptioner | None = None
         self._digests: dict[tuple[str, ...], str] = {}
 
     def predict(self, checkpoint: Path, epoch: int, split: Split, image_ids: Sequence[str]) -> Predictions:
@@ -69,7 +60,7 @@ class Predictor:
         self._store.require_encoder(info.encoder, str(checkpoint))
         kept = self._kept(checkpoint, image_ids, count=len(image_ids), generate=asdict(self._generate))
         if missing := kept.missing:
-            model, batch_size = self._load(checkpoint), self._runtime.generate_batch_size
+            model, batch_size = self._load(checkpoint), self._execution.runtime.generate_batch_size
             with bar(f"epoch {epoch} {split}", missing) as progress:
                 # As many as are generated together, so that a run that continues has the batches of one
                 # that was never interrupted.
@@ -86,7 +77,7 @@ class Predictor:
         """Mean cross-entropy (nats a token) of what people wrote of each image, under a checkpoint."""
         kept = self._kept(checkpoint, list(references), count=1, captions=digest(references))
         if kept.missing:
-            rows = min(_LOSS_ROWS, self._runtime.generate_batch_size)
+            rows = min(_LOSS_ROWS, self._execution.runtime.generate_batch_size)
             pairs = (
                 (self._features(batch), [references[image_id] for image_id in batch])
                 for batch in batches(references, rows)
@@ -94,8 +85,9 @@ class Predictor:
             loss = self._load(checkpoint).loss(pairs)
             if not math.isfinite(loss):
                 raise PipelineError(
-                    f"the loss of {checkpoint} on dev is {loss} in {self._placement.dtype}: its captions "
-                    "would be noise; train with a lower train.learning_rate, or on a GPU with bfloat16."
+                    f"the loss of {checkpoint} on dev is {loss} in {self._execution.placement.dtype}: "
+                    "its captions would be noise; train with a lower train.learning_rate, or on a GPU with "
+                    "bfloat16."
                 )
             kept.add(0, [{"loss": loss}])
         return float(kept.rows[0]["loss"])
@@ -103,17 +95,17 @@ class Predictor:
     def _features(self, image_ids: Sequence[str]) -> Tensor:
         return torch.from_numpy(self._store.read(image_ids))  # [n, P, D_v]
 
-    def _kept(self, checkpoint: Path, image_ids: Sequence[str], count: int, **facts: Any) -> KeptRows:
+    def _kept(self, checkpoint: Path, image_ids: Sequence[str], count: int, **facts: Any) -> PredictionCache:
         """What is finished of the work on a checkpoint, images and other facts."""
         all_facts = {
-            "code": code_digest(*CODE),
+            "code": EVALUATE.digests(),
             "checkpoint": self._files.sha256(checkpoint),
             "encoder": self._store.spec,
             "features": self._digest_of(tuple(image_ids)),
-            "dtype": str(self._placement.dtype),
+            "dtype": str(self._execution.placement.dtype),
             **facts,
         }
-        return KeptRows(self._scratch, all_facts, count)
+        return PredictionCache(self._execution.scratch, all_facts, count)
 
     def _digest_of(self, image_ids: tuple[str, ...]) -> str:
         """The digest of the images' features, which every epoch asks for."""
@@ -122,10 +114,10 @@ class Predictor:
         return self._digests[image_ids]
 
     # Called at the first thing that is missing: with all of them known there is nothing to load.
-    def _load(self, checkpoint: Path) -> TrainedModel:
+    def _load(self, checkpoint: Path) -> FeatureCaptioner:
         if self._model is None:
-            cache = self._runtime.model_cache
-            self._model = TrainedModel.load(checkpoint, self._placement, Path(cache) if cache else None)
+            execution = self._execution
+            self._model = FeatureCaptioner.load(checkpoint, execution.placement, execution.model_cache)
         else:
             self._model.use_checkpoint(checkpoint)
         # What it says from now on is kept under the digest of the file.

@@ -15,7 +15,8 @@ from pipeline.model.projector import Projector
 from pipeline.pretrained.pretrained import resolve_model, weights_digest
 from pipeline.pretrained.wheels import is_wheel
 from pipeline.text.prompt import CaptionTokenizer
-from pipeline.vision.encoder import ImageEncoder, load_encoder
+from pipeline.vision.encoder import ImageEncoder
+from pipeline.vision.load import load_encoder
 
 # The type of the weights in their file.
 _AS_STORED = "auto"

@@ -7,7 +7,7 @@ from pipeline.errors import PipelineError
 from pipeline.files.json_files import sha256_of_file
 
 
-class FixedFiles:
+class UnchangedFiles:
     """The digests of files as they were first seen, and whether they still are so."""
 
     def __init__(self, paths: Iterable[Path] = ()) -> None:

@@ -3,11 +3,9 @@
 n: images, P: tokens of an image, D_v: width of the encoder.
 """
 
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import ModuleType
 from typing import Self
 
 import torch
@@ -16,39 +14,14 @@ from torch import Tensor
 from pipeline.errors import PipelineError
 from pipeline.files.json_files import digest
 from pipeline.hardware.device import Placement
-from pipeline.model import (
-    adapters,
-    caption_loss,
-    checkpoints,
-    generation,
-    language_model,
-    packing,
-    projector,
-    vision_language_model,
-)
 from pipeline.model.adapters import adapter_params, inject_adapters
 from pipeline.model.checkpoints import CheckpointInfo, load_checkpoint
 from pipeline.model.generation import generate_ids
 from pipeline.model.language_model import load_language_model
 from pipeline.model.packing import pack
-from pipeline.model.vision_language_model import CaptionModel
+from pipeline.model.vision_language_model import VisionLanguageModel
 from pipeline.params.schema import GenerateParams
-from pipeline.text import prompt
 from pipeline.text.prompt import CaptionTokenizer
-
-# The modules that captions and losses follow from: what is kept of them was made with these.
-CODE: tuple[ModuleType, ...] = (
-    sys.modules[__name__],
-    adapters,
-    caption_loss,
-    vision_language_model,
-    checkpoints,
-    generation,
-    language_model,
-    packing,
-    projector,
-    prompt,
-)
 
 
 @dataclass(frozen=True)
@@ -69,10 +42,10 @@ class ScoredCaption(GeneratedCaption):
     score: float = field(compare=False)
 
 
-class TrainedModel:
+class FeatureCaptioner:
     """Projector, language model (with its adapters, if any) and tokenizer of a checkpoint."""
 
-    def __init__(self, model: CaptionModel, tokenizer: CaptionTokenizer, info: CheckpointInfo) -> None:
+    def __init__(self, model: VisionLanguageModel, tokenizer: CaptionTokenizer, info: CheckpointInfo) -> None:
         self.model = model
         self._tokenizer = tokenizer
         self.info = info
@@ -102,7 +75,7 @@ class TrainedModel:
                 )
         adapters = inject_adapters(language_model, adapter_params(info.lora))
         adapters.load_state_dict(trained.adapters, str(checkpoint))
-        model = CaptionModel(
+        model = VisionLanguageModel(
             trained.projector.to(placement.device), language_model, tokenizer.prompt, adapters
         )
         return cls(model, tokenizer, info)

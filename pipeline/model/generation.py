@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, NoRepeatNGramLogitsProcessor
 
-from pipeline.model.vision_language_model import CaptionModel
+from pipeline.model.vision_language_model import VisionLanguageModel
 from pipeline.params.schema import GenerateParams
 
 
@@ -39,7 +39,7 @@ class Generated:
 
 @torch.inference_mode()
 def generate_ids(
-    model: CaptionModel, features: Tensor, params: GenerateParams, batch_size: int
+    model: VisionLanguageModel, features: Tensor, params: GenerateParams, batch_size: int
 ) -> Iterator[Generated]:
     """Yield the caption of each image of `features` `[n, P, D_v]`, in order.
 
@@ -72,7 +72,7 @@ class _Decoder:
         scores: `[R, V]`, the log-probabilities of the next token.
     """
 
-    def __init__(self, model: CaptionModel, features: Tensor, no_repeat_ngram_size: int) -> None:
+    def __init__(self, model: VisionLanguageModel, features: Tensor, no_repeat_ngram_size: int) -> None:
         self._model = model.language_model
         self._guard = NoRepeatNGramLogitsProcessor(no_repeat_ngram_size) if no_repeat_ngram_size else None
         self._cache = DynamicCache()

@@ -20,7 +20,7 @@ from pipeline.model.projector import Projector
 from pipeline.text.prompt import Prompt
 
 
-class CaptionModel(nn.Module):
+class VisionLanguageModel(nn.Module):
     """A trainable projector in front of a frozen language model, which may carry trainable adapters."""
 
     def __init__(

@@ -1,47 +1,31 @@
 """The regions stage: requests put to test images, answered by encoding the crop on the fly."""
 
 import logging
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from PIL import Image
 
 from pipeline.captions import ImageRecord, SceneObject, of_split, read_captions, read_images, vocabulary
 from pipeline.errors import PipelineError
-from pipeline.evaluation.prediction_cache import KeptRows
+from pipeline.evaluation.prediction_cache import PredictionCache
 from pipeline.files.atomic import replace_folder
-from pipeline.files.code_digest import code_digest
 from pipeline.files.json_files import JsonObject, write_json, write_jsonl
-from pipeline.files.unchanged_files import FixedFiles
-from pipeline.hardware.device import choose_placement
-from pipeline.images import images
+from pipeline.files.unchanged_files import UnchangedFiles
+from pipeline.hardware.execution import Execution
 from pipeline.images.images import crop, open_image
 from pipeline.metrics.scene_truth import names_object, score_objects
-from pipeline.model import feature_captioner
 from pipeline.model.checkpoints import load_checkpoint
-from pipeline.params.schema import GenerateParams, RegionsParams, RuntimeParams
-from pipeline.regions import captioner, regions
+from pipeline.params.schema import GenerateParams, Params
+from pipeline.regions import regions
 from pipeline.regions.captioner import BATCH_SIZE, Captioner
 from pipeline.regions.regions import Region
-from pipeline.vision import efficientnet, encoder, image_processor
+from pipeline.result_code import REGIONS
 
 logger = logging.getLogger(__name__)
 
-# The modules that an answer follows from: with others, all are made anew.
-CODE: tuple[ModuleType, ...] = (
-    sys.modules[__name__],
-    captioner,
-    efficientnet,
-    encoder,
-    image_processor,
-    images,
-    regions,
-    *feature_captioner.CODE,
-)
 _JPEG_QUALITY = 90
 
 
@@ -54,20 +38,15 @@ class RegionPaths:
     captions: Path
     output: Path
     metrics: Path
-    scratch: Path
 
 
-def caption_regions(
-    paths: RegionPaths,
-    params: RegionsParams,
-    generate: GenerateParams,
-    runtime: RuntimeParams,
-) -> dict[str, Any]:
+def caption_regions(paths: RegionPaths, settings: Params, execution: Execution) -> dict[str, Any]:
     """Put every request to the first test images; write crops, captions and metrics.
 
     Returns the content of metrics/regions.json. Where the dataset knows what its images show, it says
     how many captions name the right shape and colour.
     """
+    params = settings.regions
     parsed = {request: regions.parse(request) for request in params.requests}
     where = {image.image_id: image for image in read_images(paths.images)}
     listed = read_captions(paths.captions)
@@ -81,7 +60,7 @@ def caption_regions(
 
     asked = [(record, request) for record in records for request in parsed]
     placed = [(where[r.image_id], _within(where[r.image_id], parsed[request])) for r, request in asked]
-    answers = _answers(paths, placed, generate, runtime)
+    answers = _answers(paths, placed, settings.generate, execution)
     rows: list[JsonObject] = []
     truth: list[tuple[str, SceneObject]] = []
     with replace_folder(paths.output) as folder:
@@ -124,23 +103,23 @@ def _answers(
     paths: RegionPaths,
     requests: Sequence[tuple[ImageRecord, Region]],
     generate: GenerateParams,
-    runtime: RuntimeParams,
+    execution: Execution,
 ) -> list[tuple[Region, str]]:
     """The region and the caption of each request, all boxes in fractions; those made before are kept."""
-    placement = choose_placement(runtime.device)
-    files = FixedFiles([paths.checkpoint])
+    placement = execution.placement
+    files = UnchangedFiles([paths.checkpoint])
     load_checkpoint(paths.checkpoint)  # whole, also where every answer is kept
     facts = {
-        "code": code_digest(*CODE),
+        "code": REGIONS.digests(),
         "checkpoint": files.sha256(paths.checkpoint),
         "requests": [(image.sha256, region.name, region.box) for image, region in requests],
         "generate": asdict(generate),
         "dtype": str(placement.dtype),
     }
-    kept = KeptRows(paths.scratch, facts, len(requests))
+    kept = PredictionCache(execution.scratch, facts, len(requests))
     if missing := kept.missing:
         largest = max(_megapixels(image) for image, _ in requests)
-        model = Captioner.load(paths.checkpoint, placement, runtime.model_cache, largest)
+        model = Captioner.load(paths.checkpoint, placement, execution.model_cache, largest)
         # What it says is kept under the digest of the file.
         files.require_same(paths.checkpoint)
         for places in kept.gaps(BATCH_SIZE):

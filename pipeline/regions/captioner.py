@@ -25,11 +25,12 @@ from pipeline.errors import PipelineError
 from pipeline.hardware.device import Placement, choose_placement
 from pipeline.images.images import crop, image_from_array, image_from_pil, open_image
 from pipeline.model.checkpoints import find_checkpoint
-from pipeline.model.feature_captioner import TrainedModel
+from pipeline.model.feature_captioner import FeatureCaptioner
 from pipeline.params.schema import GenerateParams
 from pipeline.regions import regions
 from pipeline.regions.regions import Region
-from pipeline.vision.encoder import ImageEncoder, load_encoder
+from pipeline.vision.encoder import ImageEncoder
+from pipeline.vision.load import load_encoder
 
 ImageLike = str | Path | Image.Image | NDArray[np.uint8]
 Box = tuple[float, float, float, float]
@@ -62,7 +63,7 @@ class RegionCaption:
 class Captioner:
     """A frozen encoder, a trained projector and a frozen language model, ready to caption."""
 
-    def __init__(self, encoder: ImageEncoder, model: TrainedModel, max_megapixels: float) -> None:
+    def __init__(self, encoder: ImageEncoder, model: FeatureCaptioner, max_megapixels: float) -> None:
         self._encoder = encoder
         self._model = model
         self._max_megapixels = max_megapixels
@@ -89,7 +90,7 @@ class Captioner:
         checkpoint = find_checkpoint(Path(checkpoint))
         placement = device if isinstance(device, Placement) else choose_placement(device)
         cache = None if model_cache is None else Path(model_cache)
-        model = TrainedModel.load(checkpoint, placement, cache)
+        model = FeatureCaptioner.load(checkpoint, placement, cache)
         facts = model.info.encoder
         params = model.info.encoder_params()
         encoder = load_encoder(params, placement.device, cache)

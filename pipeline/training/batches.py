@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
+from pipeline.hardware.processes import Processes
 from pipeline.model.packing import PackedBatch, pack
 from pipeline.params.schema import TrainParams
 from pipeline.text.token_store import TokenizedCaptions
 from pipeline.training.features import TrainingFeatures
-from pipeline.training.processes import Processes
 
 # Rows are sorted by length within pools of so many batches: little padding, and still random.
 _BATCHES_PER_POOL = 16

@@ -1,40 +1,12 @@
 """What the result of a training follows from, short enough to be kept beside its state and compared."""
 
 import hashlib
-from collections.abc import Iterable
 from dataclasses import asdict
-from types import ModuleType
 
-from pipeline.files.code_digest import code_digest
 from pipeline.files.json_files import JsonObject, canonical_json
-from pipeline.model import (
-    adapters,
-    caption_loss,
-    checkpoints,
-    language_model,
-    packing,
-    projector,
-    vision_language_model,
-)
 from pipeline.params.schema import LoraParams, ProjectorParams, TrainParams
+from pipeline.result_code import TRAIN
 from pipeline.text.token_store import TokenizedCaptions
-from pipeline.training import batches, kept_checkpoints, processes, state, trainer
-
-# The modules that checkpoints follow from, beside the one that puts them together.
-PARTS: tuple[ModuleType, ...] = (
-    adapters,
-    batches,
-    caption_loss,
-    vision_language_model,
-    checkpoints,
-    kept_checkpoints,
-    language_model,
-    packing,
-    processes,
-    projector,
-    trainer,
-    state,
-)
 
 
 def tokens_digest(tokens: TokenizedCaptions) -> str:
@@ -59,7 +31,6 @@ def result_params(params: TrainParams) -> JsonObject:
 
 
 def training_facts(
-    code: Iterable[ModuleType],
     features: str,
     tokens: TokenizedCaptions,
     encoder_spec: JsonObject,
@@ -71,8 +42,7 @@ def training_facts(
 ) -> JsonObject:
     """Everything that the checkpoints follow from; `features` is the digest of the train images' ones."""
     return {
-        # Module by module, so that a difference has a name.
-        "code": {module.__name__: code_digest(module) for module in code},
+        "code": TRAIN.digests(),
         "encoder": encoder_spec,
         "features": features,
         "tokens": tokens_digest(tokens),

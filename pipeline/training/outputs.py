@@ -23,7 +23,6 @@ class TrainPaths:
     metrics: Path
     cost: Path
     curve: Path
-    scratch: Path
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 from pipeline.errors import PipelineError
 from pipeline.files.disk_errors import require_readable, writing
 from pipeline.model.checkpoints import load_tensors, save_tensors
-from pipeline.model.vision_language_model import CaptionModel
+from pipeline.model.vision_language_model import VisionLanguageModel
 from pipeline.training.cost import Cost
 from pipeline.training.kept_checkpoints import KeptCheckpoints
 
@@ -37,7 +37,7 @@ class TrainingState:
 
     def __init__(
         self,
-        model: CaptionModel,
+        model: VisionLanguageModel,
         optimizer: torch.optim.Optimizer,
         scaler: torch.amp.GradScaler,
     ) -> None:
@@ -58,7 +58,7 @@ class TrainingState:
     def load_or_start(
         cls,
         checkpoints: KeptCheckpoints,
-        model: CaptionModel,
+        model: VisionLanguageModel,
         optimizer: torch.optim.Optimizer,
         scaler: torch.amp.GradScaler,
     ) -> Self:

@@ -5,9 +5,7 @@ scratch folder of that name. A run with the same fingerprint continues there; an
 """
 
 import logging
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import torch
 
@@ -17,21 +15,16 @@ from pipeline.features.store import FeatureStore
 from pipeline.files.json_files import digest, write_json
 from pipeline.hardware.compilation import should_compile
 from pipeline.hardware.device import Placement
+from pipeline.hardware.execution import Execution
 from pipeline.model.adapters import adapter_facts, inject_adapters
 from pipeline.model.checkpoints import CheckpointInfo
 from pipeline.model.language_model import load_language_model
 from pipeline.model.projector import Projector
-from pipeline.model.vision_language_model import CaptionModel
-from pipeline.params.schema import (
-    LanguageModelParams,
-    LoraParams,
-    ProjectorParams,
-    RuntimeParams,
-    TrainParams,
-)
+from pipeline.model.vision_language_model import VisionLanguageModel
+from pipeline.params.schema import LanguageModelParams, LoraParams, Params
 from pipeline.pretrained.pretrained import resolve_model, tokenizer_digest
 from pipeline.text.token_store import TokenizedCaptions, read_tokens, require_tokenizer
-from pipeline.training.facts import PARTS, training_facts
+from pipeline.training.facts import training_facts
 from pipeline.training.features import open_features
 from pipeline.training.kept_checkpoints import KeptCheckpoints
 from pipeline.training.memory import (
@@ -42,33 +35,24 @@ from pipeline.training.memory import (
     require_memory,
 )
 from pipeline.training.outputs import TrainPaths, TrainSummary, publish, summarize
-from pipeline.training.processes import ONE_PROCESS, Processes
 from pipeline.training.run_history import note_training
 from pipeline.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
-# The modules that checkpoints follow from: a run of others is another run.
-CODE: tuple[ModuleType, ...] = (sys.modules[__name__], *PARTS)
 # Images whose features the fresh projector's input and output are scaled by.
 _SCALE_IMAGES = 64
 
 
-def train(
-    paths: TrainPaths,
-    params: TrainParams,
-    projector_params: ProjectorParams,
-    language_model_params: LanguageModelParams,
-    lora_params: LoraParams,
-    runtime: RuntimeParams,
-    placement: Placement,
-    processes: Processes = ONE_PROCESS,
-) -> TrainSummary:
-    """Train projector and adapters for `params.epochs` epochs and leave a checkpoint for each.
+def train(paths: TrainPaths, settings: Params, execution: Execution) -> TrainSummary:
+    """Train projector and adapters for `train.epochs` epochs and leave a checkpoint for each.
 
     Raises PipelineError when features, tokens and model do not belong together, or training diverges.
     """
-    model_cache = Path(runtime.model_cache) if runtime.model_cache else None
+    params, projector_params, lora_params = settings.train, settings.projector, settings.lora
+    language_model_params = settings.language_model
+    runtime, placement, processes = execution.runtime, execution.placement, execution.processes
+    model_cache = execution.model_cache
     tokens = read_tokens(paths.tokens, "train")
     name, revision = language_model_params.name, language_model_params.revision
     folder = resolve_model(name, revision, model_cache)
@@ -104,7 +88,7 @@ def train(
         projector.scale_output(sample, language_model.embedding_norm())
     # After the projector, whose initialisation they must not change.
     adapters = inject_adapters(language_model, lora_params)
-    model = CaptionModel(projector.to(placement.device), language_model, tokens.prompt, adapters)
+    model = VisionLanguageModel(projector.to(placement.device), language_model, tokens.prompt, adapters)
     _log_parameters(model)
     if params.gradient_checkpointing:
         language_model.checkpoint_layers()
@@ -117,7 +101,6 @@ def train(
         language_model.compile_layers()
 
     facts = training_facts(
-        CODE,
         features_of_run,
         tokens,
         encoder_spec,
@@ -128,7 +111,7 @@ def train(
         processes.count,
     )
     fingerprint = digest(facts)
-    scratch = paths.scratch / fingerprint[:16]
+    scratch = execution.scratch / fingerprint[:16]
 
     def info(epoch: int) -> CheckpointInfo:
         return CheckpointInfo(
@@ -202,7 +185,7 @@ def _require_vocabulary(tokens: TokenizedCaptions, name: str, vocabulary: int) -
         )
 
 
-def _log_parameters(model: CaptionModel) -> None:
+def _log_parameters(model: VisionLanguageModel) -> None:
     adapters = model.adapters.parameters()
     inserted = {id(p) for p in adapters}
     parts = {

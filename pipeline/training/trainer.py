@@ -10,8 +10,9 @@ from torch import nn
 
 from pipeline.errors import PipelineError
 from pipeline.hardware.device import Placement
+from pipeline.hardware.processes import Processes
 from pipeline.hardware.progress import bar
-from pipeline.model.vision_language_model import CaptionModel
+from pipeline.model.vision_language_model import VisionLanguageModel
 from pipeline.params.schema import RuntimeParams, TrainParams
 from pipeline.text.token_store import TokenizedCaptions
 from pipeline.training.batches import Row, Step, StepDataset, plan_epoch
@@ -19,7 +20,6 @@ from pipeline.training.cost import CostMeter
 from pipeline.training.features import TrainingFeatures
 from pipeline.training.kept_checkpoints import KeptCheckpoints
 from pipeline.training.prefetch import prefetched
-from pipeline.training.processes import Processes
 from pipeline.training.state import TrainingState
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: CaptionModel,
+        model: VisionLanguageModel,
         features: TrainingFeatures,
         tokens: TokenizedCaptions,
         params: TrainParams,

@@ -8,16 +8,17 @@ import pytest
 from tests.import_closure import ROOT
 
 MODULES = (
-    "device",
-    "disk",
-    "encoder",
-    "hub",
-    "hub_dataset",
-    "language_model",
-    "memory",
-    "models",
-    "prompt",
-    "trainer",
+    "hardware/device",
+    "files/disk_errors",
+    "vision/encoder",
+    "vision/transformers_encoder",
+    "pretrained/hub",
+    "datasets/hub_dataset",
+    "model/language_model",
+    "training/memory",
+    "pretrained/pretrained",
+    "text/prompt",
+    "training/trainer",
 )
 PAGE = ROOT / "docs" / "flickr8k.md"
 # What a user of the real run does not meet: a language model of another kind, a local folder's files.

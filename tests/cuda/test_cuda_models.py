@@ -18,11 +18,12 @@ from pipeline.encoding.encode import encode_images
 from pipeline.features.store import FeatureStore
 from pipeline.files.json_files import sha256_of_file
 from pipeline.hardware.device import choose_placement
+from pipeline.hardware.execution import Execution
 from pipeline.model.generation import Generated, generate_ids
 from pipeline.model.language_model import LanguageModel, load_language_model
 from pipeline.model.packing import pack
 from pipeline.model.projector import Projector
-from pipeline.model.vision_language_model import CaptionModel
+from pipeline.model.vision_language_model import VisionLanguageModel
 from pipeline.params.schema import GenerateParams, LanguageModelParams, LoraParams, Params
 from pipeline.regions.captioner import Captioner
 from pipeline.text.prompt import Prompt
@@ -44,18 +45,18 @@ MEDIUM = {
 }
 
 
-def caption_model(language_model: LanguageModel) -> CaptionModel:
+def caption_model(language_model: LanguageModel) -> VisionLanguageModel:
     language_model.end_ids = frozenset()
     torch.manual_seed(0)
     projector = Projector(WIDTH, 8, language_model.width).to(language_model.device)
-    return CaptionModel(projector, language_model, PROMPT)
+    return VisionLanguageModel(projector, language_model, PROMPT)
 
 
 def features() -> torch.Tensor:
     return torch.randn(IMAGES, NUM_TOKENS, WIDTH, generator=torch.Generator().manual_seed(1))
 
 
-def captions(model: CaptionModel, params: GenerateParams, batch_size: int) -> list[Generated]:
+def captions(model: VisionLanguageModel, params: GenerateParams, batch_size: int) -> list[Generated]:
     return list(generate_ids(model, features(), params, batch_size))
 
 
@@ -103,10 +104,8 @@ def test_features_are_those_of_a_cpu(tmp_path: Path, params: Params) -> None:
         encode_images(
             tmp_path / "images.jsonl",
             output,
-            tmp_path / device,
             params.encoder,
-            runtime,
-            choose_placement(device),
+            Execution(choose_placement(device), runtime, tmp_path / device),
         )
         with FeatureStore(output) as store:
             stores[device] = store.read(store.image_ids).astype(np.float32)
@@ -130,7 +129,7 @@ def test_a_step_takes_no_more_memory_than_was_estimated(
     language_model = load_language_model(params, placement)
     if checkpointing:
         language_model.checkpoint_layers()
-    model = CaptionModel(Projector(768, 2048, 1024).to(GPU), language_model, PROMPT)
+    model = VisionLanguageModel(Projector(768, 2048, 1024).to(GPU), language_model, PROMPT)
     rows = [[[9] * 25] * 5] * 8
     batch = pack(rows, PROMPT.prefix_length(49), PROMPT.eos).to(GPU)
     optimizer = torch.optim.AdamW(model.trainable_parameters())

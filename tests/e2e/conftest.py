@@ -12,7 +12,7 @@ from pipeline.params.schema import Params
 from tests.import_closure import ROOT
 from tests.params_files import write_params
 
-_COPIED = ("pipeline", "stages", "dvc.yaml", ".gitignore", ".dvcignore", ".dvc")
+_COPIED = ("pipeline", "stages", "dvc.yaml", ".gitignore", ".dvcignore", ".dvc", "data/.gitignore")
 
 
 class Project:
@@ -74,6 +74,7 @@ def make_project(folder: Path, params: Params) -> Project:
             ignore = shutil.ignore_patterns("__pycache__", "tmp", "cache")
             shutil.copytree(source, folder / name, ignore=ignore)
         else:
+            (folder / name).parent.mkdir(exist_ok=True)
             shutil.copy(source, folder / name)
     project = Project(folder)
     project.write_params(params)

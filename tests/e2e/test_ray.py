@@ -18,10 +18,12 @@ import pytest
 from PIL import Image
 
 from pipeline.captions import ImageRecord, write_images
-from pipeline.encoding.encode import EncodeSummary, encode_images
+from pipeline.cluster.ray_engine import encode_with_ray
+from pipeline.encoding.encode import EncodeSummary, encode_images, encode_locally
 from pipeline.errors import PipelineError
 from pipeline.files.json_files import sha256_of_file
 from pipeline.hardware.device import choose_placement
+from pipeline.hardware.execution import Execution
 from pipeline.params.schema import Params
 from tests.e2e.conftest import Project
 
@@ -68,14 +70,13 @@ class Dataset:
         )
 
     def encode(self, engine: Literal["local", "ray"]) -> EncodeSummary:
-        runtime = replace(self.params.runtime, encode_engine=engine)
+        execution = Execution(choose_placement("cpu"), self.params.runtime, self.folder / engine / "scratch")
         return encode_images(
             self.folder / "images.jsonl",
             self.store(engine),
-            self.folder / engine / "scratch",
             self.params.encoder,
-            runtime,
-            choose_placement("cpu"),
+            execution,
+            encode_with_ray if engine == "ray" else encode_locally,
         )
 
     def store(self, engine: str) -> Path:

@@ -9,11 +9,11 @@ from typing import Any
 
 from torch import Tensor
 
-from pipeline.model.feature_captioner import TrainedModel
+from pipeline.model.feature_captioner import FeatureCaptioner
 from pipeline.params.schema import Params
 from pipeline.regions.captioner import BATCH_SIZE
 from pipeline.training.trainer import Trainer
-from pipeline.vision.encoder import TransformersEncoder
+from pipeline.vision.transformers_encoder import TransformersEncoder
 
 
 def count_work(counted: Any) -> None:
@@ -37,7 +37,7 @@ def count_work(counted: Any) -> None:
 
         return counting
 
-    encoder, trainer, model = TransformersEncoder, Trainer, TrainedModel
+    encoder, trainer, model = TransformersEncoder, Trainer, FeatureCaptioner
     setattr(encoder, "encode", after(encoder.encode, _images))  # noqa: B010
     setattr(trainer, "_step", after(trainer._step, lambda *_: 1))  # noqa: B010
     setattr(model, "caption", each(model.caption))  # noqa: B010

@@ -8,11 +8,11 @@ from pathlib import Path
 from huggingface_hub import constants
 
 from pipeline.errors import PipelineError
-from pipeline.features.checks import inspect_store
 from pipeline.params.schema import EncoderParams, Params
 from vlm.checks.finding import Finding
 from vlm.checks.models import ModelFinding, feature_shape, language_width
 from vlm.checks.project import DatasetFinding
+from vlm.feature_checks import inspect_store
 
 _MARGIN = 1e9  # bytes that ought to stay free
 _UNKNOWN_WIDTH = 2048  # of a language model that is not here: Llama-3.2-1B's

@@ -6,16 +6,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.export import export_llava
+from pipeline.export.llava import export_llava
 from pipeline.model.adapters import adapter_facts, inject_adapters
 from pipeline.model.checkpoints import CheckpointInfo, save_checkpoint
 from pipeline.model.generation import generate_ids
 from pipeline.model.language_model import load_language_model
 from pipeline.model.projector import Projector
-from pipeline.model.vision_language_model import CaptionModel
+from pipeline.model.vision_language_model import VisionLanguageModel
 from pipeline.params.schema import EncoderParams, LanguageModelParams, LoraParams
 from pipeline.text.prompt import CaptionTokenizer
-from pipeline.vision.encoder import load_encoder
+from pipeline.vision.load import load_encoder
 from tests.export_lab import CPU, GREEDY, LENGTH, NO_LORA, PROMPT, Train, Trained, pictures
 
 
@@ -61,7 +61,7 @@ def train(tiny_clip: Path, tiny_llama: Path, tmp_path_factory: pytest.TempPathFa
         for matrix in adapters.parameters():
             torch.nn.init.normal_(matrix, std=0.3)  # fresh ones would change nothing
         checkpoint = tmp_path_factory.mktemp("trained") / "best.safetensors"
-        model = CaptionModel(projector, language, tokenizer.prompt, adapters)
+        model = VisionLanguageModel(projector, language, tokenizer.prompt, adapters)
         save_checkpoint(checkpoint, model.trainable_state(), info)
         captions = [
             [*one.ids, tokenizer.prompt.eos] if one.finished else list(one.ids)

@@ -19,7 +19,8 @@ from transformers import (
 )
 
 from pipeline.errors import PipelineError
-from pipeline.export import export_llava, export_projector
+from pipeline.export.llava import export_llava
+from pipeline.export.projector import export_projector
 from pipeline.model.checkpoints import load_checkpoint
 from pipeline.params.schema import LoraParams
 from tests.export_lab import ASK, LENGTH, Train, Trained, pictures, python_blocks, stock_captions

@@ -15,7 +15,7 @@ from transformers import (
     AutoTokenizer,
 )
 
-from pipeline.export import export_projector
+from pipeline.export.projector import export_projector
 from pipeline.model.checkpoints import load_checkpoint
 from tests.export_lab import Train, Trained, pictures, python_blocks
 from tests.import_closure import ROOT

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import PipelineError
-from pipeline.export import export_llava, export_projector
+from pipeline.export.llava import export_llava
+from pipeline.export.projector import export_projector
 from tests.export_lab import Train, Trained
 
 

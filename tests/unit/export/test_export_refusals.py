@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from pipeline.errors import PipelineError
-from pipeline.export import export_llava
+from pipeline.export.llava import export_llava
 from pipeline.model.checkpoints import load_checkpoint, save_checkpoint
 from tests.export_lab import Train, Trained, stock_captions
 from tests.tiny_models import save_llama

@@ -14,11 +14,11 @@ import torch
 
 from pipeline.errors import PipelineError
 from pipeline.hardware.device import Placement
+from pipeline.hardware.processes import ONE_PROCESS
 from pipeline.text.token_store import read_tokens
 from pipeline.training import trainer
 from pipeline.training.batches import Row, Step, StepDataset, plan_epoch
 from pipeline.training.prefetch import AHEAD, prefetched
-from pipeline.training.processes import ONE_PROCESS
 from pipeline.training.trainer import Trainer
 from tests.training_lab import Lab, interrupted_after, outputs
 

@@ -6,14 +6,14 @@ Run: .venv/bin/python -m pytest tests/unit/training/test_resuming.py
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 
+from pipeline import result_code
 from pipeline.errors import PipelineError
-from pipeline.training import train
+from tests.edited_code import EditCode
 from tests.refusals import refuse
 from tests.training_lab import (
     STEPS,
@@ -96,14 +96,15 @@ def test_other_features_of_the_same_images_start_afresh(lab: Lab, finished: Path
     assert outputs(tmp_path) == outputs(finished)
 
 
-def test_other_code_starts_afresh(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A changed module of the training, not one that it has nothing to do with, makes it another one."""
+def test_other_code_starts_afresh(lab: Lab, tmp_path: Path, edit_code: EditCode) -> None:
+    """An edit of what computes a step does; an edit of what only measures, shows or captions does not."""
     lab.train(tmp_path, epochs=1)
-    other = ModuleType(train.CODE[-1].__name__)
-    other.__file__ = __file__
-    with monkeypatch.context() as patch:
-        patch.setattr(train, "CODE", (*train.CODE[:-1], other))
-        assert lab.train(tmp_path, epochs=1).trained_steps == STEPS
+    for name in (*result_code.TRAIN.without, "hardware/device.py", "evaluation/predictor.py"):
+        with edit_code(name):
+            assert lab.train(tmp_path, epochs=1).trained_steps == 0, name
+    for name in ("training/trainer.py", "model/packing.py", "hardware/processes.py"):
+        with edit_code(name):
+            assert lab.train(tmp_path, epochs=1).trained_steps == STEPS, name
     assert lab.train(tmp_path, epochs=1).trained_steps == 0
 
 

@@ -16,15 +16,15 @@ from hypothesis import strategies as st
 
 from pipeline.errors import PipelineError
 from pipeline.hardware.device import choose_placement
+from pipeline.hardware.processes import ONE_PROCESS, Processes
 from pipeline.model.checkpoints import CheckpointInfo, load_checkpoint, tensor_digest
 from pipeline.model.language_model import load_language_model
 from pipeline.model.projector import Projector
-from pipeline.model.vision_language_model import CaptionModel
+from pipeline.model.vision_language_model import VisionLanguageModel
 from pipeline.params.schema import Params, TrainParams
 from pipeline.text.token_store import read_tokens
 from pipeline.training.batches import StepDataset, plan_epoch
 from pipeline.training.kept_checkpoints import KeptCheckpoints
-from pipeline.training.processes import ONE_PROCESS, Processes
 from pipeline.training.trainer import Trainer, learning_rate
 from tests.tiny_models import save_llama
 from tests.training_lab import (
@@ -68,7 +68,7 @@ def test_nothing_but_the_projector_is_trained(lab: Lab, tmp_path: Path) -> None:
     placement = choose_placement("cpu")
     tokens = read_tokens(lab.tokens, "train")
     language_model = load_language_model(lab.params.language_model, placement)
-    model = CaptionModel(Projector(WIDTH, 16, language_model.width), language_model, tokens.prompt)
+    model = VisionLanguageModel(Projector(WIDTH, 16, language_model.width), language_model, tokens.prompt)
     runtime = replace(lab.params.runtime, save_every_seconds=1e9)
     features = lab.open_features("memory")
 

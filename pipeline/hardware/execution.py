@@ -1,0 +1,30 @@
+"""How a run is carried out: one object that travels from a stage to whatever it calls."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.hardware.device import Placement
+from pipeline.hardware.processes import ONE_PROCESS, Processes
+from pipeline.params.schema import RuntimeParams
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a run is carried out, as opposed to what it computes.
+
+    Attributes:
+        placement: device and precision.
+        runtime: the section `runtime` of params.yaml.
+        scratch: folder of the stage's unfinished work.
+        processes: this process's place among those of the run.
+    """
+
+    placement: Placement
+    runtime: RuntimeParams
+    scratch: Path
+    processes: Processes = ONE_PROCESS
+
+    @property
+    def model_cache(self) -> Path | None:
+        """Folder of unpacked models; None for the user's cache."""
+        return Path(self.runtime.model_cache) if self.runtime.model_cache else None

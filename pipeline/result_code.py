@@ -1,0 +1,72 @@
+"""Which code a stage's kept work follows from, and a digest of it.
+
+DVC runs a stage again when its code changes. What the stage kept of earlier runs (encoded images, optimizer
+state, captions) is then used only if the code that computed it is the same. That code is named by rooms;
+files of these rooms that cannot change a kept result are left out, each with its reason.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+# Where the code lies.
+PIPELINE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class ResultCode:
+    """The code that the kept work of a stage follows from.
+
+    Attributes:
+        rooms: folders or files of `pipeline/`.
+        without: files of these rooms that cannot change a kept result, and why not.
+    """
+
+    rooms: tuple[str, ...]
+    without: Mapping[str, str] = field(default_factory=dict)
+
+    def files(self) -> list[str]:
+        """Paths in `pipeline/` of the files, sorted."""
+        named = (PIPELINE / room for room in self.rooms)
+        found = {file for path in named for file in ([path] if path.is_file() else path.glob("*.py"))}
+        paths = {file.relative_to(PIPELINE).as_posix() for file in found if file.name != "__init__.py"}
+        return sorted(paths - self.without.keys())
+
+    def digests(self) -> dict[str, str]:
+        """SHA-256 (hex) of each file by its path, so that a difference has a name."""
+        return {name: hashlib.sha256((PIPELINE / name).read_bytes()).hexdigest() for name in self.files()}
+
+
+_GENERATES = {
+    "model/generation.py": "training generates no captions",
+    "model/feature_captioner.py": "training generates no captions",
+}
+_COMPUTED_AGAIN = "computed again in every run, from what is kept"
+
+ENCODE = ResultCode(
+    rooms=("images", "vision", "encoding"),
+    without={
+        "encoding/block_index.py": "finds finished blocks, which their digests verify",
+        "encoding/blocks.py": "finds finished blocks, which their digests verify",
+        "encoding/encode.py": "decides which images are encoded, not what becomes of one",
+    },
+)
+TRAIN = ResultCode(
+    rooms=("model", "training", "hardware/processes.py"),
+    without={
+        **_GENERATES,
+        "training/cost.py": "measures time and memory",
+        "training/features.py": "reads features, whose digest is compared",
+        "training/outputs.py": _COMPUTED_AGAIN,
+        "training/prefetch.py": "decides when a step is prepared, not what is in it",
+        "training/run_history.py": "tells why a run starts afresh",
+    },
+)
+EVALUATE = ResultCode(
+    rooms=("model", "text/prompt.py", "evaluation/predictor.py"),
+)
+REGIONS = ResultCode(
+    rooms=("images", "vision", "model", "text/prompt.py", "regions"),
+    without={"regions/words.py": "the boxes that words become are compared"},
+)

@@ -1,0 +1,84 @@
+"""Vision transformers of the `transformers` library as image encoders.
+
+B: batch, S: side of the encoder's input in pixels, P: tokens kept of an image, D_v: their width.
+"""
+
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from pipeline.errors import PipelineError
+from pipeline.files.json_files import digest
+from pipeline.params.schema import EncoderParams
+from pipeline.pretrained.pretrained import weights_digest
+from pipeline.vision.encoder import EncoderSpec, select_tokens
+from pipeline.vision.image_processor import ImageProcessor
+
+
+class TransformersEncoder:
+    """A vision transformer of the `transformers` library; CLIP's is the reference.
+
+    The hidden states of `layer` are `[CLS, patches...]`; `tokens` says which of them are kept.
+    """
+
+    def __init__(self, params: EncoderParams, folder: Path, device: torch.device) -> None:
+        from transformers import AutoConfig, AutoModel, CLIPVisionModel
+
+        try:
+            config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            is_clip = config.model_type in ("clip", "clip_vision_model")
+            model_class = CLIPVisionModel if is_clip else AutoModel
+            self._processor = ImageProcessor(folder)
+            self._model = model_class.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
+            )
+        except (OSError, ValueError) as error:
+            raise PipelineError(
+                f"{params.name} cannot be loaded as an image encoder: {' '.join(str(error).split())}"
+            ) from error
+        self._model.requires_grad_(False).eval().to(device)
+        self._device = device
+        self._layer = params.layer
+        self._tokens = params.tokens
+        self._grid = params.grid
+        vision = self._model.config
+        if not hasattr(vision, "patch_size") or not hasattr(vision, "image_size"):
+            raise PipelineError(f"{params.name} is no vision transformer with patches of one size.")
+        layers = vision.num_hidden_layers
+        if not -layers - 1 <= params.layer <= layers:
+            raise PipelineError(
+                f"encoder.layer is {params.layer}, but {params.name} has {layers} layers; allowed: "
+                f"{-layers - 1} to {layers}."
+            )
+        self._side = vision.image_size // vision.patch_size
+        with torch.inference_mode():
+            blank = torch.zeros(1, 3, vision.image_size, vision.image_size, device=device)
+            _, num_tokens, width = self.encode(blank).shape
+        self.spec = EncoderSpec(
+            name=params.name,
+            revision=params.revision,
+            weights=weights_digest(folder),
+            layer=params.layer,
+            tokens=params.tokens,
+            grid=params.grid,
+            image_size=vision.image_size,
+            preprocessing=digest(self._processor.facts()),
+            num_tokens=num_tokens,
+            width=width,
+        )
+
+    def preprocess(self, image: Image.Image) -> Tensor:
+        """RGB image -> pixels `[3, S, S]`, as the model's own processor makes them."""
+        return self._processor(image)
+
+    @torch.inference_mode()
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Pixels `[B, 3, S, S]` -> features `[B, P, D_v]`."""
+        output = self._model(
+            pixel_values=pixels.to(self._device, non_blocking=True), output_hidden_states=True
+        )
+        hidden: Tensor = output.hidden_states[self._layer]  # [B, 1 + patches, D_v]
+        prefix = hidden.shape[1] - self._side**2
+        return select_tokens(hidden[:, :prefix], hidden[:, prefix:], self._tokens, self._grid)

@@ -1,0 +1,60 @@
+"""Encoding on Ray, as far as no cluster is needed; tests/e2e/test_ray.py has the rest.
+
+Run: .venv/bin/python -m pytest tests/unit/cluster/test_ray_engine.py
+"""
+
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pipeline.captions import ImageRecord, write_images
+from pipeline.cluster.ray_engine import Pool, encode_with_ray, plan_pool
+from pipeline.encoding.encode import encode_images
+from pipeline.errors import PipelineError
+from pipeline.files.json_files import sha256_of_file
+from pipeline.hardware.device import choose_placement
+from pipeline.hardware.execution import Execution
+from pipeline.params.schema import Params
+
+
+@pytest.mark.parametrize(
+    ("resources", "device", "threads", "pool"),
+    [
+        ({"CPU": 8.0}, "auto", 1, Pool(actors=8, device="cpu", threads=1)),
+        ({"CPU": 8.0}, "cpu", 2, Pool(actors=4, device="cpu", threads=2)),
+        ({"CPU": 2.0}, "auto", 4, Pool(actors=1, device="cpu", threads=4)),
+        ({"CPU": 64.0, "GPU": 8.0}, "auto", 16, Pool(actors=8, device="cuda", threads=16)),
+        ({"CPU": 64.0, "GPU": 8.0}, "cuda:1", 16, Pool(actors=8, device="cuda", threads=16)),
+        ({"CPU": 64.0, "GPU": 8.0}, "cpu", 16, Pool(actors=4, device="cpu", threads=16)),
+    ],
+)
+def test_there_is_an_actor_for_each_gpu_or_for_each_process_worth_of_cores(
+    resources: dict[str, float], device: str, threads: int, pool: Pool
+) -> None:
+    assert plan_pool(resources, device, threads) == pool
+
+
+def test_a_cluster_without_the_gpus_asked_for_is_refused() -> None:
+    with pytest.raises(PipelineError, match=r"runtime\.device is cuda, but the Ray cluster has no GPU; use"):
+        plan_pool({"CPU": 8.0}, "cuda", 1)
+
+
+def test_without_ray_the_sentence_says_how_to_get_it(
+    tmp_path: Path, tiny_params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = tmp_path / "a.png"
+    Image.new("RGB", (40, 40)).save(picture)
+    write_images(
+        tmp_path / "images.jsonl", [ImageRecord("a.png", str(picture), sha256_of_file(picture), 40, 40)]
+    )
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(PipelineError, match=r"runtime\.encode_engine is ray, but Ray is not installed; run"):
+        encode_images(
+            tmp_path / "images.jsonl",
+            tmp_path / "features.h5",
+            tiny_params.encoder,
+            Execution(choose_placement("cpu"), tiny_params.runtime, tmp_path / "scratch"),
+            encode_with_ray,
+        )

@@ -1,0 +1,279 @@
+"""A pinned dataset of the hub: downloaded, compared with its pins, unpacked, and what can go wrong.
+
+The hub is a stand-in on loopback (tests/hub_stand_in.py), the dataset tiny.
+
+Run: .venv/bin/python -m pytest tests/unit/datasets/test_hub_dataset.py
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from pipeline.captions import CaptionRecord
+from pipeline.datasets.hub_dataset import unpack_hub_dataset
+from pipeline.datasets.pins import read_pins
+from pipeline.errors import PipelineError
+from pipeline.params.schema import Limits
+from tests.hub_stand_in import HubStandIn
+from tests.import_closure import ROOT
+from tests.tiny_flickr8k import COLUMNS, COMMIT, NAME, pins_of, save_flickr8k, save_parquet, write_pins
+
+ALL = Limits(None, None, None)
+TRAIN_2 = "data/train-00001-of-00002.parquet"
+
+
+class Dataset:
+    """The tiny dataset at a hub, its pins, and the folder to unpack it into."""
+
+    def __init__(self, hub: HubStandIn, folder: Path) -> None:
+        self.hub = hub
+        self.files = folder / "files"
+        self.images = folder / "images"
+        self.pins_file = folder / "pins.json"
+        save_flickr8k(self.files)
+        self.pins = pins_of(self.files)
+        self.serve()
+
+    def serve(self) -> None:
+        self.hub.add(NAME, self.files, COMMIT, kind="dataset")
+
+    def pin_as_it_is(self) -> None:
+        """Let the pins agree with the changed files, so that something else is found to be wrong."""
+        self.pins = pins_of(self.files)
+        self.serve()
+
+    def unpack(self, limits: Limits = ALL) -> list[tuple[CaptionRecord, Path]]:
+        pins = read_pins(write_pins(self.pins_file, self.pins))
+        return unpack_hub_dataset(pins, limits, self.images)
+
+    def refused(self) -> str:
+        with pytest.raises(PipelineError) as caught:
+            self.unpack()
+        return str(caught.value)
+
+
+@pytest.fixture
+def dataset(local_hub: HubStandIn, tmp_path: Path) -> Dataset:
+    return Dataset(local_hub, tmp_path)
+
+
+def rows(count: int, **changed: Any) -> list[dict[str, Any]]:
+    image = {"bytes": b"\xff\xd8\xff picture", "path": "x.jpg"}
+    return [{"image": image, **dict.fromkeys(COLUMNS, "A dog."), **changed} for _ in range(count)]
+
+
+# --- what works -----------------------------------------------------------------------------------
+
+
+def test_images_and_captions_are_unpacked_with_their_splits(dataset: Dataset) -> None:
+    entries = dataset.unpack()
+    records = [record for record, _ in entries]
+    assert Counter(r.split for r in records) == {"train": 9, "dev": 3, "test": 4}
+    assert [r.image_id for r in records] == sorted(r.image_id for r in records)
+    assert records[0].image_id == "dev_00001.jpg"
+    # Rows go on in the split's next file.
+    sixth = next(r for r in records if r.image_id == "train_00006.jpg")
+    assert sixth.captions == tuple(f"Caption {k} of a picture with number 5 ." for k in range(5))
+    for record, path in entries:
+        assert path == dataset.images / record.image_id
+        with Image.open(path) as image:
+            assert image.size == (60, 40)
+
+
+def test_limits_take_the_first_of_each_split_and_download_no_more(dataset: Dataset) -> None:
+    entries = dataset.unpack(Limits(train=2, dev=1, test=None))
+    assert [r.image_id for r, _ in entries if r.split != "test"] == [
+        "dev_00001.jpg",
+        "train_00001.jpg",
+        "train_00002.jpg",
+    ]
+    assert not dataset.hub.transfers(TRAIN_2)
+
+
+def test_a_second_time_nothing_is_asked_and_nothing_is_written(dataset: Dataset) -> None:
+    first = dataset.unpack()
+    times = {path: path.stat().st_mtime_ns for _, path in first}
+    dataset.hub.stop()
+    assert dataset.unpack() == first
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+
+
+def test_an_interrupted_run_goes_on(dataset: Dataset) -> None:
+    dataset.hub.truncated, dataset.hub.share = 1000, 0.0
+    assert f"the download of {NAME} broke off" in dataset.refused()
+    assert f"`hf download {NAME} --repo-type dataset --revision {COMMIT}`" in dataset.refused()
+    dataset.hub.truncated = 1
+    entries = dataset.unpack()
+    # As a killed process leaves it: an image less, one half, one under its temporary name.
+    whole = entries[3][1].read_bytes()
+    entries[2][1].unlink()
+    entries[3][1].write_bytes(whole[:100])
+    (dataset.images / ".train_00009.jpg.part").write_bytes(b"")
+    assert dataset.unpack() == entries
+    assert entries[3][1].read_bytes() == whole
+    assert len(list(dataset.images.iterdir())) == 16
+
+
+def test_a_damaged_file_in_the_cache_is_downloaded_again(
+    dataset: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    dataset.unpack()
+    cached = next((tmp_path / "cache").rglob("snapshots/*/data/test-*.parquet"))
+    cached.resolve().write_bytes(b"damaged")
+    assert len(dataset.unpack()) == 16
+    assert "is damaged in the cache: it is downloaded again" in caplog.text
+
+
+def test_flickr8k_is_pinned_to_the_commit_and_the_files() -> None:
+    pins = read_pins(ROOT / "pipeline" / "datasets" / "flickr8k.json")
+    assert (pins.repository, pins.revision) == ("jxie/flickr8k", COMMIT)
+    images: Counter[str] = Counter()
+    for shard in pins.shards:
+        images[shard.split] += shard.rows
+    assert images == {"train": 6000, "dev": 1000, "test": 1000}
+    assert pins.caption_columns == tuple(COLUMNS)
+    assert {s.sha256[:8] for s in pins.shards} == {"f3bc4c35", "68bc2d97", "55afbb11", "2470e49d"}
+
+
+def test_other_sources_load_neither_pyarrow_nor_the_hub() -> None:
+    code = (
+        "import sys, pipeline.datasets.prepare\n"
+        "print({'pyarrow', 'huggingface_hub', 'torch'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+# --- what is refused ------------------------------------------------------------------------------
+
+
+def test_other_bytes_than_the_pinned_ones(dataset: Dataset) -> None:
+    dataset.hub.corrupted = {TRAIN_2}
+    said = dataset.refused()
+    assert f"{TRAIN_2} of {NAME} is not the file that is pinned: its sha256 is " in said
+    assert f"expected {dataset.pins['shards'][1]['sha256']}" in said
+    assert not dataset.images.exists()
+
+
+def test_a_full_disk_is_known_before_anything_is_downloaded(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(".")._replace(free=100_000)
+    monkeypatch.setattr("pipeline.datasets.hub_dataset.shutil.disk_usage", lambda _: usage)
+    said = dataset.refused()
+    assert said.startswith(f"{NAME} needs 0.0 GB in ")
+    assert "only 0.0 GB is free there; free some, set HF_HOME to a folder on a larger disk" in said
+    assert not dataset.hub.transfers(".parquet")
+
+
+def test_no_network(dataset: Dataset) -> None:
+    dataset.hub.stop()
+    said = dataset.refused()
+    assert said.startswith(f"{NAME} is not, or not wholly, in the local cache and the hub cannot be reached")
+    assert said.endswith(f"run `hf download {NAME} --repo-type dataset --revision {COMMIT}`.")
+
+
+def test_a_file_that_the_commit_lacks(dataset: Dataset) -> None:
+    dataset.pins["shards"][0]["file"] = "data/other.parquet"
+    said = dataset.refused()
+    assert f"{NAME} lacks a file that is needed" in said
+    assert f"https://huggingface.co/datasets/{NAME}/tree/{COMMIT}" in said
+
+
+def test_files_of_another_run(dataset: Dataset) -> None:
+    dataset.unpack(Limits(train=3, dev=None, test=None))
+    (dataset.images / "mine.jpg").touch()
+    assert "holds 1 files that are not of this dataset (mine.jpg, ...)" in dataset.refused()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (rows(5), "has 5 rows, its pins say 4"),
+        (rows(4, image=None), "row 0 has no image of 1 to"),
+        (rows(4, image={"bytes": None, "path": "x.jpg"}), "row 0 has no image of 1 to"),
+        (rows(4, image={"bytes": b"GIF89a", "path": None}), "row 0 is no JPEG and no PNG image"),
+        (rows(4, caption_3=" "), "row 0: a caption is empty"),
+        (rows(4, caption_4=None), "row 0: a caption is None, expected text"),
+    ],
+)
+def test_rows_that_are_no_captioned_images(
+    dataset: Dataset, content: list[dict[str, Any]], message: str
+) -> None:
+    save_parquet(dataset.files / TRAIN_2, content)
+    dataset.pin_as_it_is()
+    said = dataset.refused()
+    assert message in said
+    assert "train-00001-of-00002.parquet" in said
+
+
+def test_a_file_that_is_no_parquet(dataset: Dataset) -> None:
+    (dataset.files / TRAIN_2).write_bytes(b"PAR1 nothing PAR1")
+    dataset.pin_as_it_is()
+    assert "train-00001-of-00002.parquet is no readable parquet file" in dataset.refused()
+
+
+def test_columns_that_are_not_there(dataset: Dataset) -> None:
+    dataset.pins["caption_columns"] = ["text"]
+    assert "has no column 'text'; its columns are image, caption_0" in dataset.refused()
+
+
+def test_absurd_sizes(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.datasets.parquet._MAX_IMAGE_BYTES", 100)
+    assert "row 0 has no image of 1 to 100 bytes" in dataset.refused()
+    monkeypatch.setattr("pipeline.datasets.parquet._MAX_ROW_GROUP_BYTES", 100)
+    assert "bytes at a time; allowed: at most 100" in dataset.refused()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("revision", "main", "revision is 'main'; allowed: the 40 hex digits of a commit"),
+        ("caption_columns", [], "caption_columns is (); allowed"),
+        ("shards", [], "shards is 'train'; allowed: one or more of each split"),
+        ("licence", None, "licence is None; allowed: text"),
+        ("colour", "red", "does not pin a dataset"),
+    ],
+)
+def test_pins_that_are_none(tmp_path: Path, key: str, value: object, message: str) -> None:
+    save_flickr8k(tmp_path)
+    with pytest.raises(PipelineError) as caught:
+        read_pins(write_pins(tmp_path / "pins.json", {**pins_of(tmp_path), key: value}))
+    assert str(tmp_path / "pins.json") in str(caught.value)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("split", "validation"),
+        ("file", "../x.parquet"),
+        ("file", "/x.parquet"),
+        ("sha256", "abc"),
+        ("rows", 0),
+        ("rows", True),
+        ("rows", 10_000_000),
+    ],
+)
+def test_shards_that_are_none(tmp_path: Path, key: str, value: object) -> None:
+    save_flickr8k(tmp_path)
+    pins = pins_of(tmp_path)
+    pins["shards"][0][key] = value
+    with pytest.raises(PipelineError, match=rf"{key} is {value!r}; allowed: "):
+        read_pins(write_pins(tmp_path / "pins.json", pins))
+
+
+def test_a_file_of_pins_that_is_no_json(tmp_path: Path) -> None:
+    (tmp_path / "pins.json").write_text("{")
+    with pytest.raises(PipelineError, match=r"pins\.json:1 is not valid JSON"):
+        read_pins(tmp_path / "pins.json")
+    (tmp_path / "pins.json").write_text(json.dumps([1]))
+    with pytest.raises(PipelineError, match="does not pin a dataset"):
+        read_pins(tmp_path / "pins.json")

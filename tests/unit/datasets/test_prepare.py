@@ -1,0 +1,226 @@
+"""The stage that writes the table: both files or neither, and every bad image named at once.
+
+Run: .venv/bin/python -m pytest tests/unit/datasets/test_prepare.py
+"""
+
+import errno
+import hashlib
+import json
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from PIL import Image
+
+from pipeline.captions import read_captions, read_images
+from pipeline.datasets.prepare import PreparedCounts, prepare
+from pipeline.errors import PipelineError
+from pipeline.files.json_files import sha256_of_file
+from pipeline.params.schema import DataParams, Limits, ScenesParams
+from tests.hub_stand_in import HubStandIn
+from tests.shared_data import photos
+from tests.tiny_flickr8k import COMMIT, NAME, pins_of, save_flickr8k, write_pins
+
+
+@dataclass
+class Project:
+    """The places that a stage would hand to `prepare`."""
+
+    folder: Path
+    source: Literal["scenes", "flickr8k", "hub", "jsonl"] = "jsonl"
+    limits: Limits | None = None
+    root: Path | None = None
+    seed: int = 0
+
+    @property
+    def images(self) -> Path:
+        return self.folder / "data" / "images.jsonl"
+
+    @property
+    def captions(self) -> Path:
+        return self.folder / "data" / "captions.jsonl"
+
+    @property
+    def card(self) -> Path:
+        return self.folder / "data" / "dataset.md"
+
+    @property
+    def image_folder(self) -> Path:
+        return self.folder / "data" / "images"
+
+    def prepare(self, workers: int = 2) -> PreparedCounts:
+        params = DataParams(
+            source=self.source,
+            root=str(self.root or self.folder / "mine"),
+            limits=self.limits or Limits(train=None, dev=None, test=None),
+            max_megapixels=0.5,
+            scenes=ScenesParams(train=3, dev=1, test=2, image_size=64, seed=self.seed),
+        )
+        return prepare(params, self.images, self.captions, self.card, self.image_folder, workers)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """Twenty images of different sizes, two captions each; the splits come from hashes."""
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    rows = []
+    for n in range(20):
+        Image.new("RGB", (10 + n, 8), (n, n, n)).save(mine / f"{n:02}.png")
+        rows.append(json.dumps({"image": f"{n:02}.png", "captions": [f"Number {n}.", "A number."]}))
+    (mine / "captions.jsonl").write_text("\n".join(reversed(rows)))
+    return Project(tmp_path)
+
+
+def test_the_table_is_written(project: Project) -> None:
+    counts = project.prepare()
+    assert counts.images == {"train": 16, "dev": 2, "test": 2}
+    assert counts.captions == {"train": 32, "dev": 4, "test": 4}
+    assert str(counts) == "20 images (train 16, dev 2, test 2), 40 captions"
+    images, captions = read_images(project.images), read_captions(project.captions)
+    assert [i.image_id for i in images] == [c.image_id for c in captions]
+    assert [(i.width, i.height) for i in images] == [(10 + n, 8) for n in range(20)]
+    file = project.folder / "mine" / "03.png"
+    assert images[3].path == file.as_posix()
+    assert images[3].sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert captions[3].captions == ("Number 3.", "A number.")
+
+
+def test_size_is_that_of_the_upright_image(project: Project) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (30, 20)).save(project.folder / "mine" / "00.png", exif=exif)
+    project.prepare()
+    record = read_images(project.images)[0]
+    assert (record.width, record.height) == (20, 30)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 7])
+def test_the_number_of_workers_changes_nothing(project: Project, workers: int) -> None:
+    project.prepare()
+    written = (project.images, project.captions, project.card)
+    expected = [path.read_bytes() for path in written]
+    project.prepare(workers)
+    assert [path.read_bytes() for path in written] == expected
+
+
+def test_relative_root_is_written_as_given(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project.folder)
+    project.root = Path("mine")
+    project.prepare()
+    assert read_images(project.images)[0].path == "mine/00.png"
+
+
+def test_all_bad_images_are_told_at_once_and_nothing_is_written(project: Project) -> None:
+    mine = project.folder / "mine"
+    (mine / "01.png").write_bytes(b"")
+    (mine / "04.png").write_bytes((mine / "04.png").read_bytes()[:50])
+    (mine / "05.png").write_text("<html>")
+    for n in (7, 8, 9, 10):
+        Image.new("1", (1000, 501)).save(mine / f"{n:02}.png")
+    with pytest.raises(PipelineError) as caught:
+        project.prepare()
+    lines = str(caught.value).split("\n")
+    assert lines[0] == "7 of 20 images cannot be used:"
+    assert "01.png is empty" in lines[1]
+    assert "04.png is truncated" in lines[2]
+    assert "05.png is not a readable image" in lines[3]
+    assert "07.png has 1000 x 501 pixels" in lines[4]
+    assert "data.max_megapixels is 0.5" in lines[4]
+    assert "08.png" in lines[5]
+    assert lines[6:] == ["  and 2 more."]
+    assert not project.images.exists()
+    assert not project.captions.exists()
+    assert not project.card.exists()
+
+
+def test_a_failing_run_leaves_the_table_of_the_last_one(project: Project) -> None:
+    project.prepare()
+    before = project.images.read_bytes()
+    (project.folder / "mine" / "01.png").write_bytes(b"")
+    with pytest.raises(PipelineError, match="1 of 20 images cannot be used"):
+        project.prepare()
+    assert project.images.read_bytes() == before
+
+
+def test_image_folder_is_made_empty_for_a_dataset_with_its_own_images(project: Project) -> None:
+    project.prepare()
+    assert list(project.image_folder.iterdir()) == []
+
+
+def test_image_folder_with_files_of_another_run_is_refused(project: Project) -> None:
+    project.image_folder.mkdir(parents=True)
+    (project.image_folder / "old.png").touch()
+    with pytest.raises(PipelineError, match=r"data/images holds files, but jsonl brings its own"):
+        project.prepare()
+    assert (project.image_folder / "old.png").exists()
+
+
+def test_scenes_are_drawn_and_described(tmp_path: Path) -> None:
+    project = Project(tmp_path, source="scenes")
+    counts = project.prepare()
+    assert counts.images == {"train": 3, "dev": 1, "test": 2}
+    images, captions = read_images(project.images), read_captions(project.captions)
+    assert {(i.width, i.height) for i in images} == {(64, 64)}
+    assert all(Path(i.path).parent == project.image_folder for i in images)
+    assert all(c.objects for c in captions)
+
+
+def test_pictures_that_cannot_all_be_drawn_leave_those_of_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk while the third of six is written, the seed being another."""
+    project = Project(tmp_path, source="scenes")
+    project.prepare()
+    project.image_folder.joinpath("of_before.png").touch()
+    before = {path: path.read_bytes() for path in project.folder.rglob("*.*")}
+    save, saved = Image.Image.save, 0
+
+    def save_two(self: Image.Image, path: Path) -> None:
+        nonlocal saved
+        if saved == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        saved += 1
+        save(self, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Image.Image, "save", save_two)
+        with pytest.raises(
+            PipelineError, match=r"cannot write .*: No space left .* what was there before is"
+        ):
+            replace(project, seed=1).prepare()
+    assert {path: path.read_bytes() for path in project.folder.rglob("*.*")} == before
+    replace(project, seed=1).prepare()
+    images = read_images(project.images)
+    assert all(sha256_of_file(Path(image.path)) == image.sha256 for image in images)
+    assert {path.name for path in project.image_folder.iterdir()} == {image.image_id for image in images}
+    assert Path(images[0].path).read_bytes() != before[Path(images[0].path)]
+
+
+def test_a_dataset_of_the_hub_is_downloaded_and_described(tmp_path: Path, local_hub: HubStandIn) -> None:
+    save_flickr8k(tmp_path / "files")
+    local_hub.add(NAME, tmp_path / "files", COMMIT, kind="dataset")
+    pins = write_pins(tmp_path / "pins.json", pins_of(tmp_path / "files"))
+    project = Project(tmp_path, source="hub", root=pins)
+    counts = project.prepare()
+    assert counts.images == {"train": 9, "dev": 3, "test": 4}
+    images = read_images(project.images)
+    assert [i.image_id for i in images] == [c.image_id for c in read_captions(project.captions)]
+    assert {(i.width, i.height) for i in images} == {(60, 40)}
+    card = project.card.read_text()
+    assert f"`hub`: https://huggingface.co/datasets/{NAME} at the commit {COMMIT}." in card
+    assert card.endswith("Made for the tests.\n")
+    # Again by hand, as after an interruption: the images are there already.
+    before = project.images.read_bytes()
+    project.prepare()
+    assert project.images.read_bytes() == before
+
+
+def test_real_photographs(tmp_path: Path) -> None:
+    limits = Limits(train=40, dev=10, test=10)
+    project = Project(tmp_path, source="flickr8k", root=photos(), limits=limits)
+    counts = project.prepare()
+    assert counts.images == {"train": 40, "dev": 10, "test": 10}
+    assert counts.captions == {"train": 200, "dev": 50, "test": 50}

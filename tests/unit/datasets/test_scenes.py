@@ -1,0 +1,147 @@
+"""The generated scenes: reproducible, independent of each other, and as their descriptions say.
+
+Run: .venv/bin/python -m pytest tests/unit/datasets/test_scenes.py
+"""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.captions import CaptionRecord, SceneObject
+from pipeline.datasets.scenes import BACKGROUNDS, COLORS, QUADRANTS, SHAPES, draw_scenes
+from pipeline.images.images import open_image
+from pipeline.params.schema import ScenesParams
+
+Scenes = list[tuple[CaptionRecord, Path]]
+
+
+def draw(
+    folder: Path, *, train: int = 6, dev: int = 2, test: int = 3, size: int = 64, seed: int = 0
+) -> Scenes:
+    return draw_scenes(ScenesParams(train, dev, test, image_size=size, seed=seed), folder)
+
+
+def contents(scenes: Scenes) -> dict[str, tuple[CaptionRecord, bytes]]:
+    return {record.image_id: (record, path.read_bytes()) for record, path in scenes}
+
+
+def quadrant_of(item: SceneObject) -> str | None:
+    """The quadrant that holds the whole of an object; None if it is in several."""
+    left, top, right, bottom = item.box
+    for name, (x, y) in QUADRANTS.items():
+        if x <= left and right <= x + 0.5 and y <= top and bottom <= y + 0.5:
+            return name
+    return None
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Scenes:
+    """Enough scenes for one to four objects of every shape and colour."""
+    return draw(tmp_path_factory.mktemp("scenes"), train=120, dev=2, test=2)
+
+
+def test_equal_parameters_give_equal_bytes(tmp_path: Path) -> None:
+    assert contents(draw(tmp_path / "a")) == contents(draw(tmp_path / "b"))
+
+
+def test_drawing_again_changes_nothing(tmp_path: Path) -> None:
+    before = contents(draw(tmp_path))
+    assert contents(draw(tmp_path)) == before
+
+
+def test_another_seed_gives_other_scenes(tmp_path: Path) -> None:
+    first, other = contents(draw(tmp_path / "a")), contents(draw(tmp_path / "b", seed=1))
+    assert all(first[image_id] != other[image_id] for image_id in first)
+
+
+def test_adding_scenes_changes_no_other(tmp_path: Path) -> None:
+    few = contents(draw(tmp_path / "few"))
+    many = contents(draw(tmp_path / "many", train=9, dev=5, test=4))
+    assert few.keys() < many.keys()
+    assert {image_id: many[image_id] for image_id in few} == few
+
+
+def test_the_size_of_the_pictures_changes_no_description(tmp_path: Path) -> None:
+    small, large = draw(tmp_path / "small"), draw(tmp_path / "large", size=100)
+    assert [record for record, _ in small] == [record for record, _ in large]
+    assert {open_image(path, max_megapixels=1).size for _, path in large} == {(100, 100)}
+
+
+def test_splits_are_as_large_as_asked_for_and_sorted(tmp_path: Path) -> None:
+    scenes = draw(tmp_path, train=4, dev=2, test=3)
+    assert [record.split for record, _ in scenes] == ["dev"] * 2 + ["test"] * 3 + ["train"] * 4
+    ids = [record.image_id for record, _ in scenes]
+    assert ids == sorted(ids)
+    assert ids[0] == "dev_00001.png"
+    assert [path for _, path in scenes] == [tmp_path / image_id for image_id in ids]
+    assert {path.name for path in tmp_path.iterdir()} == set(ids)
+
+
+def test_scenes_of_one_to_four_objects_of_all_looks_occur(scenes: Scenes) -> None:
+    objects = [record.objects for record, _ in scenes]
+    assert {len(of_scene) for of_scene in objects} == {1, 2, 3, 4}
+    flat = list(itertools.chain.from_iterable(objects))
+    assert {item.shape for item in flat} == set(SHAPES)
+    assert {item.color for item in flat} == set(COLORS)
+    assert {item.size for item in flat} == {"small", "large"}
+
+
+def test_every_object_lies_inside_its_picture(scenes: Scenes) -> None:
+    for record, _ in scenes:
+        for item in record.objects:
+            left, top, right, bottom = item.box
+            assert 0 < left < right < 1
+            assert 0 < top < bottom < 1
+            assert right - left == pytest.approx(bottom - top, abs=2e-4)
+
+
+def test_several_objects_stand_in_different_quadrants_and_look_different(scenes: Scenes) -> None:
+    several = [record.objects for record, _ in scenes if len(record.objects) > 1]
+    assert several
+    for objects in several:
+        places = [quadrant_of(item) for item in objects]
+        assert None not in places
+        assert len(set(places)) == len(objects)
+        assert len({(item.color, item.shape) for item in objects}) == len(objects)
+
+
+def test_each_scene_has_five_different_captions_that_name_every_object(scenes: Scenes) -> None:
+    for record, _ in scenes:
+        assert len(set(record.captions)) == 5
+        for caption in record.captions:
+            assert caption[0].isupper()
+            assert caption.endswith(".")
+            for item in record.objects:
+                assert f"{item.color} {item.shape}" in caption.lower()
+
+
+def test_a_corner_in_a_caption_is_where_the_object_is(scenes: Scenes) -> None:
+    told = 0
+    for record, _ in scenes:
+        for name, caption in itertools.product(QUADRANTS, record.captions):
+            if f"{name} corner" in caption:
+                assert [quadrant_of(item) for item in record.objects] == [name]
+                told += 1
+    assert told
+
+
+def test_the_pixels_show_what_the_description_says(tmp_path: Path) -> None:
+    """Objects in their colours inside their boxes, and nothing but background outside."""
+    backgrounds = np.array(list(BACKGROUNDS.values()))
+    for record, path in draw(tmp_path, train=40, dev=1, test=1, size=224):
+        pixels = np.asarray(open_image(path, max_megapixels=1)).astype(int)
+        outside = np.ones(pixels.shape[:2], dtype=bool)
+        for item in record.objects:
+            left, top, right, bottom = (v * 224 for v in item.box)
+            outside[int(top) - 3 : int(bottom) + 4, int(left) - 3 : int(right) + 4] = False
+            if item.shape != "ring":
+                middle = pixels[round((top + bottom) / 2), round((left + right) / 2)]
+                assert np.abs(middle - COLORS[item.color]).max() <= 12, record.image_id
+        rest = pixels[outside]
+        # A background is jittered by 14 and shaded down to 0.7.
+        fits = [
+            (rest <= color + 15).all() and (rest >= (color - 14) * 0.7 - 1).all() for color in backgrounds
+        ]
+        assert any(fits), record.image_id

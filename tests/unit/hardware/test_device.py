@@ -1,0 +1,153 @@
+"""Where a run computes, and in which precision, by what the machine can do.
+
+Run: .venv/bin/python -m pytest tests/unit/hardware/test_device.py
+"""
+
+import pytest
+import torch
+
+from pipeline.errors import PipelineError
+from pipeline.hardware.device import Placement, choose_placement
+from tests.import_closure import ROOT
+
+# What PyPI's wheels of PyTorch are built for.
+CUDA_13 = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120", "compute_120"]
+
+
+def pretend_gpu(monkeypatch: pytest.MonkeyPatch, name: str, capability: tuple[int, int]) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: name)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: CUDA_13)
+    # What PyTorch says of a T4 too, which only emulates it.
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_: True)
+
+
+def hardware_table() -> list[list[str]]:
+    """The rows of docs/flickr8k.md: device, capability, type, gradients, NF4."""
+    page = (ROOT / "docs" / "flickr8k.md").read_text(encoding="utf-8")
+    table = page.split("| device | capability | computes in | gradients | NF4 |\n")[1].split("\n\n")[0]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in table.splitlines()[1:]]
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, device: str, capability: str) -> Placement:
+    """Where a run computes on a machine with such a device."""
+    if capability:
+        major, minor = capability.split(".")
+        pretend_gpu(monkeypatch, device, (int(major), int(minor)))
+        return choose_placement("auto")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    if not device.startswith("Apple"):
+        return choose_placement("auto")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    return choose_placement("mps")
+
+
+@pytest.mark.parametrize("row", hardware_table(), ids=lambda row: row[0])
+def test_each_device_of_the_page_computes_as_the_page_says(
+    monkeypatch: pytest.MonkeyPatch, row: list[str]
+) -> None:
+    device, capability, dtype, gradients, nf4 = row
+    placement = pretend(monkeypatch, device, capability)
+    assert str(placement.dtype) == f"torch.{dtype}"
+    assert placement.scales_gradients == (gradients == "scaled")
+    assert placement.reason in str(placement)
+    if nf4 == "yes":
+        placement.require_quantization("nf4")
+    else:
+        with pytest.raises(PipelineError, match=r"quantization is nf4, which .* Apple GPUs; use none"):
+            placement.require_quantization("nf4")
+    placement.require_quantization("none")
+
+
+def test_the_page_has_all_kinds_of_devices() -> None:
+    listed = " ".join(row[0] for row in hardware_table())
+    for kind in ("T4", "RTX 30", "RTX 40", "CPU", "Apple GPU"):
+        assert kind in listed
+
+
+def test_an_apple_gpu_has_to_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NF4 is not offered there, and profiles ask for it."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert choose_placement("auto").device.type == "cpu"
+
+
+def test_a_cpu_computes_in_float32() -> None:
+    placement = choose_placement("cpu")
+    assert (placement.device.type, placement.dtype) == ("cpu", torch.float32)
+    assert "float32 (" in str(placement)
+
+
+def test_a_gpu_with_native_bfloat16_uses_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_gpu(monkeypatch, "RTX 3060", (8, 6))
+    placement = choose_placement("auto")
+    assert (placement.device.type, placement.dtype) == ("cuda", torch.bfloat16)
+    assert "RTX 3060" in placement.reason
+
+
+def test_a_gpu_that_emulates_bfloat16_uses_float16(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_gpu(monkeypatch, "Tesla T4", (7, 5))
+    assert choose_placement("cuda").dtype == torch.float16
+
+
+def test_auto_without_a_gpu_is_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_placement("auto").device.type == "cpu"
+
+
+@pytest.mark.parametrize(
+    "why",
+    [
+        "Torch not compiled with CUDA enabled",
+        "The NVIDIA driver on your system is too old (found version 12020). Please update your GPU driver",
+        "Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU",
+    ],
+)
+def test_a_run_without_a_gpu_says_what_keeps_it_from_one(monkeypatch: pytest.MonkeyPatch, why: str) -> None:
+    def refuse() -> None:
+        raise RuntimeError(why)
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "init", refuse)
+    reason = why.split(". ")[0]
+    assert f"no CUDA GPU: {reason};" in str(choose_placement("auto"))
+    with pytest.raises(PipelineError, match="the device cuda was asked for") as refused:
+        choose_placement("cuda")
+    assert reason in str(refused.value)
+
+
+@pytest.mark.parametrize(("name", "capability"), [("Tesla V100", (7, 0)), ("GTX 1080", (6, 1))])
+def test_a_gpu_that_pytorch_has_no_code_for_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, capability: tuple[int, int]
+) -> None:
+    pretend_gpu(monkeypatch, name, capability)
+    with pytest.raises(PipelineError, match=rf"is not built for {name} .*sm_75.*runtime\.device: cpu"):
+        choose_placement("auto")
+
+
+@pytest.mark.parametrize("capability", [(7, 5), (8, 6), (8, 9), (9, 0), (12, 0), (12, 1), (13, 0)])
+def test_code_runs_on_later_gpus_of_its_family_and_ptx_on_all_later_ones(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int]
+) -> None:
+    pretend_gpu(monkeypatch, "a GPU", capability)
+    assert choose_placement("auto").device.type == "cuda"
+
+
+def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(PipelineError, match=r"the device cuda was asked for, but .* use auto or cpu"):
+        choose_placement("cuda")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(PipelineError, match="mps"):
+        choose_placement("mps")
+    pretend_gpu(monkeypatch, "RTX 3060", (8, 6))
+    with pytest.raises(PipelineError, match=r"cuda:3 was asked for, but there are only 1"):
+        choose_placement("cuda:3")
+
+
+def test_the_choice_is_logged_with_its_reason(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        choose_placement("cpu")
+    assert "device: cpu, float32 (" in caplog.text

@@ -1,0 +1,125 @@
+"""Controls: `pytest tests/unit/metrics/test_controls.py`."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.errors import PipelineError
+from pipeline.metrics import controls
+from pipeline.metrics.controls import constant_caption, nearest_caption, shuffle_predictions
+from pipeline.metrics.scores import score
+
+TRAIN = {
+    "1": ["A dog runs on the grass.", "Grass."],
+    "2": ["A dog runs on a beach.", "A brown dog."],
+    "3": ["A dog sits on the grass.", "The dog is sitting."],
+    "4": ["Two men.", "A boat on a lake at night."],
+}
+
+
+class TestConstantCaption:
+    @given(
+        st.dictionaries(
+            st.text(min_size=1, max_size=2),
+            st.lists(
+                st.lists(st.sampled_from(["a", "dog", "man", "runs", "red"]), max_size=6).map(" ".join),
+                min_size=1,
+                max_size=3,
+            ),
+            min_size=2,
+            max_size=6,
+        )
+    )
+    def test_no_train_caption_scores_better_when_all_are_tried(self, train: dict[str, list[str]]) -> None:
+        # At most 18 captions, so every one is a candidate.
+        def said_of_all(caption: str) -> float:
+            return score(dict.fromkeys(train, caption), train).cider
+
+        chosen = said_of_all(constant_caption(train))
+        every = [said_of_all(caption) for of_image in train.values() for caption in of_image]
+        assert chosen == pytest.approx(max(every))
+
+    def test_the_estimate_finds_the_best_among_more_captions_than_are_tried(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        every = constant_caption(TRAIN)
+        monkeypatch.setattr(controls, "MOST_CANDIDATES", 3)
+        assert constant_caption(TRAIN) == every
+
+    def test_it_is_the_text_as_written_and_does_not_depend_on_order(self) -> None:
+        reordered = {i: of_image[::-1] for i, of_image in reversed(TRAIN.items())}
+        assert constant_caption(TRAIN) == "A dog runs on the grass."
+        assert constant_caption(reordered) == constant_caption(TRAIN)
+
+    def test_of_equals_the_first_by_text(self) -> None:
+        assert constant_caption({"1": ["b"], "2": ["c"], "3": ["a"]}) == "a"
+
+    def test_more_images_than_are_scored_are_thinned_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        # Scored on images 1 and 3 alone, the caption of the others is worth nothing.
+        train = {"1": ["dog"], "2": ["cat runs"], "3": ["red dog"], "4": ["cat runs"]}
+        assert constant_caption(train) == "cat runs"
+        monkeypatch.setattr(controls, "MOST_IMAGES", 2)
+        assert constant_caption(train) == "red dog"
+
+    def test_no_train_image_is_an_error(self) -> None:
+        with pytest.raises(PipelineError, match="no train images"):
+            constant_caption({})
+
+    def test_a_train_image_without_captions_is_named(self) -> None:
+        with pytest.raises(PipelineError, match="'2' has no captions"):
+            constant_caption({"1": ["A dog."], "2": []})
+
+
+class TestShufflePredictions:
+    @given(st.integers(2, 40), st.integers(0, 2**32))
+    def test_every_caption_goes_to_another_image(self, count: int, seed: int) -> None:
+        predictions = {f"{n}.jpg": f"caption {n}" for n in range(count)}
+        shuffled = shuffle_predictions(predictions, seed)
+        assert list(shuffled) == list(predictions)
+        assert sorted(shuffled.values()) == sorted(predictions.values())
+        assert all(shuffled[image] != predictions[image] for image in predictions)
+
+    def test_the_seed_alone_decides(self) -> None:
+        predictions = {str(n): str(n) for n in range(20)}
+        reordered = dict(reversed(predictions.items()))
+        assert shuffle_predictions(predictions, 1) == shuffle_predictions(reordered, 1)
+        assert shuffle_predictions(predictions, 1) != shuffle_predictions(predictions, 2)
+
+    def test_one_image_cannot_be_shuffled(self) -> None:
+        with pytest.raises(PipelineError, match="1 predictions cannot be shuffled"):
+            shuffle_predictions({"1": "A dog."}, seed=0)
+
+
+class TestNearestCaption:
+    CAPTIONS = (["east", "E"], ["north"], ["west"])
+    VECTORS = np.array([[1, 0], [0, 1], [-1, 0]], dtype=np.float16)
+
+    def test_direction_counts_and_length_does_not(self) -> None:
+        queries = np.array([[0.1, 0.01], [1, 300], [-5, 1]])
+        assert nearest_caption(self.VECTORS, self.CAPTIONS, queries) == ["east", "north", "west"]
+
+    def test_float16_does_not_overflow(self) -> None:
+        large = self.VECTORS * np.float16(60000)
+        assert nearest_caption(large, self.CAPTIONS, large) == ["east", "north", "west"]
+
+    def test_of_equals_the_first_and_zeros_are_near_nothing(self) -> None:
+        queries = np.array([[1.0, 1.0], [0.0, 0.0]])
+        assert nearest_caption(self.VECTORS, self.CAPTIONS, queries) == ["east", "east"]
+
+    def test_blocks_do_not_change_the_result(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        rng = np.random.default_rng(0)
+        train, queries = rng.standard_normal((50, 8)), rng.standard_normal((20, 8))
+        names = [[str(n)] for n in range(50)]
+        whole = nearest_caption(train, names, queries)
+        monkeypatch.setattr(controls, "_QUERIES", 7)
+        monkeypatch.setattr(controls, "_TRAIN", 11)
+        assert nearest_caption(train, names, queries) == whole
+
+    def test_shapes_that_do_not_fit_are_both_named(self) -> None:
+        with pytest.raises(ValueError, match=r"\(3, 2\) with 3 captions.*\(1, 5\)"):
+            nearest_caption(self.VECTORS, self.CAPTIONS, np.ones((1, 5)))
+
+    def test_no_train_image_is_an_error(self) -> None:
+        with pytest.raises(PipelineError, match="no train images"):
+            nearest_caption(self.VECTORS[:0], [], self.VECTORS)

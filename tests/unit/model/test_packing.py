@@ -1,0 +1,125 @@
+"""Packing: several captions behind one image give what separate sequences give."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from pipeline.hardware.device import choose_placement
+from pipeline.model.language_model import load_language_model
+from pipeline.model.packing import pack
+from pipeline.model.projector import Projector
+from pipeline.model.vision_language_model import VisionLanguageModel
+from pipeline.params.loader import load_params
+from pipeline.params.schema import LanguageModelParams
+from pipeline.text.prompt import CaptionTokenizer, Prompt
+from tests.conftest import ROOT
+
+EOS = 1
+PROMPT = Prompt(before=(0, 5, 6), after=(7, 8), eos=EOS)
+# Images with different numbers of captions of different lengths.
+CAPTIONS = [[[10, 11, 12], [13], [14, 15, 16, 17, 18]], [[19, 20]], [[21], [22, 23, 24]]]
+WORDS = [
+    ["a dog runs over the grass", "a brown dog with a red collar is running across a wide meadow", "dog"],
+    ["two children play with a ball on a sunny beach"],
+    ["a man on a bicycle", "a cyclist rides along a narrow road in the mountains near the sea"],
+]
+NUM_TOKENS, WIDTH = 4, 6
+SAMPLE = load_params(ROOT / "profiles" / "sample.yaml")
+
+
+@pytest.fixture(scope="module", params=["none", "nf4"])
+def model(request: pytest.FixtureRequest, tiny_llama: Path) -> VisionLanguageModel:
+    params = LanguageModelParams(str(tiny_llama), None, request.param, double_quantization=False)
+    language_model = load_language_model(params, choose_placement("cpu"))
+    torch.manual_seed(0)
+    return VisionLanguageModel(Projector(WIDTH, 8, language_model.width), language_model, PROMPT)
+
+
+@pytest.fixture(scope="module", params=["none", "nf4"])
+def real_model(request: pytest.FixtureRequest) -> VisionLanguageModel:
+    """SmolLM2-135M, behind a projector as a run starts with it."""
+    params = replace(SAMPLE.language_model, quantization=request.param)
+    language_model = load_language_model(params, choose_placement("cpu"))
+    torch.manual_seed(0)
+    projector = Projector(WIDTH, 64, language_model.width)
+    features = torch.randn(64, NUM_TOKENS, WIDTH)
+    projector.standardize(features)
+    projector.scale_output(features, language_model.embedding_norm())
+    prompt = CaptionTokenizer(SAMPLE.prompt, SAMPLE.language_model).prompt
+    return VisionLanguageModel(projector, language_model, prompt)
+
+
+def loss_and_gradients(
+    model: VisionLanguageModel, features: Tensor, rows: list[list[list[int]]]
+) -> tuple[float, list[Tensor]]:
+    batch = pack(rows, model.prefix_length(NUM_TOKENS), model.prompt.eos)
+    loss = model.loss(features, batch) / len(batch.labels)
+    return float(loss.detach()), list(torch.autograd.grad(loss, list(model.projector.parameters())))
+
+
+def test_packed_captions_have_the_loss_and_gradient_of_separate_sequences(model: VisionLanguageModel) -> None:
+    require_equal_to_separate_sequences(model, CAPTIONS)
+
+
+def test_so_they_have_with_a_real_model_and_real_words(real_model: VisionLanguageModel) -> None:
+    tokenizer = CaptionTokenizer(SAMPLE.prompt, SAMPLE.language_model)
+    require_equal_to_separate_sequences(
+        real_model, [[tokenizer.encode_caption(words) for words in captions] for captions in WORDS]
+    )
+
+
+def require_equal_to_separate_sequences(model: VisionLanguageModel, captions: list[list[list[int]]]) -> None:
+    features = torch.randn(len(captions), NUM_TOKENS, WIDTH, generator=torch.Generator().manual_seed(1))
+    packed_loss, packed = loss_and_gradients(model, features, captions)
+
+    rows = [[caption] for of_image in captions for caption in of_image]
+    of_row = torch.tensor([image for image, of_image in enumerate(captions) for _ in of_image])
+    single_loss, single = loss_and_gradients(model, features[of_row], rows)
+
+    assert packed_loss == pytest.approx(single_loss, rel=1e-5)
+    for a, b in zip(packed, single, strict=True):
+        assert (a - b).norm() <= 1e-5 * b.norm()
+
+
+def test_the_loss_is_that_of_the_causal_model_on_one_plain_sequence(model: VisionLanguageModel) -> None:
+    """Against `transformers`' own loss, whose labels are shifted inside the model."""
+    features = torch.randn(1, NUM_TOKENS, WIDTH, generator=torch.Generator().manual_seed(2))
+    caption = [*CAPTIONS[0][2], EOS]
+    batch = pack([[CAPTIONS[0][2]]], model.prefix_length(NUM_TOKENS), EOS)
+    ours = model.loss(features, batch) / len(caption)
+
+    prefix = model.embed_prefix(features)
+    words = model.language_model.embed(torch.tensor([caption]))
+    labels = torch.tensor([[-100] * prefix.shape[1] + caption])
+    theirs = model.language_model.model(inputs_embeds=torch.cat([prefix, words], dim=1), labels=labels).loss
+    assert float(ours) == pytest.approx(float(theirs), rel=1e-5)
+
+
+def test_labels_are_the_captions_tokens_and_eos_and_nothing_else() -> None:
+    batch = pack(CAPTIONS, prefix_length=9, eos=EOS)
+    expected = [token for captions in CAPTIONS for c in captions for token in (*c, EOS)]
+    assert batch.labels.tolist() == expected
+
+
+def test_without_eos_supervision_there_is_no_eos_anywhere() -> None:
+    batch = pack(CAPTIONS, prefix_length=9, eos=None)
+    assert batch.labels.tolist() == [t for captions in CAPTIONS for c in captions for t in c]
+    assert EOS not in batch.caption_ids
+
+
+def test_a_caption_attends_to_the_prefix_and_to_its_own_past_alone() -> None:
+    batch = pack([[[10, 11], [12, 13, 14]]], prefix_length=3, eos=EOS)
+    # Prefix 0-2, first caption 3-5, second caption 6-9.
+    mask = batch.mask[0, 0]
+    assert mask[4].nonzero().flatten().tolist() == [0, 1, 2, 3, 4]
+    assert mask[7].nonzero().flatten().tolist() == [0, 1, 2, 6, 7]
+    assert batch.positions[0].tolist() == [0, 1, 2, 3, 4, 5, 3, 4, 5, 6]
+
+
+def test_each_position_attends_to_itself_even_where_padded() -> None:
+    """A row of the mask without any true entry would make softmax return NaN."""
+    batch = pack(CAPTIONS, prefix_length=2, eos=EOS)
+    assert batch.mask.diagonal(dim1=2, dim2=3).all()

@@ -1,0 +1,247 @@
+"""Frozen encoders: CLIP's own hidden states, the tokens asked for, and every fact in the spec.
+
+Run: .venv/bin/python -m pytest tests/unit/vision/test_encoder.py
+"""
+
+import shutil
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+from transformers import AutoImageProcessor, CLIPVisionModel
+
+from pipeline.errors import PipelineError
+from pipeline.params.schema import EncoderParams
+from pipeline.vision.encoder import EncoderSpec, ImageEncoder
+from pipeline.vision.load import load_encoder
+from tests.tiny_models import save_clip
+
+CPU = torch.device("cpu")
+SIDE, WIDTH, LAYERS = 4, 32, 3  # of the tiny CLIP
+SHAPES, COLORS = 1280, 64  # widths of the two parts of EfficientNet's features
+
+
+def clip_params(folder: Path, **changes: Any) -> EncoderParams:
+    return replace(EncoderParams(str(folder), None, layer=-2, tokens="patches", grid=None), **changes)
+
+
+def encode(encoder: ImageEncoder, images: list[Image.Image]) -> Tensor:
+    return encoder.encode(torch.stack([encoder.preprocess(image) for image in images]))
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[Image.Image]:
+    """Noise of several sizes and proportions, so that resizing and cropping have something to do."""
+    rng = np.random.default_rng(0)
+    sizes = [(40, 60), (32, 32), (90, 50), (33, 31)]
+    return [Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)) for size in sizes]
+
+
+@pytest.fixture(scope="module")
+def hidden_states(tiny_clip: Path, pictures: list[Image.Image]) -> tuple[Tensor, ...]:
+    """What `transformers` itself says of the pictures: `[B, 1 + patches, D_v]` for each layer."""
+    processor = AutoImageProcessor.from_pretrained(tiny_clip, backend="pil")
+    model = CLIPVisionModel.from_pretrained(tiny_clip).eval()
+    pixels = processor(images=pictures, return_tensors="pt")["pixel_values"]
+    with torch.inference_mode():
+        states: tuple[Tensor, ...] = model(pixel_values=pixels, output_hidden_states=True).hidden_states
+    return states
+
+
+@pytest.fixture(scope="module")
+def efficientnet() -> ImageEncoder:
+    return load_encoder(efficientnet_params(), CPU)
+
+
+def efficientnet_params(**changes: Any) -> EncoderParams:
+    return replace(
+        EncoderParams("wheel:efficientnet-lite0", None, layer=-1, tokens="patches", grid=4), **changes
+    )
+
+
+@pytest.mark.parametrize("layer", range(-LAYERS - 1, LAYERS + 1))
+def test_features_are_the_hidden_states_of_that_layer(
+    tiny_clip: Path, pictures: list[Image.Image], hidden_states: tuple[Tensor, ...], layer: int
+) -> None:
+    encoder = load_encoder(clip_params(tiny_clip, layer=layer), CPU)
+    features = encode(encoder, pictures)
+    assert features.dtype == torch.float32
+    assert torch.equal(features, hidden_states[layer][:, 1:])
+
+
+def test_each_choice_of_tokens(
+    tiny_clip: Path, pictures: list[Image.Image], hidden_states: tuple[Tensor, ...]
+) -> None:
+    hidden = hidden_states[-2]
+    expected = {
+        "patches": hidden[:, 1:],
+        "cls": hidden[:, :1],
+        "cls+patches": hidden,
+        "mean": hidden[:, 1:].mean(dim=1, keepdim=True),
+    }
+    for tokens, wanted in expected.items():
+        encoder = load_encoder(clip_params(tiny_clip, tokens=tokens), CPU)
+        assert torch.equal(encode(encoder, pictures), wanted), tokens
+        assert (encoder.spec.num_tokens, encoder.spec.width) == (wanted.shape[1], WIDTH)
+
+
+def test_a_grid_averages_neighbouring_patches_row_by_row(
+    tiny_clip: Path, pictures: list[Image.Image], hidden_states: tuple[Tensor, ...]
+) -> None:
+    encoder = load_encoder(clip_params(tiny_clip, grid=2), CPU)
+    features = encode(encoder, pictures)
+    square = hidden_states[-2][:, 1:].unflatten(1, (SIDE, SIDE))
+    quadrants = [square[:, y : y + 2, x : x + 2].mean(dim=(1, 2)) for y in (0, 2) for x in (0, 2)]
+    assert features.shape == (len(pictures), 4, WIDTH)
+    assert torch.allclose(features, torch.stack(quadrants, dim=1), atol=1e-6)
+
+
+def test_a_grid_leaves_the_class_token_alone(
+    tiny_clip: Path, pictures: list[Image.Image], hidden_states: tuple[Tensor, ...]
+) -> None:
+    encoder = load_encoder(clip_params(tiny_clip, tokens="cls+patches", grid=2), CPU)
+    features = encode(encoder, pictures)
+    assert features.shape == (len(pictures), 5, WIDTH)
+    assert torch.equal(features[:, 0], hidden_states[-2][:, 0])
+
+
+def test_the_finest_grid_is_the_patches_themselves(
+    tiny_clip: Path, pictures: list[Image.Image], hidden_states: tuple[Tensor, ...]
+) -> None:
+    encoder = load_encoder(clip_params(tiny_clip, grid=SIDE), CPU)
+    assert torch.equal(encode(encoder, pictures), hidden_states[-2][:, 1:])
+
+
+def test_clip_features_do_not_depend_on_the_batch(tiny_clip: Path, pictures: list[Image.Image]) -> None:
+    encoder = load_encoder(clip_params(tiny_clip), CPU)
+    alone = torch.cat([encode(encoder, [picture]) for picture in pictures])
+    assert torch.allclose(encode(encoder, pictures), alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("layer", [LAYERS + 1, -LAYERS - 2])
+def test_a_layer_that_is_not_there_is_refused(tiny_clip: Path, layer: int) -> None:
+    with pytest.raises(PipelineError, match=rf"encoder\.layer is {layer}, but .* 3 layers; allowed: -4 to 3"):
+        load_encoder(clip_params(tiny_clip, layer=layer), CPU)
+
+
+def test_a_grid_finer_than_the_patches_is_refused(tiny_clip: Path) -> None:
+    with pytest.raises(PipelineError, match=r"encoder\.grid is 5, but the encoder has only 4 x 4 patches"):
+        load_encoder(clip_params(tiny_clip, grid=5), CPU)
+
+
+def test_what_is_no_image_encoder_is_refused(tiny_llama: Path, tmp_path: Path) -> None:
+    for folder in (tiny_llama, tmp_path):
+        with pytest.raises(PipelineError, match="cannot be loaded as an image encoder"):
+            load_encoder(clip_params(folder), CPU)
+    with pytest.raises(PipelineError, match=r"there is no model folder /no/such/folder"):
+        load_encoder(clip_params(Path("/no/such/folder")), CPU)
+
+
+def test_the_spec_tells_what_the_features_are(tiny_clip: Path) -> None:
+    spec = load_encoder(clip_params(tiny_clip, grid=2, layer=1), CPU).spec
+    assert (spec.name, spec.layer, spec.tokens, spec.grid) == (str(tiny_clip), 1, "patches", 2)
+    assert (spec.image_size, spec.num_tokens, spec.width) == (32, 4, WIDTH)
+    assert spec == load_encoder(clip_params(tiny_clip, grid=2, layer=1), CPU).spec
+
+
+def test_other_weights_and_other_preprocessing_are_other_facts(tiny_clip: Path, tmp_path: Path) -> None:
+    spec = load_encoder(clip_params(tiny_clip), CPU).spec
+    same = shutil.copytree(tiny_clip, tmp_path / "same")
+    moved = load_encoder(clip_params(same), CPU).spec
+    assert replace(moved, name=spec.name) == spec
+
+    other = save_clip(tmp_path / "other")
+    processor = other / "preprocessor_config.json"
+    processor.write_text(processor.read_text().replace('"do_center_crop": true', '"do_center_crop": false'))
+    model = CLIPVisionModel.from_pretrained(other)
+    with torch.no_grad():
+        next(model.parameters()).add_(1)
+    model.save_pretrained(other)
+    found = load_encoder(clip_params(other), CPU).spec
+    assert found.weights != spec.weights
+    assert found.preprocessing != spec.preprocessing
+
+
+@pytest.mark.parametrize("fact", [f.name for f in fields(EncoderSpec)])
+def test_the_fingerprint_changes_with_each_fact(tiny_clip: Path, fact: str) -> None:
+    spec = load_encoder(clip_params(tiny_clip), CPU).spec
+    value = getattr(spec, fact)
+    other: Any = value + 1 if isinstance(value, int) else f"{value}!"
+    assert replace(spec, **{fact: other}).fingerprint != spec.fingerprint
+    assert replace(spec, **{fact: value}).fingerprint == spec.fingerprint
+
+
+def shape_in(color: str, shape: str = "ellipse") -> Image.Image:
+    image = Image.new("RGB", (120, 100), "gray")
+    getattr(ImageDraw.Draw(image), shape)((30, 20, 90, 80), fill=color)
+    return image
+
+
+def test_efficientnet_gives_shapes_and_colours_of_a_grid(efficientnet: ImageEncoder) -> None:
+    features = encode(efficientnet, [shape_in("red"), shape_in("blue")])
+    assert features.shape == (2, 16, SHAPES + COLORS)
+    assert features.dtype == torch.float32
+    assert (efficientnet.spec.num_tokens, efficientnet.spec.width) == (16, SHAPES + COLORS)
+    assert torch.isfinite(features).all()
+
+
+def test_encoders_are_frozen(tiny_clip: Path, efficientnet: ImageEncoder) -> None:
+    """No gradients, and no running statistics that a picture could move."""
+    for encoder in (efficientnet, load_encoder(clip_params(tiny_clip), CPU)):
+        first = encode(encoder, [shape_in("red")])
+        encode(encoder, [shape_in("white")])
+        assert not first.requires_grad
+        assert torch.equal(encode(encoder, [shape_in("red")]), first)
+
+
+def test_convolutions_are_computed_in_float32_on_gpus_that_would_round(
+    tiny_clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    load_encoder(clip_params(tiny_clip), CPU)
+    assert not torch.backends.cudnn.allow_tf32
+
+
+def test_pictures_that_differ_in_colour_alone_differ_in_the_colour_part(efficientnet: ImageEncoder) -> None:
+    red, blue, square = encode(
+        efficientnet, [shape_in("red"), shape_in("blue"), shape_in("red", "rectangle")]
+    )
+    by_color = (red - blue)[:, SHAPES:].norm()
+    by_shape = (red - square)[:, SHAPES:].norm()
+    assert by_color > 20
+    assert by_color > 2 * by_shape
+
+
+def test_the_colour_part_of_each_patch_has_one_norm(efficientnet: ImageEncoder) -> None:
+    colors = encode(efficientnet, [shape_in("orange")])[0, :, SHAPES:]
+    assert torch.allclose(colors.norm(dim=1), torch.full((16,), 20.0), rtol=1e-3)
+
+
+def test_efficientnet_features_do_not_depend_on_the_batch(efficientnet: ImageEncoder) -> None:
+    images = [shape_in("red"), shape_in("blue", "rectangle")]
+    assert torch.allclose(encode(efficientnet, images)[:1], encode(efficientnet, images[:1]), atol=1e-3)
+
+
+def test_the_mean_of_efficientnet_is_one_token() -> None:
+    spec = load_encoder(efficientnet_params(tokens="mean", grid=None), CPU).spec
+    assert (spec.num_tokens, spec.width) == (1, SHAPES + COLORS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tokens": "cls"}, r"encoder\.tokens is cls, but .* has no class token; use patches or mean"),
+        ({"tokens": "cls+patches"}, r"encoder\.tokens is cls\+patches, but .* has no class token"),
+        ({"layer": -2}, r"encoder\.layer is -2; wheel:efficientnet-lite0 has -1 only"),
+        ({"grid": 8}, r"encoder\.grid is 8, but the encoder has only 7 x 7 patches"),
+        ({"name": "wheel:resnet"}, r"there is no model wheel:resnet; .*wheel:efficientnet-lite0"),
+    ],
+)
+def test_what_efficientnet_cannot_give_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(PipelineError, match=message):
+        load_encoder(efficientnet_params(**changes), CPU)

@@ -1,0 +1,329 @@
+"""The app over HTTP, on loopback, with a captioner that only pretends.
+
+Run: .venv/bin/python -m pytest tests/unit/vlm/test_app_server.py
+"""
+
+import json
+import re
+import socket
+import sys
+import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import NoReturn
+from urllib.parse import urlsplit
+
+import pytest
+from click.testing import CliRunner
+
+from pipeline.errors import PipelineError
+from tests.app_lab import LIMITS, FakeCaptioner, call, captions_of, connect, png, serving, wait_until
+from vlm.app.serve import address, allowed_hosts, is_loopback, listen
+from vlm.main import main
+
+
+def error_of(body: bytes) -> str:
+    sentence: str = json.loads(body)["error"]
+    assert sentence[0].isupper()
+    assert sentence.endswith(".")
+    return sentence
+
+
+def test_an_image_is_checked_then_asked_about() -> None:
+    with serving(FakeCaptioner()) as where:
+        response, body = call(where, "/image", png(60, 40))
+        assert response.status == 200
+        assert (json.loads(body)["width"], json.loads(body)["height"]) == (60, 40)
+
+        response, body = call(where, captions_of("the upper left", "0,0,0.5,1"), png(60, 40))
+        assert response.status == 200
+        answers = json.loads(body)["answers"]
+    assert [(one["region"], one["box"]) for one in answers] == [
+        ("top-left", [0, 0, 0.5, 0.5]),
+        ("box", [0, 0, 0.5, 1]),
+    ]
+    assert answers[0]["caption"] == "the top-left of 60 x 40"
+
+
+def test_the_page_names_nothing_outside_and_may_load_nothing_from_there() -> None:
+    with serving(FakeCaptioner()) as where:
+        for path, kind in (("/", "text/html"), ("/page.css", "text/css"), ("/page.js", "text/javascript")):
+            response, body = call(where, path)
+            assert response.status == 200
+            assert response.headers["content-type"].startswith(kind)
+            assert response.headers["content-security-policy"].startswith(
+                "default-src 'none'; script-src 'self'"
+            )
+            assert response.headers["x-content-type-options"] == "nosniff"
+            assert "server" not in response.headers
+            assert not re.search(rb"https?://|(src|href|url)[=(]['\"]?//", body), path
+
+
+@pytest.mark.parametrize(
+    "path", ["/docs", "/openapi.json", "/page.html.j2", "/../server.py", "/static/page.js"]
+)
+def test_nothing_else_is_served(path: str) -> None:
+    with serving(FakeCaptioner()) as where:
+        response, body = call(where, path)
+    assert response.status == 404
+    assert error_of(body) == "There is nothing here; the page is at /."
+    assert response.headers["x-content-type-options"] == "nosniff"
+
+
+def test_questions_are_no_links() -> None:
+    with serving(FakeCaptioner()) as where:
+        response, body = call(where, captions_of("left"))
+    assert response.status == 405
+    assert error_of(body) == "This address takes POST alone."
+
+
+def test_the_page_is_not_written_to() -> None:
+    with serving(FakeCaptioner()) as where:
+        response, body = call(where, "/", png())
+    assert response.status == 405
+    assert error_of(body) == "This address takes GET or HEAD alone."
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "message"),
+    [
+        ("/image", b"no image", "This file is not a readable image"),
+        ("/image", png(1001, 1000), "This file has 1001 x 1000 pixels, too many"),
+        (captions_of("left"), b"no image", "This file is not a readable image"),
+        (captions_of("the middle of the left"), png(), "The request 'the middle of the left' names"),
+        (captions_of("0,0,0.5,2"), png(), "The box '0,0,0.5,2' is not left, top, right, bottom"),
+        (captions_of("0,0,61,1"), png(), "The box 0,0,61,1px reaches beyond the image of 60 x 40"),
+        ("/captions", png(), "The app was asked for 0 regions at once"),
+    ],
+)
+def test_what_cannot_be_answered_gets_a_sentence(path: str, body: bytes, message: str) -> None:
+    captioner = FakeCaptioner()
+    with serving(captioner) as where:
+        response, answer = call(where, path, body)
+    assert response.status == 400
+    assert error_of(answer).startswith(message)
+    assert captioner.calls == 0
+
+
+def test_too_many_requests_are_refused_before_any_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: str) -> NoReturn:
+        raise AssertionError("a request was parsed")
+
+    monkeypatch.setattr("vlm.app.answers.regions.parse_all", refuse)
+    with serving(FakeCaptioner()) as where:
+        response, body = call(where, captions_of(*["left"] * 9), png())
+    assert response.status == 400
+    assert error_of(body) == "The app was asked for 9 regions at once; allowed: 1 to 8, each a request=...."
+
+
+def test_an_upload_that_announces_itself_as_too_large_is_not_read() -> None:
+    with serving(FakeCaptioner()) as where:
+        connection = connect(where)
+        connection.putrequest("POST", "/image")
+        connection.putheader("Content-Length", str(LIMITS.max_upload_bytes + 1))
+        connection.endheaders()
+        response = connection.getresponse()
+        assert response.status == 413
+        assert error_of(response.read()).startswith(
+            "This file is larger than 0.2 MB, which is --max-upload-mb"
+        )
+        connection.close()
+
+
+def test_an_upload_that_turns_out_too_large_is_not_read_to_its_end() -> None:
+    with serving(FakeCaptioner()) as where:
+        connection = connect(where)
+        connection.putrequest("POST", "/image")
+        connection.putheader("Transfer-Encoding", "chunked")
+        connection.endheaders()
+        for _ in range(3):
+            connection.send(b"%x\r\n" % 100_000 + bytes(100_000) + b"\r\n")
+        assert connection.getresponse().status == 413
+        connection.close()
+
+
+def test_an_upload_that_never_ends_is_given_up() -> None:
+    with serving(FakeCaptioner(), replace(LIMITS, upload_seconds=0.1)) as where:
+        connection = connect(where)
+        connection.putrequest("POST", "/image")
+        connection.putheader("Content-Length", "1000")
+        connection.endheaders()
+        connection.send(b"some")
+        response = connection.getresponse()
+        assert response.status == 408
+        assert error_of(response.read()).startswith("The upload took too long")
+        connection.close()
+
+
+def test_a_failure_is_told_without_its_details() -> None:
+    def fail() -> None:
+        raise RuntimeError("secret path")
+
+    with serving(FakeCaptioner(before=fail)) as where:
+        response, body = call(where, captions_of("left"), png())
+        assert response.status == 500
+        assert error_of(body).startswith("The app failed at this request")
+        assert b"secret" not in body
+        assert call(where, "/")[0].status == 200
+
+
+def test_visitors_at_the_same_time_are_answered_one_after_another() -> None:
+    together = threading.Barrier(4)
+    slow = threading.Event()
+    captioner = FakeCaptioner(before=lambda: slow.wait(0.05))
+    with serving(captioner) as where, ThreadPoolExecutor(4) as visitors:
+
+        def visit(width: int) -> str:
+            together.wait(timeout=10)
+            caption: str = json.loads(call(where, captions_of("left"), png(width))[1])["answers"][0][
+                "caption"
+            ]
+            return caption
+
+        said = list(visitors.map(visit, (50, 60, 70, 80)))
+    assert said == [f"the left of {width} x 40" for width in (50, 60, 70, 80)]
+    assert (captioner.calls, captioner.most_at_once) == (4, 1)
+
+
+def test_an_image_is_checked_while_the_model_is_busy() -> None:
+    go_on = threading.Event()
+    captioner = FakeCaptioner(before=lambda: go_on.wait(20))
+    with serving(captioner) as where, ThreadPoolExecutor(1) as visitors:
+        waiting = visitors.submit(call, where, captions_of("left"), png())
+        wait_until(lambda: captioner.calls == 1)
+        assert call(where, "/image", png())[0].status == 200
+        go_on.set()
+        assert waiting.result()[0].status == 200
+
+
+def test_more_visitors_than_there_is_room_for_are_told_so() -> None:
+    go_on = threading.Event()
+    captioner = FakeCaptioner(before=lambda: go_on.wait(20))
+    with serving(captioner, replace(LIMITS, max_visitors=1)) as where, ThreadPoolExecutor(1) as visitors:
+        waiting = visitors.submit(call, where, captions_of("left"), png())
+        wait_until(lambda: captioner.calls == 1)
+        response, body = call(where, captions_of("right"), png())
+        assert response.status == 503
+        assert error_of(body).startswith("Too many requests are waiting")
+        go_on.set()
+        assert waiting.result()[0].status == 200
+        assert call(where, captions_of("right"), png())[0].status == 200
+
+
+def test_the_question_of_a_visitor_who_left_is_never_computed() -> None:
+    go_on = threading.Event()
+    captioner = FakeCaptioner(before=lambda: go_on.wait(20))
+    with serving(captioner, replace(LIMITS, max_visitors=2)) as where, ThreadPoolExecutor(1) as visitors:
+        first = visitors.submit(call, where, captions_of("left"), png())
+        wait_until(lambda: captioner.calls == 1)
+        second = connect(where)
+        second.request("POST", captions_of("right"), png())
+        # There is no room for a third until the second has left.
+        wait_until(lambda: call(where, "/image", png())[0].status == 503)
+        second.close()
+        wait_until(lambda: call(where, "/image", png())[0].status == 200)
+        go_on.set()
+        assert first.result()[0].status == 200
+        assert call(where, captions_of("top"), png())[0].status == 200
+    assert captioner.calls == 2
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "evil.example"}, 403),
+        ({"Host": "127.0.0.1.evil.example:80"}, 403),
+        ({"Host": "[x"}, 403),
+        ({"Host": "localhost:1", "Origin": "http://[x"}, 403),
+        ({"Host": "localhost:1"}, 200),
+        ({"Host": "localhost:1", "Origin": "http://localhost:1"}, 200),
+        ({"Host": "localhost:1", "Origin": "http://evil.example"}, 403),
+        ({"Host": "localhost:1", "Origin": "http://localhost:2"}, 403),
+        ({"Host": "localhost:1", "Origin": "null"}, 403),
+    ],
+)
+def test_other_web_sites_in_the_same_browser_get_nothing(headers: dict[str, str], status: int) -> None:
+    with serving(FakeCaptioner()) as where:
+        response, body = call(where, "/image", png(), headers)
+    assert response.status == status
+    assert ("picture" in json.loads(body)) == (status == 200)
+
+
+def test_no_upload_becomes_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python's own open, temporary files included, is watched for anything but reading."""
+    written: list[object] = []
+    watching = True
+
+    def watch(event: str, arguments: tuple[object, ...]) -> None:
+        if watching and event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+"):
+            written.append(arguments[0])
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    noise = LIMITS.max_upload_bytes * b"\xff"
+    with serving(FakeCaptioner()) as where:
+        sys.addaudithook(watch)
+        for path in ("/image", captions_of("left")):
+            assert call(where, path, png(800, 600))[0].status == 200
+            assert call(where, path, noise)[0].status == 400
+        watching = False
+    assert written == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_default_address_is_reached_from_this_machine_only() -> None:
+    host = str(next(option for option in main.commands["app"].params if option.name == "host").default)
+    assert is_loopback(host)
+    with listen(host, 0) as listening:
+        assert listening.getsockname()[0] == "127.0.0.1"
+        assert address(listening) == f"http://127.0.0.1:{listening.getsockname()[1]}/"
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        *((host, True) for host in ("127.0.0.1", "127.9.9.9", "::1", "localhost")),
+        *((host, False) for host in ("0.0.0.0", "::", "192.168.0.2", "example.org")),
+    ],
+)
+def test_which_addresses_are_this_machines_alone(host: str, expected: bool) -> None:
+    assert is_loopback(host) == expected
+    assert (allowed_hosts(host) is not None) == expected
+
+
+def test_a_server_open_to_others_is_opened_here_by_its_loopback_address() -> None:
+    with listen("0.0.0.0", 0) as listening:
+        assert urlsplit(address(listening)).hostname == "127.0.0.1"
+
+
+def test_an_address_in_use_is_a_sentence() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(PipelineError, match=f"cannot listen on 127.0.0.1, port {port}: .*--port"):
+            listen("127.0.0.1", port)
+
+
+def test_the_command_without_a_model_ends_with_a_sentence(tmp_path: Path) -> None:
+    missing = str(tmp_path / "best.safetensors")
+    result = CliRunner().invoke(main, ["app", "--port", "0", "--checkpoint", missing])
+    assert result.exit_code == 1
+    assert f"Error: {missing} does not exist; run `dvc repro` in the project's folder" in result.output
+    assert "Warning" not in result.output
+
+
+def test_the_command_warns_before_it_lets_others_in(tmp_path: Path) -> None:
+    arguments = ["app", "--host", "0.0.0.0", "--port", "0", "--checkpoint", str(tmp_path / "none")]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 1
+    assert "Warning: whoever reaches 0.0.0.0 over the network can use this page" in result.output
+
+
+def test_the_command_without_its_packages_says_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("vlm.app.run", "vlm.app.serve", "vlm.app.server"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    result = CliRunner().invoke(main, ["app"])
+    assert result.exit_code == 1
+    assert "needs the package uvicorn" in result.output
+    assert "pip install --editable '.[app]'" in result.output

@@ -1,0 +1,172 @@
+"""vlm doctor on models: whether the hub, its cache or a folder gives them.
+
+Run: .venv/bin/python -m pytest tests/unit/vlm/test_doctor_models.py
+"""
+
+import shutil
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import try_to_load_from_cache
+
+from pipeline.params.schema import Params
+from tests.doctor_lab import Write, findings
+from tests.hub_stand_in import HubStandIn
+from vlm.checks import models
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def on_hub(params: Params, name: str, revision: str | None = None) -> Params:
+    return replace(params, encoder=replace(params.encoder, name=name, revision=revision))
+
+
+@pytest.fixture
+def hub(tiny_llama: Path, local_hub: HubStandIn) -> HubStandIn:
+    """A hub with a gated Llama at one commit, and a token that may not read it."""
+    local_hub.tokens = {"hf_granted": {"org/llama"}, "hf_stranger": set()}
+    local_hub.add("org/llama", tiny_llama, COMMIT, gated=True)
+    return local_hub
+
+
+def asked(write: Write, params: Params, name: str, revision: str | None = COMMIT) -> dict[str, Any]:
+    write(on_hub(params, name, revision))
+    return findings()["encoder"]
+
+
+@pytest.mark.parametrize(
+    ("name", "revision", "token", "text"),
+    [
+        ("org/llama", COMMIT, "", "is gated: accept its licence at https://huggingface.co/org/llama"),
+        ("org/llama", COMMIT, "hf_stranger", "wait until access is granted to the account of your token"),
+        ("org/llama", COMMIT, "hf_wrong", "the hub does not accept your token"),
+        ("org/llama", "f" * 40, "hf_granted", f"org/llama has no revision {'f' * 40}"),
+        ("org/nobody", COMMIT, "hf_granted", "the hub knows no model org/nobody"),
+        ("not/a/name", COMMIT, "hf_granted", "'not/a/name' is neither a folder nor a hub id"),
+    ],
+)
+@pytest.mark.usefixtures("hub")
+def test_what_the_hub_refuses_is_said_as_the_stages_say_it(
+    write: Write,
+    tiny_params: Params,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    revision: str,
+    token: str,
+    text: str,
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", token)
+    found = asked(write, tiny_params, name, revision)
+    assert found["level"] == "problem"
+    assert text in found["text"]
+    assert "a local folder as encoder.name in params.yaml" in found["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [(429, "the hub allows no more requests for now"), (503, "cannot serve org/llama at present")],
+)
+def test_a_hub_that_cannot_answer_now_is_no_missing_model(
+    hub: HubStandIn, write: Write, tiny_params: Params, status: int, text: str
+) -> None:
+    hub.failing, hub.status = 1000, status
+    found = asked(write, tiny_params, "org/llama")
+    assert found["level"] == "problem"
+    assert text in found["text"]
+
+
+def test_without_a_network_the_command_is_named_that_fetches_the_model(
+    hub: HubStandIn, write: Write, tiny_params: Params
+) -> None:
+    hub.stop()
+    found = asked(write, tiny_params, "org/llama")
+    assert found["level"] == "problem"
+    assert "the hub cannot be reached (ConnectError)" in found["text"]
+    assert "run `hf download org/llama" in found["text"]
+
+
+def test_a_model_within_reach_is_measured_and_not_downloaded(
+    hub: HubStandIn, write: Write, tiny_params: Params, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_granted")
+    found = asked(write, tiny_params, "org/llama")
+    assert (found["level"], found["text"]) == (
+        "ok", "org/llama is within reach, 0.00 GB to download on first use",
+    )  # fmt: skip
+    assert not hub.transfers("model.safetensors")
+    assert not list((tmp_path / "cache").rglob("*.safetensors"))
+
+
+def test_a_revision_without_safetensors_is_a_problem(
+    hub: HubStandIn, write: Write, tiny_params: Params, tmp_path: Path
+) -> None:
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    for name in ("pytorch_model.bin", "config.json"):
+        (repository / name).write_text("{}")
+    hub.add("org/other", repository, COMMIT)
+    found = asked(write, tiny_params, "org/other", None)
+    assert found["level"] == "problem"
+    assert "org/other has no .safetensors weights at main" in found["text"]
+
+
+def test_offline_a_model_that_is_not_cached_is_a_problem(write: Write, tiny_params: Params) -> None:
+    write(on_hub(tiny_params, "org/model"))
+    found = findings()["encoder"]
+    assert found["level"] == "problem"
+    assert "HF_HUB_OFFLINE forbids" in found["text"]
+
+
+def test_a_cached_model_is_enough_and_half_of_one_is_not(
+    write: Write, tiny_params: Params, tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cached = tmp_path / "hub" / "models--org--model"
+    snapshot = cached / "snapshots" / "abc"
+    shutil.copytree(tiny_clip, snapshot)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text("abc")
+    lookup = partial(try_to_load_from_cache, cache_dir=str(tmp_path / "hub"))
+    monkeypatch.setattr(models, "try_to_load_from_cache", lookup)
+    write(on_hub(tiny_params, "org/model"))
+    assert findings()["encoder"]["text"] == "org/model is in the hub's cache"
+    whole = (snapshot / "model.safetensors").read_bytes()
+    (snapshot / "model.safetensors").write_bytes(whole[:-100])
+    assert findings()["encoder"]["level"] == "problem"
+    (snapshot / "model.safetensors").unlink()
+    assert findings()["encoder"]["level"] == "problem"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("./nowhere", "there is no model folder ./nowhere"),
+        ("wheel:nobody", "there is no model wheel:nobody"),
+        ("empty", "empty is a local folder, but holds not config.json"),
+    ],
+)
+def test_a_local_model_that_is_none_is_a_problem(
+    folder: Path, write: Write, tiny_params: Params, name: str, text: str
+) -> None:
+    (folder / "empty").mkdir()
+    write(on_hub(tiny_params, name))
+    found = findings()["encoder"]
+    assert (found["level"], found["text"]) == ("problem", text)
+    assert found["remedy"]
+
+
+def test_truncated_weights_are_a_problem(
+    folder: Path, write: Write, tiny_params: Params, tiny_clip: Path
+) -> None:
+    clip = shutil.copytree(tiny_clip, folder / "clip")
+    write(on_hub(tiny_params, "clip"))
+    assert findings()["encoder"]["level"] == "ok"
+    weights = clip / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    found = findings()["encoder"]
+    assert found["level"] == "problem"
+    assert "clip is a local folder, but model.safetensors is damaged" in found["text"]
+    weights.unlink()
+    assert "holds no .safetensors weights" in findings()["encoder"]["text"]
