@@ -152,7 +152,7 @@ def test_dropout_of_adapters_is_on_in_training_alone(load: Load) -> None:
 def test_peft_is_imported_only_for_adapters(tiny_llama: Path) -> None:
     code = (
         "import sys\n"
-        "from pipeline import trained_model, training\n"
+        "import pipeline.model.feature_captioner, pipeline.training.train\n"
         "from pipeline.model.adapters import inject_adapters\n"
         "from pipeline.hardware.device import choose_placement\n"
         "from pipeline.model.language_model import load_language_model\n"
