@@ -35,7 +35,7 @@ from pipeline.params.loader import load_params
 from pipeline.params.schema import EncoderParams, RuntimeParams
 from pipeline.vision.encoder import ImageEncoder
 from pipeline.vision.load import load_encoder
-from stages.console import quiet_libraries, with_sentences
+from stages.errors import quiet_libraries, report_user_errors
 
 PROFILE = Path(__file__).parents[1] / "profiles" / "sample.yaml"
 
@@ -48,7 +48,7 @@ PROFILE = Path(__file__).parents[1] / "profiles" / "sample.yaml"
 @click.option("--workers", default=2, show_default=True, help="Threads that read images.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--json", "output", type=click.Path(path_type=Path), default="benchmarks/results/encoding.json")
-@with_sentences
+@report_user_errors
 def main(
     photos: Path | None,
     images: int,

@@ -23,7 +23,7 @@ from pipeline.model.feature_captioner import FeatureCaptioner
 from pipeline.model.generation import generate_ids
 from pipeline.model.vision_language_model import VisionLanguageModel
 from pipeline.params.schema import GenerateParams
-from stages.console import quiet_libraries, with_sentences
+from stages.errors import quiet_libraries, report_user_errors
 
 MAX_NEW_TOKENS = 40
 Captions = list[tuple[int, ...]]
@@ -37,7 +37,7 @@ Captions = list[tuple[int, ...]]
 @click.option(
     "--json", "output", type=click.Path(path_type=Path), default="benchmarks/results/generation.json"
 )
-@with_sentences
+@report_user_errors
 def main(checkpoint: Path, features: Path, images: int, batch_size: int, output: Path) -> None:
     """Captions a second in generation, against `generate` of `transformers`.
 

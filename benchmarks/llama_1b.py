@@ -25,7 +25,7 @@ from pipeline.model.vision_language_model import VisionLanguageModel
 from pipeline.params.schema import LanguageModelParams
 from pipeline.text.prompt import Prompt
 from pipeline.training.cost import peak_memory
-from stages.console import quiet_libraries, with_sentences
+from stages.errors import quiet_libraries, report_user_errors
 
 # CLIP ViT-B/32's patches and width; a prompt and captions as long as Flickr8k's in Llama's tokens.
 NUM_TOKENS, WIDTH, HIDDEN = 49, 768, 2048
@@ -44,7 +44,7 @@ BATCHES = {
 @click.option("--steps", default=2, show_default=True)
 @click.option("--compile", "compiled", is_flag=True, help="Compile the decoder layers.")
 @click.option("--json", "output", type=click.Path(path_type=Path), default="benchmarks/results/llama_1b.json")
-@with_sentences
+@report_user_errors
 def main(device: str, steps: int, compiled: bool, output: Path) -> None:
     """Time and memory of a training step with Llama-3.2-1B's dimensions.
 

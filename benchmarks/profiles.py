@@ -26,7 +26,7 @@ from pipeline.params.loader import load_params
 from pipeline.params.schema import Params, TrainParams
 from pipeline.training.cost import peak_memory
 from pipeline.training.memory import estimate_memory, largest_batch
-from stages.console import quiet_libraries, with_sentences
+from stages.errors import quiet_libraries, report_user_errors
 
 # Bytes of each card as it reports itself (a T4: 15 GiB), and the part of them that a profile may take by the
 # estimate: what is left is for the desktop, and for what the estimate does not know.
@@ -87,7 +87,7 @@ class Measured:
 
 @click.command()
 @click.option("--device", help="A CUDA device to measure on; without one nothing is measured.")
-@with_sentences
+@report_user_errors
 def main(device: str | None) -> None:
     """Print what a training step of each profile takes, and of which card.
 

@@ -29,7 +29,7 @@ from pipeline.files.json_files import read_json, write_json, write_jsonl
 from pipeline.hardware.device import choose_placement
 from pipeline.images.images import crop, open_image
 from pipeline.params.schema import DataParams, Limits, ScenesParams
-from stages.console import quiet_libraries, with_sentences
+from stages.errors import quiet_libraries, report_user_errors
 
 PROJECT = Path(__file__).parents[1]
 STAGES = ("prepare", "encode", "tokenize", "train", "evaluate", "regions", "report")
@@ -64,7 +64,7 @@ class _Cut:
 @click.option("--epochs", default=1, show_default=True)
 @click.option("--device", default="auto", show_default=True)
 @click.option("--workers", default=4, show_default=True, help="runtime.num_workers")
-@with_sentences
+@report_user_errors
 def main(photos: Path, work: Path, images: int, profile: str, epochs: int, device: str, workers: int) -> None:
     """Run a profile at full size on random models, and print what each stage took.
 

@@ -23,7 +23,7 @@ from benchmarks.machine import describe, in_a_process
 from pipeline.files.json_files import write_json
 from pipeline.hardware.device import choose_placement
 from pipeline.pretrained.pretrained import resolve_model
-from stages.console import quiet_libraries, with_sentences
+from stages.errors import quiet_libraries, report_user_errors
 
 PEER = "peer"
 Figures = dict[str, float]
@@ -46,7 +46,7 @@ Figures = dict[str, float]
 @click.option("--llama", is_flag=True, help="Llama-3.2-1B's dimensions instead of SmolLM2-135M.")
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--json", "output", type=click.Path(path_type=Path), default="benchmarks/results/training.json")
-@with_sentences
+@report_user_errors
 def main(
     photos: Path | None,
     images: int,

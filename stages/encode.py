@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from stages.console import SCRATCH, announced, stage_command
+from stages.console import SCRATCH, stage_banner, stage_command
 
 
 @stage_command
@@ -28,7 +28,7 @@ def main(params: Path) -> None:
     settings = load_params(params)
     keep_freed_memory()
     images, features = Path("data/images.jsonl"), Path("data/features.h5")
-    with announced("encode", [images], [features]) as close_with:
+    with stage_banner("encode", [images], [features]) as close_with:
         engine = encode_locally
         if settings.runtime.encode_engine == "ray":
             from pipeline.cluster.ray_engine import encode_with_ray

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from stages.console import SCRATCH, announced, stage_command
+from stages.console import SCRATCH, stage_banner, stage_command
 
 
 @stage_command
@@ -38,7 +38,7 @@ def main(params: Path) -> None:
     )
     reads = [paths.checkpoints, paths.features, paths.captions]
     writes = [paths.metrics, paths.scores, paths.curve, paths.predictions, paths.best]
-    with announced("evaluate", reads, writes) as close_with:
+    with stage_banner("evaluate", reads, writes) as close_with:
         placement = choose_placement(settings.runtime.device)
         found = evaluate(paths, settings, Execution(placement, settings.runtime, SCRATCH / "evaluate"))
         test = found["test"]

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from stages.console import announced, stage_command
+from stages.console import stage_banner, stage_command
 
 
 @stage_command
@@ -24,7 +24,7 @@ def main(params: Path) -> None:
     data = Path("data")
     images, captions, folder = data / "images.jsonl", data / "captions.jsonl", data / "images"
     card = data / "dataset.md"
-    with announced("prepare", [Path(settings.data.root)], [images, captions, card, folder]) as close_with:
+    with stage_banner("prepare", [Path(settings.data.root)], [images, captions, card, folder]) as close_with:
         counts = prepare(settings.data, images, captions, card, folder, settings.runtime.num_workers)
         close_with(str(counts))
 

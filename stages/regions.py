@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from stages.console import SCRATCH, announced, stage_command
+from stages.console import SCRATCH, stage_banner, stage_command
 
 
 @stage_command
@@ -33,7 +33,7 @@ def main(params: Path) -> None:
         metrics=Path("metrics/regions.json"),
     )
     reads = [paths.checkpoint, paths.images, paths.captions]
-    with announced("regions", reads, [paths.output, paths.metrics]) as close_with:
+    with stage_banner("regions", reads, [paths.output, paths.metrics]) as close_with:
         placement = choose_placement(settings.runtime.device)
         found = caption_regions(paths, settings, Execution(placement, settings.runtime, SCRATCH / "regions"))
         close_with(f"{found['requests']} requests about {found['images']} images")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from stages.console import announced, stage_command
+from stages.console import stage_banner, stage_command
 
 
 @stage_command
@@ -34,7 +34,7 @@ def main(params: Path) -> None:
         region_metrics=Path("metrics/regions.json"),
     )
     page = Path("report/index.html")
-    with announced("report", [inputs.evaluation, inputs.predictions, inputs.regions], [page]) as close:
+    with stage_banner("report", [inputs.evaluation, inputs.predictions, inputs.regions], [page]) as close:
         write_report(inputs, page, settings.report)
         close("gallery")
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from stages.console import with_sentences
+from stages.errors import report_user_errors
 
 _CONTROLS = {
     "constant": "one caption for all",
@@ -16,7 +16,7 @@ _SCORES = ("bleu_1", "bleu_4", "cider", "rouge_l")
 
 
 @click.command()
-@with_sentences
+@report_user_errors
 def main() -> None:
     """Print the best epoch, its test scores beside their controls, and the gallery's path.
 

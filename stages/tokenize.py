@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from stages.console import announced, stage_command
+from stages.console import stage_banner, stage_command
 
 
 @stage_command
@@ -24,7 +24,7 @@ def main(params: Path) -> None:
     settings = load_params(params)
     captions, tokens = Path("data/captions.jsonl"), Path("data/tokens.h5")
     cache = settings.runtime.model_cache
-    with announced("tokenize", [captions], [tokens]) as close_with:
+    with stage_banner("tokenize", [captions], [tokens]) as close_with:
         tokenizer = CaptionTokenizer(settings.prompt, settings.language_model, Path(cache) if cache else None)
         done = tokenize_captions(captions, tokens, tokenizer, settings.prompt.max_caption_tokens)
         close_with(

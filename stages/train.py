@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from stages.console import SCRATCH, announced, stage_command
+from stages.console import SCRATCH, stage_banner, stage_command
 
 
 @stage_command
@@ -49,7 +49,7 @@ def main(params: Path) -> None:
         [paths.checkpoints, paths.metrics, paths.cost, paths.curve],
     )
     with (
-        announced("train", reads, writes) as close_with,
+        stage_banner("train", reads, writes) as close_with,
         join_processes(choose_placement(settings.runtime.device), count) as (processes, placement),
     ):
         execution = Execution(placement, settings.runtime, SCRATCH / "train", processes)

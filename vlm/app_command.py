@@ -1,11 +1,20 @@
 """`vlm app`: a web page to caption images with, on this machine."""
 
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 import click
 
-from stages.console import quiet_libraries, with_sentences
-from vlm.options import MEGAPIXELS, Finite, checkpoint_option, device_option, model_cache, project_params
+from stages.errors import quiet_libraries, report_user_errors
+from vlm.options import (
+    Finite,
+    checkpoint_option,
+    device_option,
+    find_checkpoint_or_explain,
+    megapixels_option,
+    model_cache,
+    project_params,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,13 +32,7 @@ if TYPE_CHECKING:
     help="The port; 0 takes a free one.",
 )
 @click.option("--open/--no-open", "open_browser", default=False, show_default=True, help="Open a browser.")
-@click.option(
-    "--max-megapixels",
-    type=MEGAPIXELS,
-    default=50.0,
-    show_default=True,
-    help="Refuse images of more million pixels.",
-)
+@megapixels_option
 @click.option(
     "--max-upload-mb",
     type=Finite(0, 1000, min_open=True),
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Refuse files of more million bytes.",
 )
-@with_sentences
+@report_user_errors
 def app(
     checkpoint: "Path",
     device: str,
@@ -56,8 +59,7 @@ def app(
     """
     quiet_libraries()
     try:
-        from vlm.app.run import run
-        from vlm.app.serve import is_loopback
+        from vlm.app.serve import address, is_loopback, listen, load_application, make_server
         from vlm.app.server import Limits
     except ModuleNotFoundError as error:
         if error.name not in ("starlette", "uvicorn"):
@@ -73,12 +75,14 @@ def app(
             "unencrypted; leave out --host to keep it to this machine.",
             err=True,
         )
-    click.echo(f"Loading {checkpoint} and the models that it names ...", err=True)
-
-    def ready(address: str) -> None:
-        click.echo(f"Open {address} in a browser; Ctrl-C ends the app.")
-        if open_browser:
-            click.launch(address)
-
     limits = Limits(int(max_upload_mb * 1e6), max_megapixels)
-    run(checkpoint, device, model_cache(project_params()), host, port, limits, ready)
+    with closing(listen(host, port)) as listening:
+        checkpoint = find_checkpoint_or_explain(checkpoint)
+        click.echo(f"Loading {checkpoint} and the models that it names ...", err=True)
+        application = load_application(checkpoint, device, model_cache(project_params()), limits, host)
+        where = address(listening)
+        click.echo(f"Open {where} in a browser; Ctrl-C ends the app.")
+        if open_browser:
+            click.launch(where)
+        with suppress(KeyboardInterrupt):
+            make_server(application).run(sockets=[listening])

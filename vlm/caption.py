@@ -6,8 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stages.console import quiet_libraries, with_sentences
-from vlm.options import MEGAPIXELS, checkpoint_option, device_option, model_cache, project_params
+from stages.errors import quiet_libraries, report_user_errors
+from vlm.options import (
+    checkpoint_option,
+    device_option,
+    find_checkpoint_or_explain,
+    megapixels_option,
+    model_cache,
+    project_params,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,17 +36,11 @@ if TYPE_CHECKING:
     show_default=True,
     help="Beams of the search; 1: greedy.",
 )
-@click.option(
-    "--max-megapixels",
-    type=MEGAPIXELS,
-    default=50,
-    show_default=True,
-    help="Refuse images of more million pixels.",
-)
+@megapixels_option
 @checkpoint_option
 @device_option
 @click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each caption.")
-@with_sentences
+@report_user_errors
 def caption(
     images: tuple[str, ...],
     ask: str | None,
@@ -63,29 +64,29 @@ def caption(
     Example: vlm caption photos/ --ask "Compare the left and the right" --json
     """
     quiet_libraries()
-    from contextlib import nullcontext
     from dataclasses import replace
 
     from vlm.image_files import find_images
 
     wanted = _regions(ask, region, box)
-    found = list(find_images(images, recursive))
-    paths = [path for path in found if not isinstance(path, Exception)]
-    unknown = [error for error in found if isinstance(error, Exception)]
-    for error in unknown:
+    found = find_images(images, recursive)
+    if found.passed_over:
+        click.echo(f"Note: {found.describe_passed_over()}", err=True)
+    for error in found.errors:
         click.echo(f"Error: {error}", err=True)
-    failures: set[tuple[Path | None, str]] = {(None, str(error)) for error in unknown}
-    if paths:
+    failures: set[tuple[Path, str]] = set()
+    if found.paths:
         from tqdm import tqdm
 
         from pipeline.hardware.progress import bar
         from pipeline.regions.captioner import DEFAULT_GENERATION, Captioner
 
+        checkpoint = find_checkpoint_or_explain(checkpoint)
         captioner = Captioner.load(checkpoint, device, model_cache(project_params()), max_megapixels)
-        requests = [(path, one) for path in paths for one in wanted]
+        requests = [(path, one) for path in found.paths for one in wanted]
         answers = captioner.caption_each(requests, replace(DEFAULT_GENERATION, beams=beams))
-        alone = len(found) == 1
-        with bar("caption", len(requests)) if len(requests) > 1 else nullcontext() as progress:
+        alone = len(found.paths) + len(found.errors) == 1
+        with bar("caption", len(requests), hidden=len(requests) == 1) as progress:
             for (path, _), answer in zip(requests, answers, strict=True):
                 # tqdm writes above its bar.
                 if not isinstance(answer, Exception):
@@ -94,9 +95,8 @@ def caption(
                 elif (path, str(answer)) not in failures:
                     failures.add((path, str(answer)))
                     tqdm.write(f"Error: {answer}", file=sys.stderr)
-                if progress is not None:
-                    progress.update(1)
-    if failures:
+                progress.update(1)
+    if found.errors or failures:
         click.get_current_context().exit(1)
 
 

@@ -1,18 +1,35 @@
 """`vlm doctor`: what a run needs, what there is, and how to mend the difference."""
 
 import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import click
 
-from stages.console import quiet_libraries, with_sentences
+from stages.errors import quiet_libraries, report_user_errors
 
 _COLORS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 
+@dataclass(frozen=True)
+class CheckResult:
+    """One fact about a topic; what is not ok comes with the command or step that mends it."""
+
+    level: Literal["ok", "warning", "problem"]
+    topic: str
+    text: str
+    remedy: str | None = None
+
+    def __str__(self) -> str:
+        line = f"{self.topic}: {self.text}" + (f" -> {self.remedy}" if self.remedy else "")
+        return f"{click.style(f'{self.level:<8}', _COLORS[self.level])} {' '.join(line.splitlines())}"
+
+
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of lines.")
-@with_sentences
+@report_user_errors
 def doctor(as_json: bool) -> None:
     """Check machine and project for the run that params.yaml describes.
 
@@ -24,17 +41,48 @@ def doctor(as_json: bool) -> None:
     Example: vlm doctor
     """
     quiet_libraries()
-    from dataclasses import asdict
-
-    from vlm.checks.examination import examine
-
-    findings = []
-    for finding in examine(Path()):
-        findings.append(finding)
+    results = []
+    for result in run_checks(Path()):
+        results.append(result)
         if not as_json:
-            line = str(finding).removeprefix(f"{finding.level:<8} ")
-            click.echo(f"{click.style(f'{finding.level:<8}', _COLORS[finding.level])} {line}")
+            click.echo(str(result))
     if as_json:
-        click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
-    if any(finding.level == "problem" for finding in findings):
+        click.echo(json.dumps([asdict(result) for result in results], indent=2))
+    if any(result.level == "problem" for result in results):
         click.get_current_context().exit(1)
+
+
+def run_checks(folder: Path) -> Iterator[CheckResult]:
+    """Check the machine and the project in a folder (the current one), result by result."""
+    from pipeline.errors import PipelineError
+    from pipeline.params.loader import load_params
+    from vlm.checks.machine import check_disk, check_machine
+    from vlm.checks.models import check_models, feature_shape
+    from vlm.checks.project import check_dataset, check_git, check_stages
+
+    path, params = folder / "params.yaml", None
+    try:
+        params = load_params(path)
+        same = [
+            copy.stem for copy in folder.glob("profiles/*.yaml") if copy.read_bytes() == path.read_bytes()
+        ]
+        text = f"params.yaml is the profile {same[0]}" if same else "params.yaml, in no profile"
+        yield CheckResult("ok", "parameters", text)
+    except PipelineError as error:
+        copy = "`cp profiles/sample.yaml params.yaml`"
+        remedy = f"run in the project's folder, or {copy} where the file is gone"
+        if path.is_file():
+            remedy = f"mend it; `git diff HEAD params.yaml` shows what was changed, and {copy} starts anew"
+        yield CheckResult("problem", "parameters", str(error), remedy)
+    yield from check_machine(folder, params)
+    if params is not None:
+        models = check_models(params)
+        yield from models
+        dataset, needs = check_dataset(params)
+        yield dataset
+        needs.downloads += models.values()
+        yield from check_disk(folder, params, needs, feature_shape(params.encoder))
+    yield check_git(folder)
+    # What would run follows from parameters; with these no stage begins.
+    if params is not None or not path.is_file():
+        yield check_stages(folder)

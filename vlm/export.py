@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stages.console import quiet_libraries, with_sentences
-from vlm.options import checkpoint_option, model_cache, project_params
+from stages.errors import quiet_libraries, report_user_errors
+from vlm.options import checkpoint_option, find_checkpoint_or_explain, model_cache, project_params
 
 if TYPE_CHECKING:
     from pipeline.params.schema import DataParams
@@ -33,7 +33,7 @@ _NEXT = {
     type=click.Path(path_type=Path),
     help="Scores for the model card.  [default: metrics/evaluate.json for the default checkpoint]",
 )
-@with_sentences
+@report_user_errors
 def export(out: Path, kind: str, checkpoint: Path, metrics: Path | None) -> None:
     """Write a trained model into OUT, a new or empty folder, in another project's format.
 
@@ -47,7 +47,6 @@ def export(out: Path, kind: str, checkpoint: Path, metrics: Path | None) -> None
     quiet_libraries()
     from pipeline.export.llava import export_llava
     from pipeline.export.projector import export_projector
-    from pipeline.model.checkpoints import find_checkpoint
 
     source = click.get_current_context().get_parameter_source("checkpoint")
     # Scores belong to one checkpoint: the default ones are not put beside a checkpoint that was named.
@@ -55,7 +54,7 @@ def export(out: Path, kind: str, checkpoint: Path, metrics: Path | None) -> None
         metrics = _METRICS
     params = project_params()
     dataset = _dataset(params.data) if params else None
-    checkpoint = find_checkpoint(checkpoint)
+    checkpoint = find_checkpoint_or_explain(checkpoint)
     if kind == "llava":
         export_llava(checkpoint, out, model_cache(params), metrics, dataset)
     else:

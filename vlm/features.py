@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from stages.console import with_sentences
+from stages.errors import report_user_errors
 
 _STORE = click.argument("path", type=click.Path(dir_okay=False, path_type=Path), default="data/features.h5")
 
@@ -22,7 +22,7 @@ def features() -> None:
 @features.command()
 @_STORE
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-@with_sentences
+@report_user_errors
 def inspect(path: Path, as_json: bool) -> None:
     """Say what is inside: images, tokens, width, type, size, and the encoder's facts.
 
@@ -56,7 +56,7 @@ def inspect(path: Path, as_json: bool) -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Compare the images' digests with this list, as data/images.jsonl.",
 )
-@with_sentences
+@report_user_errors
 def verify(path: Path, images: Path | None) -> None:
     """Read every image's features: checksums, finite values, ids; and digests, with --images.
 

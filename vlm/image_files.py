@@ -1,64 +1,87 @@
 """What a user means by names of images: files, folders and patterns -> image files."""
 
 import glob
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.errors import PipelineError
 
-# Of folders, what is named as the formats that `pipeline.images.images` reads.
+# The files of a folder that are taken: those named as the formats that `pipeline.images.images` reads.
 _SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
-def find_images(names: Iterable[str], recursive: bool = False) -> Iterator[Path | PipelineError]:
-    """Yield the image files that `names` stand for, in their order, each file once.
+@dataclass
+class FoundImages:
+    """The image files that names stand for.
+
+    Attributes:
+        paths: the files, in the order of the names, each once.
+        errors: a sentence for each name that stands for none.
+        passed_over: how many files of the folders are not named as images, by suffix.
+    """
+
+    paths: list[Path] = field(default_factory=list)
+    errors: list[PipelineError] = field(default_factory=list)
+    passed_over: Counter[str] = field(default_factory=Counter)
+
+    def describe_passed_over(self) -> str:
+        """Say how many files of which kind were passed over: "3 files were passed over (2 .avif, 1 .txt)"."""
+        count = self.passed_over.total()
+        kinds = ", ".join(f"{number} {kind}" for kind, number in self.passed_over.most_common())
+        files = "1 file was" if count == 1 else f"{count} files were"
+        return f"{files} passed over ({kinds}); of folders {', '.join(_SUFFIXES)} are taken."
+
+
+def find_images(names: Iterable[str], recursive: bool = False) -> FoundImages:
+    """Find the image files that `names` stand for.
 
     Args:
-        names: files; folders (the images in them, sorted by name, hidden ones left out); or patterns
-            with `*`, `?`, `[...]` and `**`, where no file has that very name.
+        names: files, taken as they are; folders (the images in them, sorted by name, hidden files left out);
+            or patterns with `*`, `?`, `[...]` and `**`, where no file has that very name.
         recursive: look into the folders' folders as well.
-
-    Yields:
-        A path, or the error of a name that stands for none. Files named one by one are not looked into.
     """
-    seen: set[Path] = set()
+    found = FoundImages()
     for name in names:
-        found = _expand(name, recursive)
-        if isinstance(found, PipelineError):
-            yield found
-            continue
-        for path in found:
-            if path not in seen:
-                seen.add(path)
-                yield path
+        try:
+            found.paths += _expand(name, recursive, found.passed_over)
+        except PipelineError as error:
+            found.errors.append(error)
+    found.paths = list(dict.fromkeys(found.paths))
+    return found
 
 
-def _expand(name: str, recursive: bool) -> list[Path] | PipelineError:
+def _expand(name: str, recursive: bool, passed_over: Counter[str]) -> list[Path]:
     path = Path(name)
     if path.is_dir():
-        return _images_in(path, recursive)
+        return _images_in(path, recursive, passed_over)
     if path.exists():
         return [path]
     if not glob.has_magic(name):
-        return PipelineError(f"{path} does not exist; expected an image, a folder or a pattern.")
+        raise PipelineError(f"{path} does not exist; expected an image, a folder or a pattern.")
     matches = [Path(match) for match in sorted(glob.glob(name, recursive=True))]  # noqa: PTH207
     files = [match for match in matches if match.is_file()]
-    return files or PipelineError(f"no file matches {name}; give an image file, a folder or a pattern.")
+    if not files:
+        raise PipelineError(f"no file matches {name}; give an image file, a folder or a pattern.")
+    return files
 
 
-def _images_in(folder: Path, recursive: bool) -> list[Path] | PipelineError:
+def _images_in(folder: Path, recursive: bool, passed_over: Counter[str]) -> list[Path]:
     try:
         below = sorted(folder.rglob("*") if recursive else folder.iterdir())
     except OSError as error:
-        return PipelineError(f"cannot read {folder}: {error.strerror}.")
-    images = [
-        path
-        for path in below
-        if path.suffix.lower() in _SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-    ]
-    if images:
-        return images
-    more = "" if recursive else "; --recursive looks into its folders as well"
-    return PipelineError(f"the folder {folder} holds no images ({', '.join(_SUFFIXES)}){more}.")
+        raise PipelineError(f"cannot read {folder}: {error.strerror}.") from error
+    images = []
+    for path in below:
+        if any(part.startswith(".") for part in path.relative_to(folder).parts) or not path.is_file():
+            continue
+        suffix = path.suffix.lower()
+        if suffix in _SUFFIXES:
+            images.append(path)
+        else:
+            passed_over[suffix or "without a suffix"] += 1
+    if not images:
+        more = "" if recursive else "; --recursive looks into its folders as well"
+        raise PipelineError(f"the folder {folder} holds no images ({', '.join(_SUFFIXES)}){more}.")
+    return images

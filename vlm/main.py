@@ -7,7 +7,6 @@ from vlm.caption import caption
 from vlm.doctor import doctor
 from vlm.export import export
 from vlm.features import features
-from vlm.profile import profile
 from vlm.score import score
 
 
@@ -21,5 +20,5 @@ def main() -> None:
     """
 
 
-for command in (app, caption, doctor, export, features, profile, score):
+for command in (app, caption, doctor, export, features, score):
     main.add_command(command)

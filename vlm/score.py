@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from stages.console import with_sentences
+from stages.errors import report_user_errors
 
 _NAMES = {
     "bleu_1": "BLEU-1",
@@ -28,7 +28,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="Of REFERENCES, the lines of this split alone, as data/captions.jsonl has them.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-@with_sentences
+@report_user_errors
 def score(predictions: Path, references: Path, split: str | None, as_json: bool) -> None:
     """Score captions against what people wrote, with 95 % confidence intervals.
 

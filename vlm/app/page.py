@@ -1,15 +1,16 @@
 """The page: one HTML file, one style sheet, one script, all from this folder."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.responses import Response
 
 from pipeline.regions.regions import REGIONS
+from vlm.app.server import Limits
 
 _FOLDER = Path(__file__).parent
-# Three a row, as they lie in the image; whatever else can be asked for follows.
+# Three a row, as they lie in the image; the other regions follow.
 _FIRST_BUTTONS = (
     "full",
     *("top-left", "top", "top-right"),
@@ -23,25 +24,11 @@ _COMPARISONS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Asset:
-    """A file that the server sends, made once."""
+def make_assets(model: Mapping[str, object], limits: Limits) -> dict[str, Response]:
+    """Make all that the page consists of, by the path at which it is asked for.
 
-    content: bytes
-    media_type: str
-
-
-@dataclass(frozen=True, slots=True)
-class ModelFacts:
-    """Which model the page is about."""
-
-    encoder: str
-    language_model: str
-    epoch: int
-
-
-def make_assets(model: ModelFacts, max_upload_bytes: int, max_megapixels: float) -> Mapping[str, Asset]:
-    """All that the page consists of, by the path at which it is asked for."""
+    `model` says which one the page is about: encoder, language_model, epoch.
+    """
     environment = Environment(
         loader=FileSystemLoader(_FOLDER),
         autoescape=True,
@@ -51,14 +38,13 @@ def make_assets(model: ModelFacts, max_upload_bytes: int, max_megapixels: float)
     )
     page = environment.get_template("page.html.j2").render(
         model=model,
-        max_upload_bytes=max_upload_bytes,
-        max_megapixels=max_megapixels,
+        limits=limits,
         regions=REGIONS,
         region_names=[*_FIRST_BUTTONS, *(name for name in REGIONS if name not in _FIRST_BUTTONS)],
         comparisons=_COMPARISONS,
     )
     return {
-        "/": Asset(page.encode(), "text/html"),
-        "/page.css": Asset((_FOLDER / "page.css").read_bytes(), "text/css"),
-        "/page.js": Asset((_FOLDER / "page.js").read_bytes(), "text/javascript"),
+        "/": Response(page, media_type="text/html"),
+        "/page.css": Response((_FOLDER / "page.css").read_bytes(), media_type="text/css"),
+        "/page.js": Response((_FOLDER / "page.js").read_bytes(), media_type="text/javascript"),
     }

@@ -1,36 +1,41 @@
-"""An address to listen on, and the server that listens there until it is stopped."""
+"""An address to listen on, the application with a model in it, and the server that runs both."""
 
 import ipaddress
 import socket
+from pathlib import Path
 
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
+from pipeline import Captioner
 from pipeline.errors import PipelineError
+from pipeline.model.checkpoints import load_checkpoint
+from vlm.app.page import make_assets
+from vlm.app.server import CaptionServer, Limits
 
-_LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+_LOOPBACK_NAMES = ["localhost", "127.0.0.1", "[::1]"]
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach that address."""
+    """Say whether only this machine can reach that address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
 
 
-def allowed_hosts(host: str) -> frozenset[str] | None:
-    """By which names a server on that address may be called: this machine's, or any (None).
+def allowed_hosts(host: str) -> list[str]:
+    """List the names by which a server on that address may be called: this machine's, or any ("*").
 
-    A server open to others is called by names that it cannot know.
+    A server that is open to others is called by names that it cannot know.
     """
-    return _LOOPBACK_NAMES | {host} if is_loopback(host) else None
+    return [*_LOOPBACK_NAMES, f"[{host}]" if ":" in host else host] if is_loopback(host) else ["*"]
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens; port 0 takes a free one. Raises PipelineError when the address is not to be had.
+    """Open a socket that listens; port 0 takes a free one. Raises PipelineError when that is not possible.
 
-    Made before the model is loaded: a port in use is known in a moment, not in half a minute.
+    Done before the model is loaded: a port in use is reported in a moment, not in half a minute.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -43,15 +48,26 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def address(listening: socket.socket) -> str:
-    """What to open in a browser on this machine."""
+    """Return what to open in a browser on this machine."""
     host, port = listening.getsockname()[:2]
     if ipaddress.ip_address(host).is_unspecified:  # all addresses, this machine's own among them
         host = "::1" if ":" in host else "127.0.0.1"
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
 
 
-def make_server(application: Starlette) -> uvicorn.Server:
-    """A server without logs of who asked what, to be run on a socket that listens."""
+def load_application(
+    checkpoint: Path, device: str, model_cache: Path | None, limits: Limits, host: str
+) -> ASGIApp:
+    """Load a trained model and put it behind the page. Raises PipelineError when it cannot be loaded."""
+    captioner = Captioner.load(checkpoint, device, model_cache, limits.max_megapixels)
+    trained = load_checkpoint(checkpoint).info
+    names = {"encoder": trained.encoder["name"], "language_model": trained.language_model["name"]}
+    assets = make_assets({**names, "epoch": trained.epoch}, limits)
+    return CaptionServer(captioner.caption_many, limits, assets).application(allowed_hosts(host))
+
+
+def make_server(application: ASGIApp) -> uvicorn.Server:
+    """Make a server without logs of who asked what, to be run on a socket that listens."""
     return uvicorn.Server(
         uvicorn.Config(
             application,

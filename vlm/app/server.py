@@ -1,34 +1,34 @@
 """The page and its two questions over HTTP: is this an image, and what does the model say of it?
 
-An image is the body of a request, read into memory under a limit and forgotten with the answer. RefusedErrors
+An image is the body of a request, read into memory under a limit and forgotten with the answer. Refusals
 are JSON, `{"error": "A sentence."}`. Nothing else is served: no file of the disk, no API description.
 """
 
 import asyncio
-import json
-import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
-from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.errors import PipelineError
-from vlm.app.answers import RegionCaptioner, answer, preview, requested_regions
-from vlm.app.line import Line
-from vlm.app.page import Asset
+from vlm.app.answers import CaptionMany, answer, preview, requested_regions
 
-log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-# Scripts, styles and answers from this server, pictures from it and from memory, all else from nowhere:
-# the page could not call out if it tried.
+# Scripts, styles and answers from this server, pictures from memory, all else from nowhere: the page could
+# not call out if it tried.
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self'; "
@@ -52,175 +52,126 @@ class Limits:
     upload_seconds: float = 60.0
 
 
-class RefusedError(Exception):
-    """A request that gets a sentence and a status instead of an answer."""
-
-    def __init__(self, status: int, sentence: str) -> None:
-        super().__init__(sentence)
-        self.status = status
-
-
 class CaptionServer:
-    """The routes, and what they share: the captioner, the limits, the two lines to wait in."""
+    """The two questions, and what they share: the model, the limits, the threads that do the work."""
 
-    def __init__(
-        self,
-        captioner: RegionCaptioner,
-        limits: Limits,
-        assets: Mapping[str, Asset],
-        allowed_hosts: Collection[str] | None,
-    ) -> None:
-        """`allowed_hosts`: by which names the server may be called; None for any."""
-        self._captioner = captioner
+    def __init__(self, caption_many: CaptionMany, limits: Limits, assets: Mapping[str, Response]) -> None:
+        self._caption_many = caption_many
         self._limits = limits
         self._assets = assets
-        self._allowed_hosts = allowed_hosts
         self._visitors = 0
-        # Checking an upload must not wait for other visitors' captions.
-        self._images, self._model = Line("images"), Line("model")
+        # One thread runs the model's calls in the order in which they came: two at a time would take twice
+        # the memory and be no faster. Another checks uploads meanwhile.
+        self._image_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="images")
+        self._model_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
 
-    def application(self) -> Starlette:
-        """The ASGI application; its threads end with it."""
+    def application(self, allowed_hosts: Sequence[str]) -> ASGIApp:
+        """Build the ASGI application, which answers to these host names; its threads end with it."""
 
         @asynccontextmanager
         async def lifespan(_: Starlette) -> AsyncIterator[None]:
             yield
-            self._images.close()
-            self._model.close()
+            self._image_thread.shutdown(wait=False, cancel_futures=True)
+            self._model_thread.shutdown(wait=False, cancel_futures=True)
 
-        return Starlette(
+        starlette = Starlette(
             routes=[
-                *(Route(path, self._guarded(self._asset), methods=["GET"]) for path in self._assets),
-                Route("/image", self._guarded(self._image), methods=["POST"]),
-                Route("/captions", self._guarded(self._captions), methods=["POST"]),
+                *(Route(path, asset, methods=["GET"]) for path, asset in self._assets.items()),
+                Route("/image", self._image, methods=["POST"]),
+                Route("/captions", self._captions, methods=["POST"]),
             ],
-            exception_handlers={HTTPException: _no_such_question},
+            # A site whose name points to this machine (DNS rebinding) has a foreign Host.
+            middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=allowed_hosts, www_redirect=False)],
+            exception_handlers={
+                HTTPException: self._explain,
+                PipelineError: lambda _, error: _error(400, str(error)),
+                ClientDisconnect: lambda *_: Response(status_code=499),  # nobody will read it
+                # The server logs the traceback.
+                Exception: lambda *_: _error(
+                    500, "the app failed at this request; the terminal it runs in says why."
+                ),
+            },
             lifespan=lifespan,
+            max_body_size=self._limits.max_upload_bytes,
         )
-
-    async def _asset(self, request: Request) -> Response:
-        asset = self._assets[request.url.path]
-        return Response(asset.content, media_type=asset.media_type)
+        return BrowserGuard(starlette, self._limits)
 
     async def _image(self, request: Request) -> Response:
         """Check an image: its size and a preview of it."""
         async with self._upload(request) as content:
-            shown = await self._images.run(lambda: preview(content, self._limits.max_megapixels))
-            return _json(asdict(shown))
+            work = partial(preview, content, self._limits.max_megapixels)
+            return JSONResponse(await asyncio.get_running_loop().run_in_executor(self._image_thread, work))
 
     async def _captions(self, request: Request) -> Response:
         """Caption the regions that `request=...` (once or several times) asks for in words."""
         wanted = requested_regions(request.query_params.getlist("request"))
         async with self._upload(request) as content:
-            answers = await _while_connected(
-                request,
-                self._model.run(
-                    lambda: answer(self._captioner, content, wanted, self._limits.max_megapixels)
-                ),
-            )
-            return _json({"answers": [asdict(one) for one in answers]})
+            work = partial(answer, self._caption_many, content, wanted, self._limits.max_megapixels)
+            waiting = asyncio.get_running_loop().run_in_executor(self._model_thread, work)
+            return JSONResponse({"answers": await _while_connected(request, waiting)})
 
     @asynccontextmanager
     async def _upload(self, request: Request) -> AsyncIterator[bytes]:
-        """The body, under the limits of size, time and number; whoever is answered makes room for another."""
+        """Read the body under the limits of number and time; Starlette limits its size."""
         if self._visitors >= self._limits.max_visitors:
-            raise RefusedError(503, "too many requests are waiting; try again in a minute.")
+            raise HTTPException(503, "too many requests are waiting; try again in a minute.")
         self._visitors += 1
         try:
-            yield await _read(request, self._limits)
+            try:
+                async with asyncio.timeout(self._limits.upload_seconds):
+                    content = await request.body()
+            except TimeoutError as error:
+                raise HTTPException(408, "the upload took too long; try again.") from error
+            yield content
         finally:
             self._visitors -= 1
 
-    def _guarded(
-        self, endpoint: Callable[[Request], Awaitable[Response]]
-    ) -> Callable[[Request], Awaitable[Response]]:
-        """An endpoint that first checks who asks, whose errors are sentences, whose answers carry headers."""
-
-        async def respond(request: Request) -> Response:
-            try:
-                self._check_caller(request)
-                response = await endpoint(request)
-            except RefusedError as error:
-                response = _error(error.status, str(error))
-            except PipelineError as error:
-                response = _error(400, str(error))
-            except ClientDisconnect:
-                response = Response(status_code=499)  # nobody will read it
-            except Exception:
-                log.exception("a request failed")
-                response = _error(500, "the app failed at this request; the terminal it runs in says why.")
-            response.headers.update(_HEADERS)
-            return response
-
-        return respond
-
-    def _check_caller(self, request: Request) -> None:
-        """Refuse other web sites that a visitor's browser has open.
-
-        A site can send requests here, and one whose name it lets point to this machine (DNS rebinding) could
-        read the answers too. The first kind has a foreign Origin, the second a foreign Host.
-        """
-        host = request.headers.get("host", "")
-        if self._allowed_hosts is not None and _hostname(host) not in self._allowed_hosts:
-            raise RefusedError(
-                403, f"this app does not answer to the name {host!r:.100}; open it by its address."
-            )
-        origin = request.headers.get("origin")
-        if origin is not None and _netloc(origin) != host:
-            raise RefusedError(403, f"the app takes no requests from the page of {origin!r:.100}.")
+    def _explain(self, _: Request, error: Exception) -> Response:
+        """Put a refusal, ours or Starlette's own, into a sentence."""
+        assert isinstance(error, HTTPException)
+        sentence = error.detail
+        if error.status_code == 404:
+            sentence = "there is nothing here; the page is at /."
+        elif error.status_code == 405:
+            methods = " or ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
+            sentence = f"this address takes {methods} alone."
+        elif error.status_code == 413:
+            sentence = _too_large(self._limits)
+        return _error(error.status_code, sentence, error.headers)
 
 
-async def _no_such_question(_: Request, error: Exception) -> Response:
-    """What no route answers: another path, another method."""
-    assert isinstance(error, HTTPException)
-    methods = " or ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
-    sentence = (
-        f"this address takes {methods} alone." if methods else "there is nothing here; the page is at /."
-    )
-    response = _error(error.status_code, sentence)
-    response.headers.update({**_HEADERS, **(error.headers or {})})
-    return response
+class BrowserGuard:
+    """Puts the security headers on every answer; refuses other sites' pages, and bodies announced as too large.
 
+    A page of another site that a visitor's browser has open can send requests here; it has a foreign Origin.
+    """
 
-def _hostname(host: str) -> str | None:
-    """The name in a Host header, without its port; None where it is no host."""
-    try:
-        return urlsplit(f"//{host}").hostname
-    except ValueError:  # brackets that hold no IPv6 address
-        return None
+    def __init__(self, app: ASGIApp, limits: Limits) -> None:
+        self._app = app
+        self._limits = limits
 
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request; pass on whatever is none."""
 
-def _netloc(origin: str) -> str | None:
-    """Name and port of an Origin header; None where it is no address."""
-    try:
-        return urlsplit(origin).netloc
-    except ValueError:
-        return None
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(_HEADERS)
+            await send(message)
 
-
-async def _read(request: Request, limits: Limits) -> bytes:
-    """The body. What announces itself as too large is not read at all, what is too large not to its end."""
-    most = limits.max_upload_bytes
-    too_large = RefusedError(
-        413, f"this file is larger than {most / 1e6:g} MB, which is --max-upload-mb; choose a smaller one."
-    )
-    announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > most:
-        raise too_large
-    content = bytearray()
-    try:
-        async with asyncio.timeout(limits.upload_seconds):
-            async for chunk in request.stream():
-                content += chunk
-                if len(content) > most:
-                    raise too_large
-    except TimeoutError as error:
-        raise RefusedError(408, "the upload took too long; try again.") from error
-    return bytes(content)
+        app = self._app
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            origin, length = headers.get("origin"), headers.get("content-length", "")
+            if origin is not None and origin.partition("://")[2] != headers.get("host"):
+                app = _error(403, f"the app takes no requests from the page of {origin!r:.100}.")
+            # Starlette answers this case in three words of plain text.
+            elif length.isdecimal() and int(length) > self._limits.max_upload_bytes:
+                app = _error(413, _too_large(self._limits))
+        await app(scope, receive, send_with_headers)
 
 
 async def _while_connected(request: Request, work: Awaitable[T]) -> T:
-    """The result of `work`, which is given up when the visitor leaves: no one would read it."""
+    """Await `work`, and give it up when the visitor leaves: no one would read the result."""
     working = asyncio.ensure_future(work)
     leaving = asyncio.ensure_future(request.receive())  # the body is read: the next message is a farewell
     try:
@@ -233,9 +184,10 @@ async def _while_connected(request: Request, work: Awaitable[T]) -> T:
         leaving.cancel()
 
 
-def _json(content: object, status: int = 200) -> Response:
-    return Response(json.dumps(content), status, media_type="application/json")
+def _too_large(limits: Limits) -> str:
+    most = limits.max_upload_bytes / 1e6
+    return f"this file is larger than {most:g} MB, which is --max-upload-mb; choose a smaller one."
 
 
-def _error(status: int, sentence: str) -> Response:
-    return _json({"error": sentence[0].upper() + sentence[1:]}, status)
+def _error(status: int, sentence: str, headers: Mapping[str, str] | None = None) -> Response:
+    return JSONResponse({"error": sentence[0].upper() + sentence[1:]}, status, headers)

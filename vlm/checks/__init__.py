@@ -1,1 +1,1 @@
-"""What `vlm doctor` looks at: one file for each kind of thing, each check giving findings."""
+"""What `vlm doctor` looks at: one file for each kind of thing, each check giving results."""

@@ -1,11 +1,15 @@
-"""The machine: device and precision, cores, memory, packages."""
+"""The machine: device and precision, cores, memory, packages, disk."""
 
 import importlib.metadata
 import os
 import platform
 import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
+from huggingface_hub import constants
 from packaging.requirements import Requirement
 from packaging.version import Version
 
@@ -14,123 +18,150 @@ from pipeline.hardware.device import choose_placement, why_no_cuda
 from pipeline.hardware.free_memory import free_memory
 from pipeline.params.schema import Params
 from pipeline.pretrained.wheels import is_wheel
-from vlm.checks.finding import Finding
+from vlm.doctor import CheckResult
 
 _PACKAGES = (
-    "torch",
-    "transformers",
-    "bitsandbytes",
-    "accelerate",
-    "peft",
-    "safetensors",
-    "h5py",
-    "numpy",
-    "pillow",
-    "huggingface_hub",
-    "dvc",
+    "torch transformers bitsandbytes accelerate peft safetensors h5py numpy pillow huggingface_hub dvc"
 )
-_PROJECT = "lightweight-vlm"
 _INSTALL = "`make install`, or `pip install -r requirements.lock`"
 _LITTLE_MEMORY = 4e9  # bytes; DVC, PyTorch and the sample's models leave little of it
+_LITTLE_DISK = 1e9  # bytes that ought to stay free
+_LANGUAGE_WIDTH = 2048  # D_l of Llama-3.2-1B; another width changes little of the estimate
 
 
-def check_device(params: Params | None) -> Finding:
-    """Where a run computes and in which precision, with the reason."""
-    import torch
+@dataclass
+class DiskNeeds:
+    """What a run adds to the disk for its dataset.
 
+    Attributes:
+        images: how many there are; None: not known.
+        unpacked: bytes of images that `prepare` writes.
+        downloads: bytes of each download; None: not known.
+    """
+
+    images: int | None = None
+    unpacked: int = 0
+    downloads: list[int | None] = field(default_factory=list)
+
+
+def check_machine(folder: Path, params: Params | None) -> Iterator[CheckResult]:
+    """Check the machine, for the run that `params` describes, and the project's packages."""
+    yield _check_device(params)
+    yield from _check_gpu(params)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    text, workers = f"{cores} CPU cores ({platform.machine()})", params.runtime.num_workers if params else 0
+    # One more than the cores still helps while files are read.
+    if workers > cores + 1:
+        remedy = f"set runtime.num_workers: {cores} in params.yaml"
+        yield CheckResult("warning", "cores", f"{text}, but runtime.num_workers is {workers}", remedy)
+    else:
+        yield CheckResult("ok", "cores", text)
+    text = f"{free_memory() / 1e9:.1f} GB free"
+    if free_memory() < _LITTLE_MEMORY:
+        remedy = "close other programs, or lower train.batch_size and runtime's batch sizes in params.yaml"
+        yield CheckResult("warning", "memory", f"only {text}", remedy)
+    else:
+        yield CheckResult("ok", "memory", text)
+    yield from _check_packages(folder / "requirements.lock")
+
+
+def _check_device(params: Params | None) -> CheckResult:
+    """Say where a run computes and in which precision, with the reason."""
+    remedy = "set runtime.device: auto in params.yaml"
     try:
         placement = choose_placement(params.runtime.device if params else "auto")
-    except PipelineError as error:
-        return Finding("problem", "device", str(error), "set runtime.device: auto in params.yaml")
-    try:
+        remedy = "set language_model.quantization: none in params.yaml"
         placement.require_quantization(params.language_model.quantization if params else "none")
     except PipelineError as error:
-        return Finding(
-            "problem", "device", str(error), "set language_model.quantization: none in params.yaml"
-        )
+        return CheckResult("problem", "device", str(error), remedy)
     text = str(placement)
     if placement.device.type == "cuda":
         free, total = torch.cuda.mem_get_info(placement.device)
         text += f", {free / 1e9:.1f} of {total / 1e9:.1f} GB free"
-    return Finding("ok", "device", text)
+    return CheckResult("ok", "device", text)
 
 
-def check_gpu(params: Params | None) -> list[Finding]:
-    """An NVIDIA GPU that PyTorch does not reach, or none for a model that needs one."""
-    import torch
-
+def _check_gpu(params: Params | None) -> Iterator[CheckResult]:
+    """Report an NVIDIA GPU that PyTorch does not reach, or none for a model that needs one."""
+    name = params.language_model.name if params and params.runtime.device != "mps" else ""
     if torch.cuda.is_available():
-        return []
+        return
     if shutil.which("nvidia-smi"):
         text = f"nvidia-smi is here, but PyTorch {torch.__version__} finds no CUDA GPU: {why_no_cuda()}"
         remedy = "a newer driver, or a PyTorch for this one (docs/flickr8k.md, 1)"
-        return [Finding("problem", "GPU", text, remedy)]
-    name = params.language_model.name if params else ""
-    if params is None or is_wheel(name) or Path(name).is_dir() or params.runtime.device == "mps":
-        return []
-    text = f"there is none, and {name} takes days to train with on a CPU"
-    return [Finding("warning", "GPU", text, "a machine with a CUDA GPU, or a smaller language_model.name")]
+        yield CheckResult("problem", "GPU", text, remedy)
+    elif name and not is_wheel(name) and not Path(name).is_dir():
+        text = f"there is none, and {name} takes days to train with on a CPU"
+        remedy = "a machine with a CUDA GPU, or a smaller language_model.name"
+        yield CheckResult("warning", "GPU", text, remedy)
 
 
-def check_cores(params: Params | None) -> Finding:
-    """CPU cores that this process may use, against the workers asked for."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    text = f"{cores} CPU core{'s' if cores > 1 else ''} ({platform.machine()})"
-    workers = params.runtime.num_workers if params else 0
-    # One more than the cores still helps while files are read.
-    if workers > cores + 1:
-        remedy = f"set runtime.num_workers: {cores} in params.yaml"
-        return Finding("warning", "cores", f"{text}, but runtime.num_workers is {workers}", remedy)
-    return Finding("ok", "cores", text)
-
-
-def check_memory() -> Finding:
-    """Memory that is free for a run."""
-    free = free_memory()
-    if free < _LITTLE_MEMORY:
-        remedy = "close other programs, or lower train.batch_size and runtime's batch sizes in params.yaml"
-        return Finding("warning", "memory", f"only {free / 1e9:.1f} GB free", remedy)
-    return Finding("ok", "memory", f"{free / 1e9:.1f} GB free")
-
-
-def check_packages(folder: Path) -> list[Finding]:
-    """Installed versions against what the project needs and what its lock file pins."""
-    installed = {name: _version(name) for name in _PACKAGES}
-    needed = _requirements()
-    locked = _locked(folder / "requirements.lock")
-    findings = []
-    for name, version in installed.items():
-        wanted = needed.get(name)
+def _check_packages(lock: Path) -> list[CheckResult]:
+    """Compare installed versions with what the project needs and what its lock file pins."""
+    versions = {one.name.lower(): one.version for one in importlib.metadata.distributions()}
+    project = "lightweight-vlm"
+    lines = (importlib.metadata.requires(project) if project in versions else None) or []
+    needed = {requirement.name: requirement for requirement in map(Requirement, lines)}
+    lines = lock.read_text().splitlines() if lock.is_file() else []
+    pinned = dict(line.split(";")[0].split()[0].lower().split("==") for line in lines if "==" in line)
+    results = []
+    for name in _PACKAGES.split():
+        version = versions.get(name)
         if version is None:
-            findings.append(Finding("problem", "packages", f"{name} is not installed", _INSTALL))
-        elif wanted is not None and not wanted.specifier.contains(version, prereleases=True):
-            text = f"{name} is {version}, but {wanted} is needed"
-            findings.append(Finding("problem", "packages", text, _INSTALL))
-        elif name in locked and Version(version).public != Version(locked[name]).public:
-            text = f"{name} is {version}, tested with {locked[name]}; results may differ"
-            findings.append(Finding("warning", "packages", text, _INSTALL))
-    versions = ", ".join(f"{name} {version}" for name, version in installed.items() if version)
-    return findings or [Finding("ok", "packages", f"Python {platform.python_version()}, {versions}")]
+            results.append(CheckResult("problem", "packages", f"{name} is not installed", _INSTALL))
+        elif name in needed and not needed[name].specifier.contains(version, prereleases=True):
+            text = f"{name} is {version}, but {needed[name]} is needed"
+            results.append(CheckResult("problem", "packages", text, _INSTALL))
+        elif name in pinned and Version(version).public != Version(pinned[name]).public:
+            text = f"{name} is {version}, tested with {pinned[name]}; results may differ"
+            results.append(CheckResult("warning", "packages", text, _INSTALL))
+    found = [f"{name} {versions[name]}" for name in _PACKAGES.split() if name in versions]
+    text = ", ".join([f"Python {platform.python_version()}", *found])
+    return results or [CheckResult("ok", "packages", text)]
 
 
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+def check_disk(
+    folder: Path, params: Params, needs: DiskNeeds, feature: tuple[int, int] | None
+) -> Iterator[CheckResult]:
+    """Compare free space with what the run still needs, on each disk that it needs.
+
+    Args:
+        folder: the project's.
+        params: what the run is.
+        needs: what its dataset and its models take.
+        feature: tokens and width of an image's features; None: not known.
+    """
+    if feature is None or needs.images is None:
+        free = shutil.disk_usage(folder).free / 1e9
+        yield CheckResult("ok", "disk", f"{free:.1f} GB free; what the run needs is not known yet")
+        return
+    store = folder / "data" / "features.h5"
+    features = needs.images * feature[0] * feature[1] * 2  # float16
+    # A store of that size holds them already, as far as can be seen without opening it.
+    is_encoded = store.is_file() and features <= store.stat().st_size <= 1.1 * features + 1e6
+    unpacked = 0 if (folder / "data" / "images.jsonl").is_file() else needs.unpacked
+    projector = (feature[1] + _LANGUAGE_WIDTH) * params.projector.hidden_size * 4  # float32
+    # Images twice (DVC's copy), features three times (kept work as well), each epoch's checkpoint twice;
+    # the state to resume from holds weights, average and moments.
+    written = 2 * unpacked + (0 if is_encoded else 3 * features) + projector * (2 * params.train.epochs + 4)
+    downloads = sum(size for size in needs.downloads if size is not None)
+    what = f" for {'images, ' if unpacked else ''}features and checkpoints"
+    more = "; downloads of unknown size come on top" if None in needs.downloads else ""
+    save = "free some space, or save a copy of the outputs: `dvc config cache.type reflink,hardlink,symlink`"
+    cache = Path(constants.HF_HUB_CACHE)
+    cache = next(path for path in (cache, *cache.parents) if path.is_dir())
+    if not (downloads or more) or cache.stat().st_dev == folder.stat().st_dev:
+        what = f", {downloads / 1e9:.2f} GB of it for downloads" if downloads else what
+        yield _compare(folder, written + downloads, f"{what}{more}", save)
+        return
+    yield _compare(folder, written, what, save)
+    move = "free some space there, or set HF_HOME to a folder on another disk"
+    yield _compare(cache, downloads, f" for downloads in {cache}{more}", move)
 
 
-def _requirements() -> dict[str, Requirement]:
-    try:
-        lines = importlib.metadata.requires(_PROJECT) or []
-    except importlib.metadata.PackageNotFoundError:
-        return {}
-    return {requirement.name: requirement for requirement in map(Requirement, lines)}
-
-
-def _locked(path: Path) -> dict[str, str]:
-    """Versions by name of a file with `name==version` lines; empty where it is not there."""
-    if not path.is_file():
-        return {}
-    pairs = (line.split(";")[0].split("==") for line in path.read_text().splitlines() if "==" in line)
-    return {name.strip().lower(): version.split()[0] for name, version in pairs}
+def _compare(folder: Path, needed: float, what: str, remedy: str) -> CheckResult:
+    free = shutil.disk_usage(folder).free
+    text = f"{free / 1e9:.1f} GB free, about {needed / 1e9:.2f} GB needed{what}"
+    if free >= needed + _LITTLE_DISK:
+        return CheckResult("ok", "disk", text)
+    return CheckResult("problem" if free < needed else "warning", "disk", text, remedy)

@@ -2,12 +2,12 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 from ruamel.yaml import YAML
 
@@ -18,135 +18,110 @@ from pipeline.datasets.read import read_dataset
 from pipeline.errors import PipelineError
 from pipeline.params.schema import DataParams, Params
 from pipeline.pretrained.hub import HubRepository, ask_for_file
-from stages.reruns import with_followers
-from vlm.checks.finding import Finding
-
-_DVC_TIMEOUT = 300.0  # seconds; it hashes what has changed
-
-
-@dataclass(frozen=True)
-class DatasetFinding:
-    """What was found of the dataset.
-
-    Attributes:
-        images: how many there are, where that is known.
-        to_download: bytes that `prepare` would download; None: not known.
-        to_unpack: bytes of images that it would write.
-    """
-
-    finding: Finding
-    images: int | None
-    to_download: int | None = 0
-    to_unpack: int = 0
+from vlm.checks.machine import DiskNeeds
+from vlm.doctor import CheckResult
+from vlm.options import running_dvc
 
 
-def check_dataset(params: Params) -> DatasetFinding:
-    """Whether the dataset is there and complete: its images and captions by split."""
-    if params.data.source == "scenes":
-        scenes = params.data.scenes
-        counts = ", ".join(f"{split} {getattr(scenes, split)}" for split in SPLITS)
-        total = sum(getattr(scenes, split) for split in SPLITS)
-        return DatasetFinding(Finding("ok", "dataset", f"scenes ({counts}), drawn by prepare"), total)
-    if params.data.source == "hub":
-        return _check_hub_dataset(params.data)
+def check_dataset(params: Params) -> tuple[CheckResult, DiskNeeds]:
+    """Check that the dataset is there and complete: its images and captions by split."""
+    data = params.data
+    if data.source == "hub":
+        return _check_hub_dataset(data)
+    if data.source == "scenes":
+        counts = {split: getattr(data.scenes, split) for split in SPLITS}
+        text = (
+            f"scenes ({', '.join(f'{split} {count}' for split, count in counts.items())}), drawn by prepare"
+        )
+        return CheckResult("ok", "dataset", text), DiskNeeds(sum(counts.values()))
     try:
-        items = read_dataset(params.data)
+        items = read_dataset(data)
     except PipelineError as error:
         remedy = "mend the files, or `dvc exp run -S data.root=FOLDER` with the dataset's folder"
-        return DatasetFinding(Finding("problem", "dataset", str(error), remedy), None)
+        return CheckResult("problem", "dataset", str(error), remedy), DiskNeeds()
     images = Counter(item.split for item in items)
-    captions: Counter[str] = Counter()
-    for item in items:
-        captions[item.split] += len(item.captions)
-    text = ", ".join(
-        f"{split} {images[split]:,} images with {captions[split]:,} captions" for split in SPLITS
-    )
-    found = Finding("ok", "dataset", f"{params.data.source} in {params.data.root}: {text}")
-    return DatasetFinding(found, len(items))
+    captions = Counter(item.split for item in items for _ in item.captions)
+    found = [f"{split} {images[split]:,} images with {captions[split]:,} captions" for split in SPLITS]
+    text = f"{data.source} in {data.root}: {', '.join(found)}"
+    return CheckResult("ok", "dataset", text), DiskNeeds(len(items))
 
 
-def _check_hub_dataset(params: DataParams) -> DatasetFinding:
-    """What the pins name, and how much of it prepare would still download; the hub is asked for sizes."""
+def _check_hub_dataset(params: DataParams) -> tuple[CheckResult, DiskNeeds]:
+    """Check what the pins name, and ask the hub for the sizes of what prepare would still download."""
+    text, needs = "", DiskNeeds()
+    remedy = "mend the file, or `dvc exp run -S data.root=FILE` with a file of pins"
     try:
         pins = read_pins(Path(params.root))
-    except PipelineError as error:
-        remedy = "mend the file, or `dvc exp run -S data.root=FILE` with a file of pins"
-        return DatasetFinding(Finding("problem", "dataset", str(error), remedy), None)
-    repository = HubRepository(pins.repository, pins.revision, "dataset")
-    shards = needed_shards(pins, params.limits)
-    images: Counter[str] = Counter()
-    for shard, rows in shards:
-        images[shard.split] += rows
-    counts = ", ".join(f"{split} {images[split]:,}" for split in SPLITS)
-    text = f"{repository} at {pins.revision:.7} ({counts} images)"
-    try:
+        repository = HubRepository(pins.repository, pins.revision, "dataset")
+        shards = needed_shards(pins, params.limits)
+        images = Counter(
+            {split: sum(rows for shard, rows in shards if shard.split == split) for split in SPLITS}
+        )
+        counts = ", ".join(f"{split} {images[split]:,}" for split in SPLITS)
+        text = f"{repository} at {pins.revision:.7} ({counts} images): "
+        needs = DiskNeeds(images.total(), downloads=[None])
+        remedy = "mend that, or take a copy of your own as data.source and data.root in params.yaml"
         files = [ask_for_file(repository, shard.file) for shard, _ in shards]
     except PipelineError as error:
-        remedy = "mend that, or take a copy of your own as data.source and data.root in params.yaml"
-        found = Finding("problem", "dataset", f"{text}: {error}", remedy)
-        return DatasetFinding(found, images.total(), to_download=None)
+        return CheckResult("problem", "dataset", f"{text}{error}", remedy), needs
     missing = [file.size for file in files if not file.is_cached]
     what = f"prepare downloads {len(missing)} files, {sum(missing) / 1e9:.2f} GB"
-    found = Finding("ok", "dataset", f"{text}: {what if missing else 'in the hub cache'}")
     # Parquet hardly compresses JPEG: the images take as much again.
-    return DatasetFinding(found, images.total(), sum(missing), sum(file.size for file in files))
+    needs = DiskNeeds(images.total(), sum(file.size for file in files), [sum(missing)])
+    return CheckResult("ok", "dataset", f"{text}{what if missing else 'in the hub cache'}"), needs
 
 
-def check_git(folder: Path) -> Finding:
-    """Whether there is a git repository with a commit, which DVC compares with."""
+def check_git(folder: Path) -> CheckResult:
+    """Check that there is a git repository with a commit, which DVC compares with."""
     first = '`git init && git add -A && git commit -m "First run"`'
     try:
         inside = _run(folder, "git", "rev-parse", "--is-inside-work-tree")
         commit = _run(folder, "git", "rev-parse", "--verify", "--short", "HEAD")
     except OSError:
-        return Finding("problem", "git", "git is not installed", "install git, which DVC needs")
+        return CheckResult("problem", "git", "git is not installed", "install git, which DVC needs")
     if inside.returncode != 0:
-        return Finding("problem", "git", "this folder is in no git repository", first)
+        return CheckResult("problem", "git", "this folder is in no git repository", first)
     if commit.returncode != 0:
-        return Finding("warning", "git", "no commit yet, which `dvc exp run` needs", first)
-    return Finding("ok", "git", f"at commit {commit.stdout.strip()}")
+        return CheckResult("warning", "git", "no commit yet, which `dvc exp run` needs", first)
+    return CheckResult("ok", "git", f"at commit {commit.stdout.strip()}")
 
 
-def check_stages(folder: Path) -> Finding:
-    """Which stages the next `dvc repro` would run: those that changed, and those that follow from them."""
+def check_stages(folder: Path) -> CheckResult:
+    """Name the stages that the next `dvc repro` would run: those that changed, and those that follow."""
     if not (folder / "dvc.yaml").is_file():
-        return Finding("problem", "stages", "there is no dvc.yaml here", "run in the project's folder")
-    try:
-        status = _run(folder, sys.executable, "-m", "dvc", "status", "--json")
-    except subprocess.TimeoutExpired:
-        return Finding("warning", "stages", "`dvc status` takes very long", "run it by itself")
+        return CheckResult("problem", "stages", "there is no dvc.yaml here", "run in the project's folder")
+    if running := running_dvc(folder):
+        text = f"DVC is at work ({running}), so what is left to run is not known"
+        remedy = "wait until it has ended; if that process is not DVC, remove .dvc/tmp/rwlock"
+        return CheckResult("warning", "stages", text, remedy)
+    status = _run(folder, sys.executable, "-m", "dvc", "status", "--json")
     try:
         changed = set(json.loads(status.stdout))
     except ValueError:
-        return _why_no_status(status.stderr.strip() or status.stdout.strip() or "nothing")
-    stages = YAML(typ="safe").load((folder / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    waiting = with_followers(stages, changed)
-    if not waiting:
-        return Finding("ok", "stages", "all up to date, nothing to run")
-    return Finding("ok", "stages", f"`dvc repro` would run {', '.join(waiting)}")
+        said = (status.stderr.strip() or status.stdout.strip() or "nothing").splitlines()
+        # Without DVC's advice in the lines below, to remove the lock of a process that is at work.
+        error = next((line for line in said if line.startswith("ERROR: ")), said[-1]).removeprefix("ERROR: ")
+        return CheckResult("warning", "stages", f"`dvc status` failed and said: {error}", "`dvc status -v`")
+    flow = YAML(typ="safe").load((folder / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    waiting = stages_to_run(flow, changed)
+    text = f"`dvc repro` would run {', '.join(waiting)}" if waiting else "all up to date, nothing to run"
+    return CheckResult("ok", "stages", text)
 
 
-def _why_no_status(said: str) -> Finding:
-    """DVC's error, without its advice to remove the lock of one that is at work."""
-    if "is busy" in said and (process := re.search(r"\(PID (\d+)\): *(.+)", said)):
-        text = f"DVC is at work (process {process[1]}: {process[2]}), so what is left to run is not known"
-        remedy = f"wait until it has ended; if process {process[1]} is not DVC, remove .dvc/tmp/rwlock"
-        return Finding("warning", "stages", text, remedy)
-    if "Unable to acquire lock" in said:
-        text = "DVC is at work in this repository, so what is left to run is not known"
-        return Finding("warning", "stages", text, "wait until it has ended")
-    lines = said.splitlines()
-    error = next((line for line in lines if line.startswith("ERROR: ")), lines[-1]).removeprefix("ERROR: ")
-    return Finding("warning", "stages", f"`dvc status` failed and said: {error}", "`dvc status -v`")
+def stages_to_run(flow: dict[str, Any], changed: Collection[str]) -> list[str]:
+    """List the changed stages and those that read what these write, in the order of dvc.yaml."""
+    waiting: list[str] = []
+    written: set[str] = set()
+    for name, stage in flow.items():
+        if name in changed or written & set(stage.get("deps", [])):
+            waiting.append(name)
+            # An output with options is a mapping: its path is the only key.
+            written |= {
+                path for out in stage.get("outs", []) for path in ([out] if isinstance(out, str) else out)
+            }
+    return waiting
 
 
 def _run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command,
-        cwd=folder,
-        env={**os.environ, "DVC_NO_ANALYTICS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=_DVC_TIMEOUT,
-        check=False,
-    )
+    environment = {**os.environ, "DVC_NO_ANALYTICS": "1"}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)

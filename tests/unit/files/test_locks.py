@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.errors import PipelineError
 from pipeline.files.locks import held
-from stages.console import announced
+from stages.console import stage_banner
 
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -79,10 +79,10 @@ def test_a_stage_that_has_one_process_is_locked_whatever_a_cluster_sets(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RANK", "1")
     with (
-        announced("encode", [], [Path("features.h5")]),
+        stage_banner("encode", [], [Path("features.h5")]),
         pytest.raises(PipelineError, match="process"),
-        announced("encode", [], [Path("features.h5")]),
+        stage_banner("encode", [], [Path("features.h5")]),
     ):
         pass
-    with announced("train", [], [Path("checkpoints")]), announced("train", [], [Path("checkpoints")]):
+    with stage_banner("train", [], [Path("checkpoints")]), stage_banner("train", [], [Path("checkpoints")]):
         pass

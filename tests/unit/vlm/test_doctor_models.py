@@ -1,8 +1,9 @@
-"""vlm doctor on models: whether the hub, its cache or a folder gives them.
+"""vlm doctor on models: whether the hub, its cache or a folder gives them, and the shape of their features.
 
 Run: .venv/bin/python -m pytest tests/unit/vlm/test_doctor_models.py
 """
 
+import json
 import shutil
 from dataclasses import replace
 from functools import partial
@@ -12,9 +13,11 @@ from typing import Any
 import pytest
 from huggingface_hub import try_to_load_from_cache
 
-from pipeline.params.schema import Params
-from tests.doctor_lab import Write, findings
+from pipeline.hardware.device import choose_placement
+from pipeline.params.schema import EncoderParams, Params
+from pipeline.vision.load import load_encoder
 from tests.hub_stand_in import HubStandIn
+from tests.unit.vlm.doctor_runner import Write, result
 from vlm.checks import models
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -34,7 +37,7 @@ def hub(tiny_llama: Path, local_hub: HubStandIn) -> HubStandIn:
 
 def asked(write: Write, params: Params, name: str, revision: str | None = COMMIT) -> dict[str, Any]:
     write(on_hub(params, name, revision))
-    return findings()["encoder"]
+    return result("encoder")
 
 
 @pytest.mark.parametrize(
@@ -115,7 +118,7 @@ def test_a_revision_without_safetensors_is_a_problem(
 
 def test_offline_a_model_that_is_not_cached_is_a_problem(write: Write, tiny_params: Params) -> None:
     write(on_hub(tiny_params, "org/model"))
-    found = findings()["encoder"]
+    found = result("encoder")
     assert found["level"] == "problem"
     assert "HF_HUB_OFFLINE forbids" in found["text"]
 
@@ -131,12 +134,12 @@ def test_a_cached_model_is_enough_and_half_of_one_is_not(
     lookup = partial(try_to_load_from_cache, cache_dir=str(tmp_path / "hub"))
     monkeypatch.setattr(models, "try_to_load_from_cache", lookup)
     write(on_hub(tiny_params, "org/model"))
-    assert findings()["encoder"]["text"] == "org/model is in the hub's cache"
+    assert result("encoder")["text"] == "org/model is in the hub's cache"
     whole = (snapshot / "model.safetensors").read_bytes()
     (snapshot / "model.safetensors").write_bytes(whole[:-100])
-    assert findings()["encoder"]["level"] == "problem"
+    assert result("encoder")["level"] == "problem"
     (snapshot / "model.safetensors").unlink()
-    assert findings()["encoder"]["level"] == "problem"
+    assert result("encoder")["level"] == "problem"
 
 
 @pytest.mark.parametrize(
@@ -152,7 +155,7 @@ def test_a_local_model_that_is_none_is_a_problem(
 ) -> None:
     (folder / "empty").mkdir()
     write(on_hub(tiny_params, name))
-    found = findings()["encoder"]
+    found = result("encoder")
     assert (found["level"], found["text"]) == ("problem", text)
     assert found["remedy"]
 
@@ -162,11 +165,44 @@ def test_truncated_weights_are_a_problem(
 ) -> None:
     clip = shutil.copytree(tiny_clip, folder / "clip")
     write(on_hub(tiny_params, "clip"))
-    assert findings()["encoder"]["level"] == "ok"
+    assert result("encoder")["level"] == "ok"
     weights = clip / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    found = findings()["encoder"]
+    found = result("encoder")
     assert found["level"] == "problem"
     assert "clip is a local folder, but model.safetensors is damaged" in found["text"]
     weights.unlink()
-    assert "holds no .safetensors weights" in findings()["encoder"]["text"]
+    assert "holds no .safetensors weights" in result("encoder")["text"]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "grid"),
+    [("patches", None), ("patches", 2), ("cls+patches", None), ("cls", None), ("mean", None)],
+)
+def test_the_shape_of_features_is_known_without_loading_the_encoder(
+    tiny_clip: Path, tokens: Any, grid: int | None
+) -> None:
+    params = EncoderParams(str(tiny_clip), None, -2, tokens, grid)
+    spec = load_encoder(params, choose_placement("cpu").device).spec
+    assert models.feature_shape(params) == (spec.num_tokens, spec.width)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("openai/clip-vit-base-patch32", (49, 768)),
+        ("openai/clip-vit-large-patch14-336", (576, 1024)),
+        ("wheel:efficientnet-lite0", (49, 1344)),
+    ],
+)
+def test_the_shape_of_known_encoders_needs_no_file(name: str, shape: tuple[int, int]) -> None:
+    assert models.feature_shape(EncoderParams(name, None, -2, "patches", None)) == shape
+
+
+@pytest.mark.parametrize("change", [{"image_size": [64, 64]}, {"patch_size": None}, {"hidden_size": "32"}])
+def test_a_vision_configuration_of_another_kind_is_not_guessed_at(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
+    sizes = {"image_size": 64, "patch_size": 16, "hidden_size": 32, **change}
+    (tmp_path / "config.json").write_text(json.dumps({"vision_config": sizes}))
+    assert models.feature_shape(EncoderParams(str(tmp_path), None, -2, "patches", None)) is None

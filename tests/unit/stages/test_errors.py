@@ -1,6 +1,6 @@
 """What commands say: their own facts and sentences, and nothing of the libraries' but errors.
 
-Run: .venv/bin/python -m pytest tests/unit/stages/test_console.py
+Run: .venv/bin/python -m pytest tests/unit/stages/test_errors.py
 """
 
 import subprocess
@@ -13,11 +13,12 @@ import torch
 from click.testing import CliRunner
 
 from pipeline.errors import PipelineError
-from stages.console import stage_command, with_sentences
+from stages.console import stage_command
+from stages.errors import report_user_errors
 
 
 def said(error: Exception) -> str:
-    @with_sentences
+    @report_user_errors
     def fail() -> None:
         raise error
 
@@ -37,7 +38,7 @@ def test_a_full_gpu_names_the_parameters_to_lower() -> None:
 
 
 def test_what_is_not_foreseen_keeps_its_traceback() -> None:
-    @with_sentences
+    @report_user_errors
     def fail() -> None:
         raise ZeroDivisionError
 
@@ -56,7 +57,7 @@ def test_an_interrupted_stage_says_what_to_do_and_fails() -> None:
 
 NOISE = """
 import logging
-from stages.console import quiet_libraries
+from stages.errors import quiet_libraries
 quiet_libraries(logging.INFO)
 import transformers, huggingface_hub
 from huggingface_hub.utils import httpx

@@ -1,4 +1,4 @@
-"""The app without a model: a captioner that says which region it was shown, and a server on loopback."""
+"""The app without a model: a captioner that says which region it was shown, a server on loopback, a client."""
 
 import io
 import threading
@@ -11,18 +11,14 @@ from urllib.parse import quote, urlsplit
 
 from PIL import Image
 
+from pipeline.regions.captioner import RegionCaption
 from pipeline.regions.regions import Region
-from vlm.app.page import ModelFacts, make_assets
+from vlm.app.page import make_assets
 from vlm.app.serve import address, allowed_hosts, listen, make_server
 from vlm.app.server import CaptionServer, Limits
 
 LIMITS = Limits(max_upload_bytes=200_000, max_megapixels=1.0)
-
-
-@dataclass(frozen=True)
-class Said:
-    text: str
-    finished: bool = True
+MODEL = {"encoder": "an encoder", "language_model": "a language model", "epoch": 2}
 
 
 @dataclass
@@ -34,14 +30,15 @@ class FakeCaptioner:
     most_at_once: int = 0
     _running: int = field(default=0, repr=False)
 
-    def caption_many(self, requests: Sequence[tuple[Image.Image, Region]]) -> list[Said]:
+    def caption_many(self, requests: Sequence[tuple[Image.Image, Region]]) -> list[RegionCaption]:
         self.calls += 1
         self._running += 1
         self.most_at_once = max(self.most_at_once, self._running)
         try:
             self.before()
             return [
-                Said(f"the {region.name} of {image.width} x {image.height}") for image, region in requests
+                RegionCaption(f"the {region.name} of {image.width} x {image.height}", region, True, -1.0)
+                for image, region in requests
             ]
         finally:
             self._running -= 1
@@ -49,18 +46,17 @@ class FakeCaptioner:
 
 @contextmanager
 def serving(captioner: FakeCaptioner, limits: Limits = LIMITS) -> Iterator[str]:
-    """The app on a free port of loopback, in a thread; yields its address."""
+    """Serve the app on a free port of loopback, in a thread; yields its address."""
     listening = listen("127.0.0.1", 0)
-    assets = make_assets(ModelFacts("an encoder", "a language model", 2), 200_000, 1.0)
-    application = CaptionServer(captioner, limits, assets, allowed_hosts("127.0.0.1")).application()
-    server = make_server(application)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    server = CaptionServer(captioner.caption_many, limits, make_assets(MODEL, limits))
+    running = make_server(server.application(allowed_hosts("127.0.0.1")))
+    thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]})
     where = address(listening)
     thread.start()
     try:
         yield where
     finally:
-        server.should_exit = True
+        running.should_exit = True
         thread.join(timeout=20)
         listening.close()
 
@@ -76,6 +72,22 @@ def call(
     connection = connect(where)
     try:
         connection.request("GET" if body is None else "POST", path, body, headers or {})
+        response = connection.getresponse()
+        return response, response.read()
+    finally:
+        connection.close()
+
+
+def upload(where: str, headers: dict[str, str], *chunks: bytes) -> tuple[HTTPResponse, bytes]:
+    """Begin a POST of an image with these headers and chunks, and end it nowhere."""
+    connection = connect(where)
+    try:
+        connection.putrequest("POST", "/image")
+        for name, value in headers.items():
+            connection.putheader(name, value)
+        connection.endheaders()
+        for chunk in chunks:
+            connection.send(chunk)
         response = connection.getresponse()
         return response, response.read()
     finally:
