@@ -25,7 +25,7 @@ from vlm.main import main as vlm
 OWN_PACKAGES = ("pipeline", "stages", "vlm", "benchmarks")
 # Programs of other projects: nothing of this one can make their commands wrong.
 _FOREIGN = """
-    : apt-get base64 cat cd cp curl df du export head jupyter kill ls mkdir mv nvidia-smi printf ray rm rsync
+    : apt-get base64 cat cd curl df du export head jupyter kill ls mkdir mv nvidia-smi printf ray rm rsync
     sbatch sleep source srun ssh sudo tail tar test top unzip vllm watch wc xdg-open
 """
 FOREIGN = frozenset(_FOREIGN.split())
@@ -100,9 +100,11 @@ def check_override(assignment: str) -> None:
 
 def _check_vlm(words: list[str], complete: bool) -> None:
     check_click(vlm, words, complete)
-    if words[:1] == ["profile"]:
-        for name in [word for word in words[1:] if not word.startswith("-") and not word.isupper()]:
-            assert (ROOT / "profiles" / f"{name}.yaml").is_file(), f"no profile {name}"
+
+
+def _check_cp(words: list[str], _complete: bool) -> None:
+    if words[-1] == "params.yaml":
+        assert (ROOT / words[0]).is_file(), f"no profile {words[0]}"
 
 
 def _check_dvc(words: list[str], complete: bool) -> None:
@@ -219,6 +221,7 @@ def _check_rm(words: list[str], _complete: bool) -> None:
 
 
 PROGRAMS: dict[str, Callable[[list[str], bool], None]] = {
+    "cp": _check_cp,
     "vlm": _check_vlm,
     "dvc": _check_dvc,
     "make": _check_make,

@@ -16,7 +16,7 @@ from tests.import_closure import ROOT
 from tests.pages import blocks_of, commands_in, simple_commands
 
 # The stages, and the commands beside them.
-HELPED = (*STAGES, "summary", "reruns")
+HELPED = (*STAGES, "summary")
 
 
 def run(*args: str) -> subprocess.CompletedProcess[str]:
@@ -59,12 +59,6 @@ def test_help_of_vlm_has_an_example_and_imports_nothing_heavy(command: str) -> N
     result = run("-c", code)
     assert result.returncode == 0, result.stderr
     assert f"Example: vlm {command}" in result.stdout
-
-
-def test_the_commands_page_shows_the_profiles_as_the_command_lists_them() -> None:
-    page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
-    shown = page.split("$ vlm profile\n")[1].split("\n\n")[0]
-    assert f"{shown}\n" == run("-m", "vlm", "profile").stdout
 
 
 def test_the_commands_page_says_what_the_web_page_does_by_default() -> None:

@@ -19,7 +19,7 @@ STAGES = ("prepare", "encode", "tokenize", "train", "evaluate", "regions", "repo
 # Rooms whose functions take all parameters, as `settings`, by the stage that calls them.
 WHOLE = {"train": "training", "evaluate": "evaluation", "regions": "regions"}
 # What a stage imports and does not depend on: no byte of its outputs can change.
-NO_DEPENDENCY = ("pipeline/cluster/",)
+NO_DEPENDENCY = ("pipeline/cluster/", "stages/errors.py")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -17,7 +17,6 @@ import pytest
 from pipeline.errors import PipelineError
 from pipeline.params.schema import DataParams
 from pipeline.pretrained.wheels import WHEEL_MODELS
-from stages.reruns import rerun_table, stage_graph, with_generated
 from tests.command_lines import OWN_PACKAGES, PROGRAMS, VLM, check, check_override
 from tests.contract.test_flow import STAGES, read_yaml
 from tests.import_closure import ROOT
@@ -86,7 +85,7 @@ def test_there_are_commands_to_check_on_the_pages_that_have_them() -> None:
         "vlm captions photo.jpg",
         "vlm caption photo.jpg --asks top",
         "vlm export --format llav out",
-        "vlm profile flickr9k",
+        "cp profiles/flickr9k.yaml params.yaml",
         "dvc reproduce",
         "dvc repro trains",
         "dvc exp run -S train.epoch=3",
@@ -177,33 +176,41 @@ def cells(page: Path, heading: str) -> list[list[str]]:
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in below]
 
 
-def test_the_graph_and_the_table_of_what_re_runs_are_those_of_dvc_yaml() -> None:
-    """Else: `python -m stages.reruns --write`."""
-    page = ARCHITECTURE.read_text(encoding="utf-8")
-    flow, params = read_yaml(ROOT / "dvc.yaml")["stages"], read_yaml(ROOT / "params.yaml")
-    assert page == with_generated(page, flow, params)
+def paths(entries: list[Any]) -> set[str]:
+    """The paths of deps or outs; one with options is a mapping of one key."""
+    return {path for entry in entries for path in ([entry] if isinstance(entry, str) else entry)}
 
 
-def test_the_table_of_what_re_runs_follows_the_files() -> None:
-    flow: dict[str, dict[str, Any]] = {
-        "a": {"deps": ["stages/a.py", "${data.root}"], "params": ["x.one"], "outs": ["data/a"]},
-        "b": {"deps": ["data/a", "stages/a.py"], "params": ["x"], "outs": [{"data/b": {"cache": False}}]},
-        "c": {"deps": ["data/b"], "params": [], "outs": ["data/c"]},
+def test_the_graph_is_that_of_dvc_yaml() -> None:
+    flow = read_yaml(ROOT / "dvc.yaml")["stages"]
+    drawn = re.findall(r'(\w+) -->\|"(.+)"\| (\w+)', ARCHITECTURE.read_text(encoding="utf-8"))
+    assert {(giver, taker): set(files.split(", ")) for giver, files, taker in drawn} == {
+        (giver, taker): {Path(file).name for file in files}
+        for giver, of in flow.items()
+        for taker, to in flow.items()
+        if (files := paths(of["outs"]) & paths(to["deps"]))
     }
-    table = rerun_table(flow, {"x": {"one": 1, "two": 2}, "y": {"z": 3}})
-    assert table.splitlines()[2:] == [
-        "| `x.one` | a, b | c |",
-        "| `x.two` | b | c |",
-        "| `y` | nothing |  |",
-        "| the files of the dataset (`data.root`) | a | b, c |",
-        "| `stages/a.py` | a, b | c |",
-    ]
-    assert '  a -->|"a"| b' in stage_graph(flow).splitlines()
 
 
-def test_a_page_without_places_for_them_is_refused() -> None:
-    with pytest.raises(PipelineError, match="lacks the comments around its graph"):
-        with_generated("# Architecture", {}, {})
+def test_the_table_of_what_re_runs_is_that_of_dvc_yaml() -> None:
+    """For each section of params.yaml and each room: the stages that depend on it, or on a part of it."""
+    flow = read_yaml(ROOT / "dvc.yaml")["stages"]
+    listed = set()
+    for names, runs in cells(ARCHITECTURE, "| what changes | runs |"):
+        stages = re.findall(r"\w+", re.sub(r"\(.*?\)", "", runs))  # what stands in brackets explains
+        for name in re.findall("`(.+?)`", names):
+            kind, mark = ("deps", "/") if name.startswith("pipeline/") else ("params", ".")
+            depending = [
+                stage
+                for stage, of in flow.items()
+                if any(f"{part}{mark}".startswith(f"{name}{mark}") for part in paths(of[kind]))
+            ]
+            assert stages == (depending or ["nothing"]), name
+            listed.add(name)
+    rooms = {
+        path for path in (ROOT / "pipeline").iterdir() if path.name[0] != "_" and path.suffix in ("", ".py")
+    }
+    assert listed == set(SECTIONS) | {relative(path) for path in rooms}
 
 
 def test_the_readme_names_the_parameters_that_re_run_each_stage() -> None:

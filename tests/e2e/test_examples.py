@@ -22,7 +22,6 @@ from pipeline.params.schema import Params
 from tests.command_lines import VLM
 from tests.e2e.conftest import Project, make_project
 from tests.import_closure import ROOT
-from vlm.app import run as app
 from vlm.app.serve import listen
 from vlm.main import main
 
@@ -84,8 +83,8 @@ def test_every_command_has_an_example(command: str) -> None:
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_the_example_of_a_help_runs(example: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # The port of the example may be in use here.
-    monkeypatch.setattr(app, "listen", lambda host, _port: listen(host, 0))
-    monkeypatch.setattr(app, "make_server", lambda _application: AtOnce())
+    monkeypatch.setattr("vlm.app.serve.listen", lambda host, _port: listen(host, 0))
+    monkeypatch.setattr("vlm.app.serve.make_server", lambda _application: AtOnce())
     result = CliRunner().invoke(main, shlex.split(example), prog_name="vlm")
     assert result.exit_code == 0, result.output
     assert result.stdout.strip()

@@ -141,7 +141,7 @@ class CaptionServer:
 
 
 class BrowserGuard:
-    """Puts the security headers on every answer; refuses other sites' pages, and bodies announced as too large.
+    """Puts security headers on every answer; refuses other sites' pages, and bodies announced as too large.
 
     A page of another site that a visitor's browser has open can send requests here; it has a foreign Origin.
     """

@@ -1,4 +1,4 @@
-"""The app without a model: a captioner that says which region it was shown, a server on loopback, a client."""
+"""The app without a model: a captioner that names the region it was shown, a server on loopback, a client."""
 
 import io
 import threading

@@ -171,7 +171,7 @@ def test_missing_and_old_packages_are_problems_and_others_warnings(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = "transformers bitsandbytes accelerate safetensors numpy pillow huggingface_hub lightweight-vlm"
-    versions = {name: "999" for name in names.split()}
+    versions = dict.fromkeys(names.split(), "999")
     versions |= {"torch": "2.0.0", "h5py": "3.99+local", "dvc": "3.67.1+x"}
     installed = [SimpleNamespace(name=name, version=version) for name, version in versions.items()]
     monkeypatch.setattr("importlib.metadata.distributions", lambda: installed)
@@ -322,7 +322,7 @@ def test_too_little_disk_is_a_problem_that_says_how_much_is_needed(
     for gigabytes, level in ((1000, "ok"), (3.5, "warning"), (2, "problem")):
         free(monkeypatch, gigabytes)
         (found,) = machine.check_disk(folder, tiny_params, machine.DiskNeeds(1_000_000), (16, 32))
-        assert "about 3.08 GB needed" in found.text
+        assert "about 3.07 GB needed" in found.text
         assert found.level == level
 
 
