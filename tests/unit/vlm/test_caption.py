@@ -4,6 +4,7 @@ Run: .venv/bin/python -m pytest tests/unit/vlm/test_caption.py
 """
 
 import json
+import os
 from pathlib import Path
 from typing import NoReturn
 
@@ -159,7 +160,46 @@ def test_without_a_readable_name_no_model_is_loaded(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.usefixtures("photos")
+def test_files_of_a_folder_that_are_no_images_by_name_are_counted_in_a_note(photos: Path) -> None:
+    (photos / "4.heic").touch()
+    result = run("photos", "--beams", "1")
+    assert result.exit_code == 0
+    assert len(result.stdout.splitlines()) == 3
+    assert "Note: 1 file was passed over (1 .heic); of folders .bmp, " in result.stderr
+
+
+@pytest.mark.usefixtures("photos")
 def test_a_missing_checkpoint_is_a_sentence() -> None:
     result = run("photos/1.png", "--checkpoint", "elsewhere/best.safetensors")
     assert result.exit_code == 1
     assert "best.safetensors does not exist; run `dvc repro`" in result.stderr
+
+
+@pytest.mark.parametrize("checkpoint", ["best.safetensors", "best", "."])
+@pytest.mark.parametrize(
+    ("process", "sentence"),
+    [
+        (os.getpid(), f"DVC is at work (process {os.getpid()}: dvc repro); wait until it has ended"),
+        # No such process: what a killed one left.
+        (2**22 + 1, "run `dvc repro`"),
+    ],
+)
+def test_a_checkpoint_that_dvc_is_making_is_not_said_to_be_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: str, process: int, sentence: str
+) -> None:
+    """`dvc repro` removes a stage's outputs before it makes them anew."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "1.png").touch()
+    (tmp_path / ".dvc" / "tmp").mkdir(parents=True)
+    locks = {"write": {"/data": {"pid": process, "cmd": "dvc repro"}}, "read": {}}
+    (tmp_path / ".dvc" / "tmp" / "rwlock").write_text(json.dumps(locks))
+    result = run("1.png", "--checkpoint", checkpoint)
+    assert result.exit_code == 1
+    assert sentence in result.stderr
+
+
+def test_a_checkpoint_that_is_there_is_used_whatever_dvc_does(photos: Path) -> None:
+    (photos.parent / ".dvc" / "tmp").mkdir(parents=True)
+    for content in (json.dumps({"write": {"/x": {"pid": os.getpid(), "cmd": "dvc repro"}}, "read": {}}), "{"):
+        (photos.parent / ".dvc" / "tmp" / "rwlock").write_text(content)
+        assert run("photos/1.png", "--beams", "1").exit_code == 0

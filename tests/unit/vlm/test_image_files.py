@@ -1,4 +1,4 @@
-"""Names of images: files, folders, patterns; and an error in the place of a name that stands for none.
+"""Names of images: files, folders, patterns; an error for a name that stands for none.
 
 Run: .venv/bin/python -m pytest tests/unit/vlm/test_image_files.py
 """
@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import PipelineError
-from vlm.image_files import find_images
+from vlm.image_files import FoundImages, find_images
 
 
 @pytest.fixture
@@ -21,45 +20,61 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def found(*names: str, recursive: bool = False) -> list[str]:
-    return [
-        str(one) if isinstance(one, PipelineError) else one.as_posix()
-        for one in find_images(names, recursive)
-    ]
+def paths(found: FoundImages) -> list[str]:
+    return [path.as_posix() for path in found.paths]
 
 
 @pytest.mark.usefixtures("folder")
-def test_a_folder_gives_its_images_sorted_and_not_those_below() -> None:
-    assert found(".") == ["a.PNG", "b.jpg"]
-    assert found(".", recursive=True) == ["a.PNG", "b.jpg", "deep/c.webp"]
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["."], ["a.PNG", "b.jpg"]),
+        # Patterns are expanded where the shell did not.
+        (["*.jpg"], ["b.jpg"]),
+        (["**/*.webp"], ["deep/c.webp"]),
+        # Files keep their order, and are there once.
+        (["b.jpg", "notes.txt", ".", "b.jpg"], ["b.jpg", "notes.txt", "a.PNG"]),
+    ],
+)
+def test_names_stand_for_files(names: list[str], expected: list[str]) -> None:
+    found = find_images(names)
+    assert paths(found) == expected
+    assert found.errors == []
 
 
 @pytest.mark.usefixtures("folder")
-def test_patterns_are_expanded_where_the_shell_did_not() -> None:
-    assert found("*.jpg") == ["b.jpg"]
-    assert found("**/*.webp") == ["deep/c.webp"]
+def test_the_folders_of_a_folder_are_looked_into_when_asked_to() -> None:
+    assert paths(find_images(["."], recursive=True)) == ["a.PNG", "b.jpg", "deep/c.webp"]
 
 
 def test_a_file_with_the_letters_of_a_pattern_is_itself(folder: Path) -> None:
     (folder / "[b].jpg").touch()
-    assert found("[b].jpg") == ["[b].jpg"]
+    assert paths(find_images(["[b].jpg"])) == ["[b].jpg"]
 
 
 @pytest.mark.usefixtures("folder")
-def test_files_keep_their_order_and_are_there_once() -> None:
-    assert found("b.jpg", "notes.txt", ".", "b.jpg") == ["b.jpg", "notes.txt", "a.PNG"]
-
-
-@pytest.mark.usefixtures("folder")
-def test_a_name_that_stands_for_none_has_its_error_among_the_others() -> None:
-    missing, file, pattern = found("none.jpg", "b.jpg", "*.gif")
+def test_a_name_that_stands_for_none_is_an_error_and_stops_no_other() -> None:
+    found = find_images(["none.jpg", "b.jpg", "*.gif"])
+    assert paths(found) == ["b.jpg"]
+    missing, pattern = map(str, found.errors)
     assert missing == "none.jpg does not exist; expected an image, a folder or a pattern."
-    assert file == "b.jpg"
-    assert pattern.startswith("no file matches *.gif; give an image file")
+    assert pattern.startswith("no file matches *.gif;")
 
 
 def test_a_folder_without_images_says_where_it_looked(folder: Path) -> None:
     (folder / "empty").mkdir()
-    assert "the folder empty holds no images (.bmp, .gif," in found("empty")[0]
-    assert "--recursive looks" in found("empty")[0]
-    assert "--recursive" not in found("empty", recursive=True)[0]
+    (flat,) = find_images(["empty"]).errors
+    assert "the folder empty holds no images (.bmp, .gif," in str(flat)
+    assert "--recursive looks" in str(flat)
+    (deep,) = find_images(["empty"], recursive=True).errors
+    assert "--recursive" not in str(deep)
+
+
+def test_files_of_a_folder_that_are_passed_over_are_counted_by_kind(folder: Path) -> None:
+    """Not so before: .avif, .heic and .jp2 were left out without a word."""
+    for name in ("1.heic", "2.HEIC", "deep/3.avif", "Makefile"):
+        (folder / name).touch()
+    flat, deep = find_images(["."]), find_images(["."], recursive=True)
+    assert flat.passed_over == {".heic": 2, ".txt": 1, "without a suffix": 1}
+    assert deep.passed_over == flat.passed_over | {".avif": 1}
+    assert deep.describe_passed_over().startswith("5 files were passed over (2 .heic, ")
