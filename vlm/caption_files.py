@@ -1,8 +1,7 @@
 """Files of captions to score, one JSON object a line: anyone's, so nothing in them is taken on trust."""
 
-from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.errors import PipelineError
 from pipeline.files.json_files import read_jsonl
@@ -12,56 +11,16 @@ _MOST_CHARACTERS = 10_000
 _NAMED = 5  # so many images are named; the rest is counted
 
 
-def read_predictions(path: Path) -> dict[str, str]:
-    """Captions by image id from lines `{"image_id", "caption"}`.
+def read_caption_file(
+    path: Path, key: Literal["caption", "captions"], split: str | None = None
+) -> dict[str, list[str]]:
+    """Read the captions of each image by its id, from lines `{"image_id", "caption"}` or `"captions"`.
 
-    Raises PipelineError naming file and line for other content, an image that comes twice, and a caption
-    longer than 10,000 characters; naming the images whose caption has no words.
+    With `split`, of lines that have a `split` as in data/captions.jsonl, take those of that one. Raises
+    PipelineError naming file and line for other content, an image that comes twice or has no captions, and
+    a caption longer than 10,000 characters; naming the images of which a caption has no words.
     """
-    captions = {image: _caption(row.get("caption"), where) for where, image, row in _rows(path, "caption")}
-    _require_words(path, {image: [caption] for image, caption in captions.items()})
-    return captions
-
-
-def read_references(path: Path, split: str | None = None) -> dict[str, list[str]]:
-    """All captions of each image by its id, from lines `{"image_id", "captions"}`.
-
-    With `split`, of lines that have a `split` as in data/captions.jsonl, those of that one. Raises
-    PipelineError as `read_predictions` does, for an image without captions, and for a split without images.
-    """
-    references = {}
-    for where, image, row in _rows(path, "captions"):
-        if split is not None and row.get("split") != split:
-            continue
-        captions = row.get("captions")
-        if not isinstance(captions, list) or not captions:
-            raise PipelineError(f"{where}: captions is {captions!r:.60}; expected a list of captions.")
-        references[image] = [_caption(caption, where) for caption in captions]
-    if not references:
-        raise PipelineError(
-            f'{path} has no line with "split": "{split}"; leave out --split, or name another.'
-        )
-    _require_words(path, references)
-    return references
-
-
-def _require_words(path: Path, captions: Mapping[str, Sequence[str]]) -> None:
-    """PipelineError naming the images of which a caption has no letter and no digit."""
-    empty = [image for image, of_image in captions.items() if not all(map(_has_words, of_image))]
-    if empty:
-        named = ", ".join(map(repr, empty[:_NAMED]))
-        more = f" and {len(empty) - _NAMED} more" if len(empty) > _NAMED else ""
-        raise PipelineError(
-            f"{path}: a caption of {named}{more} has no words; every image needs some to be scored."
-        )
-
-
-def _has_words(caption: str) -> bool:
-    return any(map(str.isalnum, caption))
-
-
-def _rows(path: Path, key: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Place, image id and content of each line."""
+    found: dict[str, list[str]] = {}
     lines: dict[str, int] = {}
     for number, row in read_jsonl(path):
         where = f"{path}:{number}"
@@ -75,17 +34,36 @@ def _rows(path: Path, key: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
         if image in lines:
             raise PipelineError(f"{where}: image {image!r} is there twice, first in line {lines[image]}.")
         lines[image] = number
-        yield where, image, row
+        if split is None or row.get("split") == split:
+            found[image] = _captions(row.get(key), key, where)
     if not lines:
         raise PipelineError(f"{path} is empty; expected a line for each image.")
-
-
-def _caption(value: object, where: str) -> str:
-    if not isinstance(value, str):
-        hint = "; are predictions and references exchanged?" if value is None else "."
-        raise PipelineError(f"{where}: a caption is {value!r:.60}; expected text{hint}")
-    if len(value) > _MOST_CHARACTERS:
+    if not found:
         raise PipelineError(
-            f"{where}: a caption has {len(value):,} characters; at most {_MOST_CHARACTERS:,} are scored."
+            f'{path} has no line with "split": "{split}"; leave out --split, or name another.'
         )
-    return value
+    # A word has a letter or a digit.
+    empty = [image for image, texts in found.items() if not all(any(map(str.isalnum, t)) for t in texts)]
+    if empty:
+        named = ", ".join(map(repr, empty[:_NAMED]))
+        more = f" and {len(empty) - _NAMED} more" if len(empty) > _NAMED else ""
+        raise PipelineError(
+            f"{path}: a caption of {named}{more} has no words; every image needs some to be scored."
+        )
+    return found
+
+
+def _captions(value: Any, key: str, where: str) -> list[str]:
+    if key == "caption":
+        value = [value]
+    elif not isinstance(value, list) or not value:
+        raise PipelineError(f"{where}: captions is {value!r:.60}; expected a list of captions.")
+    for caption in value:
+        if not isinstance(caption, str):
+            hint = "; are predictions and references exchanged?" if caption is None else "."
+            raise PipelineError(f"{where}: a caption is {caption!r:.60}; expected text{hint}")
+        if len(caption) > _MOST_CHARACTERS:
+            raise PipelineError(
+                f"{where}: a caption has {len(caption):,} characters; allowed: {_MOST_CHARACTERS:,}."
+            )
+    return list(value)

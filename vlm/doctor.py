@@ -34,7 +34,7 @@ def doctor(as_json: bool) -> None:
     """Check machine and project for the run that params.yaml describes.
 
     One line for each finding: ok, warning or problem; behind an arrow what mends it. Looks at parameters,
-    device, cores, memory, packages, models (nothing is downloaded), dataset, disk, git and stages. Exit
+    device, memory, packages, models (nothing is downloaded), dataset, disk, git and stages. Exit
     code 1 when there is a problem.
 
     \b
@@ -69,10 +69,11 @@ def run_checks(folder: Path) -> Iterator[CheckResult]:
         text = f"params.yaml is the profile {same[0]}" if same else "params.yaml, in no profile"
         yield CheckResult("ok", "parameters", text)
     except PipelineError as error:
-        copy = "`cp profiles/sample.yaml params.yaml`"
-        remedy = f"run in the project's folder, or {copy} where the file is gone"
+        remedy = (
+            "run in the project's folder, where `cp profiles/sample.yaml params.yaml` brings the sample's"
+        )
         if path.is_file():
-            remedy = f"mend it; `git diff HEAD params.yaml` shows what was changed, and {copy} starts anew"
+            remedy = "mend it; `git diff HEAD params.yaml` shows what was changed"
         yield CheckResult("problem", "parameters", str(error), remedy)
     yield from check_machine(folder, params)
     if params is not None:

@@ -29,19 +29,20 @@ def inspect(path: Path, as_json: bool) -> None:
     \b
     Example: vlm features inspect data/features.h5
     """
-    from dataclasses import asdict
+    from pipeline.features.store import FeatureStore
 
-    from vlm.feature_checks import inspect_store
-
-    facts = inspect_store(path)
+    with FeatureStore(path) as store:
+        count, encoder, size = len(store), dict(store.spec), path.stat().st_size
+    shape = {key: encoder[key] for key in ("num_tokens", "width")}
     if as_json:
-        click.echo(json.dumps(asdict(facts), indent=2))
+        facts = {"images": count, **shape, "dtype": "float16", "bytes": size, "encoder": encoder}
+        click.echo(json.dumps(facts, indent=2))
         return
     rows = {
-        "images": f"{facts.images:,}",
-        "features": f"{facts.num_tokens} tokens x {facts.width} of {facts.dtype} an image",
-        "size": f"{facts.bytes / 1e6:,.1f} MB",
-        **{f"encoder {key}": value for key, value in facts.encoder.items()},
+        "images": f"{count:,}",
+        "features": "{num_tokens} tokens x {width} of float16 an image".format(**shape),
+        "size": f"{size / 1e6:,.1f} MB",
+        **{f"encoder {key}": value for key, value in encoder.items()},
     }
     width = max(map(len, rows))
     click.echo(str(path))
@@ -66,15 +67,14 @@ def verify(path: Path, images: Path | None) -> None:
     Example: vlm features verify data/features.h5 --images data/images.jsonl
     """
     from pipeline.captions import ImageList
-    from vlm.feature_checks import inspect_store, verify_store
+    from pipeline.features.store import FeatureStore
+    from vlm.feature_checks import verify_store
 
-    faults = verify_store(path, None if images is None else ImageList(images))
+    with FeatureStore(path) as store:
+        count, faults = len(store), verify_store(store, None if images is None else ImageList(images))
     for fault in faults:
         click.echo(f"Error: {path}: {fault}", err=True)
     if faults:
         click.get_current_context().exit(1)
     compared = "" if images is None else f", and the images are those of {images}"
-    click.echo(
-        f"{path}: all {inspect_store(path).images:,} images are readable, "
-        f"finite, sorted and unique{compared}."
-    )
+    click.echo(f"{path}: all {count:,} images are readable, finite, sorted and unique{compared}.")

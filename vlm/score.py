@@ -41,9 +41,10 @@ def score(predictions: Path, references: Path, split: str | None, as_json: bool)
     """
     from pipeline.metrics.bootstrap import intervals
     from pipeline.metrics.scores import measure
-    from vlm.caption_files import read_predictions, read_references
+    from vlm.caption_files import read_caption_file
 
-    measured = measure(read_predictions(predictions), read_references(references, split))
+    said = {image: only for image, (only,) in read_caption_file(predictions, "caption").items()}
+    measured = measure(said, read_caption_file(references, "captions", split))
     scores, within = measured.scores(), intervals(measured)
     if as_json:
         bounds = {name: interval.as_dict() for name, interval in within.items()}

@@ -1,7 +1,6 @@
-"""The machine: device and precision, cores, memory, packages, disk."""
+"""The machine: device and precision, memory, packages, disk."""
 
 import importlib.metadata
-import os
 import platform
 import shutil
 from collections.abc import Iterator
@@ -48,14 +47,6 @@ def check_machine(folder: Path, params: Params | None) -> Iterator[CheckResult]:
     """Check the machine, for the run that `params` describes, and the project's packages."""
     yield _check_device(params)
     yield from _check_gpu(params)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    text, workers = f"{cores} CPU cores ({platform.machine()})", params.runtime.num_workers if params else 0
-    # One more than the cores still helps while files are read.
-    if workers > cores + 1:
-        remedy = f"set runtime.num_workers: {cores} in params.yaml"
-        yield CheckResult("warning", "cores", f"{text}, but runtime.num_workers is {workers}", remedy)
-    else:
-        yield CheckResult("ok", "cores", text)
     text = f"{free_memory() / 1e9:.1f} GB free"
     if free_memory() < _LITTLE_MEMORY:
         remedy = "close other programs, or lower train.batch_size and runtime's batch sizes in params.yaml"
@@ -104,8 +95,8 @@ def _check_packages(lock: Path) -> list[CheckResult]:
     needed = {requirement.name: requirement for requirement in map(Requirement, lines)}
     lines = lock.read_text().splitlines() if lock.is_file() else []
     pinned = dict(line.split(";")[0].split()[0].lower().split("==") for line in lines if "==" in line)
-    results = []
-    for name in _PACKAGES.split():
+    results, names = [], _PACKAGES.split()
+    for name in names:
         version = versions.get(name)
         if version is None:
             results.append(CheckResult("problem", "packages", f"{name} is not installed", _INSTALL))
@@ -115,7 +106,7 @@ def _check_packages(lock: Path) -> list[CheckResult]:
         elif name in pinned and Version(version).public != Version(pinned[name]).public:
             text = f"{name} is {version}, tested with {pinned[name]}; results may differ"
             results.append(CheckResult("warning", "packages", text, _INSTALL))
-    found = [f"{name} {versions[name]}" for name in _PACKAGES.split() if name in versions]
+    found = (f"{name} {versions[name]}" for name in names if name in versions)
     text = ", ".join([f"Python {platform.python_version()}", *found])
     return results or [CheckResult("ok", "packages", text)]
 
@@ -151,12 +142,12 @@ def check_disk(
     cache = Path(constants.HF_HUB_CACHE)
     cache = next(path for path in (cache, *cache.parents) if path.is_dir())
     if not (downloads or more) or cache.stat().st_dev == folder.stat().st_dev:
-        what = f", {downloads / 1e9:.2f} GB of it for downloads" if downloads else what
-        yield _compare(folder, written + downloads, f"{what}{more}", save)
-        return
-    yield _compare(folder, written, what, save)
-    move = "free some space there, or set HF_HOME to a folder on another disk"
-    yield _compare(cache, downloads, f" for downloads in {cache}{more}", move)
+        also = f", {downloads / 1e9:.2f} GB of it for downloads" if downloads else what
+        yield _compare(folder, written + downloads, f"{also}{more}", save)
+    else:
+        yield _compare(folder, written, what, save)
+        move = "free some space there, or set HF_HOME to a folder on another disk"
+        yield _compare(cache, downloads, f" for downloads in {cache}{more}", move)
 
 
 def _compare(folder: Path, needed: float, what: str, remedy: str) -> CheckResult:

@@ -2,14 +2,14 @@
 
 import importlib.util
 import re
+from contextlib import suppress
 from pathlib import Path
 
-from huggingface_hub import constants, get_token, try_to_load_from_cache
+from huggingface_hub import get_token, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 from platformdirs import user_cache_path
 
 from pipeline.errors import PipelineError
-from pipeline.files.json_files import read_json
 from pipeline.files.safetensors_files import damaged_weights
 from pipeline.params.schema import EncoderParams, Params
 from pipeline.pretrained.hub import HubRepository, ask_for_file, list_files
@@ -17,9 +17,8 @@ from pipeline.pretrained.pretrained import MODEL_FILES, no_safetensors
 from pipeline.pretrained.wheels import PREFIX, WHEEL_MODELS, is_wheel
 from vlm.doctor import CheckResult
 
-# OpenAI's CLIP by name, for a hub model that is not here yet: width, and pixels of the image's side.
+# OpenAI's CLIP, on the hub or in a folder of that name.
 _CLIP = re.compile(r"clip-vit-(base|large)-patch(\d+)(-336)?$")
-_CLIP_WIDTH = {"base": 768, "large": 1024}
 
 
 def check_models(params: Params) -> dict[CheckResult, int | None]:
@@ -67,13 +66,11 @@ def _check_folder(topic: str, folder: Path, name: str) -> CheckResult:
 
 def _check_hub(topic: str, repository: HubRepository) -> tuple[CheckResult, int | None]:
     """Look into the cache, then ask the hub; return the bytes to download as well."""
-    cached = _cached_folder(repository.name, repository.revision)
-    if cached is not None and _fault(cached) is None:
+    cached = None
+    with suppress(HFValidationError):  # what is no name of the hub is explained below
+        cached = try_to_load_from_cache(repository.name, "config.json", revision=repository.revision)
+    if isinstance(cached, str) and _fault(Path(cached).parent) is None:
         return CheckResult("ok", topic, f"{repository} is in the hub's cache"), 0
-    if constants.HF_HUB_OFFLINE:
-        text = f"{repository} is not in the cache, and HF_HUB_OFFLINE forbids to fetch it"
-        remedy = f"unset HF_HUB_OFFLINE, or `{repository.command}` where there is a network"
-        return CheckResult("problem", topic, text, remedy), None
     try:
         # The headers of one file say whether the model is known, allowed and within reach.
         ask_for_file(repository, "config.json")
@@ -88,15 +85,6 @@ def _check_hub(topic: str, repository: HubRepository) -> tuple[CheckResult, int 
     return CheckResult("ok", topic, text), missing
 
 
-def _cached_folder(name: str, revision: str | None) -> Path | None:
-    """Return the folder of a hub model in the cache, as far as it was downloaded."""
-    try:
-        found = try_to_load_from_cache(name, "config.json", revision=revision)
-    except HFValidationError:
-        return None
-    return Path(found).parent if isinstance(found, str) else None
-
-
 def _fault(folder: Path) -> str | None:
     """Say what a model folder lacks, or which of its weights are broken; None where all is well."""
     if not (folder / "config.json").is_file():
@@ -107,29 +95,12 @@ def _fault(folder: Path) -> str | None:
 
 
 def feature_shape(params: EncoderParams) -> tuple[int, int] | None:
-    """Return the tokens and the width of an image's features; None where they are not known yet.
-
-    They follow from the model's configuration or its name: the encoder is not loaded.
-    """
-    folder = Path(params.name) if Path(params.name).is_dir() else _cached_folder(params.name, params.revision)
+    """Return tokens and width of an image's features, where the encoder's name tells them; else None."""
     if is_wheel(params.name):
         side, width = 7, 1280 + 64  # EfficientNet-Lite0's last layer, and the colours with it
-    elif folder is not None and (sizes := _configured_sizes(folder / "config.json")):
-        side, width = sizes[0] // sizes[1], sizes[2]
     elif clip := _CLIP.search(params.name):
-        side, width = (336 if clip[3] else 224) // int(clip[2]), _CLIP_WIDTH[clip[1]]
+        side, width = (336 if clip[3] else 224) // int(clip[2]), {"base": 768, "large": 1024}[clip[1]]
     else:
         return None
     patches = params.grid**2 if params.grid else side**2
     return {"patches": patches, "cls+patches": patches + 1, "cls": 1, "mean": 1}[params.tokens], width
-
-
-def _configured_sizes(config: Path) -> list[int] | None:
-    """Return the sides of image and patch and the width, where a configuration has all three."""
-    try:
-        content = read_json(config)
-        section = content.get("vision_config") or content
-        sizes = [section.get(key) for key in ("image_size", "patch_size", "hidden_size")]
-    except (PipelineError, AttributeError):
-        return None
-    return sizes if all(type(size) is int and size > 0 for size in sizes) else None

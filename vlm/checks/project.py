@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +107,7 @@ def check_stages(folder: Path) -> CheckResult:
     return CheckResult("ok", "stages", text)
 
 
-def stages_to_run(flow: dict[str, Any], changed: Collection[str]) -> list[str]:
+def stages_to_run(flow: dict[str, Any], changed: set[str]) -> list[str]:
     """List the changed stages and those that read what these write, in the order of dvc.yaml."""
     waiting: list[str] = []
     written: set[str] = set()

@@ -3,7 +3,6 @@
 Run: .venv/bin/python -m pytest tests/unit/vlm/test_doctor_models.py
 """
 
-import json
 import shutil
 from dataclasses import replace
 from functools import partial
@@ -13,9 +12,7 @@ from typing import Any
 import pytest
 from huggingface_hub import try_to_load_from_cache
 
-from pipeline.hardware.device import choose_placement
 from pipeline.params.schema import EncoderParams, Params
-from pipeline.vision.load import load_encoder
 from tests.hub_stand_in import HubStandIn
 from tests.unit.vlm.doctor_runner import Write, result
 from vlm.checks import models
@@ -176,33 +173,17 @@ def test_truncated_weights_are_a_problem(
 
 
 @pytest.mark.parametrize(
-    ("tokens", "grid"),
-    [("patches", None), ("patches", 2), ("cls+patches", None), ("cls", None), ("mean", None)],
-)
-def test_the_shape_of_features_is_known_without_loading_the_encoder(
-    tiny_clip: Path, tokens: Any, grid: int | None
-) -> None:
-    params = EncoderParams(str(tiny_clip), None, -2, tokens, grid)
-    spec = load_encoder(params, choose_placement("cpu").device).spec
-    assert models.feature_shape(params) == (spec.num_tokens, spec.width)
-
-
-@pytest.mark.parametrize(
-    ("name", "shape"),
+    ("name", "tokens", "grid", "shape"),
     [
-        ("openai/clip-vit-base-patch32", (49, 768)),
-        ("openai/clip-vit-large-patch14-336", (576, 1024)),
-        ("wheel:efficientnet-lite0", (49, 1344)),
+        ("openai/clip-vit-base-patch32", "patches", None, (49, 768)),
+        ("openai/clip-vit-base-patch32", "cls+patches", None, (50, 768)),
+        ("folder/clip-vit-large-patch14-336", "patches", None, (576, 1024)),
+        ("wheel:efficientnet-lite0", "patches", 4, (16, 1344)),
+        ("wheel:efficientnet-lite0", "mean", None, (1, 1344)),
+        ("org/other", "cls", None, None),
     ],
 )
-def test_the_shape_of_known_encoders_needs_no_file(name: str, shape: tuple[int, int]) -> None:
-    assert models.feature_shape(EncoderParams(name, None, -2, "patches", None)) == shape
-
-
-@pytest.mark.parametrize("change", [{"image_size": [64, 64]}, {"patch_size": None}, {"hidden_size": "32"}])
-def test_a_vision_configuration_of_another_kind_is_not_guessed_at(
-    tmp_path: Path, change: dict[str, Any]
+def test_the_shape_of_features_follows_from_the_encoders_name(
+    name: str, tokens: Any, grid: int | None, shape: tuple[int, int] | None
 ) -> None:
-    sizes = {"image_size": 64, "patch_size": 16, "hidden_size": 32, **change}
-    (tmp_path / "config.json").write_text(json.dumps({"vision_config": sizes}))
-    assert models.feature_shape(EncoderParams(str(tmp_path), None, -2, "patches", None)) is None
+    assert models.feature_shape(EncoderParams(name, None, -2, tokens, grid)) == shape
