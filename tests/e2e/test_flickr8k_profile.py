@@ -83,7 +83,7 @@ def reproduce(project: Project, code: int = 0, **environment: str) -> str:
 
 
 def test_the_doctor_says_what_will_be_had_from_where(project: Project, hub: HubStandIn) -> None:
-    # Memory and cores are this machine's: only what the profile asks for is looked at.
+    # Memory is this machine's: only what the profile asks for is looked at.
     printed = project.run(sys.executable, "-m", "vlm", "doctor", code=1).splitlines()
     for line in (
         "ok       parameters: params.yaml is the profile flickr8k",

@@ -97,11 +97,9 @@ def _check_packages(lock: Path) -> list[CheckResult]:
     pinned = dict(line.split(";")[0].split()[0].lower().split("==") for line in lines if "==" in line)
     results, names = [], _PACKAGES.split()
     for name in names:
-        version = versions.get(name)
-        if version is None:
-            results.append(CheckResult("problem", "packages", f"{name} is not installed", _INSTALL))
-        elif name in needed and not needed[name].specifier.contains(version, prereleases=True):
-            text = f"{name} is {version}, but {needed[name]} is needed"
+        version, wanted = versions.get(name), needed.get(name)
+        if version is None or (wanted and not wanted.specifier.contains(version, prereleases=True)):
+            text = f"{name} is {version or 'not installed'}, but {wanted or name} is needed"
             results.append(CheckResult("problem", "packages", text, _INSTALL))
         elif name in pinned and Version(version).public != Version(pinned[name]).public:
             text = f"{name} is {version}, tested with {pinned[name]}; results may differ"
