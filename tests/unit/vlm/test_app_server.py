@@ -9,7 +9,9 @@ import socket
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,6 +31,7 @@ from tests.unit.vlm.app_client import (
     wait_until,
 )
 from vlm.app.serve import address, allowed_hosts, is_loopback, listen
+from vlm.app.server import Limits
 from vlm.main import main
 
 
@@ -186,47 +189,41 @@ def test_visitors_at_the_same_time_are_answered_one_after_another() -> None:
     assert (captioner.calls, captioner.most_at_once) == (4, 1)
 
 
-def test_an_image_is_checked_while_the_model_is_busy() -> None:
+@contextmanager
+def busy(limits: Limits) -> Iterator[tuple[str, FakeCaptioner]]:
+    """The app while it answers a first question; afterwards that has its answer, and so has the next one."""
     go_on = threading.Event()
     captioner = FakeCaptioner(before=lambda: go_on.wait(20))
-    with serving(captioner) as where, ThreadPoolExecutor(1) as visitors:
-        waiting = visitors.submit(call, where, captions_of("left"), png())
+    with serving(captioner, limits) as where, ThreadPoolExecutor(1) as visitors:
+        first = visitors.submit(call, where, captions_of("left"), png())
         wait_until(lambda: captioner.calls == 1)
-        assert call(where, "/image", png())[0].status == 200
+        yield where, captioner
         go_on.set()
-        assert waiting.result()[0].status == 200
+        assert first.result()[0].status == 200
+        assert call(where, captions_of("top"), png())[0].status == 200
+
+
+def test_an_image_is_checked_while_the_model_is_busy() -> None:
+    with busy(LIMITS) as (where, _):
+        assert call(where, "/image", png())[0].status == 200
 
 
 def test_more_visitors_than_there_is_room_for_are_told_so() -> None:
-    go_on = threading.Event()
-    captioner = FakeCaptioner(before=lambda: go_on.wait(20))
-    with serving(captioner, replace(LIMITS, max_visitors=1)) as where, ThreadPoolExecutor(1) as visitors:
-        waiting = visitors.submit(call, where, captions_of("left"), png())
-        wait_until(lambda: captioner.calls == 1)
+    with busy(replace(LIMITS, max_visitors=1)) as (where, _):
         response, body = call(where, captions_of("right"), png())
         assert response.status == 503
         assert "too many requests" in error_of(body).lower()
-        go_on.set()
-        assert waiting.result()[0].status == 200
-        assert call(where, captions_of("right"), png())[0].status == 200
 
 
 def test_the_question_of_a_visitor_who_left_is_never_computed() -> None:
-    go_on = threading.Event()
-    captioner = FakeCaptioner(before=lambda: go_on.wait(20))
-    with serving(captioner, replace(LIMITS, max_visitors=2)) as where, ThreadPoolExecutor(1) as visitors:
-        first = visitors.submit(call, where, captions_of("left"), png())
-        wait_until(lambda: captioner.calls == 1)
+    with busy(replace(LIMITS, max_visitors=2)) as (where, captioner):
         second = connect(where)
         second.request("POST", captions_of("right"), png())
         # There is no room for a third until the second has left.
         wait_until(lambda: call(where, "/image", png())[0].status == 503)
         second.close()
         wait_until(lambda: call(where, "/image", png())[0].status == 200)
-        go_on.set()
-        assert first.result()[0].status == 200
-        assert call(where, captions_of("top"), png())[0].status == 200
-    assert captioner.calls == 2
+    assert captioner.calls == 2  # the first question, and the one after it
 
 
 @pytest.mark.parametrize(
@@ -273,12 +270,14 @@ def test_no_upload_becomes_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_default_address_is_reached_from_this_machine_only() -> None:
-    host = str(next(option for option in main.commands["app"].params if option.name == "host").default)
-    assert is_loopback(host)
-    with listen(host, 0) as listening:
-        assert listening.getsockname()[0] == "127.0.0.1"
-        assert address(listening) == f"http://127.0.0.1:{listening.getsockname()[1]}/"
+@pytest.mark.parametrize(("host", "here"), [(None, "127.0.0.1"), ("0.0.0.0", "127.0.0.1")])
+def test_a_server_is_opened_here_by_its_loopback_address(host: str | None, here: str) -> None:
+    """By default only this machine reaches it."""
+    default = str(next(option for option in main.commands["app"].params if option.name == "host").default)
+    with listen(host or default, 0) as listening:
+        name, port = listening.getsockname()
+        assert name == (host or here)
+        assert address(listening) == f"http://{here}:{port}/"
 
 
 @pytest.mark.parametrize(
@@ -294,11 +293,6 @@ def test_which_addresses_are_this_machines_alone(host: str, names: set[str]) -> 
     assert names <= set(allowed_hosts(host))
 
 
-def test_a_server_open_to_others_is_opened_here_by_its_loopback_address() -> None:
-    with listen("0.0.0.0", 0) as listening:
-        assert address(listening).startswith("http://127.0.0.1:")
-
-
 def test_an_address_in_use_is_a_sentence() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -306,19 +300,22 @@ def test_an_address_in_use_is_a_sentence() -> None:
             listen("127.0.0.1", port)
 
 
-def test_the_command_without_a_model_ends_with_a_sentence(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("options", "warning"),
+    [
+        ([], ""),
+        (["--host", "0.0.0.0"], "Warning: whoever reaches 0.0.0.0 over the network can use this page"),
+    ],
+)
+def test_the_command_without_a_model_ends_with_a_sentence_and_warns_before_it_lets_others_in(
+    tmp_path: Path, options: list[str], warning: str
+) -> None:
     missing = str(tmp_path / "best.safetensors")
-    result = CliRunner().invoke(main, ["app", "--port", "0", "--checkpoint", missing])
+    result = CliRunner().invoke(main, ["app", "--port", "0", "--checkpoint", missing, *options])
     assert result.exit_code == 1
     assert f"Error: {missing} does not exist; run `dvc repro` in the project's folder" in result.output
-    assert "Warning" not in result.output
-
-
-def test_the_command_warns_before_it_lets_others_in(tmp_path: Path) -> None:
-    arguments = ["app", "--host", "0.0.0.0", "--port", "0", "--checkpoint", str(tmp_path / "none")]
-    result = CliRunner().invoke(main, arguments)
-    assert result.exit_code == 1
-    assert "Warning: whoever reaches 0.0.0.0 over the network can use this page" in result.output
+    assert warning in result.output
+    assert ("Warning" in result.output) == bool(warning)
 
 
 def test_the_command_without_its_packages_says_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
