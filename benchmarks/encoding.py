@@ -29,8 +29,8 @@ from pipeline.encoding.batches import batches_of, load_pixels
 from pipeline.encoding.blocks import FeatureBlocks
 from pipeline.encoding.encode import encode_locally
 from pipeline.files.json_files import write_json
-from pipeline.hardware.allocator import keep_freed_memory
 from pipeline.hardware.device import choose_placement
+from pipeline.hardware.memory import keep_freed_memory
 from pipeline.params.loader import load_params
 from pipeline.params.schema import EncoderParams, RuntimeParams
 from pipeline.vision.encoder import ImageEncoder

@@ -17,8 +17,8 @@ from torch import Tensor
 from benchmarks.machine import describe
 from pipeline.features.store import FeatureStore
 from pipeline.files.json_files import write_json
-from pipeline.hardware.allocator import keep_freed_memory
 from pipeline.hardware.device import choose_placement
+from pipeline.hardware.memory import keep_freed_memory
 from pipeline.model.feature_captioner import FeatureCaptioner
 from pipeline.model.generation import generate_ids
 from pipeline.model.vision_language_model import VisionLanguageModel

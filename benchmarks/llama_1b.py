@@ -16,8 +16,8 @@ import torch
 from benchmarks.machine import describe, in_a_process, wait_for
 from benchmarks.models import save_random_llama
 from pipeline.files.json_files import write_json
-from pipeline.hardware.allocator import keep_freed_memory
 from pipeline.hardware.device import Placement, choose_placement
+from pipeline.hardware.memory import keep_freed_memory
 from pipeline.model.language_model import load_language_model
 from pipeline.model.packing import pack
 from pipeline.model.projector import Projector

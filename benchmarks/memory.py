@@ -1,6 +1,6 @@
 """Calculated peak memory of a training step with Llama-3.2-1B, for choosing a batch on an 8 or 16 GB card.
 
-Nothing is measured and no weight is loaded: these are the estimates that the train stage prints.
+Nothing is measured and no weight is loaded.
 """
 
 import tempfile
@@ -11,9 +11,9 @@ import click
 import torch
 
 from benchmarks.llama_1b import CAPTION, HIDDEN, NUM_TOKENS, PROMPT, WIDTH
+from benchmarks.memory_estimate import LargestBatch, estimate_memory
 from benchmarks.models import llama_config
 from pipeline.params.schema import LanguageModelParams, LoraParams
-from pipeline.training.memory import LargestBatch, estimate_memory
 
 CAPTIONS_OF_AN_IMAGE = 5
 # What CUDA itself and its libraries take of a device.

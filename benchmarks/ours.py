@@ -15,9 +15,9 @@ from benchmarks.machine import print_figures
 from benchmarks.models import PATCHES
 from benchmarks.task import Setting
 from pipeline.encoding.encode import encode_images
-from pipeline.hardware.allocator import keep_freed_memory
 from pipeline.hardware.device import choose_placement
 from pipeline.hardware.execution import Execution
+from pipeline.hardware.memory import keep_freed_memory
 from pipeline.params.loader import load_params
 from pipeline.params.schema import EncoderParams, Params
 from pipeline.text.prompt import CaptionTokenizer

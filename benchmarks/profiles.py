@@ -1,8 +1,8 @@
 """Peak memory of a training step for each profile of the real run, and the share of its card.
 
-Calculated: no weight is loaded, these are the estimates that the train stage prints, for the longest image
-that Flickr8k may have. With a CUDA device also measured: the same step on random weights of the same shapes,
-in a process that may take no more than a profile is allowed to take of its card.
+Calculated: no weight is loaded, for the longest image that Flickr8k may have. With a CUDA device also
+measured: the same step on random weights of the same shapes, in a process that may take no more than a
+profile is allowed to take of its card.
 """
 
 import tempfile
@@ -16,6 +16,7 @@ import torch
 from benchmarks.llama_1b import NUM_TOKENS, PROMPT, WIDTH, training_step
 from benchmarks.machine import in_a_process, wait_for
 from benchmarks.memory import CUDA_CONTEXT
+from benchmarks.memory_estimate import estimate_memory, largest_batch
 from benchmarks.models import llama_config, save_random_llama
 from pipeline.hardware.device import Placement, choose_placement
 from pipeline.model.adapters import inject_adapters
@@ -25,7 +26,6 @@ from pipeline.model.vision_language_model import VisionLanguageModel
 from pipeline.params.loader import load_params
 from pipeline.params.schema import Params, TrainParams
 from pipeline.training.cost import peak_memory
-from pipeline.training.memory import estimate_memory, largest_batch
 from stages.errors import quiet_libraries, report_user_errors
 
 # Bytes of each card as it reports itself (a T4: 15 GiB), and the part of them that a profile may take by the

@@ -57,10 +57,10 @@ TRAIN = ResultCode(
     without={
         **_GENERATES,
         "training/cost.py": "measures time and memory",
+        "training/facts.py": "says what is compared: other facts are another fingerprint",
         "training/features.py": "reads features, whose digest is compared",
         "training/outputs.py": _COMPUTED_AGAIN,
         "training/prefetch.py": "decides when a step is prepared, not what is in it",
-        "training/run_history.py": "tells why a run starts afresh",
     },
 )
 EVALUATE = ResultCode(

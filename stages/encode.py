@@ -20,9 +20,9 @@ def main(params: Path) -> None:
     Example: python -m stages.encode
     """
     from pipeline.encoding.encode import encode_images, encode_locally
-    from pipeline.hardware.allocator import keep_freed_memory
     from pipeline.hardware.device import choose_placement
     from pipeline.hardware.execution import Execution
+    from pipeline.hardware.memory import keep_freed_memory
     from pipeline.params.loader import load_params
 
     settings = load_params(params)

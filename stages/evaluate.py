@@ -19,9 +19,9 @@ def main(params: Path) -> None:
     Example: python -m stages.evaluate
     """
     from pipeline.evaluation.evaluate import EvaluatePaths, evaluate
-    from pipeline.hardware.allocator import keep_freed_memory
     from pipeline.hardware.device import choose_placement
     from pipeline.hardware.execution import Execution
+    from pipeline.hardware.memory import keep_freed_memory
     from pipeline.params.loader import load_params
 
     settings = load_params(params)

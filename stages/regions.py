@@ -17,9 +17,9 @@ def main(params: Path) -> None:
     \b
     Example: python -m stages.regions
     """
-    from pipeline.hardware.allocator import keep_freed_memory
     from pipeline.hardware.device import choose_placement
     from pipeline.hardware.execution import Execution
+    from pipeline.hardware.memory import keep_freed_memory
     from pipeline.params.loader import load_params
     from pipeline.regions.caption_regions import RegionPaths, caption_regions
 

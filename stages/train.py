@@ -24,9 +24,9 @@ def main(params: Path) -> None:
     \b
     Example: python -m stages.train
     """
-    from pipeline.hardware.allocator import keep_freed_memory
     from pipeline.hardware.device import choose_placement
     from pipeline.hardware.execution import Execution
+    from pipeline.hardware.memory import keep_freed_memory
     from pipeline.hardware.processes import join_processes
     from pipeline.params.loader import load_params
     from pipeline.training.outputs import TrainPaths

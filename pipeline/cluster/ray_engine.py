@@ -29,7 +29,7 @@ from pipeline.encoding.block_files import DAMAGED, block_path, is_block
 from pipeline.encoding.blocks import FeatureBlocks
 from pipeline.errors import PipelineError
 from pipeline.files.json_files import JsonObject, canonical_json
-from pipeline.hardware.allocator import keep_freed_memory
+from pipeline.hardware.memory import keep_freed_memory
 from pipeline.hardware.progress import bar
 from pipeline.params.schema import RuntimeParams
 from pipeline.vision.encoder import EncoderSpec, ImageEncoder

@@ -17,6 +17,7 @@ from pipeline.export.model_card import CardFacts, model_card
 from pipeline.export.parts import LanguagePart, Parts, load_parts
 from pipeline.export.processor import select_strategy, write_processor
 from pipeline.export.projector import fold_projector
+from pipeline.files.differences import differences
 from pipeline.files.json_files import JsonObject, write_atomic, write_json
 
 _MAX_SHARD = "5GB"
@@ -181,11 +182,10 @@ def _require_stock_model(folder: Path, weights: Mapping[str, Tensor]) -> None:
     if config.tie_word_embeddings:
         wanted.pop(f"language_model.{_HEAD}")
     found = {key: tuple(value.shape) for key, value in weights.items()}
-    if wanted != found:
-        differ = sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key))
+    for name, shape, expected in differences(found, wanted):
         raise PipelineError(
-            f"the language model ({config.text_config.model_type}) does not fit LLaVA's: {differ[0]} is "
-            f"{found.get(differ[0])}, expected {wanted.get(differ[0])}; export the projector alone."
+            f"the language model ({config.text_config.model_type}) does not fit LLaVA's: {name} is {shape}, "
+            f"expected {expected}; export the projector alone."
         )
 
 

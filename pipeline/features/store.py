@@ -5,7 +5,7 @@ N: images, P: tokens of an image, D_v: width of the encoder.
 
 import json
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +19,7 @@ from pipeline.captions import ImageRecord
 from pipeline.errors import PipelineError
 from pipeline.features.checksums import FactsChecksum, row_digest
 from pipeline.files.atomic import replace_file
+from pipeline.files.differences import differences
 from pipeline.files.hdf5_text import FORMAT, TextWriter, read_fact, read_texts, write_fact, write_texts
 from pipeline.files.json_files import canonical_json
 
@@ -200,21 +201,10 @@ class FeatureStore:
                 "`dvc repro encode`."
             ) from error
 
-    def require_images(self, sha256: Mapping[str, str], wanted_by: str) -> None:
-        """PipelineError naming the first image whose features are not of the bytes with that digest."""
-        for image_id, wanted in sha256.items():
-            found = self.digest_of(image_id)
-            if found != wanted:
-                raise PipelineError(
-                    f"{self._path} has features of {image_id} from other bytes (sha256 {found:.12}) than "
-                    f"{wanted_by} began with ({wanted:.12}); run `dvc repro`."
-                )
-
     def require_encoder(self, spec: dict[str, Any], wanted_by: str) -> None:
         """PipelineError naming the first fact in which the store's encoder differs from `spec`."""
-        for key in sorted(spec.keys() | self.spec.keys()):
-            if spec.get(key) != self.spec.get(key):
-                raise PipelineError(
-                    f"{self._path} was made with encoder {key} {self.spec.get(key)!r}, but {wanted_by} "
-                    f"needs {spec.get(key)!r}; run `dvc repro`."
-                )
+        for name, found, wanted in differences(self.spec, spec):
+            raise PipelineError(
+                f"{self._path} was made with encoder {name} {found!r}, but {wanted_by} needs {wanted!r}; run "
+                "`dvc repro`."
+            )

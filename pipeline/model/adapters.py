@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import PipelineError
+from pipeline.files.differences import differences
 from pipeline.model.language_model import LanguageModel
 from pipeline.params.schema import LoraParams
 
@@ -48,13 +49,11 @@ class Adapters:
         """
         expected = {name: tuple(weight.shape) for name, weight in self._weights.items()}
         found = {name: tuple(value.shape) for name, value in tensors.items()}
-        wrong = sorted(n for n in expected.keys() | found.keys() if expected.get(n) != found.get(n))
-        if wrong:
-            name = wrong[0]
+        if wrong := differences(found, expected):
+            name, shape, wanted = wrong[0]
             raise PipelineError(
-                f"{source} holds {found.get(name, 'no tensor')} as {name}, but its facts about LoRA call for "
-                f"{expected.get(name, 'no tensor')} ({len(wrong)} such differences); "
-                "train anew with `dvc repro train`."
+                f"{source} holds {shape or 'no tensor'} as {name}, but its facts about LoRA call for "
+                f"{wanted or 'no tensor'} ({len(wrong)} such differences); run `dvc repro train`."
             )
         for name, weight in self._weights.items():
             weight.copy_(tensors[name])

@@ -19,9 +19,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from pipeline.errors import PipelineError
+from pipeline.files.differences import differences
 from pipeline.files.json_files import canonical_json, digest, write_atomic
 from pipeline.model.adapters import split_state
-from pipeline.model.fact_differences import differences
 from pipeline.model.projector import Projector
 from pipeline.params.schema import EncoderParams, LanguageModelParams, PromptParams
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import PipelineError
-from pipeline.files.json_files import digest
+from pipeline.files.differences import differences
 from pipeline.hardware.device import Placement
 from pipeline.model.adapters import adapter_params, inject_adapters
 from pipeline.model.checkpoints import CheckpointInfo, load_checkpoint
@@ -63,16 +63,22 @@ class FeatureCaptioner:
         params = info.language_model_params()
         tokenizer = CaptionTokenizer(info.prompt_params(), params, model_cache)
         language_model = load_language_model(params, placement, model_cache)
-        for part, found, wanted in (
-            ("tokenizer", tokenizer.spec.digest, info.tokenizer["digest"]),
-            ("weights", language_model.spec.weights, facts["weights"]),
-            ("end tokens", digest(list(language_model.spec.end_ids)), digest(facts["end_ids"])),
-        ):
-            if found != wanted:
-                raise PipelineError(
-                    f"{checkpoint} was trained with other {part} of {params.name} (sha256 {wanted:.12}) "
-                    f"than those found now ({found:.12}); train anew or restore that revision."
-                )
+        spec = language_model.spec
+        found = {
+            "tokenizer": tokenizer.spec.digest,
+            "weights": spec.weights,
+            "end tokens": list(spec.end_ids),
+        }
+        trained_with = {
+            "tokenizer": info.tokenizer["digest"],
+            "weights": facts["weights"],
+            "end tokens": facts["end_ids"],
+        }
+        for part, value, wanted in differences(found, trained_with):
+            raise PipelineError(
+                f"the {part} of {params.name} changed since {checkpoint} was trained: it was trained with "
+                f"{wanted!s:.12}, found {value!s:.12}. Restore that revision, or run `dvc repro train`."
+            )
         adapters = inject_adapters(language_model, adapter_params(info.lora))
         adapters.load_state_dict(trained.adapters, str(checkpoint))
         model = VisionLanguageModel(

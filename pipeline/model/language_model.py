@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from pipeline.errors import PipelineError
-from pipeline.hardware.allocator import return_freed_memory
 from pipeline.hardware.device import Placement
+from pipeline.hardware.memory import return_freed_memory
 from pipeline.params.schema import LanguageModelParams
 from pipeline.pretrained.pretrained import resolve_model, weights_digest
 

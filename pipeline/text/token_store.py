@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline.captions import CaptionRecord, Split, read_captions
 from pipeline.errors import PipelineError
+from pipeline.files.differences import differences
 from pipeline.files.hdf5_text import FORMAT, read_fact, read_texts, write_fact, write_texts
 from pipeline.files.json_files import canonical_json, write_atomic
 from pipeline.text.prompt import CaptionTokenizer, Prompt
@@ -157,9 +158,9 @@ def read_tokens(path: Path, split: Split) -> TokenizedCaptions:
 
 def require_tokenizer(tokens: TokenizedCaptions, name: str, revision: str | None, digest: str) -> None:
     """PipelineError unless the tokens were made by the tokenizer of the model that is to read them."""
-    for key, wanted in (("name", name), ("revision", revision), ("digest", digest)):
-        if tokens.spec.get(key) != wanted:
-            raise PipelineError(
-                f"the tokens were made with tokenizer {key} {tokens.spec.get(key)!r}, but the language "
-                f"model needs {wanted!r}; run `dvc repro tokenize`."
-            )
+    needed = {"name": name, "revision": revision, "digest": digest}
+    for key, found, wanted in differences({key: tokens.spec.get(key) for key in needed}, needed):
+        raise PipelineError(
+            f"the tokens were made with tokenizer {key} {found!r}, but the language model needs {wanted!r}; "
+            "run `dvc repro tokenize`."
+        )

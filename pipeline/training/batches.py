@@ -5,6 +5,7 @@ B: rows of a batch, P: tokens of an image, D_v: width of the encoder.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from torch import Tensor
@@ -20,6 +21,24 @@ _BATCHES_PER_POOL = 16
 
 
 @dataclass(frozen=True)
+class TrainingData:
+    """What a run trains on: the features and the captions of the same images, in the same order."""
+
+    features: TrainingFeatures
+    tokens: TokenizedCaptions
+
+    @cached_property
+    def lengths(self) -> list[list[int]]:
+        """For each image, the tokens of each caption, its end included."""
+        return [[len(caption) + 1 for caption in captions] for captions in self.tokens.captions]
+
+    @property
+    def prefix_length(self) -> int:
+        """Positions in front of the captions: prompt and image."""
+        return self.tokens.prompt.prefix_length(self.features.spec["num_tokens"])
+
+
+@dataclass(frozen=True)
 class Row:
     """One sequence: an image (index into the split) and some of its captions."""
 
@@ -27,8 +46,11 @@ class Row:
     captions: tuple[int, ...]
 
 
-def plan_epoch(lengths: Sequence[Sequence[int]], params: TrainParams, epoch: int) -> list[list[list[Row]]]:
-    """The epoch's optimizer steps, each a list of micro-batches, each a list of rows.
+Plan = list[list[list[Row]]]
+
+
+def plan_epoch(lengths: Sequence[Sequence[int]], params: TrainParams, epoch: int) -> Plan:
+    """Plan an epoch's optimizer steps, each a list of micro-batches, each a list of rows.
 
     Every caption of every image is in exactly one row. The order depends on seed and epoch alone, so a
     resumed run finds the same plan.
@@ -58,6 +80,16 @@ def plan_epoch(lengths: Sequence[Sequence[int]], params: TrainParams, epoch: int
     return [batches[start : start + together] for start in range(0, len(batches), together)]
 
 
+def largest_batch(plan: Plan, data: TrainingData) -> list[Row]:
+    """The micro-batch of a plan with the most positions, padding included."""
+
+    def positions(rows: list[Row]) -> int:
+        longest = max(sum(data.lengths[row.image][c] for c in row.captions) for row in rows)
+        return len(rows) * (data.prefix_length + longest)
+
+    return max((rows for step in plan for rows in step), key=positions)
+
+
 @dataclass(frozen=True)
 class Step:
     """What one process computes of an optimizer step.
@@ -72,28 +104,17 @@ class Step:
 
     def pin_memory(self) -> "Step":
         """The same step in page-locked memory."""
-        return Step(
-            [(features.pin_memory(), batch.pin_memory()) for features, batch in self.batches], self.labels
-        )
+        pinned = [(features.pin_memory(), batch.pin_memory()) for features, batch in self.batches]
+        return Step(pinned, self.labels)
 
 
 class StepDataset:
-    """The steps of an epoch, or of each step the share of one of several processes."""
+    """The steps of a plan; of each step, the share of one of several processes."""
 
-    def __init__(
-        self,
-        features: TrainingFeatures,
-        tokens: TokenizedCaptions,
-        plan: list[list[list[Row]]],
-        prefix_length: int,
-        supervise_eos: bool,
-        processes: Processes,
-    ) -> None:
-        self._features = features
-        self._tokens = tokens
+    def __init__(self, data: TrainingData, plan: Plan, supervise_eos: bool, processes: Processes) -> None:
+        self._data = data
         self._plan = plan
-        self._prefix_length = prefix_length
-        self._eos = tokens.prompt.eos if supervise_eos else None
+        self._eos = data.tokens.prompt.eos if supervise_eos else None
         self._processes = processes
 
     def __len__(self) -> int:
@@ -103,17 +124,15 @@ class StepDataset:
         batches = []
         labels = 0
         for rows in self._plan[index]:
-            labels += sum(map(self._labels, rows))
-            # Every so many-th of rows that are sorted by length: equal work for all processes.
+            labels += sum(len(ids) + (self._eos is not None) for row in rows for ids in self._captions(row))
+            # Rows are sorted by length: every `count`-th row gives all processes equal work.
             own = rows[self._processes.rank :: self._processes.count]
             if own:
-                features = self._features.read([row.image for row in own])
-                captions = [
-                    [self._tokens.captions[row.image][c].tolist() for c in row.captions] for row in own
-                ]
-                batches.append((features, pack(captions, self._prefix_length, self._eos)))
+                features = self._data.features.read([row.image for row in own])
+                captions = [self._captions(row) for row in own]
+                batches.append((features, pack(captions, self._data.prefix_length, self._eos)))
         return Step(batches, labels)
 
-    def _labels(self, row: Row) -> int:
-        end = 0 if self._eos is None else 1
-        return sum(len(self._tokens.captions[row.image][c]) + end for c in row.captions)
+    def _captions(self, row: Row) -> list[list[int]]:
+        captions = self._data.tokens.captions[row.image]
+        return [captions[caption].tolist() for caption in row.captions]

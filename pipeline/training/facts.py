@@ -1,15 +1,49 @@
-"""What the result of a training follows from, short enough to be kept beside its state and compared."""
+"""What the result of a training follows from: kept with its state, and compared with the last training."""
 
 import hashlib
+import json
+import logging
 from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
-from pipeline.files.json_files import JsonObject, canonical_json
-from pipeline.params.schema import LoraParams, ProjectorParams, TrainParams
+from pipeline.errors import PipelineError
+from pipeline.files.differences import differences
+from pipeline.files.json_files import JsonObject, canonical_json, read_json, write_json
+from pipeline.model.language_model import LanguageModelSpec
+from pipeline.params.schema import Params, TrainParams
 from pipeline.result_code import TRAIN
 from pipeline.text.token_store import TokenizedCaptions
+from pipeline.training.batches import TrainingData
+
+logger = logging.getLogger(__name__)
+
+_FILE = "facts.json"
+# Differences that are named; the others are counted.
+_NAMED = 4
 
 
-def tokens_digest(tokens: TokenizedCaptions) -> str:
+def training_facts(
+    settings: Params, data: TrainingData, language_model: LanguageModelSpec, process_count: int
+) -> JsonObject:
+    """Everything that the checkpoints of a training follow from."""
+    lora = settings.lora
+    return {
+        "code": TRAIN.digests(),
+        "encoder": data.features.spec,
+        "features": data.features.digest,
+        "tokens": _tokens_digest(data.tokens),
+        "tokenizer": data.tokens.spec,
+        "language_model": language_model.as_dict(),
+        "projector": asdict(settings.projector),
+        "lora": asdict(lora) if lora.rank else None,
+        "train": _result_params(settings.train),
+        # Each process draws its own dropout.
+        "processes": process_count if settings.projector.dropout or lora.dropout else None,
+    }
+
+
+def _tokens_digest(tokens: TokenizedCaptions) -> str:
     """SHA-256 (hex) over the prompt's ids, and each image's id and caption ids, in order."""
     prompt = tokens.prompt
     total = hashlib.sha256(canonical_json([prompt.before, prompt.after, prompt.eos]).encode())
@@ -19,7 +53,7 @@ def tokens_digest(tokens: TokenizedCaptions) -> str:
     return total.hexdigest()
 
 
-def result_params(params: TrainParams) -> JsonObject:
+def _result_params(params: TrainParams) -> JsonObject:
     """The parameters of `train` that its result follows from."""
     facts = asdict(params)
     # It changes memory and time, and no result.
@@ -30,27 +64,34 @@ def result_params(params: TrainParams) -> JsonObject:
     return facts
 
 
-def training_facts(
-    features: str,
-    tokens: TokenizedCaptions,
-    encoder_spec: JsonObject,
-    language_model_spec: JsonObject,
-    params: TrainParams,
-    projector_params: ProjectorParams,
-    lora_params: LoraParams,
-    process_count: int,
-) -> JsonObject:
-    """Everything that the checkpoints follow from; `features` is the digest of the train images' ones."""
-    return {
-        "code": TRAIN.digests(),
-        "encoder": encoder_spec,
-        "features": features,
-        "tokens": tokens_digest(tokens),
-        "tokenizer": tokens.spec,
-        "language_model": language_model_spec,
-        "projector": asdict(projector_params),
-        "lora": asdict(lora_params) if lora_params.rank else None,
-        "train": result_params(params),
-        # Each process draws its own dropout.
-        "processes": process_count if projector_params.dropout or lora_params.dropout else None,
-    }
+def note_training(folder: Path, facts: JsonObject) -> None:
+    """Write the facts of a training into its folder; where it has no state, log why it continues no other.
+
+    It is compared with the training that ran last among those next to its folder.
+    """
+    facts = json.loads(canonical_json(facts))
+    others = [path for path in folder.parent.glob(f"*/{_FILE}") if path.parent != folder]
+    readable = [path for path in others if _read_facts(path)]
+    if readable and not any(folder.glob("state*.safetensors")):
+        last = max(readable, key=lambda path: path.stat().st_mtime_ns)
+        differing = differences(facts, _read_facts(last))
+        named = [f"{name} is {_shorten(now)}, was {_shorten(was)}" for name, now, was in differing[:_NAMED]]
+        more = f"; and {len(differing) - _NAMED} more" if len(differing) > _NAMED else ""
+        logger.info("starting afresh, unlike %s: %s%s", last.parent, "; ".join(named), more)
+    # Also where it exists already: its time says which training ran last.
+    write_json(folder / _FILE, facts)
+
+
+def _read_facts(path: Path) -> JsonObject:
+    """Read facts; empty where they are damaged: people read them, and no result follows from them."""
+    try:
+        facts = read_json(path)
+    except PipelineError:
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def _shorten(value: Any) -> str:
+    """Return a value as text, cut short where it is a digest."""
+    text = value[:12] if isinstance(value, str) and len(value) == 64 else value
+    return f"{text!r:.60}"

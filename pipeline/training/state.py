@@ -1,89 +1,34 @@
-"""What a training run needs to continue where it was: weights, their average, optimizer, position, curve."""
+"""What the next step of a training depends on, apart from weights and optimizer: position, average, curve."""
 
-import logging
-from dataclasses import asdict
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from pipeline.errors import PipelineError
-from pipeline.files.disk_errors import require_readable, writing
-from pipeline.model.checkpoints import load_tensors, save_tensors
-from pipeline.model.vision_language_model import VisionLanguageModel
 from pipeline.training.cost import Cost
-from pipeline.training.kept_checkpoints import KeptCheckpoints
-
-logger = logging.getLogger(__name__)
-
-_FILE = "state.safetensors"
-# The state before it: a disk that loses one of them costs the steps between two saves.
-_BEFORE = "state_before.safetensors"
 
 
+@dataclass
 class TrainingState:
-    """Position of a run and everything that its next step depends on.
+    """How far a training is.
 
     Attributes:
+        average: moving average of the trained weights, which checkpoints hold.
         epoch: the epoch under way, from 1.
         step: optimizer steps of this epoch that are done.
         global_step: optimizer steps of all epochs that are done.
         curve: for each step: number (from 1), epoch, loss, learning rate, gradient norm.
-        average: moving average of the trained weights, which checkpoints hold.
         cost: what all steps cost, as far as it was measured.
-        lost: of epochs whose checkpoints are not kept any more, the tensors to make them anew with.
     """
 
-    def __init__(
-        self,
-        model: VisionLanguageModel,
-        optimizer: torch.optim.Optimizer,
-        scaler: torch.amp.GradScaler,
-    ) -> None:
-        self._model = model
-        self._optimizer = optimizer
-        self._scaler = scaler
-        self.epoch = 1
-        self.step = 0
-        self.global_step = 0
-        self.curve: list[list[float]] = []
-        self.average = {k: v.detach().clone() for k, v in model.trainable_state().items()}
-        self.cost = Cost()
-        self.lost: dict[int, dict[str, Tensor]] = {}
-        # Whether the newest state on the disk is one that this run loaded or saved.
-        self._newest_is_good = False
-
-    @classmethod
-    def load_or_start(
-        cls,
-        checkpoints: KeptCheckpoints,
-        model: VisionLanguageModel,
-        optimizer: torch.optim.Optimizer,
-        scaler: torch.amp.GradScaler,
-    ) -> Self:
-        """The state saved beside `checkpoints`, loaded into model and optimizer, or a fresh one.
-
-        A state that is damaged, is another run's, or of whose checkpoints one is lost and cannot be made
-        anew, is passed over with a warning: the steps that it stood for are taken again. Raises PipelineError
-        where the system refuses to read one.
-        """
-        scratch = checkpoints.folder
-        state = cls(model, optimizer, scaler)
-        for kept in scratch.glob("*.safetensors"):
-            require_readable(kept)
-        found = [path for path in (scratch / _FILE, scratch / _BEFORE) if path.exists()]
-        for path in found:
-            try:
-                state._load(path, checkpoints)
-            except PipelineError as error:
-                logger.warning("%s It is passed over; steps that are lost are taken again.", error)
-            else:
-                state._newest_is_good = path.name == _FILE
-                return state
-        if found:
-            logger.warning("no state in %s can be continued: training starts afresh", scratch)
-        return state
+    average: dict[str, Tensor]
+    epoch: int = 1
+    step: int = 0
+    global_step: int = 0
+    curve: list[list[float]] = field(default_factory=list)
+    cost: Cost = field(default_factory=Cost)
 
     def advance(self, loss: float, rate: float, norm: float) -> None:
         """Record a step that was taken."""
@@ -92,10 +37,10 @@ class TrainingState:
         self.curve.append([self.global_step, self.epoch, loss, rate, norm])
 
     @torch.no_grad()
-    def update_average(self, decay: float) -> None:
+    def update_average(self, weights: Mapping[str, Tensor], decay: float) -> None:
         """Move the average towards the weights; it follows faster in the first steps."""
         decay = min(decay, (1 + self.global_step) / (10 + self.global_step)) if decay else 0.0
-        for key, value in self._model.trainable_state().items():
+        for key, value in weights.items():
             self.average[key].lerp_(value, 1 - decay)
 
     def finish_epoch(self) -> float:
@@ -105,62 +50,25 @@ class TrainingState:
         self.step = 0
         return sum(losses) / len(losses)
 
-    def save(self, scratch: Path) -> None:
-        """Write the state, atomically; the one before it is kept, and never gives way to a damaged one."""
-        tensors = {f"weights.{k}": v for k, v in self._model.trainable_state().items()}
-        tensors |= {f"average.{k}": v for k, v in self.average.items()}
-        for index, values in self._optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{name}": v for name, v in values.items()}
-        tensors["curve"] = torch.tensor(self.curve, dtype=torch.float64)
-        facts: dict[str, Any] = {
-            "run": scratch.name,
-            "epoch": self.epoch,
-            "step": self.step,
-            "global_step": self.global_step,
-            "scaler": self._scaler.state_dict(),
-            "cost": asdict(self.cost),
-        }
-        path = scratch / _FILE
-        if self._newest_is_good and path.exists():
-            with writing(path):
-                path.replace(scratch / _BEFORE)
-        save_tensors(path, tensors, facts)
-        self._newest_is_good = True
+    def tensors(self) -> dict[str, Tensor]:
+        """The part of a saved state that is tensors."""
+        averages = {f"average.{name}": value for name, value in self.average.items()}
+        return {**averages, "curve": torch.tensor(self.curve, dtype=torch.float64)}
 
-    def _load(self, path: Path, checkpoints: KeptCheckpoints) -> None:
-        tensors, facts = load_tensors(path)
-        if facts.get("run") != path.parent.name:
-            raise PipelineError(
-                f"{path} is the state of the training run {facts.get('run')}, not of {path.parent.name}."
-            )
-        curve = tensors.pop("curve").tolist()
-        parts: dict[str, dict[str, Tensor]] = {"weights": {}, "average": {}, "optimizer": {}}
-        for key, value in tensors.items():
-            part, name = key.split(".", 1)
-            parts[part][name] = value
-        ended = facts["epoch"] - 1 if facts["step"] == 0 else None
-        self.lost = {}
-        for epoch in range(1, facts["epoch"]):
-            if checkpoints.is_whole(epoch):
-                continue
-            # What a state holds that was saved at the end of an epoch is that epoch's checkpoint.
-            made = parts["average"] if epoch == ended else checkpoints.published_copy(epoch)
-            if made is None:
-                raise PipelineError(
-                    f"{checkpoints.path(epoch)} is damaged or gone, and {checkpoints.published} has no whole "
-                    f"copy of it: {path} cannot be continued."
-                )
-            self.lost[epoch] = made
-        self.curve = curve
-        self.epoch, self.step = facts["epoch"], facts["step"]
-        self.global_step = facts["global_step"]
-        self.cost = Cost(**facts["cost"])
-        self._scaler.load_state_dict(facts["scaler"])
-        self._model.load_trainable_state(parts["weights"], str(path))
-        self.average = {k: v.to(self.average[k].device) for k, v in parts["average"].items()}
-        moments: dict[int, dict[str, Tensor]] = {}
-        for key, value in parts["optimizer"].items():
-            index, name = key.split(".", 1)
-            moments.setdefault(int(index), {})[name] = value
-        groups = self._optimizer.state_dict()["param_groups"]
-        self._optimizer.load_state_dict({"state": moments, "param_groups": groups})
+    def facts(self) -> dict[str, Any]:
+        """The part of a saved state that is JSON."""
+        position = {"epoch": self.epoch, "step": self.step, "global_step": self.global_step}
+        return {**position, "cost": asdict(self.cost)}
+
+    @classmethod
+    def restore(cls, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], device: torch.device) -> Self:
+        """The state that `tensors` and `facts` came from; its average on `device`."""
+        average = {name: value.to(device) for name, value in part(tensors, "average").items()}
+        position = facts["epoch"], facts["step"], facts["global_step"]
+        return cls(average, *position, tensors["curve"].tolist(), Cost(**facts["cost"]))
+
+
+def part(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The tensors whose names start with `name` and a dot, without that start."""
+    start = f"{name}."
+    return {key.removeprefix(start): value for key, value in tensors.items() if key.startswith(start)}

@@ -10,32 +10,23 @@ from pathlib import Path
 import torch
 
 from pipeline.errors import PipelineError
-from pipeline.features.digest import features_digest
 from pipeline.features.store import FeatureStore
-from pipeline.files.json_files import digest, write_json
+from pipeline.files.json_files import JsonObject, digest, write_json
 from pipeline.hardware.compilation import should_compile
-from pipeline.hardware.device import Placement
 from pipeline.hardware.execution import Execution
 from pipeline.model.adapters import adapter_facts, inject_adapters
 from pipeline.model.checkpoints import CheckpointInfo
-from pipeline.model.language_model import load_language_model
+from pipeline.model.language_model import LanguageModel, load_language_model
 from pipeline.model.projector import Projector
 from pipeline.model.vision_language_model import VisionLanguageModel
-from pipeline.params.schema import LanguageModelParams, LoraParams, Params
+from pipeline.params.schema import LanguageModelParams, Params, TrainParams
 from pipeline.pretrained.pretrained import resolve_model, tokenizer_digest
 from pipeline.text.token_store import TokenizedCaptions, read_tokens, require_tokenizer
-from pipeline.training.facts import training_facts
-from pipeline.training.features import open_features
-from pipeline.training.kept_checkpoints import KeptCheckpoints
-from pipeline.training.memory import (
-    LargestBatch,
-    NoEstimateError,
-    estimate_memory,
-    largest_batch,
-    require_memory,
-)
+from pipeline.training.batches import TrainingData
+from pipeline.training.facts import note_training, training_facts
+from pipeline.training.features import TrainingFeatures
 from pipeline.training.outputs import TrainPaths, TrainSummary, publish, summarize
-from pipeline.training.run_history import note_training
+from pipeline.training.run_folder import RunFolder
 from pipeline.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -49,131 +40,97 @@ def train(paths: TrainPaths, settings: Params, execution: Execution) -> TrainSum
 
     Raises PipelineError when features, tokens and model do not belong together, or training diverges.
     """
-    params, projector_params, lora_params = settings.train, settings.projector, settings.lora
-    language_model_params = settings.language_model
-    runtime, placement, processes = execution.runtime, execution.placement, execution.processes
-    model_cache = execution.model_cache
-    tokens = read_tokens(paths.tokens, "train")
-    name, revision = language_model_params.name, language_model_params.revision
-    folder = resolve_model(name, revision, model_cache)
-    require_tokenizer(tokens, name, revision, tokenizer_digest(folder))
+    tokens = _read_tokens(paths.tokens, settings.language_model, execution.model_cache)
+    # One opening gives everything that is read of it: the file may be exchanged while training goes on.
     with FeatureStore(paths.features) as store:
-        encoder_spec = store.spec
-        images = dict(zip(store.image_ids, store.sha256, strict=True))
-        _require_features(paths, tokens, images)
-        features_of_run = features_digest(store, tokens.image_ids)
-        sample = torch.from_numpy(store.read(tokens.image_ids[:_SCALE_IMAGES])).float()
-    lengths = [[len(c) + 1 for c in captions] for captions in tokens.captions]
-    prefix_length = tokens.prompt.prefix_length(encoder_spec["num_tokens"])
-    _require_memory(
-        folder,
-        language_model_params,
-        lora_params,
-        (encoder_spec["width"], projector_params.hidden_size),
-        largest_batch(lengths, params, prefix_length, processes.count),
-        placement,
-        params.gradient_checkpointing,
-    )
-    trained_on = {image_id: images[image_id] for image_id in tokens.image_ids}
-    features = open_features(paths.features, encoder_spec, trained_on, runtime.features)
-    language_model = load_language_model(language_model_params, placement, model_cache)
-    _require_vocabulary(tokens, name, language_model.vocabulary)
+        features = TrainingFeatures(store, tokens.image_ids, execution.runtime.features)
+        data = TrainingData(features, tokens)
+        model = _fresh_model(data, settings, execution)
+        facts = training_facts(settings, data, model.language_model.spec, execution.processes.count)
+        info = _checkpoint_info(facts, model, data, settings)
+        is_main = execution.processes.is_main
+        folder = RunFolder(execution.scratch / info.training[:16], paths.checkpoints, info, writes=is_main)
+        trainer = Trainer(model, data, settings.train, execution, folder)
+        if is_main:
+            note_training(folder.path, facts)
+        trained_steps = trainer.run()
+    curve = trainer.state.curve
+    summary = summarize(curve, settings.train.epochs, trained_steps)
+    if is_main:
+        counts = {
+            "images": len(tokens.image_ids),
+            "captions": sum(map(len, tokens.captions)),
+            "trainable_parameters": sum(p.numel() for p in model.trainable_parameters()),
+        }
+        write_json(paths.cost, trainer.state.cost.figures(execution.placement))
+        publish(paths, folder.path, curve, summary, counts)
+    return summary
 
-    torch.manual_seed(params.seed)
-    width_in, width_out = encoder_spec["width"], language_model.width
-    projector = Projector(width_in, projector_params.hidden_size, width_out, projector_params.dropout)
-    if projector_params.standardize:
+
+def _read_tokens(path: Path, params: LanguageModelParams, model_cache: Path | None) -> TokenizedCaptions:
+    tokens = read_tokens(path, "train")
+    folder = resolve_model(params.name, params.revision, model_cache)
+    require_tokenizer(tokens, params.name, params.revision, tokenizer_digest(folder))
+    return tokens
+
+
+def _fresh_model(data: TrainingData, settings: Params, execution: Execution) -> VisionLanguageModel:
+    """The frozen language model behind a projector, and with adapters, as training starts with them."""
+    placement, features = execution.placement, data.features
+    language_model = load_language_model(settings.language_model, placement, execution.model_cache)
+    _require_vocabulary(data.tokens, settings.language_model.name, language_model.vocabulary)
+    torch.manual_seed(settings.train.seed)
+    params = settings.projector
+    width_in, width_out = features.spec["width"], language_model.width
+    projector = Projector(width_in, params.hidden_size, width_out, params.dropout)
+    sample = features.read(range(min(_SCALE_IMAGES, len(data.lengths)))).float()  # [n, P, D_v]
+    if params.standardize:
         projector.standardize(sample)
-    if projector_params.match_embedding_norm:
+    if params.match_embedding_norm:
         projector.scale_output(sample, language_model.embedding_norm())
     # After the projector, whose initialisation they must not change.
-    adapters = inject_adapters(language_model, lora_params)
-    model = VisionLanguageModel(projector.to(placement.device), language_model, tokens.prompt, adapters)
+    adapters = inject_adapters(language_model, settings.lora)
+    model = VisionLanguageModel(projector.to(placement.device), language_model, data.tokens.prompt, adapters)
     _log_parameters(model)
-    if params.gradient_checkpointing:
+    if settings.train.gradient_checkpointing:
         language_model.checkpoint_layers()
-    # Of an epoch: more epochs must not change how the first ones were computed. Each position meets each
-    # weight once forward and once backward.
-    together = None if params.captions_per_pass == "all" else params.captions_per_pass
-    positions = sum(prefix_length * -(-len(of) // (together or len(of))) + sum(of) for of in lengths)
-    flop = 4.0 * positions * language_model.layer_weights
-    if should_compile(runtime.compile, placement, flop):
+    if should_compile(execution.runtime.compile, placement, _flop(data, settings.train, language_model)):
         language_model.compile_layers()
+    return model
 
-    facts = training_facts(
-        features_of_run,
-        tokens,
-        encoder_spec,
-        language_model.spec.as_dict(),
-        params,
-        projector_params,
-        lora_params,
-        processes.count,
+
+def _flop(data: TrainingData, params: TrainParams, language_model: LanguageModel) -> float:
+    """Floating-point operations of an epoch.
+
+    Not of the run: more epochs must not change how the first ones were computed. Each position meets each
+    weight once forward and once backward.
+    """
+    together = None if params.captions_per_pass == "all" else params.captions_per_pass
+    rows = sum(-(-len(of) // (together or len(of))) for of in data.lengths)
+    positions = data.prefix_length * rows + sum(map(sum, data.lengths))
+    return 4.0 * positions * language_model.layer_weights
+
+
+def _checkpoint_info(
+    facts: JsonObject, model: VisionLanguageModel, data: TrainingData, settings: Params
+) -> CheckpointInfo:
+    """The facts that each checkpoint of a training carries, but for its epoch."""
+    return CheckpointInfo(
+        epoch=0,
+        encoder=facts["encoder"],
+        tokenizer=facts["tokenizer"],
+        language_model=facts["language_model"],
+        hidden_size=settings.projector.hidden_size,
+        width_out=model.language_model.width,
+        # Without the number of epochs where it has no influence: one more epoch must not change the bytes
+        # of those before.
+        train=facts["train"],
+        training=digest(facts),
+        features=facts["features"],
+        tokens=facts["tokens"],
+        longest_caption=max(map(max, data.lengths)),
+        lora=adapter_facts(settings.lora),
     )
-    fingerprint = digest(facts)
-    scratch = execution.scratch / fingerprint[:16]
-
-    def info(epoch: int) -> CheckpointInfo:
-        return CheckpointInfo(
-            epoch=epoch,
-            encoder=encoder_spec,
-            tokenizer=tokens.spec,
-            language_model=language_model.spec.as_dict(),
-            hidden_size=projector_params.hidden_size,
-            width_out=width_out,
-            # Without the number of epochs where it has no influence: one more epoch must not
-            # change the bytes of those before.
-            train=facts["train"],
-            training=fingerprint,
-            features=facts["features"],
-            tokens=facts["tokens"],
-            longest_caption=max(map(max, lengths)),
-            lora=adapter_facts(lora_params),
-        )
-
-    checkpoints = KeptCheckpoints(scratch, paths.checkpoints, info)
-    trainer = Trainer(model, features, tokens, params, runtime, placement, checkpoints, processes)
-    if processes.is_main:
-        note_training(scratch, facts)
-    trained = trainer.run()
-    counts = {
-        "images": len(tokens.image_ids),
-        "captions": sum(len(c) for c in tokens.captions),
-        "trainable_parameters": sum(p.numel() for p in model.trainable_parameters()),
-    }
-    if not processes.is_main:
-        return summarize(trainer.state.curve, params.epochs, trained)
-    write_json(paths.cost, trainer.state.cost.figures(placement))
-    return publish(paths, scratch, trainer.state.curve, params.epochs, trained, counts)
-
-
-def _require_features(paths: TrainPaths, tokens: TokenizedCaptions, images: dict[str, str]) -> None:
-    missing = [image_id for image_id in tokens.image_ids if image_id not in images]
-    if missing:
-        raise PipelineError(
-            f"{paths.features} lacks {len(missing)} training images, {missing[0]} the first; "
-            "run `dvc repro encode`."
-        )
-
-
-def _require_memory(
-    folder: Path,
-    language_model: LanguageModelParams,
-    lora: LoraParams,
-    projector_shape: tuple[int, int],
-    batch: LargestBatch,
-    placement: Placement,
-    checkpointing: bool,
-) -> None:
-    try:
-        estimate = estimate_memory(
-            folder, language_model, lora, projector_shape, batch, placement.dtype, checkpointing
-        )
-    except NoEstimateError as error:
-        # An estimate is a courtesy: a model that it does not understand can be trained all the same.
-        logger.warning("the memory of a step could not be estimated: %s", error)
-        return
-    require_memory(estimate, placement)
 
 
 def _require_vocabulary(tokens: TokenizedCaptions, name: str, vocabulary: int) -> None:
@@ -186,14 +143,12 @@ def _require_vocabulary(tokens: TokenizedCaptions, name: str, vocabulary: int) -
 
 
 def _log_parameters(model: VisionLanguageModel) -> None:
+    """Log how many values each part stores, and whether they are trained."""
     adapters = model.adapters.parameters()
     inserted = {id(p) for p in adapters}
-    parts = {
-        "projector": list(model.projector.parameters()),
-        "adapters": adapters,
-        "language model": [p for p in model.language_model.parameters() if id(p) not in inserted],
-    }
-    for name, parameters in parts.items():
+    frozen = [p for p in model.language_model.parameters() if id(p) not in inserted]
+    projector = list(model.projector.parameters())
+    for name, parameters in (("projector", projector), ("adapters", adapters), ("language model", frozen)):
         if parameters:
             total = sum(p.numel() for p in parameters)
             state = "trained" if any(p.requires_grad for p in parameters) else "frozen"

@@ -15,7 +15,6 @@ MODULES = (
     "pretrained/hub",
     "datasets/hub_dataset",
     "model/language_model",
-    "training/memory",
     "pretrained/pretrained",
     "text/prompt",
     "training/trainer",

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pipeline.training.memory import LargestBatch, estimate_memory
 
 from pipeline.captions import ImageRecord, write_images
 from pipeline.encoding.encode import encode_images
@@ -28,7 +29,6 @@ from pipeline.params.schema import GenerateParams, LanguageModelParams, LoraPara
 from pipeline.regions.captioner import Captioner
 from pipeline.text.prompt import Prompt
 from pipeline.training.cost import peak_memory
-from pipeline.training.memory import LargestBatch, estimate_memory
 from tests.gpu import GPU, on_gpu
 
 PROMPT = Prompt(before=(0, 5, 6), after=(7, 8), eos=358)

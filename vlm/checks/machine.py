@@ -14,7 +14,7 @@ from packaging.version import Version
 
 from pipeline.errors import PipelineError
 from pipeline.hardware.device import choose_placement, why_no_cuda
-from pipeline.hardware.free_memory import free_memory
+from pipeline.hardware.memory import free_memory
 from pipeline.params.schema import Params
 from pipeline.pretrained.wheels import is_wheel
 from vlm.doctor import CheckResult

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from pipeline.training.kept_checkpoints import KeptCheckpoints
 
 from pipeline.errors import PipelineError
 from pipeline.hardware.device import Placement
@@ -23,7 +24,6 @@ from pipeline.model.vision_language_model import VisionLanguageModel
 from pipeline.params.schema import LanguageModelParams
 from pipeline.text.prompt import Prompt
 from pipeline.text.token_store import read_tokens
-from pipeline.training.kept_checkpoints import KeptCheckpoints
 from pipeline.training.trainer import Trainer
 from tests.adapter_lab import CPU, LORA, OFF, PROJECTOR, SHAPES, checkpoint, hidden
 from tests.import_closure import ROOT

@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pipeline.training.kept_checkpoints import KeptCheckpoints
 
 from pipeline.errors import PipelineError
 from pipeline.hardware.device import choose_placement
@@ -24,7 +25,6 @@ from pipeline.model.vision_language_model import VisionLanguageModel
 from pipeline.params.schema import Params, TrainParams
 from pipeline.text.token_store import read_tokens
 from pipeline.training.batches import StepDataset, plan_epoch
-from pipeline.training.kept_checkpoints import KeptCheckpoints
 from pipeline.training.trainer import Trainer, learning_rate
 from tests.tiny_models import save_llama
 from tests.training_lab import (

@@ -1,0 +1,47 @@
+"""Main memory: what the C library does with freed memory, and how much a process can still have.
+
+glibc maps and unmaps tensors of some megabytes at every operation, and the kernel clears their pages each
+time. On a CPU that is most of a small convolutional network's time; docs/performance.md has the figures.
+"""
+
+import ctypes
+import platform
+from pathlib import Path
+
+import psutil
+
+# From glibc's malloc.h.
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
+_ONE_GIB = 1 << 30
+_IS_GLIBC = platform.libc_ver()[0] == "glibc"
+
+
+def keep_freed_memory() -> None:
+    """Serve allocations up to 1 GiB from the heap and give none of it back until the process ends.
+
+    Does nothing where the C library is not glibc.
+    """
+    if _IS_GLIBC:
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_THRESHOLD, _ONE_GIB)
+        libc.mallopt(_M_TRIM_THRESHOLD, 2 * _ONE_GIB - 1)
+
+
+def return_freed_memory() -> None:
+    """Return memory that was freed so far to the kernel, such as what loading a model leaves behind.
+
+    Does nothing where the C library is not glibc.
+    """
+    if _IS_GLIBC:
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def free_memory() -> float:
+    """Bytes that are available, within the limit of a container (cgroup v2)."""
+    free = float(psutil.virtual_memory().available)
+    try:
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
+        return min(free, limit - int(Path("/sys/fs/cgroup/memory.current").read_text()))
+    except (OSError, ValueError):  # no container, or no limit ("max")
+        return free
