@@ -171,10 +171,6 @@ class FeatureStore:
             else:
                 yield image_id, sha256, values
 
-    def digest_of(self, image_id: str) -> str:
-        """SHA-256 (hex) of the file that an image's features were made from."""
-        return self.sha256[self._row(image_id)]
-
     def row_digests(self, image_ids: Sequence[str]) -> list[str]:
         """SHA-256 (hex) of each image's features together with its file's digest, in the order asked for.
 

@@ -27,14 +27,15 @@ def _choose(requested: str, placement: Placement, flop: float) -> tuple[bool, st
         return requested == "always", f"runtime.compile is {requested}"
     if placement.device.type != "cpu":
         return False, "runtime.compile is auto, which compiles on CPUs only"
-    if not _finds_compiler():
+    if not finds_compiler():
         return False, "no C++ compiler was found"
     if flop < _WORTH_FLOP:
         return False, "it would take longer than it saves"
     return True, "fewer passes over memory between matrix products"
 
 
-def _finds_compiler() -> bool:
+def finds_compiler() -> bool:
+    """Whether PyTorch finds a C++ compiler here."""
     candidates = inductor.cpp.cxx
     names = candidates if isinstance(candidates, list | tuple) else [candidates]
     return any(name and shutil.which(name) for name in names)

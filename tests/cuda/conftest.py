@@ -13,7 +13,7 @@ import torch
 
 from pipeline.hardware.device import choose_placement
 from pipeline.params.schema import Params
-from tests.training_lab import Lab, make_lab
+from tests.unit.training.builders import CPU, Lab, make_lab
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -41,11 +41,11 @@ def params(tiny_params: Params) -> Params:
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory, params: Params) -> Lab:
-    return make_lab(tmp_path_factory.mktemp("lab"), params, images=8)
+    made = make_lab(tmp_path_factory.mktemp("lab"), params)
+    return replace(made, placement=choose_placement("cuda"))
 
 
 @pytest.fixture
 def cpu_lab(lab: Lab) -> Lab:
     """The same data and parameters on the CPU."""
-    assert choose_placement("cpu").dtype == torch.float32
-    return replace(lab, params=replace(lab.params, runtime=replace(lab.params.runtime, device="cpu")))
+    return replace(lab, placement=CPU)

@@ -11,12 +11,10 @@ from typing import Literal
 import pytest
 import torch
 
-from pipeline.errors import PipelineError
 from pipeline.model.checkpoints import load_tensors
 from pipeline.params.schema import LoraParams
-from tests import training_lab
 from tests.gpu import PRECISIONS, on_gpu
-from tests.training_lab import STEPS, Lab, interrupted_after, losses
+from tests.unit.training.builders import STEPS, Lab, checkpoint, interrupted_after, losses
 
 # Rounding of a loss in each precision, tiny models.
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 3e-2}
@@ -25,12 +23,7 @@ TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 3e-2}
 @pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize("quantization", ["nf4", "none"])
 def test_the_loss_is_that_of_a_cpu_to_rounding(
-    lab: Lab,
-    cpu_lab: Lab,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    dtype: torch.dtype,
-    quantization: Literal["nf4", "none"],
+    lab: Lab, cpu_lab: Lab, tmp_path: Path, dtype: torch.dtype, quantization: Literal["nf4", "none"]
 ) -> None:
     cpu, gpu = (
         replace(one, params=replace(one.params, language_model=model))
@@ -38,27 +31,24 @@ def test_the_loss_is_that_of_a_cpu_to_rounding(
         for model in [replace(one.params.language_model, quantization=quantization)]
     )
     cpu.train(tmp_path / "cpu", epochs=2)
-    monkeypatch.setattr(training_lab, "choose_placement", lambda _: on_gpu(dtype))
-    gpu.train(tmp_path / "gpu", epochs=2)
+    replace(gpu, placement=on_gpu(dtype)).train(tmp_path / "gpu", epochs=2)
     expected = losses(tmp_path / "cpu")
     assert losses(tmp_path / "gpu") == pytest.approx(expected, rel=TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("dtype", PRECISIONS)
-def test_an_interrupted_run_goes_on_from_the_same_state(
-    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
-) -> None:
+def test_an_interrupted_run_goes_on_from_the_same_state(lab: Lab, tmp_path: Path, dtype: torch.dtype) -> None:
     """Not to the bit: some of a GPU's kernels add up in another order each time."""
-    monkeypatch.setattr(training_lab, "choose_placement", lambda _: on_gpu(dtype))
+    lab = replace(lab, placement=on_gpu(dtype))
     lab.train(tmp_path / "whole")
-    with interrupted_after(monkeypatch, steps=STEPS + 1):
+    with interrupted_after(steps=STEPS + 1):
         lab.train(tmp_path / "resumed")
     lab.train(tmp_path / "resumed")
     assert losses(tmp_path / "resumed") == pytest.approx(losses(tmp_path / "whole"), rel=TOLERANCE[dtype])
 
 
 def test_the_loss_falls(lab: Lab, tmp_path: Path) -> None:
-    lab.train(tmp_path, epochs=25, learning_rate=0.02, save_every_seconds=1e9)
+    lab.train(tmp_path, epochs=25, learning_rate=0.02, runtime={"save_every_seconds": 1e9})
     curve = losses(tmp_path)
     assert sum(curve[-4:]) / 4 < 0.6 * sum(curve[:2]) / 2
 
@@ -70,16 +60,15 @@ def test_layers_computed_twice_give_the_same_result(lab: Lab, tmp_path: Path) ->
 
 
 def test_compiled_layers_give_the_same_loss_to_rounding(lab: Lab, tmp_path: Path) -> None:
-    compiled = replace(lab.params, runtime=replace(lab.params.runtime, compile="always"))
     lab.train(tmp_path / "eager", epochs=2)
-    replace(lab, params=compiled).train(tmp_path / "compiled", epochs=2)
+    lab.train(tmp_path / "compiled", epochs=2, runtime={"compile": "always"})
     expected = losses(tmp_path / "eager")
     assert losses(tmp_path / "compiled") == pytest.approx(expected, rel=TOLERANCE[torch.bfloat16])
 
 
 def test_adapters_are_trained_with_the_projector(lab: Lab, tmp_path: Path) -> None:
     lab.train(tmp_path, epochs=1, lora=LoraParams(2, 4.0, 0.1, ("q_proj", "v_proj")))
-    tensors, _ = load_tensors(tmp_path / "checkpoints" / "epoch_001.safetensors")
+    tensors, _ = load_tensors(checkpoint(tmp_path))
     changed = [tensor for name, tensor in tensors.items() if "lora_B" in name]
     assert changed
     assert all(tensor.any() for tensor in changed)  # they start as zeros
@@ -91,14 +80,3 @@ def test_the_cost_is_that_of_the_gpu(lab: Lab, tmp_path: Path) -> None:
     assert cost["device"] == "cuda"
     # What tensors took, not what the process holds: a tiny model's, which is less than 100 MB.
     assert 0 < cost["peak_memory_mb"] < 100
-
-
-def test_a_batch_that_cannot_fit_is_refused_before_a_step(
-    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _, total = torch.cuda.mem_get_info()
-    # As on a card that others fill: to fill this one would disturb whoever uses it.
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (100_000_000, total))
-    with pytest.raises(PipelineError, match=r"a training step needs about .* lower train\.batch_size"):
-        lab.train(tmp_path)
-    assert not (tmp_path / "checkpoints").exists()

@@ -12,7 +12,7 @@ from torch import Tensor
 from pipeline.model.feature_captioner import FeatureCaptioner
 from pipeline.params.schema import Params
 from pipeline.regions.captioner import BATCH_SIZE
-from pipeline.training.trainer import Trainer
+from pipeline.training.optimizer import StepOptimizer
 from pipeline.vision.transformers_encoder import TransformersEncoder
 
 
@@ -37,9 +37,9 @@ def count_work(counted: Any) -> None:
 
         return counting
 
-    encoder, trainer, model = TransformersEncoder, Trainer, FeatureCaptioner
+    encoder, optimizer, model = TransformersEncoder, StepOptimizer, FeatureCaptioner
     setattr(encoder, "encode", after(encoder.encode, _images))  # noqa: B010
-    setattr(trainer, "_step", after(trainer._step, lambda *_: 1))  # noqa: B010
+    setattr(optimizer, "apply", after(optimizer.apply, lambda *_: 1))  # noqa: B010
     setattr(model, "caption", each(model.caption))  # noqa: B010
 
 

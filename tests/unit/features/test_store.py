@@ -222,16 +222,6 @@ def test_the_digest_of_a_row_says_whose_features_it_holds(
         assert now[1] != before[1]
 
 
-def test_a_store_of_other_images_is_named_by_the_first_that_differs(store_path: Path) -> None:
-    wanted = {image.image_id: image.sha256 for image in IMAGES[:3]}
-    with FeatureStore(store_path) as store:
-        store.require_images(wanted, "the run")
-        with pytest.raises(PipelineError, match=r"features of image_1\.png from other bytes .* than the run"):
-            store.require_images({**wanted, "image_1.png": "f" * 64}, "the run")
-        with pytest.raises(PipelineError, match=r"features\.h5 has no image new\.png"):
-            store.require_images({"new.png": "f" * 64}, "the run")
-
-
 def test_rows_that_were_never_written_are_not_read_as_zeros(store_path: Path, features: Features) -> None:
     with h5py.File(store_path, "r+") as file:
         del file["features"]

@@ -1,13 +1,14 @@
 """Compiling the decoder layers: when it is done, and that it changes no result."""
 
+import shutil
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from pipeline.hardware import compilation
-from pipeline.hardware.compilation import should_compile
+from pipeline.hardware.compilation import finds_compiler, should_compile
 from pipeline.hardware.device import Placement, choose_placement
 from pipeline.model.language_model import load_language_model
 from pipeline.model.packing import pack
@@ -16,33 +17,31 @@ from pipeline.params.schema import LanguageModelParams
 LONG, SHORT = 1e15, 1e9
 
 
-@pytest.fixture
-def cpu(monkeypatch: pytest.MonkeyPatch) -> Placement:
-    monkeypatch.setattr(compilation, "_finds_compiler", lambda: True)
-    return choose_placement("cpu")
+@pytest.mark.parametrize(
+    ("requested", "device", "flop", "compiler", "compiled"),
+    [
+        ("auto", "cpu", LONG, "g++", True),
+        ("auto", "cpu", SHORT, "g++", False),
+        ("auto", "cpu", LONG, None, False),
+        ("auto", "cuda", LONG, "g++", False),
+        ("always", "cpu", SHORT, "g++", True),
+        ("never", "cpu", LONG, "g++", False),
+    ],
+)
+def test_layers_are_compiled_on_request_or_where_it_pays(
+    monkeypatch: pytest.MonkeyPatch,
+    requested: Literal["auto", "always", "never"],
+    device: str,
+    flop: float,
+    compiler: str | None,
+    compiled: bool,
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _: compiler)
+    placement = Placement(torch.device(device), torch.float32, "pretended")
+    assert should_compile(requested, placement, flop) is compiled
 
 
-def test_auto_compiles_what_trains_for_long(cpu: Placement) -> None:
-    assert should_compile("auto", cpu, LONG)
-    assert not should_compile("auto", cpu, SHORT)
-
-
-def test_auto_does_without_a_compiler(cpu: Placement, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compilation, "_finds_compiler", lambda: False)
-    assert not should_compile("auto", cpu, LONG)
-
-
-def test_auto_leaves_gpus_as_they_are() -> None:
-    gpu = Placement(torch.device("cuda"), torch.bfloat16, "pretended")
-    assert not should_compile("auto", gpu, LONG)
-
-
-@pytest.mark.parametrize(("requested", "compiled"), [("always", True), ("never", False)])
-def test_a_request_is_followed(cpu: Placement, requested: str, compiled: bool) -> None:
-    assert should_compile(requested, cpu, SHORT) is compiled  # type: ignore[arg-type]
-
-
-@pytest.mark.skipif(not compilation._finds_compiler(), reason="no C++ compiler is installed")
+@pytest.mark.skipif(not finds_compiler(), reason="no C++ compiler is installed")
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "checkpointed"])
 def test_compiled_layers_compute_the_same(tiny_llama: Path, checkpointing: bool) -> None:
     params = LanguageModelParams(str(tiny_llama), None, quantization="nf4", double_quantization=False)

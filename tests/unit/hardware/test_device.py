@@ -46,13 +46,14 @@ def pretend(monkeypatch: pytest.MonkeyPatch, device: str, capability: str) -> Pl
 
 @pytest.mark.parametrize("row", hardware_table(), ids=lambda row: row[0])
 def test_each_device_of_the_page_computes_as_the_page_says(
-    monkeypatch: pytest.MonkeyPatch, row: list[str]
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, row: list[str]
 ) -> None:
     device, capability, dtype, gradients, nf4 = row
-    placement = pretend(monkeypatch, device, capability)
+    with caplog.at_level("INFO"):
+        placement = pretend(monkeypatch, device, capability)
+    assert f"device: {placement.device}, {dtype} ({placement.reason})" in caplog.text
     assert str(placement.dtype) == f"torch.{dtype}"
     assert placement.scales_gradients == (gradients == "scaled")
-    assert placement.reason in str(placement)
     if nf4 == "yes":
         placement.require_quantization("nf4")
     else:
@@ -71,29 +72,6 @@ def test_an_apple_gpu_has_to_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> No
     """NF4 is not offered there, and profiles ask for it."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    assert choose_placement("auto").device.type == "cpu"
-
-
-def test_a_cpu_computes_in_float32() -> None:
-    placement = choose_placement("cpu")
-    assert (placement.device.type, placement.dtype) == ("cpu", torch.float32)
-    assert "float32 (" in str(placement)
-
-
-def test_a_gpu_with_native_bfloat16_uses_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    pretend_gpu(monkeypatch, "RTX 3060", (8, 6))
-    placement = choose_placement("auto")
-    assert (placement.device.type, placement.dtype) == ("cuda", torch.bfloat16)
-    assert "RTX 3060" in placement.reason
-
-
-def test_a_gpu_that_emulates_bfloat16_uses_float16(monkeypatch: pytest.MonkeyPatch) -> None:
-    pretend_gpu(monkeypatch, "Tesla T4", (7, 5))
-    assert choose_placement("cuda").dtype == torch.float16
-
-
-def test_auto_without_a_gpu_is_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_placement("auto").device.type == "cpu"
 
 
@@ -145,9 +123,3 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) 
     pretend_gpu(monkeypatch, "RTX 3060", (8, 6))
     with pytest.raises(PipelineError, match=r"cuda:3 was asked for, but there are only 1"):
         choose_placement("cuda:3")
-
-
-def test_the_choice_is_logged_with_its_reason(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level("INFO"):
-        choose_placement("cpu")
-    assert "device: cpu, float32 (" in caplog.text

@@ -33,22 +33,31 @@ SAMPLE = load_params(ROOT / "profiles" / "sample.yaml")
 @pytest.fixture(scope="module", params=["none", "nf4"])
 def model(request: pytest.FixtureRequest, tiny_llama: Path) -> VisionLanguageModel:
     params = LanguageModelParams(str(tiny_llama), None, request.param, double_quantization=False)
-    language_model = load_language_model(params, choose_placement("cpu"))
-    torch.manual_seed(0)
-    return VisionLanguageModel(Projector(WIDTH, 8, language_model.width), language_model, PROMPT)
+    return model_of(params, PROMPT)
 
 
-@pytest.fixture(scope="module", params=["none", "nf4"])
-def real_model(request: pytest.FixtureRequest) -> VisionLanguageModel:
-    """SmolLM2-135M, behind a projector as a run starts with it."""
-    params = replace(SAMPLE.language_model, quantization=request.param)
+@pytest.fixture(params=["tiny", "real"])
+def any_model(
+    request: pytest.FixtureRequest, model: VisionLanguageModel
+) -> tuple[VisionLanguageModel, list[list[list[int]]]]:
+    """The tiny Llama, and SmolLM2-135M with real words; the ids of each image's captions."""
+    if request.param == "tiny":
+        return model, CAPTIONS
+    tokenizer = CaptionTokenizer(SAMPLE.prompt, SAMPLE.language_model)
+    quantization = model.language_model.spec.quantization
+    params = replace(SAMPLE.language_model, quantization=quantization)  # type: ignore[arg-type]
+    ids = [[tokenizer.encode_caption(words) for words in captions] for captions in WORDS]
+    return model_of(params, tokenizer.prompt), ids
+
+
+def model_of(params: LanguageModelParams, prompt: Prompt) -> VisionLanguageModel:
+    """A language model behind a projector as a run starts with it."""
     language_model = load_language_model(params, choose_placement("cpu"))
     torch.manual_seed(0)
     projector = Projector(WIDTH, 64, language_model.width)
     features = torch.randn(64, NUM_TOKENS, WIDTH)
     projector.standardize(features)
     projector.scale_output(features, language_model.embedding_norm())
-    prompt = CaptionTokenizer(SAMPLE.prompt, SAMPLE.language_model).prompt
     return VisionLanguageModel(projector, language_model, prompt)
 
 
@@ -60,25 +69,15 @@ def loss_and_gradients(
     return float(loss.detach()), list(torch.autograd.grad(loss, list(model.projector.parameters())))
 
 
-def test_packed_captions_have_the_loss_and_gradient_of_separate_sequences(model: VisionLanguageModel) -> None:
-    require_equal_to_separate_sequences(model, CAPTIONS)
-
-
-def test_so_they_have_with_a_real_model_and_real_words(real_model: VisionLanguageModel) -> None:
-    tokenizer = CaptionTokenizer(SAMPLE.prompt, SAMPLE.language_model)
-    require_equal_to_separate_sequences(
-        real_model, [[tokenizer.encode_caption(words) for words in captions] for captions in WORDS]
-    )
-
-
-def require_equal_to_separate_sequences(model: VisionLanguageModel, captions: list[list[list[int]]]) -> None:
+def test_packed_captions_have_the_loss_and_gradient_of_separate_sequences(
+    any_model: tuple[VisionLanguageModel, list[list[list[int]]]],
+) -> None:
+    model, captions = any_model
     features = torch.randn(len(captions), NUM_TOKENS, WIDTH, generator=torch.Generator().manual_seed(1))
     packed_loss, packed = loss_and_gradients(model, features, captions)
-
     rows = [[caption] for of_image in captions for caption in of_image]
     of_row = torch.tensor([image for image, of_image in enumerate(captions) for _ in of_image])
     single_loss, single = loss_and_gradients(model, features[of_row], rows)
-
     assert packed_loss == pytest.approx(single_loss, rel=1e-5)
     for a, b in zip(packed, single, strict=True):
         assert (a - b).norm() <= 1e-5 * b.norm()
@@ -98,16 +97,14 @@ def test_the_loss_is_that_of_the_causal_model_on_one_plain_sequence(model: Visio
     assert float(ours) == pytest.approx(float(theirs), rel=1e-5)
 
 
-def test_labels_are_the_captions_tokens_and_eos_and_nothing_else() -> None:
-    batch = pack(CAPTIONS, prefix_length=9, eos=EOS)
-    expected = [token for captions in CAPTIONS for c in captions for token in (*c, EOS)]
-    assert batch.labels.tolist() == expected
-
-
-def test_without_eos_supervision_there_is_no_eos_anywhere() -> None:
-    batch = pack(CAPTIONS, prefix_length=9, eos=None)
-    assert batch.labels.tolist() == [t for captions in CAPTIONS for c in captions for t in c]
-    assert EOS not in batch.caption_ids
+@pytest.mark.parametrize("eos", [EOS, None])
+def test_labels_are_the_captions_tokens_and_their_end_if_it_is_supervised(eos: int | None) -> None:
+    batch = pack(CAPTIONS, prefix_length=9, eos=eos)
+    end = [] if eos is None else [eos]
+    assert batch.labels.tolist() == [token for of in CAPTIONS for c in of for token in (*c, *end)]
+    assert (EOS in batch.caption_ids) == (eos is not None)
+    # A row of the mask without any true entry, even where padded, would make softmax return NaN.
+    assert batch.mask.diagonal(dim1=2, dim2=3).all()
 
 
 def test_a_caption_attends_to_the_prefix_and_to_its_own_past_alone() -> None:
@@ -117,9 +114,3 @@ def test_a_caption_attends_to_the_prefix_and_to_its_own_past_alone() -> None:
     assert mask[4].nonzero().flatten().tolist() == [0, 1, 2, 3, 4]
     assert mask[7].nonzero().flatten().tolist() == [0, 1, 2, 6, 7]
     assert batch.positions[0].tolist() == [0, 1, 2, 3, 4, 5, 3, 4, 5, 6]
-
-
-def test_each_position_attends_to_itself_even_where_padded() -> None:
-    """A row of the mask without any true entry would make softmax return NaN."""
-    batch = pack(CAPTIONS, prefix_length=2, eos=EOS)
-    assert batch.mask.diagonal(dim1=2, dim2=3).all()

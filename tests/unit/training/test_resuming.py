@@ -15,46 +15,42 @@ from pipeline import result_code
 from pipeline.errors import PipelineError
 from tests.edited_code import EditCode
 from tests.refusals import refuse
-from tests.training_lab import (
+from tests.unit.training.builders import (
+    LORA,
     STEPS,
     Lab,
+    checkpoint,
     interrupted_after,
     outputs,
     save_features,
 )
 
+ADAPTERS = replace(LORA, dropout=0.2)
 
-@pytest.mark.parametrize("steps", [1, 2, 3, 5])
+
+@pytest.mark.parametrize(
+    ("changes", "steps", "seconds", "kept"),
+    [
+        *(({}, steps, 1e-9, steps) for steps in (1, 2, 3, 5)),
+        # It was saved at the end of the epoch alone.
+        ({}, STEPS + 1, 1e9, STEPS),
+        *(({"dropout": 0.3, "lora": ADAPTERS}, steps, 1e-9, steps) for steps in (1, 2, 3)),
+    ],
+)
 def test_an_interrupted_run_continues_to_the_same_bytes(
-    lab: Lab, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+    lab: Lab, finished: Path, tmp_path: Path, changes: dict[str, Any], steps: int, seconds: float, kept: int
 ) -> None:
-    with interrupted_after(monkeypatch, steps):
-        lab.train(tmp_path, epochs=3)
-    assert not (tmp_path / "checkpoints").exists()
-    assert lab.train(tmp_path, epochs=3).trained_steps == 3 * STEPS - steps
-    assert outputs(tmp_path) == outputs(finished)
-
-
-def test_a_run_interrupted_before_it_saved_repeats_those_steps(
-    lab: Lab, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with interrupted_after(monkeypatch, STEPS + 1):
-        lab.train(tmp_path, epochs=3, save_every_seconds=1e9)
-    assert lab.train(tmp_path, epochs=3).trained_steps == 2 * STEPS
-    assert outputs(tmp_path) == outputs(finished)
-
-
-def test_dropout_does_not_depend_on_interruptions(
-    lab: Lab, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lab.train(tmp_path / "whole", dropout=0.3)
-    for _ in range(2):
-        with interrupted_after(monkeypatch, 1):
-            lab.train(tmp_path / "parts", dropout=0.3)
-    assert lab.train(tmp_path / "parts", dropout=0.3).trained_steps == 2 * STEPS - 2
-    assert outputs(tmp_path / "parts") == outputs(tmp_path / "whole")
-    first = "epoch_001.safetensors"
-    assert outputs(tmp_path / "whole")[first] != outputs(finished)[first]
+    whole = finished
+    if changes:
+        whole = tmp_path / "whole"
+        lab.train(whole, epochs=3, **changes)
+        assert outputs(whole) != outputs(finished)
+    parts = tmp_path / "parts"
+    with interrupted_after(steps):
+        lab.train(parts, epochs=3, runtime={"save_every_seconds": seconds}, **changes)
+    assert not (parts / "checkpoints").exists()
+    assert lab.train(parts, epochs=3, **changes).trained_steps == 3 * STEPS - kept
+    assert outputs(parts) == outputs(whole)
 
 
 def test_more_epochs_continue_to_what_a_longer_run_gives(lab: Lab, finished: Path, tmp_path: Path) -> None:
@@ -72,18 +68,36 @@ def test_fewer_epochs_remove_the_surplus_and_train_nothing(lab: Lab, tmp_path: P
     assert outputs(tmp_path) == of_one
 
 
+def test_a_schedule_that_depends_on_the_epochs_does_not_continue(lab: Lab, tmp_path: Path) -> None:
+    lab.train(tmp_path, epochs=1, schedule="cosine")
+    assert lab.train(tmp_path, epochs=2, schedule="cosine").trained_steps == 2 * STEPS
+
+
 @pytest.mark.parametrize(
-    "changes", [{"learning_rate": 3e-3}, {"seed": 1}, {"ema_decay": 0.0}, {"supervise_eos": False}]
+    "changes",
+    [
+        {"learning_rate": 3e-3},
+        {"seed": 1},
+        {"ema_decay": 0.0},
+        {"supervise_eos": False},
+        {"lora": replace(ADAPTERS, rank=2)},
+        {"lora": replace(ADAPTERS, alpha=8.0)},
+        {"lora": replace(ADAPTERS, dropout=0.0)},
+        {"lora": replace(ADAPTERS, targets=("q_proj",))},
+        {"lora": replace(ADAPTERS, rank=0)},
+    ],
+    ids=str,
 )
 def test_another_parameter_starts_afresh(lab: Lab, tmp_path: Path, changes: dict[str, Any]) -> None:
-    lab.train(tmp_path, epochs=1)
-    before = outputs(tmp_path)["epoch_001.safetensors"]
-    assert lab.train(tmp_path, epochs=1, **changes).trained_steps == STEPS
-    assert outputs(tmp_path)["epoch_001.safetensors"] != before
+    usual = {"lora": ADAPTERS}
+    lab.train(tmp_path, epochs=1, **usual)
+    before = outputs(tmp_path)
+    assert lab.train(tmp_path, epochs=1, **{**usual, **changes}).trained_steps == STEPS
+    assert outputs(tmp_path)[checkpoint(tmp_path).name] != before[checkpoint(tmp_path).name]
     assert len(list((tmp_path / "scratch").iterdir())) == 2
     # And back: what was trained is still there.
-    assert lab.train(tmp_path, epochs=1).trained_steps == 0
-    assert outputs(tmp_path)["epoch_001.safetensors"] == before
+    assert lab.train(tmp_path, epochs=1, **usual).trained_steps == 0
+    assert outputs(tmp_path) == before
 
 
 def test_other_features_of_the_same_images_start_afresh(lab: Lab, finished: Path, tmp_path: Path) -> None:
@@ -96,19 +110,7 @@ def test_other_features_of_the_same_images_start_afresh(lab: Lab, finished: Path
     assert outputs(tmp_path) == outputs(finished)
 
 
-def test_other_code_starts_afresh(lab: Lab, tmp_path: Path, edit_code: EditCode) -> None:
-    """An edit of what computes a step does; an edit of what only measures, shows or captions does not."""
-    lab.train(tmp_path, epochs=1)
-    for name in (*result_code.TRAIN.without, "hardware/device.py", "evaluation/predictor.py"):
-        with edit_code(name):
-            assert lab.train(tmp_path, epochs=1).trained_steps == 0, name
-    for name in ("training/trainer.py", "model/packing.py", "hardware/processes.py"):
-        with edit_code(name):
-            assert lab.train(tmp_path, epochs=1).trained_steps == STEPS, name
-    assert lab.train(tmp_path, epochs=1).trained_steps == 0
-
-
-def test_features_of_images_that_are_not_trained_on_are_none_of_its_business(
+def test_features_of_images_that_are_not_trained_on_do_not_matter(
     lab: Lab, finished: Path, tmp_path: Path
 ) -> None:
     more = replace(lab, features=tmp_path / "features.h5")
@@ -117,9 +119,16 @@ def test_features_of_images_that_are_not_trained_on_are_none_of_its_business(
     assert outputs(tmp_path) == outputs(finished)
 
 
-def test_a_schedule_that_depends_on_the_epochs_does_not_continue(lab: Lab, tmp_path: Path) -> None:
-    lab.train(tmp_path, epochs=1, schedule="cosine")
-    assert lab.train(tmp_path, epochs=2, schedule="cosine").trained_steps == 2 * STEPS
+def test_other_code_starts_afresh(lab: Lab, tmp_path: Path, edit_code: EditCode) -> None:
+    """An edit of what computes a step does; an edit of what only measures, shows or captions does not."""
+    lab.train(tmp_path, epochs=1)
+    for name in (*result_code.TRAIN.without, "hardware/device.py", "evaluation/predictor.py"):
+        with edit_code(name):
+            assert lab.train(tmp_path, epochs=1).trained_steps == 0, name
+    for name in ("training/optimizer.py", "model/packing.py", "hardware/processes.py"):
+        with edit_code(name):
+            assert lab.train(tmp_path, epochs=1).trained_steps == STEPS, name
+    assert lab.train(tmp_path, epochs=1).trained_steps == 0
 
 
 def test_a_state_that_cannot_be_read_now_is_left_alone(
@@ -128,7 +137,7 @@ def test_a_state_that_cannot_be_read_now_is_left_alone(
     lab.train(tmp_path, epochs=2)
     with monkeypatch.context() as patch:
         refuse(patch, tmp_path)
-        with pytest.raises(PipelineError, match=r"cannot read .*safetensors: Input/output error; it is left"):
+        with pytest.raises(PipelineError, match=r"cannot read .*safetensors: Input/output error"):
             lab.train(tmp_path, epochs=3)
     assert lab.train(tmp_path, epochs=3).trained_steps == STEPS
 
@@ -146,7 +155,7 @@ def test_after_a_divergence_the_state_before_it_is_kept(
     clip: Callable[..., torch.Tensor] = torch.nn.utils.clip_grad_norm_
     with monkeypatch.context() as patch:
         patch.setattr(torch.nn.utils, "clip_grad_norm_", overflow)
-        with pytest.raises(PipelineError, match=r"step 2: .* The state before this step is kept in "):
-            lab.train(tmp_path, epochs=3, save_every_seconds=1e9)
+        with pytest.raises(PipelineError, match=rf"step 2: .* kept in {tmp_path}"):
+            lab.train(tmp_path, epochs=3, runtime={"save_every_seconds": 1e9})
     assert lab.train(tmp_path, epochs=3).trained_steps == 3 * STEPS - 3
     assert outputs(tmp_path) == outputs(finished)

@@ -1,4 +1,4 @@
-"""Training: only the projector learns, the loss falls, and equal runs give equal bytes.
+"""Training: only what is asked for learns, the loss falls, and equal runs give equal bytes.
 
 Run: .venv/bin/python -m pytest tests/unit/training/test_training.py
 """
@@ -13,25 +13,31 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from pipeline.training.kept_checkpoints import KeptCheckpoints
 
 from pipeline.errors import PipelineError
-from pipeline.hardware.device import choose_placement
-from pipeline.hardware.processes import ONE_PROCESS, Processes
+from pipeline.hardware.processes import Processes
+from pipeline.model.adapters import adapter_facts, inject_adapters
 from pipeline.model.checkpoints import CheckpointInfo, load_checkpoint, tensor_digest
-from pipeline.model.language_model import load_language_model
+from pipeline.model.language_model import LanguageModel, load_language_model
 from pipeline.model.projector import Projector
 from pipeline.model.vision_language_model import VisionLanguageModel
-from pipeline.params.schema import Params, TrainParams
-from pipeline.text.token_store import read_tokens
+from pipeline.params.schema import LoraParams, Params
+from pipeline.training import train as train_module
 from pipeline.training.batches import StepDataset, plan_epoch
-from pipeline.training.trainer import Trainer, learning_rate
+from pipeline.training.optimizer import learning_rate
+from pipeline.training.run_folder import RunFolder
+from pipeline.training.trainer import Trainer
 from tests.tiny_models import save_llama
-from tests.training_lab import (
+from tests.unit.training.builders import (
+    LORA,
+    OFF,
+    PROJECTOR,
+    SHAPES,
     SPEC,
     STEPS,
     WIDTH,
     Lab,
+    checkpoint,
     interrupted_after,
     losses,
     make_lab,
@@ -39,53 +45,65 @@ from tests.training_lab import (
     save_features,
 )
 
+Where = Literal["memory", "disk"]
+FROM_BOTH = pytest.mark.parametrize("where", ["memory", "disk"])
 
-def test_a_checkpoint_for_each_epoch_and_a_curve_of_all_steps_are_left(finished: Path) -> None:
-    assert outputs(finished).keys() == {
-        "epoch_001.safetensors",
-        "epoch_002.safetensors",
-        "epoch_003.safetensors",
-        "train.json",
-        "training.csv",
-    }
+
+def json_of(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
+
+
+def test_a_checkpoint_for_each_epoch_and_a_curve_of_all_steps_are_left(lab: Lab, finished: Path) -> None:
+    names = [checkpoint(finished, epoch).name for epoch in (1, 2, 3)]
+    assert outputs(finished).keys() == {*names, "train.json", "training.csv"}
     assert len(losses(finished)) == 3 * STEPS
-    metrics = json.loads((finished / "train.json").read_text())
+    metrics = json_of(finished / "train.json")
     assert (metrics["epochs"], metrics["steps"], metrics["images"], metrics["captions"]) == (3, 6, 8, 15)
     assert metrics["loss"] == pytest.approx(sum(losses(finished)[-STEPS:]) / STEPS, abs=1e-5)
+    with lab.data() as data:
+        longest = max(len(ids) + 1 for of in data.tokens.captions for ids in of)
     for epoch in (1, 2, 3):
-        info = load_checkpoint(finished / "checkpoints" / f"epoch_{epoch:03d}.safetensors").info
-        assert (info.epoch, info.encoder) == (epoch, SPEC)
+        info = load_checkpoint(checkpoint(finished, epoch)).info
+        assert (info.epoch, info.encoder, info.longest_caption) == (epoch, SPEC, longest)
 
 
-def test_a_checkpoint_knows_the_longest_caption_with_its_end(lab: Lab, finished: Path) -> None:
-    longest = max(len(ids) for of in read_tokens(lab.tokens, "train").captions for ids in of)
-    info = load_checkpoint(finished / "checkpoints" / "epoch_001.safetensors").info
-    assert info.longest_caption == longest + 1
-
-
-def test_nothing_but_the_projector_is_trained(lab: Lab, tmp_path: Path) -> None:
+@pytest.mark.parametrize("lora", [OFF, LORA], ids=["projector", "adapters"])
+@pytest.mark.parametrize("quantization", ["nf4", "none"])
+def test_nothing_but_projector_and_adapters_is_trained(
+    lab: Lab, tmp_path: Path, quantization: Literal["nf4", "none"], lora: LoraParams
+) -> None:
     """Not even a packed 4-bit weight or a quantization scale of the language model changes."""
-    placement = choose_placement("cpu")
-    tokens = read_tokens(lab.tokens, "train")
-    language_model = load_language_model(lab.params.language_model, placement)
-    model = VisionLanguageModel(Projector(WIDTH, 16, language_model.width), language_model, tokens.prompt)
-    runtime = replace(lab.params.runtime, save_every_seconds=1e9)
-    features = lab.open_features("memory")
+    language_model = load_language_model(
+        replace(lab.params.language_model, quantization=quantization), lab.placement
+    )
 
-    frozen = language_model.state_dict()
-    assert any(value.dtype == torch.uint8 for value in frozen.values())
-    frozen_before, projector_before = tensor_digest(frozen), tensor_digest(model.projector.state_dict())
-    facts = CheckpointInfo(1, SPEC, {}, {}, 16, language_model.width, {}, "", "", "", 9)
-    checkpoints = KeptCheckpoints(tmp_path, tmp_path / "none", lambda epoch: replace(facts, epoch=epoch))
-    trainer = Trainer(model, features, tokens, lab.params.train, runtime, placement, checkpoints, ONE_PROCESS)
-    assert trainer.run() == 2 * STEPS
-    assert tensor_digest(language_model.state_dict()) == frozen_before
-    assert tensor_digest(model.projector.state_dict()) != projector_before
+    def frozen(model: LanguageModel) -> dict[str, torch.Tensor]:
+        return {key: value for key, value in model.state_dict().items() if "lora_" not in key}
 
-    optimized = {id(p) for group in trainer.optimizer.param_groups for p in group["params"]}
-    assert optimized == {id(p) for p in model.projector.parameters()}
+    assert any(v.dtype == torch.uint8 for v in frozen(language_model).values()) == (quantization == "nf4")
+    adapters = inject_adapters(language_model, lora)
+    projector = Projector(WIDTH, 16, language_model.width)
+    frozen_before = tensor_digest({k: v.float() for k, v in frozen(language_model).items()})
+    facts = CheckpointInfo(1, SPEC, {}, {}, 16, language_model.width, {}, "", "", "", 9, adapter_facts(lora))
+    with lab.data() as data:
+        model = VisionLanguageModel(projector, language_model, data.tokens.prompt, adapters)
+        before = {name: value.clone() for name, value in model.trainable_state().items()}
+        params = replace(lab.params.train, weight_decay=0.1)
+        folder = RunFolder(tmp_path, tmp_path / "none", facts)
+        trainer = Trainer(model, data, params, lab.execution(tmp_path), folder)
+        assert trainer.run() == 2 * STEPS
+
+    assert tensor_digest({k: v.float() for k, v in frozen(language_model).items()}) == frozen_before
+    changed = {name for name, value in model.trainable_state().items() if not value.equal(before[name])}
+    assert changed == (SHAPES.keys() if lora.rank else set()) | PROJECTOR - {"mean", "scale"}
+    groups = trainer.optimizer.optimizer.param_groups
+    assert {group["weight_decay"] for group in groups} == {0.1}
+    optimized = {id(p) for group in groups for p in group["params"]}
+    assert optimized == {id(p) for p in (*projector.parameters(), *adapters.parameters())}
     assert optimized == {id(p) for p in model.parameters() if p.requires_grad}
-    assert all(p.grad is None for p in language_model.parameters())
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in adapters.parameters())
+    assert all(p.grad is None for p in language_model.parameters() if not p.requires_grad)
 
 
 @pytest.mark.parametrize("match_embedding_norm", [True, False])
@@ -93,7 +111,7 @@ def test_the_last_layer_starts_scaled_or_as_torch_initialises_it(
     lab: Lab, tmp_path: Path, match_embedding_norm: bool
 ) -> None:
     lab.train(tmp_path, epochs=1, learning_rate=1e-12, match_embedding_norm=match_embedding_norm)
-    trained = load_checkpoint(tmp_path / "checkpoints" / "epoch_001.safetensors").projector.output
+    trained = load_checkpoint(checkpoint(tmp_path)).projector.output
     torch.manual_seed(lab.params.train.seed)
     fresh = Projector(WIDTH, 16, trained.out_features).output
     factor = float(trained.weight.detach().norm() / fresh.weight.detach().norm())
@@ -103,19 +121,31 @@ def test_the_last_layer_starts_scaled_or_as_torch_initialises_it(
 
 
 def test_the_loss_falls_on_a_few_images(lab: Lab, tmp_path: Path) -> None:
-    lab.train(tmp_path, epochs=25, learning_rate=0.02, save_every_seconds=1e9)
+    lab.train(tmp_path, epochs=25, learning_rate=0.02, runtime={"save_every_seconds": 1e9})
     curve = losses(tmp_path)
     assert np.mean(curve[-4:]) < 0.6 * np.mean(curve[:2])
 
 
-def test_equal_runs_give_equal_bytes(lab: Lab, finished: Path, tmp_path: Path) -> None:
-    lab.train(tmp_path, epochs=3)
+@pytest.mark.parametrize(
+    "how",
+    [
+        {},
+        {"gradient_checkpointing": True},
+        {"runtime": {"features": "memory"}},
+        {"runtime": {"features": "disk"}},
+    ],
+    ids=str,
+)
+def test_how_a_run_is_carried_out_changes_no_byte(
+    lab: Lab, finished: Path, tmp_path: Path, how: dict[str, Any]
+) -> None:
+    lab.train(tmp_path, epochs=3, **how)
     assert outputs(tmp_path) == outputs(finished)
 
 
-def test_accumulated_micro_batches_are_one_batch(tmp_path: Path, params: Params) -> None:
+def test_accumulated_micro_batches_are_one_batch(tmp_path: Path, tiny_params: Params) -> None:
     """Four images are one step, whether in one batch of four or in two of two."""
-    small = make_lab(tmp_path, params, images=4)
+    small = make_lab(tmp_path, tiny_params, images=4)
     small.train(tmp_path / "one", epochs=4, batch_size=4)
     small.train(tmp_path / "two", epochs=4, batch_size=2, gradient_accumulation_steps=2)
     assert len(losses(tmp_path / "one")) == 4
@@ -125,153 +155,9 @@ def test_accumulated_micro_batches_are_one_batch(tmp_path: Path, params: Params)
 def test_a_run_that_diverges_says_where_and_what_to_do(lab: Lab, tmp_path: Path) -> None:
     spoilt = replace(lab, features=tmp_path / "features.h5")
     save_features(spoilt.features, 8, fill=np.nan)
-    with pytest.raises(PipelineError) as caught:
+    with pytest.raises(PipelineError, match=r"epoch 1, step 1: loss nan.* rate 0\.5.*train\.learning_rate"):
         spoilt.train(tmp_path, learning_rate=0.5, warmup_steps=0)
-    message = str(caught.value)
-    assert message.startswith("training diverged at epoch 1, step 1: loss nan")
-    assert "learning rate 0.5" in message
-    assert "lower train.learning_rate" in message
     assert not (tmp_path / "checkpoints").exists()
-
-
-def test_features_that_lack_images_are_refused(lab: Lab, tmp_path: Path) -> None:
-    few = replace(lab, features=tmp_path / "features.h5")
-    save_features(few.features, 6)
-    with pytest.raises(PipelineError, match=r"features\.h5 .*6\.png.*; run `dvc repro encode`"):
-        few.train(tmp_path)
-
-
-def test_tokens_of_another_language_model_are_refused(lab: Lab, tmp_path: Path) -> None:
-    other = save_llama(tmp_path / "other", seed=1)
-    with pytest.raises(PipelineError, match=r"tokens were made .*name '.*tiny-llama'.*tokenize`"):
-        lab.train(tmp_path, language_model=str(other))
-
-
-def test_tokens_of_a_tokenizer_that_has_changed_since_are_refused(
-    lab: Lab, tiny_llama: Path, tmp_path: Path
-) -> None:
-    path = tiny_llama / "tokenizer.json"
-    content = path.read_bytes()
-    path.write_bytes(content + b"\n")
-    try:
-        with pytest.raises(PipelineError, match=r"tokens were made with tokenizer digest .*tokenize`"):
-            lab.train(tmp_path)
-    finally:
-        path.write_bytes(content)
-
-
-PARAMS = TrainParams(
-    epochs=2,
-    batch_size=3,
-    captions_per_pass="all",
-    gradient_accumulation_steps=2,
-    gradient_checkpointing=False,
-    learning_rate=0.1,
-    weight_decay=0.0,
-    schedule="constant",
-    warmup_steps=4,
-    clip_norm=1.0,
-    ema_decay=0.0,
-    supervise_eos=True,
-    seed=0,
-)
-
-
-def test_the_rate_warms_up_and_stays() -> None:
-    rates = [learning_rate(PARAMS, step, total=10) for step in range(10)]
-    assert rates == pytest.approx([0.025, 0.05, 0.075] + [0.1] * 7)
-
-
-def test_a_cosine_falls_from_the_rate_to_nothing() -> None:
-    params = replace(PARAMS, schedule="cosine")
-    rates = [learning_rate(params, step, total=10) for step in range(4, 11)]
-    assert rates[0] == pytest.approx(0.1)
-    assert rates[3] == pytest.approx(0.05)
-    assert rates[6] == pytest.approx(0)
-    assert rates == sorted(rates, reverse=True)
-
-
-def test_gradient_checkpointing_changes_no_result(lab: Lab, finished: Path, tmp_path: Path) -> None:
-    lab.train(tmp_path, epochs=3, save_every_seconds=1e9, gradient_checkpointing=True)
-    assert outputs(tmp_path) == outputs(finished)
-
-
-@pytest.mark.parametrize("features", ["memory", "disk"])
-def test_features_are_the_same_from_memory_and_from_disk(
-    lab: Lab, finished: Path, tmp_path: Path, features: Literal["memory", "disk"]
-) -> None:
-    lab.train(tmp_path, epochs=3, save_every_seconds=1e9, features=features)
-    assert outputs(tmp_path) == outputs(finished)
-
-
-@pytest.mark.parametrize("where", ["memory", "disk"])
-def test_features_can_be_read_in_any_order_and_again(lab: Lab, where: Literal["memory", "disk"]) -> None:
-    features = lab.open_features(where)
-    read = features.read([5, 0, 5])
-    assert torch.equal(read, features.read([5, 0, 5]))
-    assert torch.equal(read[0], read[2])
-    assert not torch.equal(read[0], read[1])
-
-
-@given(count=st.integers(1, 6), batch_size=st.integers(1, 5))
-def test_processes_share_each_step_and_agree_on_its_labels(lab: Lab, count: int, batch_size: int) -> None:
-    tokens = read_tokens(lab.tokens, "train")
-    params = replace(lab.params.train, batch_size=batch_size)
-    plan = plan_epoch([[len(c) + 1 for c in captions] for captions in tokens.captions], params, epoch=1)
-    features = lab.open_features("memory")
-    shares = [StepDataset(features, tokens, plan, 9, True, Processes(rank, count)) for rank in range(count)]
-    for index in range(len(plan)):
-        parts = [share[index] for share in shares]
-        labels = [sum(len(batch.labels) for _, batch in part.batches) for part in parts]
-        assert {part.labels for part in parts} == {sum(labels)}
-        assert sum(len(f) for part in parts for f, _ in part.batches) == sum(map(len, plan[index]))
-
-
-def cost_of(folder: Path) -> dict[str, Any]:
-    cost: dict[str, Any] = json.loads((folder / "cost.json").read_text())
-    return cost
-
-
-def test_the_cost_is_that_of_the_run_that_trained(lab: Lab, tmp_path: Path) -> None:
-    lab.train(tmp_path, epochs=1)
-    cost = cost_of(tmp_path)
-    assert cost["captions"] == json.loads((tmp_path / "train.json").read_text())["captions"]
-    assert cost["seconds"] >= cost["warm_up_seconds"] > 0
-    assert cost["peak_memory_mb"] > 50  # the interpreter and torch alone
-    assert (cost["device"], cost["precision"], cost["sessions"]) == ("cpu", "float32", 1)
-
-    (tmp_path / "cost.json").unlink()
-    lab.train(tmp_path, epochs=1)
-    assert cost_of(tmp_path) == cost
-
-
-def test_the_cost_of_an_interrupted_run_is_that_of_all_its_sessions(
-    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for _ in range(2):
-        with interrupted_after(monkeypatch, 1):
-            lab.train(tmp_path, epochs=2)
-    lab.train(tmp_path, epochs=2)
-    cost = cost_of(tmp_path)
-    assert cost["sessions"] == 3
-    assert cost["captions"] == 2 * json.loads((tmp_path / "train.json").read_text())["captions"]
-    lab.train(tmp_path, epochs=3)
-    assert cost_of(tmp_path)["sessions"] == 4
-    assert cost_of(tmp_path)["seconds"] > cost["seconds"]
-
-
-@pytest.mark.parametrize("where", ["memory", "disk"])
-def test_features_exchanged_while_they_are_read_change_nothing(
-    lab: Lab, tmp_path: Path, where: Literal["memory", "disk"]
-) -> None:
-    exchanged = replace(lab, features=tmp_path / "features.h5")
-    save_features(exchanged.features, 8)
-    features = exchanged.open_features(where)
-    before = features.read([0, 5])
-    save_features(exchanged.features, 8, spec={**SPEC, "name": "other"}, seed=1)
-    assert torch.equal(features.read([0, 5]), before)
-    with pytest.raises(PipelineError, match="made with encoder name 'other', but the training run needs"):
-        exchanged.open_features(where)
 
 
 def test_a_gradient_that_no_scale_makes_finite_ends_the_run(
@@ -282,7 +168,103 @@ def test_a_gradient_that_no_scale_makes_finite_ends_the_run(
     scales = iter([65536.0, 1.0, 0.5])
     monkeypatch.setattr(torch.amp.GradScaler, "is_enabled", lambda _: True)
     monkeypatch.setattr(torch.amp.GradScaler, "get_scale", lambda _: next(scales))
-    with pytest.raises(
-        PipelineError, match=r"diverged at epoch 2, step 1: .* gradient norm inf, learning rate"
-    ):
+    with pytest.raises(PipelineError, match=r"epoch 2, step 1: .* norm inf"):
         lab.train(tmp_path, epochs=3)
+
+
+def test_features_that_lack_images_are_refused(lab: Lab, tmp_path: Path) -> None:
+    few = replace(lab, features=tmp_path / "features.h5")
+    save_features(few.features, 6)
+    with pytest.raises(PipelineError, match=r"features\.h5 .*6\.png.*`dvc repro encode`"):
+        few.train(tmp_path)
+
+
+def test_tokens_of_another_language_model_are_refused(lab: Lab, tmp_path: Path) -> None:
+    other = save_llama(tmp_path / "other", seed=1)
+    with pytest.raises(PipelineError, match=r"name '.*tiny-llama'.*tokenize`"):
+        lab.train(tmp_path, language_model=str(other))
+
+
+def test_tokens_of_a_tokenizer_that_has_changed_since_are_refused(
+    lab: Lab, tiny_llama: Path, tmp_path: Path
+) -> None:
+    path = tiny_llama / "tokenizer.json"
+    content = path.read_bytes()
+    path.write_bytes(content + b"\n")
+    try:
+        with pytest.raises(PipelineError, match=r"tokenizer digest .*tokenize`"):
+            lab.train(tmp_path)
+    finally:
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("constant", [0.025, 0.05, 0.075] + [0.1] * 8),
+        ("cosine", [0.025, 0.05, 0.075, 0.1, 0.1, 0.0933, 0.075, 0.05, 0.025, 0.0067, 0]),
+    ],
+)
+def test_the_rate_warms_up_and_stays_or_falls_to_nothing(
+    lab: Lab, schedule: Literal["constant", "cosine"], expected: list[float]
+) -> None:
+    params = replace(lab.params.train, learning_rate=0.1, warmup_steps=4, schedule=schedule)
+    rates = [learning_rate(params, step, total=10) for step in range(11)]
+    assert rates == pytest.approx(expected, abs=1e-4)
+
+
+@given(count=st.integers(1, 6), batch_size=st.integers(1, 5))
+def test_processes_share_each_step_and_agree_on_its_labels(lab: Lab, count: int, batch_size: int) -> None:
+    with lab.data() as data:
+        plan = plan_epoch(data.lengths, replace(lab.params.train, batch_size=batch_size), epoch=1)
+        shares = [StepDataset(data, plan, True, Processes(rank, count)) for rank in range(count)]
+    for index in range(len(plan)):
+        parts = [share[index] for share in shares]
+        labels = [sum(len(batch.labels) for _, batch in part.batches) for part in parts]
+        assert {part.labels for part in parts} == {sum(labels)}
+        assert sum(len(f) for part in parts for f, _ in part.batches) == sum(map(len, plan[index]))
+
+
+def test_the_cost_is_that_of_all_sessions_that_trained(lab: Lab, tmp_path: Path) -> None:
+    for _ in range(2):
+        with interrupted_after(1):
+            lab.train(tmp_path, epochs=2)
+    lab.train(tmp_path, epochs=2)
+    cost = json_of(tmp_path / "cost.json")
+    assert (cost["device"], cost["precision"], cost["sessions"]) == ("cpu", "float32", 3)
+    assert cost["captions"] == 2 * json_of(tmp_path / "train.json")["captions"]
+    assert cost["seconds"] >= cost["warm_up_seconds"] > 0
+    assert cost["peak_memory_mb"] > 50  # the interpreter and torch alone
+    # A session without a step costs nothing.
+    lab.train(tmp_path, epochs=2)
+    assert json_of(tmp_path / "cost.json") == cost
+    lab.train(tmp_path, epochs=3)
+    more = json_of(tmp_path / "cost.json")
+    assert more["sessions"] == 4
+    assert more["seconds"] > cost["seconds"]
+
+
+@FROM_BOTH
+def test_features_can_be_read_in_any_order_and_again(lab: Lab, where: Where) -> None:
+    with lab.data(where) as data:
+        read = data.features.read([5, 0, 5])
+        assert torch.equal(read, data.features.read([5, 0, 5]))
+    assert torch.equal(read[0], read[2])
+    assert not torch.equal(read[0], read[1])
+
+
+@FROM_BOTH
+def test_a_checkpoint_names_the_features_that_it_was_trained_on_although_the_store_was_exchanged(
+    lab: Lab, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: Where
+) -> None:
+    """Another store takes the file's place after the digest was computed, before the first step."""
+    exchanged = replace(lab, features=tmp_path / "features.h5")
+    save_features(exchanged.features, 8)
+
+    def load_after_an_exchange(*arguments: Any) -> LanguageModel:
+        save_features(exchanged.features, 8, seed=1)
+        return load_language_model(*arguments)
+
+    monkeypatch.setattr(train_module, "load_language_model", load_after_an_exchange)
+    exchanged.train(tmp_path, epochs=3, runtime={"features": where})
+    assert outputs(tmp_path) == outputs(finished)

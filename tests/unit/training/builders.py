@@ -1,4 +1,4 @@
-"""A small training run for tests: random features, tokenized captions, and means to interrupt it."""
+"""A small training run: random features, tokenized captions, adapters, and means to interrupt it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,32 +11,43 @@ import pytest
 
 from pipeline.captions import CaptionRecord, ImageRecord, write_captions
 from pipeline.features.store import FeatureStore, write_store
-from pipeline.hardware.device import choose_placement
+from pipeline.hardware.device import Placement, choose_placement
 from pipeline.hardware.execution import Execution
 from pipeline.hardware.processes import ONE_PROCESS, Processes
 from pipeline.params.schema import LoraParams, Params, ProjectorParams
 from pipeline.text.prompt import CaptionTokenizer
 from pipeline.text.token_store import read_tokens, tokenize_captions
-from pipeline.training.features import TrainingFeatures, open_features
+from pipeline.training.batches import TrainingData
+from pipeline.training.features import TrainingFeatures
+from pipeline.training.optimizer import StepOptimizer
 from pipeline.training.outputs import TrainPaths, TrainSummary
 from pipeline.training.train import train
-from pipeline.training.trainer import Trainer
 
+CPU = choose_placement("cpu")
 NUM_TOKENS, WIDTH = 4, 6
 SPEC: dict[str, Any] = {"name": "random", "num_tokens": NUM_TOKENS, "width": WIDTH}
 WORDS = ("red circle", "green square", "blue star", "large cross")
 # Steps of an epoch of the lab: eight images, one row each, four rows a batch.
 STEPS = 2
+PROJECTOR = {"hidden.weight", "hidden.bias", "output.weight", "output.bias", "mean", "scale"}
+LORA = LoraParams(rank=4, alpha=16.0, dropout=0.0, targets=("q_proj", "v_proj"))
+OFF = replace(LORA, rank=0)
+# Of adapters in the tiny Llama, which is 64 wide, and its grouped values 32; it has two layers.
+SHAPES = {
+    f"lora.model.layers.{layer}.self_attn.{name}.lora_{matrix}.weight": shape
+    for layer in (0, 1)
+    for name, width in (("q_proj", 64), ("v_proj", 32))
+    for matrix, shape in (("A", (4, 64)), ("B", (width, 4)))
+}
 
 
-def save_features(
-    path: Path, count: int, fill: float | None = None, spec: dict[str, Any] | None = None, seed: int = 0
-) -> None:
+def save_features(path: Path, count: int, fill: float | None = None, seed: int = 0) -> None:
+    """Write a store of `count` images; `fill` takes the place of the last one's features."""
     values = np.random.default_rng(seed).normal(size=(count, NUM_TOKENS, WIDTH)).astype(np.float16)
     if fill is not None:
         values[-1] = fill
     records = [ImageRecord(f"{n}.png", f"{n}.png", f"{n:064x}", 8, 8) for n in range(count)]
-    write_store(path, records, spec or SPEC, values)
+    write_store(path, records, SPEC, values)
 
 
 @dataclass(frozen=True)
@@ -46,13 +57,19 @@ class Lab:
     features: Path
     tokens: Path
     params: Params
+    placement: Placement = CPU
 
-    def open_features(self, where: Literal["memory", "disk"]) -> TrainingFeatures:
-        """The features of the training images, as training opens them."""
+    @contextmanager
+    def data(self, where: Literal["memory", "disk"] = "memory") -> Iterator[TrainingData]:
+        """The data as training opens it."""
+        tokens = read_tokens(self.tokens, "train")
         with FeatureStore(self.features) as store:
-            images = dict(zip(store.image_ids, store.sha256, strict=True))
-        trained_on = {image_id: images[image_id] for image_id in read_tokens(self.tokens, "train").image_ids}
-        return open_features(self.features, SPEC, trained_on, where)
+            yield TrainingData(TrainingFeatures(store, tokens.image_ids, where), tokens)
+
+    def execution(self, folder: Path, processes: Processes = ONE_PROCESS, **runtime: Any) -> Execution:
+        """Carry runs out in `folder`, with some of `runtime` changed."""
+        changed = replace(self.params.runtime, **runtime)
+        return Execution(self.placement, changed, folder / "scratch", processes)
 
     def train(
         self,
@@ -60,14 +77,13 @@ class Lab:
         *,
         dropout: float = 0.0,
         match_embedding_norm: bool = True,
-        save_every_seconds: float = 1e-9,
         language_model: str | None = None,
         lora: LoraParams | None = None,
-        features: Literal["auto", "memory", "disk"] = "auto",
+        runtime: dict[str, Any] | None = None,
         processes: Processes = ONE_PROCESS,
         **changes: Any,
     ) -> TrainSummary:
-        """Train into `folder`, with some of `train`'s parameters changed."""
+        """Train into `folder`, with some of `train`'s parameters changed; saved after each step."""
         paths = TrainPaths(
             features=self.features,
             tokens=self.tokens,
@@ -76,21 +92,19 @@ class Lab:
             cost=folder / "cost.json",
             curve=folder / "training.csv",
         )
+        model = self.params.language_model
         settings = replace(
             self.params,
             train=replace(self.params.train, **changes),
             projector=ProjectorParams(16, True, match_embedding_norm, dropout),
-            language_model=replace(
-                self.params.language_model, name=language_model or self.params.language_model.name
-            ),
+            language_model=replace(model, name=language_model or model.name),
             lora=lora or self.params.lora,
         )
-        runtime = replace(settings.runtime, save_every_seconds=save_every_seconds, features=features)
-        placement = choose_placement(runtime.device)
-        return train(paths, settings, Execution(placement, runtime, folder / "scratch", processes))
+        how = {"save_every_seconds": 1e-9, **(runtime or {})}
+        return train(paths, settings, self.execution(folder, processes, **how))
 
 
-def make_lab(folder: Path, params: Params, images: int) -> Lab:
+def make_lab(folder: Path, params: Params, images: int = 8) -> Lab:
     """A lab whose images have one to three captions."""
     records = [
         CaptionRecord(
@@ -105,31 +119,37 @@ def make_lab(folder: Path, params: Params, images: int) -> Lab:
     return Lab(folder / "features.h5", folder / "tokens.h5", params)
 
 
+def checkpoint(folder: Path, epoch: int = 1) -> Path:
+    """Where a run leaves the checkpoint of an epoch."""
+    return folder / "checkpoints" / f"epoch_{epoch:03d}.safetensors"
+
+
 def outputs(folder: Path) -> dict[str, bytes]:
-    """All that the stage leaves behind."""
+    """All that the stage leaves behind, but for what it cost."""
     files = [*(folder / "checkpoints").iterdir(), folder / "train.json", folder / "training.csv"]
     return {path.name: path.read_bytes() for path in files}
 
 
-@contextmanager
-def interrupted_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> Iterator[None]:
-    """Ctrl-C at the beginning of the step after `steps` steps."""
-    step, taken = Trainer._step, 0
+def losses(folder: Path) -> list[float]:
+    """The losses of all steps."""
+    lines = (folder / "training.csv").read_text().splitlines()
+    assert lines[0] == "step,epoch,loss,learning_rate,gradient_norm"
+    return [float(line.split(",")[2]) for line in lines[1:]]
 
-    def interrupt(self: Trainer, *arguments: Any) -> tuple[float, float, float]:
+
+@contextmanager
+def interrupted_after(steps: int) -> Iterator[None]:
+    """Ctrl-C at the beginning of the step after `steps` steps."""
+    compute, taken = StepOptimizer.compute_gradients, 0
+
+    def interrupt(*arguments: Any) -> tuple[float, float]:
         nonlocal taken
         if taken == steps:
             raise KeyboardInterrupt
         taken += 1
-        return step(self, *arguments)
+        return compute(*arguments)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_step", interrupt)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(StepOptimizer, "compute_gradients", interrupt)
         with pytest.raises(KeyboardInterrupt):
             yield
-
-
-def losses(folder: Path) -> list[float]:
-    lines = (folder / "training.csv").read_text().splitlines()
-    assert lines[0] == "step,epoch,loss,learning_rate,gradient_norm"
-    return [float(line.split(",")[2]) for line in lines[1:]]
