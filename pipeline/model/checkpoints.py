@@ -179,11 +179,8 @@ def checkpoint_path(folder: Path, epoch: int) -> Path:
 
 def list_checkpoints(folder: Path) -> list[tuple[int, Path]]:
     """Epochs and files of a folder, in epoch order. Raises PipelineError when there are none."""
-    found = []
-    for path in folder.glob("*.safetensors"):
-        match = _CHECKPOINT_NAME.fullmatch(path.name)
-        if match:
-            found.append((int(match[1]), path))
+    named = ((_CHECKPOINT_NAME.fullmatch(path.name), path) for path in folder.glob("*.safetensors"))
+    found = [(int(match[1]), path) for match, path in named if match]
     if not found:
         raise PipelineError(f"{folder} holds no checkpoints; run `dvc repro train`.")
     return sorted(found)

@@ -63,21 +63,13 @@ class FeatureCaptioner:
         params = info.language_model_params()
         tokenizer = CaptionTokenizer(info.prompt_params(), params, model_cache)
         language_model = load_language_model(params, placement, model_cache)
-        spec = language_model.spec
-        found = {
-            "tokenizer": tokenizer.spec.digest,
-            "weights": spec.weights,
-            "end tokens": list(spec.end_ids),
-        }
-        trained_with = {
-            "tokenizer": info.tokenizer["digest"],
-            "weights": facts["weights"],
-            "end tokens": facts["end_ids"],
-        }
-        for part, value, wanted in differences(found, trained_with):
+        spec, compared = language_model.spec.as_dict(), ("weights", "end_ids")
+        found = {key: spec[key] for key in compared} | {"tokenizer": tokenizer.spec.digest}
+        expected = {key: facts[key] for key in compared} | {"tokenizer": info.tokenizer["digest"]}
+        for part, value, wanted in differences(found, expected):
             raise PipelineError(
                 f"the {part} of {params.name} changed since {checkpoint} was trained: it was trained with "
-                f"{wanted!s:.12}, found {value!s:.12}. Restore that revision, or run `dvc repro train`."
+                f"{wanted!s:.24}, found {value!s:.24}. Restore that revision, or run `dvc repro train`."
             )
         adapters = inject_adapters(language_model, adapter_params(info.lora))
         adapters.load_state_dict(trained.adapters, str(checkpoint))

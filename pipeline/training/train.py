@@ -143,13 +143,8 @@ def _require_vocabulary(tokens: TokenizedCaptions, name: str, vocabulary: int) -
 
 
 def _log_parameters(model: VisionLanguageModel) -> None:
-    """Log how many values each part stores, and whether they are trained."""
-    adapters = model.adapters.parameters()
-    inserted = {id(p) for p in adapters}
-    frozen = [p for p in model.language_model.parameters() if id(p) not in inserted]
-    projector = list(model.projector.parameters())
-    for name, parameters in (("projector", projector), ("adapters", adapters), ("language model", frozen)):
-        if parameters:
-            total = sum(p.numel() for p in parameters)
-            state = "trained" if any(p.requires_grad for p in parameters) else "frozen"
-            logger.info("%-15s %12s stored values, %s", name, f"{total:,}", state)
+    """Log how many values each part stores and trains; adapters are a part of the language model."""
+    for name, part in (("projector", model.projector), ("language model", model.language_model)):
+        stored = sum(p.numel() for p in part.parameters())
+        trained = sum(p.numel() for p in part.parameters() if p.requires_grad)
+        logger.info("%-15s %12s stored values, %s of them trained", name, f"{stored:,}", f"{trained:,}")

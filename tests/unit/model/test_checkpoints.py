@@ -6,7 +6,7 @@ Run: .venv/bin/python -m pytest tests/unit/model/test_checkpoints.py
 import json
 import pickle
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,8 @@ INFO = CheckpointInfo(
     tokens="456",
     longest_caption=49,
 )
+
+VERSION = {"format_version": FORMAT_VERSION}
 
 
 @pytest.fixture
@@ -105,63 +107,27 @@ def test_weights_of_other_shapes_than_the_facts_say_are_refused(
         load_checkpoint(path)
 
 
-def _pickle(path: Path, weights: dict[str, Tensor]) -> None:
-    path.write_bytes(pickle.dumps(weights))
-
-
-def _without_facts(path: Path, weights: dict[str, Tensor]) -> None:
-    save_file(weights, path)
-
-
-def _foreign_facts(path: Path, weights: dict[str, Tensor]) -> None:
-    save_file(weights, path, {"format": "pt"})
-
-
-def _broken_facts(path: Path, weights: dict[str, Tensor]) -> None:
-    save_file(weights, path, {"vlm": "{"})
-
-
-def _training_state(path: Path, weights: dict[str, Tensor]) -> None:
-    save_tensors(path, weights, {"format_version": FORMAT_VERSION, "epoch": 2, "step": 5})
-
-
-def _without_a_tensor(path: Path, weights: dict[str, Tensor]) -> None:
-    del weights["output.bias"]
-    save_checkpoint(path, weights, INFO)
-
-
-def _of_another_version(path: Path, weights: dict[str, Tensor]) -> None:
-    save_tensors(path, weights, {**asdict(INFO), "format_version": 0})
-
-
 @pytest.mark.parametrize(
     ("write", "message"),
     [
         (lambda *_: None, "does not exist; run `dvc repro`"),
-        (_pickle, "is no checkpoint of this project"),
-        (_without_facts, "is no checkpoint of this project"),
-        (_foreign_facts, "is no checkpoint of this project"),
-        (_broken_facts, "is no checkpoint of this project"),
-        (_training_state, "is no checkpoint of this project"),
-        (_without_a_tensor, "holds tensors"),
-        (_of_another_version, "has another format version"),
+        (lambda path, weights: path.write_bytes(pickle.dumps(weights)), "is no checkpoint"),
+        (lambda path, weights: save_file(weights, path), "is no checkpoint"),
+        (lambda path, weights: save_file(weights, path, {"format": "pt"}), "is no checkpoint"),
+        (lambda path, weights: save_file(weights, path, {"vlm": "{"}), "is no checkpoint"),
+        # A training state.
+        (lambda path, weights: save_tensors(path, weights, {**VERSION, "epoch": 2}), "is no checkpoint"),
+        (lambda path, weights: save_checkpoint(path, {"mean": weights["mean"]}, INFO), "holds tensors"),
+        (lambda path, weights: save_tensors(path, weights, {"format_version": 0}), "has another format"),
     ],
 )
 def test_what_is_no_checkpoint_is_refused_by_name(
-    tmp_path: Path, projector: Projector, write: Callable[[Path, dict[str, Tensor]], None], message: str
+    tmp_path: Path, projector: Projector, write: Callable[[Path, dict[str, Tensor]], object], message: str
 ) -> None:
     path = tmp_path / "other.safetensors"
     write(path, projector.state_dict())
     with pytest.raises(PipelineError, match=rf"other\.safetensors {message}"):
         load_checkpoint(path)
-
-
-@pytest.mark.parametrize("share", [0, 0.01, 0.5, 0.99])
-def test_a_truncated_file_is_refused(saved: Path, share: float) -> None:
-    content = saved.read_bytes()
-    saved.write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(PipelineError, match=r"epoch_003\.safetensors is no checkpoint .* or is damaged"):
-        load_checkpoint(saved)
 
 
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
@@ -215,6 +181,9 @@ def test_a_checkpoint_of_another_run_is_named_by_the_fact_that_differs(
 
 
 def test_checkpoints_are_listed_by_epoch_and_nothing_else_is(tmp_path: Path) -> None:
+    for empty in (tmp_path, tmp_path / "none"):
+        with pytest.raises(PipelineError, match=f"{empty} holds no checkpoints"):
+            list_checkpoints(empty)
     epochs = [1000, 2, 10, 1, 999]
     for epoch in epochs:
         checkpoint_path(tmp_path, epoch).touch()
@@ -224,12 +193,6 @@ def test_checkpoints_are_listed_by_epoch_and_nothing_else_is(tmp_path: Path) -> 
     assert list_checkpoints(tmp_path) == [
         (epoch, checkpoint_path(tmp_path, epoch)) for epoch in sorted(epochs)
     ]
-
-
-def test_a_folder_without_checkpoints_is_named(tmp_path: Path) -> None:
-    for folder in (tmp_path, tmp_path / "none"):
-        with pytest.raises(PipelineError, match=r"holds no checkpoints; run `dvc repro train`"):
-            list_checkpoints(folder)
 
 
 def test_the_digest_of_tensors_covers_names_shapes_and_values() -> None:

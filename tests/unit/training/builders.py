@@ -77,7 +77,6 @@ class Lab:
         *,
         dropout: float = 0.0,
         match_embedding_norm: bool = True,
-        language_model: str | None = None,
         lora: LoraParams | None = None,
         runtime: dict[str, Any] | None = None,
         processes: Processes = ONE_PROCESS,
@@ -92,12 +91,10 @@ class Lab:
             cost=folder / "cost.json",
             curve=folder / "training.csv",
         )
-        model = self.params.language_model
         settings = replace(
             self.params,
             train=replace(self.params.train, **changes),
             projector=ProjectorParams(16, True, match_embedding_norm, dropout),
-            language_model=replace(model, name=language_model or model.name),
             lora=lora or self.params.lora,
         )
         how = {"save_every_seconds": 1e-9, **(runtime or {})}

@@ -27,7 +27,6 @@ from pipeline.training.batches import StepDataset, plan_epoch
 from pipeline.training.optimizer import learning_rate
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.trainer import Trainer
-from tests.tiny_models import save_llama
 from tests.unit.training.builders import (
     LORA,
     OFF,
@@ -177,12 +176,6 @@ def test_features_that_lack_images_are_refused(lab: Lab, tmp_path: Path) -> None
     save_features(few.features, 6)
     with pytest.raises(PipelineError, match=r"features\.h5 .*6\.png.*`dvc repro encode`"):
         few.train(tmp_path)
-
-
-def test_tokens_of_another_language_model_are_refused(lab: Lab, tmp_path: Path) -> None:
-    other = save_llama(tmp_path / "other", seed=1)
-    with pytest.raises(PipelineError, match=r"name '.*tiny-llama'.*tokenize`"):
-        lab.train(tmp_path, language_model=str(other))
 
 
 def test_tokens_of_a_tokenizer_that_has_changed_since_are_refused(
