@@ -121,18 +121,17 @@ class StepDataset:
         return len(self._plan)
 
     def __getitem__(self, index: int) -> Step:
+        tokens, lengths = self._data.tokens.captions, self._data.lengths
         batches = []
         labels = 0
         for rows in self._plan[index]:
-            labels += sum(len(ids) + (self._eos is not None) for row in rows for ids in self._captions(row))
+            # Of each caption its tokens, and its end if that is supervised.
+            unsupervised = int(self._eos is None)
+            labels += sum(lengths[row.image][c] - unsupervised for row in rows for c in row.captions)
             # Rows are sorted by length: every `count`-th row gives all processes equal work.
             own = rows[self._processes.rank :: self._processes.count]
             if own:
                 features = self._data.features.read([row.image for row in own])
-                captions = [self._captions(row) for row in own]
+                captions = [[tokens[row.image][c].tolist() for c in row.captions] for row in own]
                 batches.append((features, pack(captions, self._data.prefix_length, self._eos)))
         return Step(batches, labels)
-
-    def _captions(self, row: Row) -> list[list[int]]:
-        captions = self._data.tokens.captions[row.image]
-        return [captions[caption].tolist() for caption in row.captions]

@@ -59,9 +59,9 @@ def publish(
         for epoch in range(1, epochs + 1):
             shutil.copyfile(checkpoint_path(run_folder, epoch), checkpoint_path(fresh, epoch))
     lines = ["step,epoch,loss,learning_rate,gradient_norm"]
-    for step, epoch, loss, rate, norm in curve:
-        if epoch <= epochs:
-            lines.append(f"{int(step)},{int(epoch)},{loss:.6f},{rate:.6g},{norm:.6f}")
+    for step, of_epoch, loss, rate, norm in curve:
+        if of_epoch <= epochs:
+            lines.append(f"{int(step)},{int(of_epoch)},{loss:.6f},{rate:.6g},{norm:.6f}")
     write_atomic(paths.curve, ("\n".join(lines) + "\n").encode())
     metrics = {"epochs": epochs, "steps": summary.steps, "loss": round(summary.loss, 6)}
     write_json(paths.metrics, {**metrics, **counts})

@@ -5,7 +5,6 @@ scratch folder of that name. A run with the same fingerprint continues there; an
 """
 
 import logging
-from pathlib import Path
 
 import torch
 
@@ -19,7 +18,7 @@ from pipeline.model.checkpoints import CheckpointInfo
 from pipeline.model.language_model import LanguageModel, load_language_model
 from pipeline.model.projector import Projector
 from pipeline.model.vision_language_model import VisionLanguageModel
-from pipeline.params.schema import LanguageModelParams, Params, TrainParams
+from pipeline.params.schema import Params, TrainParams
 from pipeline.pretrained.pretrained import resolve_model, tokenizer_digest
 from pipeline.text.token_store import TokenizedCaptions, read_tokens, require_tokenizer
 from pipeline.training.batches import TrainingData
@@ -40,7 +39,10 @@ def train(paths: TrainPaths, settings: Params, execution: Execution) -> TrainSum
 
     Raises PipelineError when features, tokens and model do not belong together, or training diverges.
     """
-    tokens = _read_tokens(paths.tokens, settings.language_model, execution.model_cache)
+    name, revision = settings.language_model.name, settings.language_model.revision
+    tokens = read_tokens(paths.tokens, "train")
+    tokenizer = tokenizer_digest(resolve_model(name, revision, execution.model_cache))
+    require_tokenizer(tokens, name, revision, tokenizer)
     # One opening gives everything that is read of it: the file may be exchanged while training goes on.
     with FeatureStore(paths.features) as store:
         features = TrainingFeatures(store, tokens.image_ids, execution.runtime.features)
@@ -65,13 +67,6 @@ def train(paths: TrainPaths, settings: Params, execution: Execution) -> TrainSum
         write_json(paths.cost, trainer.state.cost.figures(execution.placement))
         publish(paths, folder.path, curve, summary, counts)
     return summary
-
-
-def _read_tokens(path: Path, params: LanguageModelParams, model_cache: Path | None) -> TokenizedCaptions:
-    tokens = read_tokens(path, "train")
-    folder = resolve_model(params.name, params.revision, model_cache)
-    require_tokenizer(tokens, params.name, params.revision, tokenizer_digest(folder))
-    return tokens
 
 
 def _fresh_model(data: TrainingData, settings: Params, execution: Execution) -> VisionLanguageModel:

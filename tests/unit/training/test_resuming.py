@@ -89,7 +89,7 @@ def test_a_schedule_that_depends_on_the_epochs_does_not_continue(lab: Lab, tmp_p
     ids=str,
 )
 def test_another_parameter_starts_afresh(lab: Lab, tmp_path: Path, changes: dict[str, Any]) -> None:
-    usual = {"lora": ADAPTERS}
+    usual: dict[str, Any] = {"lora": ADAPTERS}
     lab.train(tmp_path, epochs=1, **usual)
     before = outputs(tmp_path)
     assert lab.train(tmp_path, epochs=1, **{**usual, **changes}).trained_steps == STEPS
