@@ -19,6 +19,7 @@ from pipeline.features.store import FeatureStore
 from pipeline.files.json_files import write_json
 from pipeline.hardware.device import choose_placement
 from pipeline.hardware.memory import keep_freed_memory
+from pipeline.model.checkpoints import load_checkpoint
 from pipeline.model.feature_captioner import FeatureCaptioner
 from pipeline.model.generation import generate_ids
 from pipeline.model.vision_language_model import VisionLanguageModel
@@ -47,7 +48,7 @@ def main(checkpoint: Path, features: Path, images: int, batch_size: int, output:
     quiet_libraries()
     keep_freed_memory()
     placement = choose_placement("cpu")
-    model = FeatureCaptioner.load(checkpoint, placement, None).model
+    model = FeatureCaptioner.load(load_checkpoint(checkpoint), placement, None).model
     with FeatureStore(features) as store:
         values = torch.from_numpy(store.read(store.image_ids[-images:]))  # [n, P, D_v]
     rows = [row for beams in (1, 4) for row in _compare(model, values, beams, batch_size)]

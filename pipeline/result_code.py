@@ -66,6 +66,16 @@ TRAIN = ResultCode(
 EVALUATE = ResultCode(
     rooms=("model", "text/prompt.py", "evaluation/predictor.py"),
 )
+CONTROLS = ResultCode(
+    rooms=(
+        "evaluation/controls.py",
+        "metrics/controls.py",
+        "metrics/cider.py",
+        "metrics/tokenizer.py",
+        "metrics/token_characters.py",
+        "metrics/token_patterns.py",
+    ),
+)
 REGIONS = ResultCode(
     rooms=("images", "vision", "model", "text/prompt.py", "regions"),
     without={"regions/words.py": "the boxes that words become are compared"},

@@ -1,9 +1,10 @@
-"""Answers of a model, kept batch by batch as they are made: what a killed run had finished, the next one has.
+"""Answers of a model, kept batch by batch: a run that was killed continues after its last finished batch.
 
 The rows of one piece of work lie in a folder that is named after everything they follow from. Each batch is
-a file of its own, written atomically and with a checksum, named after the number of its first row.
+a file, written atomically and with a checksum, named after the number of its first row.
 """
 
+import json
 import logging
 from collections.abc import Iterable, Iterator
 from itertools import groupby, islice
@@ -11,8 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pipeline.errors import PipelineError
-from pipeline.files.disk_errors import require_readable
-from pipeline.files.json_files import JsonObject, digest, read_json, write_json
+from pipeline.files.json_files import JsonObject, digest, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +51,10 @@ class PredictionCache:
         """How many rows are not finished."""
         return sum(place not in self._rows for place in range(self._count))
 
+    def has(self, places: Iterable[int]) -> bool:
+        """Whether the rows at all these places are finished."""
+        return all(place in self._rows for place in places)
+
     def gaps(self, size: int) -> Iterator[range]:
         """Yield the places of missing rows, in order, `size` neighbours at most at a time.
 
@@ -69,21 +73,30 @@ class PredictionCache:
 
 
 def _first(path: Path) -> int | None:
-    """The number of a batch's first row; None for a file that is no batch."""
+    """The number of a batch's first row; None for a file that is not a batch."""
     return int(path.stem) if path.stem.isdecimal() else None
 
 
 def read_batch(path: Path) -> list[JsonObject] | None:
-    """The rows of one batch; None where there are none, or damaged ones, which are removed."""
-    if not path.exists():
-        return None
-    require_readable(path)
+    """Return the rows of one batch; None for a missing file, or a damaged one, which is removed.
+
+    Raises PipelineError when the system refuses to read the file, which may be good and is left alone.
+    """
     try:
-        content: Any = read_json(path)
+        text = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise PipelineError(
+            f"cannot read {path}: {error.strerror or error}; it is left as it is: mend that, and run the "
+            "command again."
+        ) from error
+    try:
+        content: Any = json.loads(text)
         rows: list[JsonObject] = content["rows"]
         if not rows or content["sha256"] != _checksum(path, rows):
             raise ValueError("its checksum is wrong")
-    except (PipelineError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         logger.warning("%s is damaged (%s); its answers are made again", path, error)
         path.unlink()
         return None

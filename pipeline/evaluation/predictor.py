@@ -8,7 +8,6 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,10 +19,9 @@ from pipeline.evaluation.prediction_cache import PredictionCache, batches
 from pipeline.features.digest import features_digest
 from pipeline.features.store import FeatureStore
 from pipeline.files.json_files import digest
-from pipeline.files.unchanged_files import UnchangedFiles
 from pipeline.hardware.execution import Execution
 from pipeline.hardware.progress import bar
-from pipeline.model.checkpoints import load_checkpoint
+from pipeline.model.checkpoints import Checkpoint
 from pipeline.model.feature_captioner import FeatureCaptioner, GeneratedCaption
 from pipeline.model.generation import images_at_a_time
 from pipeline.params.schema import GenerateParams
@@ -38,26 +36,19 @@ Predictions = dict[str, GeneratedCaption]
 
 
 class Predictor:
-    """Captions of a checkpoint for a split, from the scratch folder where they are known already."""
+    """Captions and losses of checkpoints, from the scratch folder where they are known already."""
 
-    def __init__(
-        self,
-        store: FeatureStore,
-        files: UnchangedFiles,
-        generate: GenerateParams,
-        execution: Execution,
-    ) -> None:
+    def __init__(self, store: FeatureStore, generate: GenerateParams, execution: Execution) -> None:
         self._store = store
-        self._files = files
         self._generate = generate
         self._execution = execution
+        self._code = EVALUATE.digests()
         self._model: FeatureCaptioner | None = None
         self._digests: dict[tuple[str, ...], str] = {}
 
-    def predict(self, checkpoint: Path, epoch: int, split: Split, image_ids: Sequence[str]) -> Predictions:
-        """The caption of each image by the checkpoint of an epoch."""
-        info = load_checkpoint(checkpoint).info
-        self._store.require_encoder(info.encoder, str(checkpoint))
+    def predict(self, checkpoint: Checkpoint, split: Split, image_ids: Sequence[str]) -> Predictions:
+        """Return a checkpoint's caption of each image of a split."""
+        epoch = checkpoint.info.epoch
         kept = self._kept(checkpoint, image_ids, count=len(image_ids), generate=asdict(self._generate))
         if missing := kept.missing:
             model, batch_size = self._load(checkpoint), self._execution.runtime.generate_batch_size
@@ -73,8 +64,11 @@ class Predictor:
         captions = [GeneratedCaption(row["caption"], row["finished"]) for row in kept.rows]
         return dict(zip(image_ids, captions, strict=True))
 
-    def loss(self, checkpoint: Path, references: Mapping[str, Sequence[str]]) -> float:
-        """Mean cross-entropy (nats a token) of what people wrote of each image, under a checkpoint."""
+    def loss(self, checkpoint: Checkpoint, references: Mapping[str, Sequence[str]]) -> float:
+        """Return a checkpoint's mean cross-entropy (nats a token) of what people wrote of each image.
+
+        Raises PipelineError where it is not a number.
+        """
         kept = self._kept(checkpoint, list(references), count=1, captions=digest(references))
         if kept.missing:
             rows = min(_LOSS_ROWS, self._execution.runtime.generate_batch_size)
@@ -85,9 +79,9 @@ class Predictor:
             loss = self._load(checkpoint).loss(pairs)
             if not math.isfinite(loss):
                 raise PipelineError(
-                    f"the loss of {checkpoint} on dev is {loss} in {self._execution.placement.dtype}: "
-                    "its captions would be noise; train with a lower train.learning_rate, or on a GPU with "
-                    "bfloat16."
+                    f"the loss of {checkpoint.file.path} on dev is {loss} in "
+                    f"{self._execution.placement.dtype}: its captions would be noise; train with a lower "
+                    "train.learning_rate, or on a GPU with bfloat16."
                 )
             kept.add(0, [{"loss": loss}])
         return float(kept.rows[0]["loss"])
@@ -95,11 +89,13 @@ class Predictor:
     def _features(self, image_ids: Sequence[str]) -> Tensor:
         return torch.from_numpy(self._store.read(image_ids))  # [n, P, D_v]
 
-    def _kept(self, checkpoint: Path, image_ids: Sequence[str], count: int, **facts: Any) -> PredictionCache:
-        """What is finished of the work on a checkpoint, images and other facts."""
+    def _kept(
+        self, checkpoint: Checkpoint, image_ids: Sequence[str], count: int, **facts: Any
+    ) -> PredictionCache:
+        """Return what is finished of the work on a checkpoint, images and other facts."""
         all_facts = {
-            "code": EVALUATE.digests(),
-            "checkpoint": self._files.sha256(checkpoint),
+            "code": self._code,
+            "checkpoint": checkpoint.file.sha256,
             "encoder": self._store.spec,
             "features": self._digest_of(tuple(image_ids)),
             "dtype": str(self._execution.placement.dtype),
@@ -108,18 +104,16 @@ class Predictor:
         return PredictionCache(self._execution.scratch, all_facts, count)
 
     def _digest_of(self, image_ids: tuple[str, ...]) -> str:
-        """The digest of the images' features, which every epoch asks for."""
+        """Return the digest of the images' features, which every epoch asks for."""
         if image_ids not in self._digests:
             self._digests[image_ids] = features_digest(self._store, image_ids)
         return self._digests[image_ids]
 
-    # Called at the first thing that is missing: with all of them known there is nothing to load.
-    def _load(self, checkpoint: Path) -> FeatureCaptioner:
+    # Called when something is missing: if all is known, nothing has to be loaded.
+    def _load(self, checkpoint: Checkpoint) -> FeatureCaptioner:
         if self._model is None:
             execution = self._execution
             self._model = FeatureCaptioner.load(checkpoint, execution.placement, execution.model_cache)
-        else:
+        elif self._model.info is not checkpoint.info:
             self._model.use_checkpoint(checkpoint)
-        # What it says from now on is kept under the digest of the file.
-        self._files.require_same(checkpoint)
         return self._model

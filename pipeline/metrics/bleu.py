@@ -1,21 +1,19 @@
-"""Corpus BLEU-1 to BLEU-4 (Papineni et al. 2002), as pycocoevalcap computes it.
+"""Corpus BLEU-1 to BLEU-4 (Papineni et al. 2002): NLTK's counts, put together as pycocoevalcap does.
 
-NLTK's corpus_bleu agrees on ordinary captions but not at the edges: it counts one guess in captions
-too short for an n-gram, and returns 0 for the whole corpus where an order has no match.
-
-The counts of each image are kept apart from the score of their sum: a bootstrap sums them anew.
+The counts of each image are kept apart from the score of their sum, so that a bootstrap can sum them again.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from nltk.translate.bleu_score import closest_ref_length, modified_precision
 from numpy.typing import NDArray
 
 ORDERS = 4
 
-# pycocoevalcap adds these instead of smoothing, so that nothing divides by zero.
+# pycocoevalcap adds these, so that nothing divides by zero; NLTK's corpus_bleu gives 0 for the whole corpus
+# where an order has no match.
 _TINY = 1e-15
 _SMALL = 1e-9
 
@@ -45,21 +43,8 @@ def bleu_of_counts(counts: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _counts(prediction: Sequence[str], references: Sequence[Sequence[str]]) -> list[int]:
-    matched, guessed = [], []
-    for order in range(1, ORDERS + 1):
-        counts = _ngrams(prediction, order)
-        most: Counter[tuple[str, ...]] = Counter()
-        for reference in references:
-            most |= _ngrams(reference, order)
-        matched.append((counts & most).total())
-        guessed.append(counts.total())
-    return [*matched, *guessed, len(prediction), _closest_length(len(prediction), references)]
-
-
-def _closest_length(length: int, references: Sequence[Sequence[str]]) -> int:
-    """The length of the reference closest in length; of two equally close the shorter."""
-    return min((abs(len(r) - length), len(r)) for r in references)[1]
-
-
-def _ngrams(tokens: Sequence[str], order: int) -> Counter[tuple[str, ...]]:
-    return Counter(zip(*(tokens[start:] for start in range(order)), strict=False))
+    precisions = [modified_precision(references, prediction, order) for order in range(1, ORDERS + 1)]
+    matched = [precision.numerator for precision in precisions]
+    # NLTK counts one guess, to divide by, in captions that are too short for an n-gram.
+    guessed = [max(0, len(prediction) - order + 1) for order in range(1, ORDERS + 1)]
+    return [*matched, *guessed, len(prediction), closest_ref_length(references, len(prediction))]

@@ -1,6 +1,6 @@
 """How far scores would move with other images: the bootstrap over images (Efron 1979; Koehn 2004).
 
-Images are drawn with replacement, as many as there are, and scored again. The middle 95 % of the scores
+Images are drawn with replacement, as many as there are, and scored. The middle 95 % of the scores
 are the interval. Two systems are compared on the same draws, which takes out what both find easy or hard.
 """
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.metrics.scores import SCORES, Measured
+from pipeline.metrics.scores import SCORES, PerImageScores
 
 ROUNDS = 1000
 _SEED = 0
@@ -33,20 +33,20 @@ class Interval:
         return f"{self.low:.2f} to {self.high:.2f}"
 
 
-def intervals(measured: Measured) -> dict[str, Interval]:
+def intervals(scores: PerImageScores) -> dict[str, Interval]:
     """The 95 % interval of each score, by name."""
-    samples = [measured.scores_of(draws) for draws in _draws(len(measured.image_ids))]
+    samples = [scores.resample(draws) for draws in _draws(len(scores.image_ids))]
     return _intervals(np.concatenate(samples))
 
 
-def difference_intervals(first: Measured, second: Measured) -> dict[str, Interval]:
+def difference_intervals(first: PerImageScores, second: PerImageScores) -> dict[str, Interval]:
     """The 95 % interval of each score's difference, first minus second, on the same draws of images.
 
     Where it holds 0 the two cannot be told apart on these images.
     """
     if first.image_ids != second.image_ids:
         raise ValueError("the two systems captioned different images")
-    samples = [first.scores_of(draws) - second.scores_of(draws) for draws in _draws(len(first.image_ids))]
+    samples = [first.resample(draws) - second.resample(draws) for draws in _draws(len(first.image_ids))]
     return _intervals(np.concatenate(samples))
 
 

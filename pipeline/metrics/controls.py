@@ -1,9 +1,10 @@
-"""Captions that no look at the image was needed for: a model's scores are read against theirs."""
+"""Controls: captions made without a look at the image, which a model's scores are compared with."""
 
+import heapq
 import math
 import random
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,21 +14,27 @@ from pipeline.errors import PipelineError
 from pipeline.metrics.cider import CiderD, Ngram, Vector, length_penalty
 from pipeline.metrics.tokenizer import split_at_blanks, tokenize
 
+# What tables call the controls, in their order.
+CONTROL_LABELS = {
+    "constant": "one caption for all",
+    "nearest": "nearest training image's",
+    "shuffled": "the model, images shuffled",
+}
+
 # The best constant caption is sought on so many images, among so many candidates.
 MOST_IMAGES = 1000
 MOST_CANDIDATES = 20
 
-# Rows of queries and of train vectors that are compared at a time: 16 MiB of similarities.
+# Queries that are compared with a block of train vectors at a time: bounds the similarities.
 _QUERIES = 512
-_TRAIN = 8192
 
 
 def constant_caption(train: Mapping[str, Sequence[str]]) -> str:
     """The train caption that scores best (CIDEr-D) when said of every train image.
 
-    `train` holds the captions by image id. All captions are ranked by a linear estimate, the best
-    twenty are scored truly, on at most 1000 images spread over the ids. Of equals, the first by
-    text.
+    `train` holds the captions by image id. All captions are ranked by a linear estimate, the best twenty
+    are scored exactly, on at most 1000 images spread over the ids. Of equal ones it is the first by text.
+    Raises PipelineError for no images, or one without captions.
     """
     ids = sorted(train)
     if not ids:
@@ -36,18 +43,24 @@ def constant_caption(train: Mapping[str, Sequence[str]]) -> str:
         if not train[image]:
             raise PipelineError(f"train image {image!r} has no captions.")
     ids = ids[:: math.ceil(len(ids) / MOST_IMAGES)]
-    texts = sorted({caption for of_image in train.values() for caption in of_image})
-    tokens = {text: split_at_blanks(tokenize(text)) for text in texts}
-
-    scorer = CiderD([[tokens[caption] for caption in train[i]] for i in ids])
-    vectors = {text: scorer.vector(tokens[text]) for text in texts}
+    scorer = CiderD([[_words(caption) for caption in train[i]] for i in ids])
     estimate = _Estimate(scorer)
-    candidates = sorted(texts, key=lambda text: (-estimate.of(vectors[text]), text))
-    scores = {
-        text: math.fsum(scorer.score(vectors[text], image) for image in range(len(ids)))
-        for text in candidates[:MOST_CANDIDATES]
-    }
+
+    def rank(text: str) -> tuple[float, str]:
+        return -estimate.of(scorer.vector(_words(text))), text
+
+    def score(text: str) -> float:
+        vector = scorer.vector(_words(text))
+        return math.fsum(scorer.score(vector, image) for image in range(len(ids)))
+
+    # One caption at a time: the vectors of all would take kilobytes each.
+    texts = {caption for captions in train.values() for caption in captions}
+    scores = {text: score(text) for text in heapq.nsmallest(MOST_CANDIDATES, texts, key=rank)}
     return min(scores, key=lambda text: (-scores[text], text))
+
+
+def _words(caption: str) -> list[str]:
+    return split_at_blanks(tokenize(caption))
 
 
 class _Estimate:
@@ -94,48 +107,80 @@ def shuffle_predictions(predictions: Mapping[str, str], seed: int) -> dict[str, 
     return {image: predictions[giver[image]] for image in predictions}
 
 
-def nearest_caption(
-    train_vectors: NDArray[Any],
-    train_captions: Sequence[Sequence[str]],
-    query_vectors: NDArray[Any],
-) -> list[str]:
-    """For each query the first caption of the train image with the highest cosine similarity.
+def nearest_rows(
+    train: Callable[[], Iterable[NDArray[Any]]], queries: NDArray[Any], count: int
+) -> NDArray[np.int64]:
+    """Return the rows `[N, count]` of the train vectors nearest to each query, the nearest first.
 
-    `train_vectors` [N_train, D], one row an image with `train_captions[row]`; `query_vectors` [N,
-    D]. Of equally near images the first. Computed in blocks: memory does not grow with N times
-    N_train.
+    Near is a high cosine similarity; of equally near rows the first counts as nearer. Each channel is
+    standardised over the train vectors first: what all images share would hide what tells them apart.
+
+    Args:
+        train: gives the train vectors, `[n, D]` at a time. It is called twice, so that memory holds one
+            block, however many vectors there are.
+        queries: `[N, D]`.
+        count: how many rows; there must be as many train vectors.
+
+    Raises PipelineError when there are no train vectors.
     """
-    if (
-        train_vectors.ndim != 2
-        or query_vectors.ndim != 2
-        or train_vectors.shape[1] != query_vectors.shape[1]
-        or len(train_captions) != len(train_vectors)
-    ):
-        raise ValueError(
-            f"train_vectors are {train_vectors.shape} with {len(train_captions)} captions, "
-            f"query_vectors are {query_vectors.shape}; expected [N_train, D], N_train, [N, D]"
-        )
-    if not len(train_vectors):
+    center, scale = _center_and_scale(train())
+    queries = _unit_rows(queries, center, scale)
+    values = np.full((len(queries), count), -np.inf, dtype=np.float32)
+    rows = np.zeros((len(queries), count), dtype=np.int64)
+    start = 0
+    for block in train():
+        vectors = _unit_rows(block, center, scale)
+        for first in range(0, len(queries), _QUERIES):
+            part = slice(first, first + _QUERIES)
+            found = _largest(queries[part] @ vectors.T, min(count, len(vectors)))  # [n, count]
+            all_values = np.hstack([values[part], found[0]])
+            all_rows = np.hstack([rows[part], start + found[1]])
+            order = np.argsort(-all_values, axis=1, kind="stable")[:, :count]
+            values[part] = np.take_along_axis(all_values, order, axis=1)
+            rows[part] = np.take_along_axis(all_rows, order, axis=1)
+        start += len(vectors)
+    return rows
+
+
+def _largest(values: NDArray[np.float32], count: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The largest values of each row and their columns, both `[n, count]`; `values` is overwritten."""
+    columns = np.empty((len(values), count), dtype=np.int64)
+    largest = np.empty((len(values), count), dtype=np.float32)
+    at = np.arange(len(values))
+    for place in range(count):
+        columns[:, place] = values.argmax(axis=1)
+        largest[:, place] = values[at, columns[:, place]]
+        values[at, columns[:, place]] = -np.inf
+    return largest, columns
+
+
+def _center_and_scale(blocks: Iterable[NDArray[Any]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean and standard deviation `[D]` of vectors, 1 where they do not vary."""
+    total = 0
+    for block in blocks:
+        if not total:
+            # Sums of differences from any vector keep the digits; of equal values they are exactly 0.
+            origin = block[0].astype(np.float64)
+            sums, squares = np.zeros_like(origin), np.zeros_like(origin)
+        differences = block - origin
+        sums += differences.sum(axis=0)
+        squares += np.square(differences).sum(axis=0)
+        total += len(block)
+    if not total:
         raise PipelineError("there are no train images to take the nearest of.")
-    nearest: list[int] = []
-    for first in range(0, len(query_vectors), _QUERIES):
-        queries = _unit_rows(query_vectors[first : first + _QUERIES])  # [n, D]
-        best = np.full(len(queries), -np.inf, dtype=np.float32)
-        row_of_best = np.zeros(len(queries), dtype=np.int64)
-        for start in range(0, len(train_vectors), _TRAIN):
-            similarity = queries @ _unit_rows(train_vectors[start : start + _TRAIN]).T  # [n, m]
-            row = similarity.argmax(axis=1)
-            value = similarity[np.arange(len(queries)), row]
-            better = value > best
-            best[better] = value[better]
-            row_of_best[better] = start + row[better]
-        nearest += row_of_best.tolist()
-    return [train_captions[row][0] for row in nearest]
+    mean = sums / total
+    scale = np.sqrt(np.maximum(squares / total - mean**2, 0))
+    scale[scale == 0] = 1
+    return (origin + mean).astype(np.float32), scale.astype(np.float32)
 
 
-def _unit_rows(vectors: NDArray[Any]) -> NDArray[np.float32]:
-    """Rows scaled to length 1, in float32 (squares of float16 overflow); zeros stay zeros."""
+def _unit_rows(
+    vectors: NDArray[Any], center: NDArray[np.float32], scale: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Standardised rows of length 1, in float32 (squares of float16 overflow); zeros stay zeros."""
     rows: NDArray[np.float32] = vectors.astype(np.float32)
+    rows -= center
+    rows /= scale
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     rows /= np.where(norms > 0, norms, 1)
     return rows

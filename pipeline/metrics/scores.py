@@ -13,7 +13,7 @@ from pipeline.metrics.cider import cider_d
 from pipeline.metrics.rouge import rouge_l
 from pipeline.metrics.tokenizer import split_at_blanks, tokenize
 
-# The columns of `Measured.scores_of`.
+# The columns of `PerImageScores.resample`.
 SCORES = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "cider", "rouge_l")
 
 
@@ -36,8 +36,8 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What the scores follow from, image by image, in the order of `image_ids`.
+class PerImageScores:
+    """What the scores of a set of captions follow from, image by image, in the order of `image_ids`.
 
     Attributes:
         bleu: `[images, 10]`, the counts of `bleu_counts`.
@@ -52,12 +52,12 @@ class Measured:
     def scores(self) -> Scores:
         """The scores of all images together."""
         ones = np.ones((1, len(self.image_ids)))
-        values = dict(zip(SCORES, map(float, self.scores_of(ones)[0]), strict=True))
+        values = dict(zip(SCORES, map(float, self.resample(ones)[0]), strict=True))
         words = float(self.bleu[:, -2].mean())
         return Scores(**values, words=words, images=len(self.image_ids))
 
-    def scores_of(self, weights: NDArray[Any]) -> NDArray[np.float64]:
-        """Scores `[samples, 6]` (the columns of SCORES) of samples that hold each image `weights` times.
+    def resample(self, weights: NDArray[Any]) -> NDArray[np.float64]:
+        """Return the scores `[samples, 6]` (columns: SCORES) of samples that hold each image `weights` times.
 
         `weights` is `[samples, images]`. CIDEr-D's idf stays that of all images.
         """
@@ -68,11 +68,11 @@ class Measured:
         return np.column_stack([bleu, *means])
 
 
-def measure(predictions: Mapping[str, str], references: Mapping[str, Sequence[str]]) -> Measured:
-    """Compare one caption an image, by image id, with all captions that people wrote of it.
+def measure(predictions: Mapping[str, str], references: Mapping[str, Sequence[str]]) -> PerImageScores:
+    """Compare one caption for each image, by image id, with all captions that people wrote of it.
 
-    A prediction without tokens scores 0, but with ROUGE-L beside a reference that has none either. Raises
-    PipelineError where predictions and references are not of the same images.
+    A prediction without tokens scores 0, except in ROUGE-L if a reference has no tokens either. Raises
+    PipelineError when predictions and references are not of the same images.
     """
     missing, unknown = references.keys() - predictions.keys(), predictions.keys() - references.keys()
     if missing or unknown:
@@ -95,7 +95,7 @@ def measure(predictions: Mapping[str, str], references: Mapping[str, Sequence[st
     expected = [[tokenize(caption) for caption in references[i]] for i in ids]
     said_words = [split_at_blanks(tokens) for tokens in said]
     expected_words = [[split_at_blanks(tokens) for tokens in of_image] for of_image in expected]
-    return Measured(
+    return PerImageScores(
         image_ids=tuple(ids),
         bleu=bleu_counts(said_words, expected_words),
         cider=100 * np.array(cider_d(said_words, expected_words)),

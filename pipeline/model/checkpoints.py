@@ -8,19 +8,20 @@ tensors and facts together. Nothing is ever unpickled.
 import hashlib
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 from pipeline.errors import PipelineError
 from pipeline.files.differences import differences
 from pipeline.files.json_files import canonical_json, digest, write_atomic
+from pipeline.files.unchanged_file import UnchangedFile
 from pipeline.model.adapters import split_state
 from pipeline.model.projector import Projector
 from pipeline.params.schema import EncoderParams, LanguageModelParams, PromptParams
@@ -79,11 +80,16 @@ class CheckpointInfo:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint that was read: a projector in evaluation mode, the adapters' tensors, the facts."""
+    """A checkpoint that was read: a projector in evaluation mode, the adapters' tensors, the facts.
+
+    `content` holds the bytes of `file`, all that follows from a checkpoint follows from these.
+    """
 
     projector: Projector
     adapters: dict[str, Tensor]
     info: CheckpointInfo
+    file: UnchangedFile
+    content: bytes = field(repr=False)
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
@@ -98,22 +104,22 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
     Raises PipelineError for a missing, foreign or damaged file, be it by one bit.
     """
+    return _parse_tensors(*UnchangedFile.read(path))
+
+
+def _parse_tensors(file: UnchangedFile, content: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            facts: dict[str, Any] = json.loads(metadata[_METADATA_KEY])
-            checksum = facts.pop(_CHECKSUM)
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        # The library gives the metadata of files alone, and this one is opened once.
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        facts: dict[str, Any] = json.loads(header["__metadata__"][_METADATA_KEY])
+        checksum = facts.pop(_CHECKSUM)
+        tensors = load(content)
         if checksum != _checksum(tensors, facts):
             raise ValueError("its checksum is wrong")
-    except FileNotFoundError as error:
-        raise PipelineError(
-            f"{path} does not exist; run `dvc repro` in the project's folder, or name another."
-        ) from error
     # TypeError: metadata that is JSON and no object, tensors of types that have no checksum here.
-    except (SafetensorError, OSError, KeyError, ValueError, RecursionError, TypeError) as error:
+    except (SafetensorError, KeyError, ValueError, RecursionError, TypeError, AttributeError) as error:
         raise PipelineError(
-            f"{path} is no checkpoint of this project or is damaged ({error}); name another, or run "
+            f"{file.path} is no checkpoint of this project or is damaged ({error}); name another, or run "
             "`dvc repro`."
         ) from error
     return tensors, facts
@@ -134,7 +140,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises PipelineError for an unreadable file or a projector of other shapes than the facts say. What
     adapters must look like only the language model knows: `Adapters.load_state_dict` checks them.
     """
-    tensors, facts = load_tensors(path)
+    file, content = UnchangedFile.read(path)
+    tensors, facts = _parse_tensors(file, content)
     if facts.pop("format_version", None) != FORMAT_VERSION:
         raise PipelineError(f"{path} has another format version; train anew with `dvc repro train`.")
     try:
@@ -150,7 +157,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise PipelineError(f"{path} holds tensors {found}, but its facts call for {expected}.")
     projector = Projector(*shape)
     projector.load_state_dict(weights)
-    return Checkpoint(projector.eval(), adapters, info)
+    return Checkpoint(projector.eval(), adapters, info, file, content)
 
 
 def find_checkpoint(path: Path) -> Path:
@@ -186,32 +193,33 @@ def list_checkpoints(folder: Path) -> list[tuple[int, Path]]:
     return sorted(found)
 
 
-def checkpoints_of_run(folder: Path) -> dict[int, Path]:
-    """Epochs and files of a folder, each read and found whole, all of one training run.
+def checkpoints_of_run(folder: Path) -> Iterator[Checkpoint]:
+    """Yield the checkpoints of a folder in the order of their epochs, each read once when its turn comes.
 
     Raises PipelineError naming an epoch that is missing, or a file that is damaged, stands under another
-    epoch's name, or comes from another run, with the fact in which it differs.
+    epoch's name, or comes from another run than the first, with the fact in which it differs.
     """
     found = dict(list_checkpoints(folder))
     missing = set(range(1, max(found))) - found.keys()
     if missing:
         raise PipelineError(f"{folder} lacks the checkpoint of epoch {min(missing)}; run `dvc repro train`.")
-    infos = {epoch: load_checkpoint(path).info for epoch, path in found.items()}
-    first = min(infos)
-    for epoch, info in infos.items():
-        if info.epoch != epoch:
+    first: CheckpointInfo | None = None
+    for epoch, path in found.items():
+        checkpoint = load_checkpoint(path)
+        if checkpoint.info.epoch != epoch:
             raise PipelineError(
-                f"{found[epoch]} holds epoch {info.epoch}, not {epoch}; run `dvc repro train`."
+                f"{path} holds epoch {checkpoint.info.epoch}, not {epoch}; run `dvc repro train`."
             )
-        facts, wanted = asdict(info), asdict(replace(infos[first], epoch=epoch))
+        first = first or checkpoint.info
+        facts, wanted = asdict(checkpoint.info), asdict(replace(first, epoch=epoch))
         if facts != wanted:
             # The fingerprint of the whole run last: what it follows from says more.
             name, value, other = min(differences(facts, wanted), key=lambda found: found[0] == "training")
             raise PipelineError(
-                f"{found[epoch]} comes from another training run than {found[first].name}: its {name} is "
+                f"{path} comes from another training run than epoch {first.epoch}: its {name} is "
                 f"{value!r:.60}, not {other!r:.60}; run `dvc repro train`."
             )
-    return found
+        yield checkpoint
 
 
 def tensor_digest(tensors: Mapping[str, Tensor]) -> str:

@@ -15,7 +15,7 @@ from pipeline.errors import PipelineError
 from pipeline.files.differences import differences
 from pipeline.hardware.device import Placement
 from pipeline.model.adapters import adapter_params, inject_adapters
-from pipeline.model.checkpoints import CheckpointInfo, load_checkpoint
+from pipeline.model.checkpoints import Checkpoint, CheckpointInfo
 from pipeline.model.generation import generate_ids
 from pipeline.model.language_model import load_language_model
 from pipeline.model.packing import pack
@@ -51,14 +51,13 @@ class FeatureCaptioner:
         self.info = info
 
     @classmethod
-    def load(cls, checkpoint: Path, placement: Placement, model_cache: Path | None) -> Self:
-        """Load a checkpoint and the frozen language model that it names.
+    def load(cls, checkpoint: Checkpoint, placement: Placement, model_cache: Path | None) -> Self:
+        """Put a checkpoint back before the frozen language model that it names.
 
         Raises PipelineError when model or tokenizer are not those that the checkpoint was trained with, or
         its adapters are not those that its facts call for.
         """
-        trained = load_checkpoint(checkpoint)
-        info = trained.info
+        info = checkpoint.info
         facts = info.language_model
         params = info.language_model_params()
         tokenizer = CaptionTokenizer(info.prompt_params(), params, model_cache)
@@ -68,27 +67,26 @@ class FeatureCaptioner:
         expected = {key: facts[key] for key in compared} | {"tokenizer": info.tokenizer["digest"]}
         for part, value, wanted in differences(found, expected):
             raise PipelineError(
-                f"the {part} of {params.name} changed since {checkpoint} was trained: it was trained with "
+                f"the {part} of {params.name} changed since {checkpoint.file.path} was trained: it was trained with "
                 f"{wanted!s:.24}, found {value!s:.24}. Restore that revision, or run `dvc repro train`."
             )
         adapters = inject_adapters(language_model, adapter_params(info.lora))
-        adapters.load_state_dict(trained.adapters, str(checkpoint))
+        adapters.load_state_dict(checkpoint.adapters, str(checkpoint.file.path))
         model = VisionLanguageModel(
-            trained.projector.to(placement.device), language_model, tokenizer.prompt, adapters
+            checkpoint.projector.to(placement.device), language_model, tokenizer.prompt, adapters
         )
         return cls(model, tokenizer, info)
 
-    def use_checkpoint(self, checkpoint: Path) -> None:
+    def use_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Swap in the projector, and the adapters, of another epoch of the same training run."""
-        trained = load_checkpoint(checkpoint)
-        info = trained.info
+        info = checkpoint.info
         if (info.training, info.lora) != (self.info.training, self.info.lora):
             raise PipelineError(
-                f"{checkpoint} comes from another training run than {self.info.epoch}'s; "
+                f"{checkpoint.file.path} comes from another training run than {self.info.epoch}'s; "
                 "run `dvc repro train`."
             )
-        self.model.adapters.load_state_dict(trained.adapters, str(checkpoint))
-        self.model.projector = trained.projector.to(self.model.language_model.device)
+        self.model.adapters.load_state_dict(checkpoint.adapters, str(checkpoint.file.path))
+        self.model.projector = checkpoint.projector.to(self.model.language_model.device)
         self.info = info
 
     @torch.inference_mode()

@@ -8,17 +8,24 @@ from typing import Any
 
 from PIL import Image
 
-from pipeline.captions import ImageRecord, SceneObject, of_split, read_captions, read_images, vocabulary
+from pipeline.captions import (
+    CaptionRecord,
+    ImageRecord,
+    SceneObject,
+    of_split,
+    read_captions,
+    read_images,
+    vocabulary,
+)
 from pipeline.errors import PipelineError
-from pipeline.evaluation.prediction_cache import PredictionCache
+from pipeline.evaluation.prediction_cache import PredictionCache, batches
 from pipeline.files.atomic import replace_folder
 from pipeline.files.json_files import JsonObject, write_json, write_jsonl
-from pipeline.files.unchanged_files import UnchangedFiles
 from pipeline.hardware.execution import Execution
 from pipeline.images.images import crop, open_image
 from pipeline.metrics.scene_truth import names_object, score_objects
 from pipeline.model.checkpoints import load_checkpoint
-from pipeline.params.schema import GenerateParams, Params
+from pipeline.params.schema import GenerateParams, Params, RegionsParams
 from pipeline.regions import regions
 from pipeline.regions.captioner import BATCH_SIZE, Captioner
 from pipeline.regions.regions import Region
@@ -40,43 +47,39 @@ class RegionPaths:
     metrics: Path
 
 
+@dataclass(frozen=True)
+class _Request:
+    """A request that is put to a listed image, its region in fractions of the image."""
+
+    text: str
+    region: Region
+    image: ImageRecord
+    record: CaptionRecord
+
+
 def caption_regions(paths: RegionPaths, settings: Params, execution: Execution) -> dict[str, Any]:
     """Put every request to the first test images; write crops, captions and metrics.
 
     Returns the content of metrics/regions.json. Where the dataset knows what its images show, it says
     how many captions name the right shape and colour.
     """
-    params = settings.regions
-    parsed = {request: regions.parse(request) for request in params.requests}
-    where = {image.image_id: image for image in read_images(paths.images)}
     listed = read_captions(paths.captions)
     shapes, colors = vocabulary(listed)
-    records = of_split(listed, "test")[: params.images]
-    if not records:
-        raise PipelineError(f"{paths.captions} has no image in the split test; run `dvc repro prepare`.")
-    absent = [r.image_id for r in records if r.image_id not in where]
-    if absent:
-        raise PipelineError(f"{paths.images} lacks {absent[0]}; run `dvc repro prepare`.")
-
-    asked = [(record, request) for record in records for request in parsed]
-    placed = [(where[r.image_id], _within(where[r.image_id], parsed[request])) for r, request in asked]
-    answers = _answers(paths, placed, settings.generate, execution)
+    requests = _requests(paths, settings.regions, of_split(listed, "test")[: settings.regions.images])
     rows: list[JsonObject] = []
     truth: list[tuple[str, SceneObject]] = []
     with replace_folder(paths.output) as folder:
-        for (record, request), (region, caption) in zip(asked, answers, strict=True):
-            name = f"{len(rows):05d}.jpg"
-            picture = _open(where[record.image_id])
-            crop(picture, region.box).save(folder / name, quality=_JPEG_QUALITY)
+        answers = _answer(paths.checkpoint, requests, folder, settings.generate, execution)
+        for request, (region, caption) in zip(requests, answers, strict=True):
             row: JsonObject = {
-                "image_id": record.image_id,
-                "request": request,
+                "image_id": request.image.image_id,
+                "request": request.text,
                 "region": region.name,
                 "box": list(region.box),
                 "caption": caption,
-                "crop": name,
+                "crop": _crop_name(len(rows)),
             }
-            shown = only_object(record.objects, region)
+            shown = only_object(request.record.objects, region)
             if shown is not None:
                 truth.append((caption, shown))
                 shape, color = names_object(caption, shown.shape, shown.color, shapes=shapes, colors=colors)
@@ -84,65 +87,89 @@ def caption_regions(paths: RegionPaths, settings: Params, execution: Execution) 
                 row["correct"] = {"shape": shape, "color": color}
             rows.append(row)
         write_jsonl(folder / "regions.jsonl", rows)
-    metrics: dict[str, Any] = {"images": len(records), "requests": len(rows)}
+    metrics: dict[str, Any] = {
+        "images": len({request.image.image_id for request in requests}),
+        "requests": len(rows),
+    }
     if truth:
         metrics |= score_objects(truth, shapes=shapes, colors=colors).as_dict()
     write_json(paths.metrics, metrics)
     return metrics
 
 
-def _within(image: ImageRecord, region: Region) -> Region:
-    """The region in fractions of a listed image; said of all images before any model is loaded."""
-    try:
-        return region.within(image.width, image.height)
-    except PipelineError as error:
-        raise PipelineError(f"regions.requests in params.yaml: {image.image_id}: {error}") from error
+def _requests(paths: RegionPaths, params: RegionsParams, records: Sequence[CaptionRecord]) -> list[_Request]:
+    """Return all requests about each image, in order.
+
+    Raises PipelineError for images that are missing, a request that names no region, or a box beyond an
+    image: before any model is loaded.
+    """
+    if not records:
+        raise PipelineError(f"{paths.captions} has no image in the split test; run `dvc repro prepare`.")
+    parsed = {text: regions.parse(text) for text in params.requests}
+    images = {image.image_id: image for image in read_images(paths.images)}
+    requests = []
+    for record in records:
+        image = images.get(record.image_id)
+        if image is None:
+            raise PipelineError(f"{paths.images} lacks {record.image_id}; run `dvc repro prepare`.")
+        for text, region in parsed.items():
+            try:
+                within = region.within(image.width, image.height)
+            except PipelineError as error:
+                raise PipelineError(f"regions.requests in params.yaml: {image.image_id}: {error}") from error
+            requests.append(_Request(text, within, image, record))
+    return requests
 
 
-def _answers(
-    paths: RegionPaths,
-    requests: Sequence[tuple[ImageRecord, Region]],
-    generate: GenerateParams,
-    execution: Execution,
+def _answer(
+    path: Path, requests: Sequence[_Request], folder: Path, generate: GenerateParams, execution: Execution
 ) -> list[tuple[Region, str]]:
-    """The region and the caption of each request, all boxes in fractions; those made before are kept."""
-    placement = execution.placement
-    files = UnchangedFiles([paths.checkpoint])
-    load_checkpoint(paths.checkpoint)  # whole, also where every answer is kept
+    """Save the crop of each request in `folder`; return its region and caption.
+
+    Each image is opened once, with its digest: crop and caption are of the bytes that were listed. Captions
+    made before are kept.
+    """
+    checkpoint = load_checkpoint(path)
     facts = {
         "code": REGIONS.digests(),
-        "checkpoint": files.sha256(paths.checkpoint),
-        "requests": [(image.sha256, region.name, region.box) for image, region in requests],
+        "checkpoint": checkpoint.file.sha256,
+        "requests": [(r.image.sha256, r.region.name, r.region.box) for r in requests],
         "generate": asdict(generate),
-        "dtype": str(placement.dtype),
+        "dtype": str(execution.placement.dtype),
     }
     kept = PredictionCache(execution.scratch, facts, len(requests))
-    if missing := kept.missing:
-        largest = max(_megapixels(image) for image, _ in requests)
-        model = Captioner.load(paths.checkpoint, placement, execution.model_cache, largest)
-        # What it says is kept under the digest of the file.
-        files.require_same(paths.checkpoint)
-        for places in kept.gaps(BATCH_SIZE):
-            batch = requests[places.start : places.stop]
-            made = model.caption_many([(Path(image.path), region) for image, region in batch], generate)
-            for image in dict.fromkeys(image for image, _ in batch):
-                _open(image)
+    missing = kept.missing
+    captioner: Captioner | None = None
+    pictures: dict[str, Image.Image] = {}
+    for places in batches(range(len(requests)), BATCH_SIZE):
+        batch = [requests[place] for place in places]
+        # The last image of a batch may be the first of the next.
+        pictures = {r.image.path: pictures.get(r.image.path) or _open(r.image) for r in batch}
+        for place, request in zip(places, batch, strict=True):
+            piece = crop(pictures[request.image.path], request.region.box)
+            piece.save(folder / _crop_name(place), quality=_JPEG_QUALITY)
+        if not kept.has(places):
+            if captioner is None:
+                captioner = Captioner.from_checkpoint(checkpoint, execution.placement, execution.model_cache)
+            made = captioner.caption_many([(pictures[r.image.path], r.region) for r in batch], generate)
             kept.add(
-                places.start,
+                places[0],
                 [{"region": a.region.name, "box": list(a.region.box), "caption": a.text} for a in made],
             )
+    if missing:
         logger.info("%d of %d requests answered now; the other answers are kept", missing, len(requests))
+    checkpoint.file.require_unchanged()
     return [(Region(row["region"], tuple(row["box"])), row["caption"]) for row in kept.rows]
 
 
 def _open(image: ImageRecord) -> Image.Image:
-    """A listed image; PipelineError when its file holds other bytes by now."""
-    return open_image(Path(image.path), _megapixels(image), image.sha256)
-
-
-def _megapixels(image: ImageRecord) -> float:
+    """Open a listed image; PipelineError when its file holds other bytes by now."""
     # Listed images were checked by prepare; the limit only has to let them pass.
-    return image.width * image.height / 1e6 + 1
+    return open_image(Path(image.path), image.width * image.height / 1e6 + 1, image.sha256)
+
+
+def _crop_name(number: int) -> str:
+    return f"{number:05d}.jpg"
 
 
 def only_object(objects: Sequence[SceneObject], region: Region) -> SceneObject | None:

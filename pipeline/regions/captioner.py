@@ -24,7 +24,7 @@ from torch import Tensor
 from pipeline.errors import PipelineError
 from pipeline.hardware.device import Placement, choose_placement
 from pipeline.images.images import crop, image_from_array, image_from_pil, open_image
-from pipeline.model.checkpoints import find_checkpoint
+from pipeline.model.checkpoints import Checkpoint, find_checkpoint, load_checkpoint
 from pipeline.model.feature_captioner import FeatureCaptioner
 from pipeline.params.schema import GenerateParams
 from pipeline.regions import regions
@@ -87,18 +87,28 @@ class Captioner:
         Raises:
             PipelineError: when the models cannot be had or are not those it was trained with.
         """
-        checkpoint = find_checkpoint(Path(checkpoint))
+        trained = load_checkpoint(find_checkpoint(Path(checkpoint)))
         placement = device if isinstance(device, Placement) else choose_placement(device)
         cache = None if model_cache is None else Path(model_cache)
-        model = FeatureCaptioner.load(checkpoint, placement, cache)
-        facts = model.info.encoder
-        params = model.info.encoder_params()
-        encoder = load_encoder(params, placement.device, cache)
+        return cls.from_checkpoint(trained, placement, cache, max_megapixels)
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        checkpoint: Checkpoint,
+        placement: Placement,
+        model_cache: Path | None,
+        max_megapixels: float = 50.0,
+    ) -> Self:
+        """Load the frozen models that a checkpoint names, which was read already. As `load`."""
+        model = FeatureCaptioner.load(checkpoint, placement, model_cache)
+        wanted, params = checkpoint.info.encoder, checkpoint.info.encoder_params()
+        encoder = load_encoder(params, placement.device, model_cache)
         for key, found in encoder.spec.as_dict().items():
-            if found != facts[key]:
+            if found != wanted[key]:
                 raise PipelineError(
-                    f"{checkpoint} was trained with encoder {key} {facts[key]!r}, but {params.name} now "
-                    f"has {found!r}; train anew or restore that revision."
+                    f"{checkpoint.file.path} was trained with encoder {key} {wanted[key]!r}, but "
+                    f"{params.name} now has {found!r}; train again or restore that revision."
                 )
         return cls(encoder, model, max_megapixels)
 

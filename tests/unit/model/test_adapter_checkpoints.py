@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from pipeline.errors import PipelineError
-from pipeline.model.checkpoints import load_tensors, save_tensors
+from pipeline.model.checkpoints import load_checkpoint, load_tensors, save_tensors
 from pipeline.model.feature_captioner import FeatureCaptioner
 from tests.unit.training.builders import CPU, LORA, NUM_TOKENS, OFF, PROJECTOR, SHAPES, WIDTH, Lab, checkpoint
 
@@ -29,7 +29,7 @@ def trained(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def load(path: Path) -> FeatureCaptioner:
-    return FeatureCaptioner.load(path, CPU, None)
+    return FeatureCaptioner.load(load_checkpoint(path), CPU, None)
 
 
 def captions(model: FeatureCaptioner, lab: Lab) -> list[str]:
@@ -77,10 +77,10 @@ def test_a_checkpoint_loads_to_equal_captions(lab: Lab, trained: Path, tmp_path:
     assert captions(model, lab) == expected
 
     # Another epoch's projector and adapters are swapped in, and back.
-    model.use_checkpoint(checkpoint(trained, epoch=1))
+    model.use_checkpoint(load_checkpoint(checkpoint(trained, epoch=1)))
     first = captions(load(checkpoint(trained, epoch=1)), lab)
     assert captions(model, lab) == first != expected
-    model.use_checkpoint(checkpoint(trained, epoch=2))
+    model.use_checkpoint(load_checkpoint(checkpoint(trained, epoch=2)))
     assert captions(model, lab) == expected
 
     # And the adapters do have a part in it.
@@ -114,4 +114,4 @@ def test_adapters_other_than_the_facts_say_are_refused(
     with pytest.raises(PipelineError, match=message):
         load(path)
     with pytest.raises(PipelineError, match=message if without else r"another training run|holds tensors"):
-        load(checkpoint(trained)).use_checkpoint(path)
+        load(checkpoint(trained)).use_checkpoint(load_checkpoint(path))

@@ -1,0 +1,175 @@
+"""The content of evaluate.json, scores.json and epochs.csv, put together from the results of the epochs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.captions import CaptionRecord, Split, of_split, vocabulary
+from pipeline.evaluation.predictor import Predictions
+from pipeline.files.json_files import JsonObject
+from pipeline.metrics.bootstrap import difference_intervals, intervals
+from pipeline.metrics.colors import score_colors
+from pipeline.metrics.scene_truth import score_objects
+from pipeline.metrics.scores import SCORES, PerImageScores, measure
+from pipeline.model.checkpoints import CheckpointInfo
+
+# Evaluation captions these; train is what the model learned from.
+SCORED_SPLITS: tuple[Split, ...] = ("dev", "test")
+_COMPARED_SCORES = ("bleu_1", "bleu_4", "cider", "rouge_l")
+_COMPARED_STATISTICS = ("distinct_captions", "cut_off")
+_COMPARED_ACCURACIES = ("shape_accuracy", "color_accuracy")
+
+ControlCaptions = Mapping[str, Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """The captions of one epoch's checkpoint for dev and test, their scores, and the loss on dev (nats)."""
+
+    info: CheckpointInfo
+    predictions: Mapping[Split, Predictions]
+    scores: Mapping[Split, PerImageScores]
+    dev_loss: float
+
+    def texts(self, split: Split) -> dict[str, str]:
+        """The captions of a split by image id."""
+        return {image_id: prediction.text for image_id, prediction in self.predictions[split].items()}
+
+    def as_dict(self) -> JsonObject:
+        """Loss and scores, rounded to four decimals."""
+        scores = {split: self.scores[split].scores().as_dict() for split in SCORED_SPLITS}
+        return {"dev_loss": round(self.dev_loss, 4), **scores}
+
+
+def evaluation_metrics(
+    ranked: Sequence[EpochResult],
+    selected_by: str,
+    controls: ControlCaptions,
+    records: Sequence[CaptionRecord],
+) -> JsonObject:
+    """Return the content of metrics/evaluate.json.
+
+    Args:
+        ranked: all epochs, the best first.
+        selected_by: the score that ranked them.
+        controls: by name, a caption for each test image.
+        records: the captions of all images.
+    """
+    best = ranked[0]
+    by_epoch = {str(r.info.epoch): r.as_dict() for r in sorted(ranked, key=lambda r: r.info.epoch)}
+    chosen = by_epoch[str(best.info.epoch)]
+    return {
+        "best_epoch": best.info.epoch,
+        # With the epoch it says which checkpoint the scores are of.
+        "training": best.info.training,
+        "selected_by": selected_by,
+        **_choice(ranked, selected_by),
+        "images": {split: len(best.predictions[split]) for split in SCORED_SPLITS},
+        **{split: chosen[split] for split in SCORED_SPLITS},
+        "intervals": {
+            split: {name: interval.as_dict() for name, interval in intervals(best.scores[split]).items()}
+            for split in SCORED_SPLITS
+        },
+        **_control_metrics(best, controls, of_split(records, "test")),
+        **output_statistics(best.predictions["test"]),
+        **_scene_metrics(best, records),
+        "by_epoch": by_epoch,
+    }
+
+
+def summary_metrics(evaluation: Mapping[str, Any]) -> JsonObject:
+    """Return the content of metrics/scores.json: the few numbers that experiments are compared by.
+
+    `dvc metrics diff` prints a line, and `dvc exp show` a column, for every number of a metrics file: with
+    each epoch's scores and all intervals that would be hundreds. `evaluation` is what `evaluation_metrics`
+    returns.
+    """
+    best = str(evaluation["best_epoch"])
+    summary: JsonObject = {"best_epoch": evaluation["best_epoch"]}
+    for split in SCORED_SPLITS:
+        summary[split] = {name: evaluation[split][name] for name in _COMPARED_SCORES}
+    summary["dev"]["loss"] = evaluation["by_epoch"][best]["dev_loss"]
+    summary["test"] |= {name: evaluation[name] for name in _COMPARED_STATISTICS}
+    if "scenes" in evaluation:
+        summary["test"] |= {name: evaluation["scenes"][name] for name in _COMPARED_ACCURACIES}
+    summary["control_cider"] = {name: scores["cider"] for name, scores in evaluation["controls"].items()}
+    return summary
+
+
+def epochs_csv(by_epoch: Mapping[str, Any]) -> str:
+    """Return the content of plots/epochs.csv: a line for each epoch, with its loss and scores."""
+    lines = [
+        ",".join(["epoch", "dev_loss", *(f"{split}_{name}" for split in SCORED_SPLITS for name in SCORES)])
+    ]
+    for epoch, result in by_epoch.items():
+        values = [result["dev_loss"], *(result[split][name] for split in SCORED_SPLITS for name in SCORES)]
+        lines.append(",".join([epoch, *(f"{value:.4f}" for value in values)]))
+    return "\n".join(lines) + "\n"
+
+
+def output_statistics(predictions: Predictions) -> dict[str, float]:
+    """Return the per cent of captions that are distinct, cut off at the length limit, and empty."""
+    captions = predictions.values()
+
+    def share(count: int) -> float:
+        return round(100 * count / len(captions), 4)
+
+    return {
+        "distinct_captions": share(len({caption.text for caption in captions})),
+        "cut_off": share(sum(not caption.finished for caption in captions)),
+        "empty": share(sum(not caption.text for caption in captions)),
+    }
+
+
+def _choice(ranked: Sequence[EpochResult], selected_by: str) -> JsonObject:
+    """By how much the best epoch leads the next best on dev; empty where there is only one epoch."""
+    if len(ranked) < 2:
+        return {}
+    first, second = (result.scores["dev"] for result in ranked[:2])
+    interval = difference_intervals(first, second)[selected_by]
+    lead = getattr(first.scores(), selected_by) - getattr(second.scores(), selected_by)
+    return {
+        "choice": {
+            "next_best_epoch": ranked[1].info.epoch,
+            "lead": round(lead, 4) + 0.0,  # no -0.0
+            **interval.as_dict(),
+            # An interval that holds 0: with other images the order could be the other way round.
+            "distinguishable": interval.low > 0,
+        }
+    }
+
+
+def _control_metrics(
+    best: EpochResult, controls: ControlCaptions, test: Sequence[CaptionRecord]
+) -> JsonObject:
+    """The controls' scores, and the colours that they and the model name.
+
+    `behind`: by how much a control's CIDEr-D is below the model's, with the 95 % interval.
+    """
+    references = {record.image_id: record.captions for record in test}
+    model = best.scores["test"]
+    reached = model.scores().cider
+    metrics: JsonObject = {}
+    for name, captions in controls.items():
+        control = measure(captions, references)
+        scores = control.scores()
+        interval = difference_intervals(model, control)["cider"].as_dict()
+        behind = {"cider": round(reached - scores.cider, 4), **interval}
+        metrics[name] = {**scores.as_dict(), "behind": behind}
+    named = {"model": best.texts("test"), **controls}
+    return {
+        "controls": metrics,
+        "constant_caption": next(iter(controls["constant"].values())),
+        "colors": {name: score_colors(captions, references).as_dict() for name, captions in named.items()},
+    }
+
+
+def _scene_metrics(best: EpochResult, records: Sequence[CaptionRecord]) -> JsonObject:
+    """How often captions name the shape and colour of a scene's only object; empty for other datasets."""
+    single = [record for record in of_split(records, "test") if len(record.objects) == 1]
+    if not single:
+        return {}
+    shapes, colors = vocabulary(records)
+    texts = best.texts("test")
+    truth = [(texts[record.image_id], record.objects[0]) for record in single]
+    return {"scenes": score_objects(truth, shapes=shapes, colors=colors).as_dict()}
