@@ -7,11 +7,6 @@ import click
 
 from stages.errors import report_user_errors
 
-_CONTROLS = {
-    "constant": "one caption for all",
-    "nearest": "nearest training image's",
-    "shuffled": "the model, images shuffled",
-}
 _SCORES = ("bleu_1", "bleu_4", "cider", "rouge_l")
 
 
@@ -24,6 +19,7 @@ def main() -> None:
     Example: python -m stages.summary
     """
     from pipeline.files.json_files import read_json
+    from pipeline.metrics.scores import CONTROLS
 
     evaluation = read_json(Path("metrics/evaluate.json"))
     regions = read_json(Path("metrics/regions.json"))
@@ -36,7 +32,7 @@ def main() -> None:
     click.echo(f"{title:<31}BLEU-1   BLEU-4    CIDEr  ROUGE-L   CIDEr behind, 95 %")
     rows = {"the model": test}
     for name in sorted(evaluation["controls"]):
-        rows[_CONTROLS.get(name, name)] = evaluation["controls"][name]
+        rows[CONTROLS.get(name, name)] = evaluation["controls"][name]
     for name, of in rows.items():
         behind = f"   {of['behind']['low']:.0f} to {of['behind']['high']:.0f}" if "behind" in of else ""
         click.echo(f"  {name:<28}" + "".join(f"{of[key]:9.2f}" for key in _SCORES) + behind)

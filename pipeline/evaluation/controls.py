@@ -22,7 +22,7 @@ _IMAGES = 1024
 def control_captions(
     store: FeatureStore, records: Sequence[CaptionRecord], scratch: Path
 ) -> dict[str, dict[str, str]]:
-    """Return what each control says of each test image, by the names of `CONTROL_LABELS`.
+    """Return what each control says of each test image, by the keys of `metrics.scores.CONTROLS`.
 
     The shuffled captions are missing: they are the model's. What is kept in `scratch` under the digests of
     captions and features is not computed again.

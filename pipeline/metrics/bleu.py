@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from nltk.translate.bleu_score import closest_ref_length, modified_precision
 from numpy.typing import NDArray
 
 ORDERS = 4
@@ -43,6 +42,9 @@ def bleu_of_counts(counts: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _counts(prediction: Sequence[str], references: Sequence[Sequence[str]]) -> list[int]:
+    # Importing it takes a second, which those need not wait for who only read scores.
+    from nltk.translate.bleu_score import closest_ref_length, modified_precision
+
     precisions = [modified_precision(references, prediction, order) for order in range(1, ORDERS + 1)]
     matched = [precision.numerator for precision in precisions]
     # NLTK counts one guess, to divide by, in captions that are too short for an n-gram.

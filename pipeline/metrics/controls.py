@@ -14,13 +14,6 @@ from pipeline.errors import PipelineError
 from pipeline.metrics.cider import CiderD, Ngram, Vector, length_penalty
 from pipeline.metrics.tokenizer import split_at_blanks, tokenize
 
-# What tables call the controls, in their order.
-CONTROL_LABELS = {
-    "constant": "one caption for all",
-    "nearest": "nearest training image's",
-    "shuffled": "the model, images shuffled",
-}
-
 # The best constant caption is sought on so many images, among so many candidates.
 MOST_IMAGES = 1000
 MOST_CANDIDATES = 20

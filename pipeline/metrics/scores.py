@@ -13,8 +13,21 @@ from pipeline.metrics.cider import cider_d
 from pipeline.metrics.rouge import rouge_l
 from pipeline.metrics.tokenizer import split_at_blanks, tokenize
 
-# The columns of `PerImageScores.resample`.
-SCORES = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "cider", "rouge_l")
+# The columns of `PerImageScores.resample`, and how people write their names.
+SCORES = {
+    "bleu_1": "BLEU-1",
+    "bleu_2": "BLEU-2",
+    "bleu_3": "BLEU-3",
+    "bleu_4": "BLEU-4",
+    "cider": "CIDEr-D",
+    "rouge_l": "ROUGE-L",
+}
+# The captions that a model's scores are compared with.
+CONTROLS = {
+    "constant": "one caption for all",
+    "nearest": "nearest training image's",
+    "shuffled": "the model, images shuffled",
+}
 
 
 @dataclass(frozen=True, slots=True)

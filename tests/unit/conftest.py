@@ -8,7 +8,7 @@ import pytest
 
 from pipeline import Captioner
 from pipeline.params.schema import Params
-from tests.project_lab import Project
+from tests.unit.project import Project
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,10 @@
-"""Evaluation after all stages before it: its metrics, its choice, and predictions that are made once.
+"""Evaluation after all stages before it: its metrics, its choice, and work that is done once.
 
 Run: .venv/bin/python -m pytest tests/unit/evaluation/test_evaluate.py
 """
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NoReturn
@@ -13,47 +14,53 @@ import torch
 
 from pipeline.captions import of_split, read_captions, read_images
 from pipeline.errors import PipelineError
-from pipeline.evaluation import evaluate
+from pipeline.evaluation import controls
 from pipeline.evaluation.predictor import Predictor
 from pipeline.features.store import FeatureStore, write_store
-from pipeline.files.unchanged_files import UnchangedFiles
 from pipeline.model.checkpoints import load_checkpoint
 from pipeline.model.feature_captioner import FeatureCaptioner
 from pipeline.model.generation import generate_ids
 from tests.edited_code import EditCode
-from tests.project_lab import CPU, Project, refuse_to_load
+from tests.unit.project import CPU, Project, counted_openings, refuse_to_load
+
+LOADED = pytest.raises(AssertionError, match="the language model was loaded")
 
 
-def test_the_metrics_have_the_documented_keys_and_no_nan(project: Project) -> None:
+def read_metrics(project: Project, name: str = "evaluate") -> Any:
     def no_nan(constant: str) -> NoReturn:
         raise AssertionError(f"{constant} in the metrics")
 
-    text = (project.folder / "metrics" / "evaluate.json").read_text()
-    metrics = json.loads(text, parse_constant=no_nan)
-    scores = {"bleu_1", "bleu_2", "bleu_3", "bleu_4", "cider", "rouge_l", "words", "images"}
+    return json.loads((project.folder / "metrics" / f"{name}.json").read_text(), parse_constant=no_nan)
+
+
+def with_generate(project: Project, **changes: Any) -> Project:
+    """The same project, whose captions are generated otherwise."""
+    generate = replace(project.params.generate, **changes)
+    return Project(project.folder, replace(project.params, generate=generate))
+
+
+def test_the_metrics_have_the_documented_keys_and_no_nan(project: Project) -> None:
+    metrics = read_metrics(project)
     assert metrics.keys() == {
-        "best_epoch",
-        "training",
-        "selected_by",
-        "choice",
-        "images",
-        "dev",
-        "test",
-        "intervals",
-        "controls",
-        "constant_caption",
-        "colors",
-        "distinct_captions",
-        "cut_off",
-        "empty",
-        "scenes",
-        "by_epoch",
+        *(
+            "best_epoch",
+            "training",
+            "selected_by",
+            "choice",
+            "images",
+            "dev",
+            "test",
+            "intervals",
+            "controls",
+        ),
+        *("constant_caption", "colors", "distinct_captions", "cut_off", "empty", "scenes", "by_epoch"),
     }
     assert metrics["images"] == {"dev": 4, "test": 6}
     assert metrics["selected_by"] == "bleu_4"
     assert metrics["training"] == load_checkpoint(project.best).info.training
+    scores = {"bleu_1", "bleu_2", "bleu_3", "bleu_4", "cider", "rouge_l", "words", "images"}
     assert metrics["dev"].keys() == metrics["test"].keys() == scores
-    assert metrics["controls"].keys() == {"constant", "nearest", "shuffled"}
+    assert list(metrics["controls"]) == ["constant", "nearest", "shuffled"]
     assert metrics["by_epoch"].keys() == {"1", "2"}
     best = metrics["by_epoch"][str(metrics["best_epoch"])]
     assert (best["dev"], best["test"]) == (metrics["dev"], metrics["test"])
@@ -64,8 +71,7 @@ def test_the_metrics_have_the_documented_keys_and_no_nan(project: Project) -> No
 
 
 def test_the_figures_that_experiments_are_compared_by_are_those_of_the_best_epoch(project: Project) -> None:
-    metrics = json.loads((project.folder / "metrics" / "evaluate.json").read_text())
-    few = json.loads((project.folder / "metrics" / "scores.json").read_text())
+    metrics, few = read_metrics(project), read_metrics(project, "scores")
     best = metrics["by_epoch"][str(metrics["best_epoch"])]
     assert few["best_epoch"] == metrics["best_epoch"]
     assert few["dev"].pop("loss") == best["dev_loss"]
@@ -76,14 +82,12 @@ def test_the_figures_that_experiments_are_compared_by_are_those_of_the_best_epoc
 
 
 def test_the_best_checkpoint_is_the_chosen_epoch(project: Project) -> None:
-    metrics = json.loads((project.folder / "metrics" / "evaluate.json").read_text())
+    metrics = read_metrics(project)
     epoch = metrics["best_epoch"]
     chosen = project.data / "checkpoints" / f"epoch_{epoch:03d}.safetensors"
     assert project.best.read_bytes() == chosen.read_bytes()
-    by_epoch = {int(e): scores["dev"]["bleu_4"] for e, scores in metrics["by_epoch"].items()}
-    assert by_epoch[epoch] == max(by_epoch.values())
-    losses = {int(e): scores["dev_loss"] for e, scores in metrics["by_epoch"].items()}
-    assert losses[epoch] == min(losses[e] for e, score in by_epoch.items() if score == by_epoch[epoch])
+    ranks = {int(e): (-of["dev"]["bleu_4"], of["dev_loss"]) for e, of in metrics["by_epoch"].items()}
+    assert ranks[epoch] == min(ranks.values())
 
 
 def test_predictions_are_kept_for_each_epoch_and_split(project: Project) -> None:
@@ -96,11 +100,26 @@ def test_equal_runs_give_equal_bytes(project: Project, make_project: Callable[[]
     assert make_project().outputs() == project.outputs()
 
 
-def test_predictions_of_known_checkpoints_are_reused(
+@pytest.mark.parametrize("scratch", ["evaluate", "empty"])
+def test_each_checkpoint_and_the_features_are_opened_once(project: Project, scratch: str) -> None:
+    """It was read five times: to list, to verify, to digest, to load and to copy it."""
+    with counted_openings() as opened:
+        project.evaluate(scratch)
+    read = {name: times for name, times in opened.items() if name.startswith(("epoch_00", "features"))}
+    assert {name: times for name, times in read.items() if "jsonl" not in name} == {
+        "epoch_001.safetensors": 1,
+        "epoch_002.safetensors": 1,
+        "features.h5": 1,
+    }
+
+
+def test_what_is_known_of_checkpoints_and_controls_is_not_computed_again(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = project.outputs()
     monkeypatch.setattr(FeatureCaptioner, "load", refuse_to_load)
+    for control in ("constant_caption", "nearest_rows"):
+        monkeypatch.setattr(controls, control, refuse_to_load)
     project.evaluate()
     assert project.outputs() == before
 
@@ -117,27 +136,27 @@ def other_features(project: Project, split: str) -> bytes:
     return before
 
 
-def test_features_that_the_checkpoints_were_not_trained_on_are_refused(project: Project) -> None:
-    before = other_features(project, "train")
-    try:
-        with pytest.raises(
-            PipelineError,
-            match=r"the features of the \d+ train images .*features\.h5 .* are not those that .*epoch_001"
-            r"\.safetensors was trained on .*; run `dvc repro train`",
-        ):
-            project.evaluate()
-    finally:
-        (project.data / "features.h5").write_bytes(before)
-
-
-def test_other_features_of_dev_and_test_are_captioned_anew(
-    project: Project, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("split", "error"),
+    [
+        (
+            "train",
+            pytest.raises(
+                PipelineError,
+                match=r"features of the \d+ train images .*features\.h5 .*epoch_001\.safetensors was trained on",
+            ),
+        ),
+        # What was said of damaged features is not said again once they are mended.
+        ("test", LOADED),
+    ],
+)
+def test_other_features_are_refused_or_captioned_anew(
+    project: Project, monkeypatch: pytest.MonkeyPatch, split: str, error: Any
 ) -> None:
-    """What was said of damaged features is not said again once they are mended."""
-    before = other_features(project, "test")
+    before = other_features(project, split)
     monkeypatch.setattr(FeatureCaptioner, "load", refuse_to_load)
     try:
-        with pytest.raises(AssertionError, match="the language model was loaded"):
+        with error:
             project.evaluate()
     finally:
         (project.data / "features.h5").write_bytes(before)
@@ -152,8 +171,25 @@ def test_other_code_captions_anew(
         with edit_code(name):
             project.evaluate()
     for name in ("evaluation/predictor.py", "model/generation.py", "text/prompt.py"):
-        with edit_code(name), pytest.raises(AssertionError, match="the language model was loaded"):
+        with edit_code(name), LOADED:
             project.evaluate()
+    with LOADED:
+        with_generate(project, max_new_tokens=3).evaluate()
+
+
+def test_other_code_computes_the_controls_anew(
+    project: Project, monkeypatch: pytest.MonkeyPatch, edit_code: EditCode
+) -> None:
+    computed: list[object] = []
+    monkeypatch.setattr(controls, "constant_caption", lambda train: computed.append(train) or "a dog")
+    with edit_code("metrics/bleu.py"):
+        project.evaluate()
+    assert not computed
+    with edit_code("metrics/cider.py"):
+        project.evaluate()
+    assert len(computed) == 1
+    monkeypatch.undo()
+    project.evaluate()
 
 
 def exchange_epochs(project: Project) -> None:
@@ -163,42 +199,37 @@ def exchange_epochs(project: Project) -> None:
     second.write_bytes(content)
 
 
-def test_a_checkpoint_exchanged_after_it_was_scored_is_not_taken_for_the_best(
-    project: Project, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("moment", "error"),
+    [
+        ("load", r"epoch_002\.safetensors holds epoch 1"),
+        ("use_checkpoint", r"epoch_001\.safetensors was exchanged while it was in use"),
+    ],
+)
+def test_a_checkpoint_exchanged_after_it_was_read_is_noticed_and_nothing_wrong_is_kept(
+    project: Project, monkeypatch: pytest.MonkeyPatch, moment: str, error: str
 ) -> None:
+    """Under the digest of one epoch stood the captions of the other, for good."""
     before = project.outputs()
+    other = with_generate(project, max_new_tokens=2)
+    do = getattr(FeatureCaptioner, moment)
 
     def exchange(*arguments: Any) -> Any:
         exchange_epochs(project)
-        return nearest(*arguments)
+        monkeypatch.undo()
+        return do(*arguments)
 
-    nearest = evaluate._nearest
-    monkeypatch.setattr(evaluate, "_nearest", exchange)
-    with pytest.raises(PipelineError, match=r"epoch_00.* was exchanged while it was in use .*command again"):
-        project.evaluate()
+    monkeypatch.setattr(FeatureCaptioner, moment, exchange)
+    with pytest.raises(PipelineError, match=error):
+        other.evaluate(moment)
     exchange_epochs(project)
     assert project.outputs() == before
-
-
-def test_nothing_is_kept_of_a_checkpoint_exchanged_before_it_was_loaded(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Under the digest of one epoch stood the captions of the other, for good."""
-    generate = replace(project.params.generate, max_new_tokens=2)
-    other = Project(project.folder, replace(project.params, generate=generate))
-    kept = set((project.folder / ".scratch" / "evaluate").iterdir())
-
-    def exchange(*arguments: Any) -> FeatureCaptioner:
-        exchange_epochs(project)
-        return load(*arguments)
-
-    load = FeatureCaptioner.load
-    with monkeypatch.context() as patch:
-        patch.setattr(FeatureCaptioner, "load", exchange)
-        with pytest.raises(PipelineError, match=r"epoch_001.* was exchanged while it was in use"):
-            other.evaluate()
-    exchange_epochs(project)
-    assert set((project.folder / ".scratch" / "evaluate").iterdir()) == kept
+    other.evaluate(moment)
+    continued = project.outputs()
+    shutil.rmtree(project.folder / ".scratch" / moment)
+    other.evaluate(moment)
+    assert project.outputs() == continued
+    project.evaluate()
 
 
 def test_one_more_epoch_evaluates_that_epoch_only(
@@ -206,25 +237,24 @@ def test_one_more_epoch_evaluates_that_epoch_only(
 ) -> None:
     project = make_project()
     before = project.outputs()
-    captioned: list[int] = []
-    losses: list[int] = []
+    done: list[tuple[str, int]] = []
 
-    def caption(self: FeatureCaptioner, *arguments: Any) -> Any:
-        captioned.append(self.info.epoch)
-        return say(self, *arguments)
+    def recorded(name: str) -> Callable[..., Any]:
+        do = getattr(FeatureCaptioner, name)
 
-    def loss(self: FeatureCaptioner, *arguments: Any) -> float:
-        losses.append(self.info.epoch)
-        return measure(self, *arguments)
+        def record(self: FeatureCaptioner, *arguments: Any) -> Any:
+            done.append((name, self.info.epoch))
+            return do(self, *arguments)
 
-    say, measure = FeatureCaptioner.caption, FeatureCaptioner.loss
-    monkeypatch.setattr(FeatureCaptioner, "caption", caption)
-    monkeypatch.setattr(FeatureCaptioner, "loss", loss)
+        return record
+
+    for name in ("caption", "loss"):
+        monkeypatch.setattr(FeatureCaptioner, name, recorded(name))
     longer = Project(project.folder, replace(project.params, train=replace(project.params.train, epochs=3)))
     longer.train()
     longer.evaluate()
-    assert set(captioned) == {3}
-    assert losses == [3]
+    assert set(done) == {("caption", 3), ("loss", 3)}
+    assert done.count(("loss", 3)) == 1
     after = longer.outputs()
     known = [name for name in before if name.startswith(("data/checkpoints/", "data/predictions/"))]
     assert len(known) == 2 + 4
@@ -235,32 +265,20 @@ def test_one_more_epoch_evaluates_that_epoch_only(
 def test_a_loss_on_dev_that_is_no_number_is_an_error_and_not_kept(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    references = {
-        r.image_id: r.captions for r in of_split(read_captions(project.data / "captions.jsonl"), "dev")
-    }
+    dev = of_split(read_captions(project.data / "captions.jsonl"), "dev")
+    references = {record.image_id: record.captions for record in dev}
+    checkpoint = load_checkpoint(project.best)
     with FeatureStore(project.data / "features.h5") as store:
-        predictor = Predictor(
-            store, UnchangedFiles(), project.params.generate, project.execution("no-number")
-        )
+        predictor = Predictor(store, project.params.generate, project.execution("no-number"))
         with monkeypatch.context() as patch:
             patch.setattr(FeatureCaptioner, "loss", lambda *_: float("nan"))
-            with pytest.raises(
-                PipelineError, match=r"best\.safetensors on dev is nan in torch\.float32: its"
-            ):
-                predictor.loss(project.best, references)
-        assert predictor.loss(project.best, references) > 0
-
-
-def test_other_ways_to_generate_caption_anew(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    generate = replace(project.params.generate, max_new_tokens=3)
-    other = Project(project.folder, replace(project.params, generate=generate))
-    monkeypatch.setattr(FeatureCaptioner, "load", refuse_to_load)
-    with pytest.raises(AssertionError, match="the language model was loaded"):
-        other.evaluate()
+            with pytest.raises(PipelineError, match=r"best\.safetensors on dev is nan in torch\.float32"):
+                predictor.loss(checkpoint, references)
+        assert predictor.loss(checkpoint, references) > 0
 
 
 def test_a_caption_is_at_most_as_long_as_the_longest_of_train(project: Project) -> None:
-    model = FeatureCaptioner.load(project.best, CPU, None)
+    model = FeatureCaptioner.load(load_checkpoint(project.best), CPU, None)
     params = replace(project.params.generate, max_new_tokens=None)
     features = torch.randn(12, model.info.encoder["num_tokens"], model.info.encoder["width"])
     ids = [one.ids for one in generate_ids(model.model, features, replace(params, max_new_tokens=60), 12)]

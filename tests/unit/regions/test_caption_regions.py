@@ -19,7 +19,7 @@ from pipeline.params.schema import Params
 from pipeline.regions.caption_regions import RegionPaths, caption_regions, only_object
 from pipeline.regions.regions import REGIONS
 from tests.edited_code import EditCode
-from tests.project_lab import Project, refuse_to_load
+from tests.unit.project import Project, refuse_to_load
 
 
 def asking(project: Project, **changes: Any) -> Params:

@@ -20,8 +20,8 @@ from pipeline.images.images import crop, open_image
 from pipeline.model.checkpoints import load_checkpoint, save_checkpoint
 from pipeline.regions.regions import REGIONS, named
 from pipeline.vision.load import load_encoder
-from tests.project_lab import Project
 from tests.tiny_models import save_clip, save_llama
+from tests.unit.project import Project
 
 
 def test_the_captioner_says_what_the_evaluation_said(project: Project, captioner: Captioner) -> None:

@@ -1,9 +1,16 @@
 """A project of tiny models in which the stages have been run, without DVC."""
 
+import io
 import json
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
+
+import h5py
+import pytest
 
 from pipeline.captions import ImageRecord, of_split, read_captions, read_images
 from pipeline.datasets.prepare import prepare
@@ -65,7 +72,7 @@ class Project:
         )
         train(paths, self.params, self.execution("train"))
 
-    def evaluate(self) -> dict[str, Any]:
+    def evaluate(self, scratch: str = "evaluate") -> dict[str, Any]:
         data, folder = self.data, self.folder
         paths = EvaluatePaths(
             checkpoints=data / "checkpoints",
@@ -77,7 +84,7 @@ class Project:
             scores=folder / "metrics" / "scores.json",
             curve=folder / "plots" / "epochs.csv",
         )
-        return evaluate(paths, self.params, self.execution("evaluate"))
+        return evaluate(paths, self.params, self.execution(scratch))
 
     def outputs(self) -> dict[str, bytes]:
         """What training and evaluation left, by path; not what it cost, which no two runs agree on."""
@@ -96,3 +103,22 @@ class Project:
 
 def refuse_to_load(*_: object) -> NoReturn:
     raise AssertionError("the language model was loaded")
+
+
+@contextmanager
+def counted_openings() -> Iterator[Counter[str]]:
+    """How often each file is opened while it lasts, by name."""
+    opened: Counter[str] = Counter()
+    open_file, open_store = io.open, h5py.File
+
+    def count(open_it: Any) -> Any:
+        def opening(path: Any, *args: Any, **kwargs: Any) -> Any:
+            opened[Path(path).name] += 1
+            return open_it(path, *args, **kwargs)
+
+        return opening
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(io, "open", count(open_file))
+        patch.setattr(h5py, "File", count(open_store))
+        yield opened
