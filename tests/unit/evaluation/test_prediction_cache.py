@@ -1,11 +1,14 @@
 """Answers are kept batch by batch: a run that continues finds the finished ones, and only good ones."""
 
+import errno
+import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import PipelineError
@@ -37,12 +40,24 @@ def test_what_was_kept_is_found_by_the_same_facts_alone(tmp_path: Path) -> None:
     assert PredictionCache(tmp_path, {**FACTS, "checkpoint": "abd"}, 5).missing == 5
 
 
-def test_a_batch_that_cannot_be_read_now_is_left_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+class Unreadable(io.BytesIO):
+    """A file that opens, on a disk that fails to read it."""
+
+    def read(self, *_: object) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def fail_to_read(patch: pytest.MonkeyPatch, _: Path) -> None:
+    patch.setattr(Path, "open", lambda *_args, **_kwargs: Unreadable())
+
+
+@pytest.mark.parametrize("fail", [refuse, fail_to_read])
+def test_a_batch_is_not_deleted_as_damaged_when_the_disk_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fail: Callable[[pytest.MonkeyPatch, Path], None]
 ) -> None:
     kept(tmp_path)
     with monkeypatch.context() as patch:
-        refuse(patch, tmp_path)
+        fail(patch, tmp_path)
         with pytest.raises(PipelineError, match=r"cannot read .*json: Input/output error; it is left"):
             PredictionCache(tmp_path, FACTS, 5)
     assert PredictionCache(tmp_path, FACTS, 5).rows == rows(0, 5)
@@ -98,7 +113,6 @@ def test_a_file_that_is_no_batch_is_left_alone(tmp_path: Path) -> None:
     assert other.exists()
 
 
-@settings(deadline=None)  # it writes many files
 @given(finished=st.sets(st.integers(0, 11)), size=st.integers(1, 5))
 def test_gaps_hold_what_is_missing_and_no_more_than_a_batch(
     tmp_path_factory: pytest.TempPathFactory, finished: set[int], size: int
@@ -108,7 +122,8 @@ def test_gaps_hold_what_is_missing_and_no_more_than_a_batch(
         made.add(place, rows(place, place + 1))
     gaps = list(made.gaps(size))
     assert [place for gap in gaps for place in gap] == sorted(set(range(12)) - finished)
-    assert all(1 <= len(gap) <= size for gap in gaps)
+    assert all(1 <= len(gap) <= size and not made.has(gap) for gap in gaps)
+    assert made.has(finished)
 
 
 def test_a_batch_is_a_file_that_people_can_read(tmp_path: Path) -> None:

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from pipeline.errors import PipelineError
 from pipeline.metrics import controls
-from pipeline.metrics.controls import constant_caption, nearest_caption, shuffle_predictions
+from pipeline.metrics.controls import constant_caption, nearest_rows, shuffle_predictions
 from pipeline.metrics.scores import score
 
 TRAIN = {
@@ -91,35 +92,41 @@ class TestShufflePredictions:
             shuffle_predictions({"1": "A dog."}, seed=0)
 
 
-class TestNearestCaption:
-    CAPTIONS = (["east", "E"], ["north"], ["west"])
-    VECTORS = np.array([[1, 0], [0, 1], [-1, 0]], dtype=np.float16)
+class TestNearestRows:
+    VECTORS = np.array(
+        [[2, 1], [1, 2], [0, 1], [1, 0]], dtype=np.float16
+    )  # east, north, west, south of [1, 1]
 
-    def test_direction_counts_and_length_does_not(self) -> None:
-        queries = np.array([[0.1, 0.01], [1, 300], [-5, 1]])
-        assert nearest_caption(self.VECTORS, self.CAPTIONS, queries) == ["east", "north", "west"]
+    def rows(
+        self, queries: object, count: int = 1, vectors: NDArray[np.float16] = VECTORS
+    ) -> list[list[int]]:
+        return nearest_rows(lambda: [vectors], np.array(queries), count).tolist()
+
+    def test_the_direction_from_the_mean_counts_and_the_length_does_not(self) -> None:
+        assert self.rows([[1.1, 1.01], [1, 300], [-5, 1.5]]) == [[0], [1], [2]]
+
+    def test_more_rows_come_with_the_nearest_first(self) -> None:
+        assert self.rows([[3, 2]], count=4) == [[0, 1, 3, 2]]
+
+    def test_a_channel_that_varies_little_counts_as_much_and_one_that_does_not_vary_is_none(self) -> None:
+        stretched = self.VECTORS * np.array([0.001, 100]) + 7
+        stretched = np.column_stack([stretched, np.full(4, 0.1)])
+        assert self.rows([[7.0011, 107.9, 0.1]], vectors=stretched) == [[0]]
 
     def test_float16_does_not_overflow(self) -> None:
-        large = self.VECTORS * np.float16(60000)
-        assert nearest_caption(large, self.CAPTIONS, large) == ["east", "north", "west"]
+        large = self.VECTORS * np.float16(30000)
+        assert self.rows(large, vectors=large) == [[0], [1], [2], [3]]
 
     def test_of_equals_the_first_and_zeros_are_near_nothing(self) -> None:
-        queries = np.array([[1.0, 1.0], [0.0, 0.0]])
-        assert nearest_caption(self.VECTORS, self.CAPTIONS, queries) == ["east", "east"]
+        assert self.rows([[2, 2], [1, 1]]) == [[0], [0]]
 
-    def test_blocks_do_not_change_the_result(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        rng = np.random.default_rng(0)
+    @given(st.integers(1, 9), st.integers(1, 50), st.integers(0, 1000))
+    def test_blocks_do_not_change_the_result(self, count: int, size: int, seed: int) -> None:
+        rng = np.random.default_rng(seed)
         train, queries = rng.standard_normal((50, 8)), rng.standard_normal((20, 8))
-        names = [[str(n)] for n in range(50)]
-        whole = nearest_caption(train, names, queries)
-        monkeypatch.setattr(controls, "_QUERIES", 7)
-        monkeypatch.setattr(controls, "_TRAIN", 11)
-        assert nearest_caption(train, names, queries) == whole
-
-    def test_shapes_that_do_not_fit_are_both_named(self) -> None:
-        with pytest.raises(ValueError, match=r"\(3, 2\) with 3 captions.*\(1, 5\)"):
-            nearest_caption(self.VECTORS, self.CAPTIONS, np.ones((1, 5)))
+        found = nearest_rows(lambda: np.split(train, range(size, 50, size)), queries, count)
+        assert found.tolist() == nearest_rows(lambda: [train], queries, 50)[:, :count].tolist()
 
     def test_no_train_image_is_an_error(self) -> None:
         with pytest.raises(PipelineError, match="no train images"):
-            nearest_caption(self.VECTORS[:0], [], self.VECTORS)
+            nearest_rows(lambda: [], self.VECTORS, 1)

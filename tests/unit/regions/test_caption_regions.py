@@ -5,6 +5,7 @@ Run: .venv/bin/python -m pytest tests/unit/regions/test_caption_regions.py
 
 import json
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,16 +16,11 @@ from pipeline.captions import read_captions, vocabulary
 from pipeline.errors import PipelineError
 from pipeline.files.json_files import read_jsonl
 from pipeline.metrics.scene_truth import names_object
-from pipeline.params.schema import Params
 from pipeline.regions.caption_regions import RegionPaths, caption_regions, only_object
+from pipeline.regions.captioner import BATCH_SIZE
 from pipeline.regions.regions import REGIONS
 from tests.edited_code import EditCode
-from tests.unit.project import Project, refuse_to_load
-
-
-def asking(project: Project, **changes: Any) -> Params:
-    """The project's parameters with other values in the section `regions`."""
-    return replace(project.params, regions=replace(project.params.regions, **changes))
+from tests.unit.project import Project, counted_openings, refuse_to_load
 
 
 def region_paths(project: Project) -> RegionPaths:
@@ -37,54 +33,76 @@ def region_paths(project: Project) -> RegionPaths:
     )
 
 
-def test_the_regions_stage_refuses_a_box_beyond_an_image_before_it_loads_models(
+def ask(project: Project, *requests: str, images: int = 1) -> dict[str, Any]:
+    """Put these requests to the first images."""
+    asked = replace(project.params.regions, images=images, requests=requests)
+    settings = replace(project.params, regions=asked)
+    return caption_regions(region_paths(project), settings, project.execution("regions"))
+
+
+def test_a_box_beyond_an_image_is_refused_before_models_are_loaded(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Captioner, "load", refuse_to_load)
-    settings = asking(project, images=1, requests=("left", "0,0,65,64"))
+    monkeypatch.setattr(Captioner, "from_checkpoint", refuse_to_load)
     image_id = project.test_images[0].image_id
     with pytest.raises(PipelineError, match=rf"regions\.requests.*: {image_id}: the box 0,0,65,64px reaches"):
-        caption_regions(region_paths(project), settings, project.execution("regions"))
+        ask(project, "left", "0,0,65,64")
 
 
-def test_the_regions_stage_tells_a_pixel_from_the_whole_image(project: Project) -> None:
-    def size(request: str) -> tuple[int, int]:
-        settings = asking(project, images=1, requests=(request,))
-        paths = region_paths(project)
-        caption_regions(paths, settings, project.execution("regions"))
-        with Image.open(paths.output / "00000.jpg") as saved:
-            return saved.size
-
-    assert size("0,0,1,1") == (64, 64)
-    assert size("0,0,1,1px") == (1, 1)
+@pytest.mark.parametrize(("request_", "size"), [("0,0,1,1", (64, 64)), ("0,0,1,1px", (1, 1))])
+def test_a_pixel_is_told_from_the_whole_image(project: Project, request_: str, size: tuple[int, int]) -> None:
+    ask(project, request_)
+    with Image.open(project.data / "regions" / "00000.jpg") as saved:
+        assert saved.size == size
 
 
 def test_other_code_answers_anew(
     project: Project, monkeypatch: pytest.MonkeyPatch, edit_code: EditCode
 ) -> None:
-    settings = asking(project, images=1, requests=("left",))
-    paths = region_paths(project)
-    caption_regions(paths, settings, project.execution("regions"))
-    monkeypatch.setattr(Captioner, "load", refuse_to_load)
-    caption_regions(paths, settings, project.execution("regions"))
+    ask(project, "left")
+    monkeypatch.setattr(Captioner, "from_checkpoint", refuse_to_load)
+    ask(project, "left")
     with edit_code("regions/words.py"):
-        caption_regions(paths, settings, project.execution("regions"))
+        ask(project, "left")
     with (
         edit_code("model/generation.py"),
         pytest.raises(AssertionError, match="the language model was loaded"),
     ):
-        caption_regions(paths, settings, project.execution("regions"))
+        ask(project, "left")
 
 
-def test_the_regions_stage_writes_crops_captions_and_truth(project: Project, captioner: Captioner) -> None:
+def test_each_image_is_opened_once_for_all_its_requests_and_the_checkpoint_too(project: Project) -> None:
+    """Each was decoded again for its digest and for every crop, eleven times in all."""
+    names = [Path(image.path).name for image in project.test_images][:5]
+    for _ in range(2):
+        with counted_openings() as opened:
+            # So many that an image's requests are not all in one batch.
+            assert ask(project, *list(REGIONS)[:10], images=5)["requests"] == 50 > BATCH_SIZE
+        assert {opened[name] for name in (*names, "best.safetensors")} == {1}
+
+
+def test_an_image_with_other_bytes_than_listed_is_not_captioned(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path(project.test_images[0].path)
+    listed = path.read_bytes()
+    monkeypatch.setattr(Captioner, "caption_many", refuse_to_load)
+    path.write_bytes(listed + b"\0")
+    try:
+        with pytest.raises(PipelineError, match=rf"{path.name} has changed since it was listed"):
+            ask(project, "the lower half")
+    finally:
+        path.write_bytes(listed)
+
+
+def test_the_stage_writes_crops_captions_and_truth(project: Project, captioner: Captioner) -> None:
     requests = (
         "Describe the object in the top-left corner",
         "Describe the whole image",
         "What is on the right?",
     )
-    settings = asking(project, images=3, requests=requests)
     paths = region_paths(project)
-    metrics = caption_regions(paths, settings, project.execution("regions"))
+    metrics = ask(project, *requests, images=3)
     assert metrics == json.loads(paths.metrics.read_text())
     assert (metrics["images"], metrics["requests"]) == (3, 9)
 
@@ -97,11 +115,9 @@ def test_the_regions_stage_writes_crops_captions_and_truth(project: Project, cap
     assert [row["region"] for row in rows[:3]] == ["top-left", "full", "right"]
     for row in rows:
         region = REGIONS[row["region"]]
+        left, top, right, bottom = region.box
         with Image.open(paths.output / row["crop"]) as saved:
-            assert saved.size == (
-                (64 if region.box[2] - region.box[0] == 1 else 32),
-                (64 if region.box[3] - region.box[1] == 1 else 32),
-            )
+            assert saved.size == (64 * (right - left), 64 * (bottom - top))
         answer = captioner.caption(
             images[row["image_id"]].path, region=region.name, generate=project.params.generate
         )

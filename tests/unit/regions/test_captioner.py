@@ -59,31 +59,22 @@ def test_a_region_is_captioned_as_its_crop(project: Project, captioner: Captione
     box = (0.0, 0.0, 0.5, 0.5)
     part = captioner.caption(crop(open_image(path, max_megapixels=1), box))
     named = captioner.caption(path, region="top-left")
-    assert (named.text, named.finished) == (part.text, part.finished)
-    assert named.region == REGIONS["top-left"]
     boxed = captioner.caption(path, region=box)
-    assert (boxed.text, boxed.region.box) == (part.text, box)
+    assert {(one.text, one.finished) for one in (part, named, boxed)} == {(part.text, part.finished)}
+    assert (named.region, boxed.region.box) == (REGIONS["top-left"], box)
     assert captioner.ask("Describe the object in the top-left corner", path) == named
     assert captioner.ask("Describe the image", path) == captioner.caption(path)
 
 
-def test_many_requests_are_answered_in_their_order(project: Project, captioner: Captioner) -> None:
-    requests = [
-        (image.path, REGIONS[name]) for image in project.test_images for name in ("full", "top-left", "right")
-    ]
+def test_many_images_are_answered_in_their_order(project: Project, captioner: Captioner) -> None:
+    paths = [image.path for image in project.test_images]
+    requests = [(path, REGIONS[name]) for path in paths for name in ("full", "top-left", "right")]
     answers = captioner.caption_many(requests)
     assert [answer.region for answer in answers] == [region for _, region in requests]
-    alone = [captioner.caption(path, region=region.name) for path, region in requests[:4]]
-    assert answers[:4] == alone
-    assert captioner.caption_many([]) == []
-
-
-def test_a_list_of_images_gives_a_list_of_captions(project: Project, captioner: Captioner) -> None:
-    paths = [image.path for image in project.test_images]
-    captions = captioner.caption(paths, region="left third")
-    assert captions == [captioner.caption(path, region="left third") for path in paths]
-    assert captioner.caption(tuple(paths[:1]), region="left third") == captions[:1]
-    assert captioner.caption([]) == []
+    assert answers[:4] == [captioner.caption(path, region=region.name) for path, region in requests[:4]]
+    for asked in (paths, tuple(paths)):
+        assert captioner.caption(asked, region="top-left") == answers[1::3]
+    assert captioner.caption_many([]) == captioner.caption([]) == []
 
 
 def test_a_request_for_several_regions_gives_several_captions(project: Project, captioner: Captioner) -> None:
@@ -99,8 +90,6 @@ def test_a_box_in_pixels_is_answered_in_fractions(project: Project, captioner: C
     in_pixels = captioner.caption(path, region=(0, 0, 32, 64))
     assert in_pixels.region.box == REGIONS["left"].box
     assert in_pixels.text == captioner.caption(path, region="left").text
-    with pytest.raises(PipelineError, match="beyond the image of 64 x 64 pixels"):
-        captioner.caption(path, region=(0, 0, 65, 64))
 
 
 def test_scores_are_means_over_tokens_whatever_the_search(project: Project, captioner: Captioner) -> None:
@@ -111,18 +100,6 @@ def test_scores_are_means_over_tokens_whatever_the_search(project: Project, capt
         batch = captioner.caption([path] * 3, generate=generate)
         assert alone.score < 0
         assert [one.score for one in batch] == pytest.approx([alone.score] * 3, abs=1e-4)
-
-
-def test_what_cannot_be_read_has_its_error_and_the_others_their_captions(
-    project: Project, captioner: Captioner, tmp_path: Path
-) -> None:
-    good = project.test_images[0].path
-    requests = [(path, REGIONS["full"]) for path in (good, tmp_path / "none.png", good)]
-    first, error, last = captioner.caption_each(requests)
-    assert first == last == captioner.caption(good)
-    assert isinstance(error, PipelineError)
-    with pytest.raises(PipelineError, match=r"none\.png does not exist"):
-        captioner.caption_many(requests)
 
 
 def test_a_checkpoint_is_found_by_its_folder_and_without_its_suffix(project: Project) -> None:
@@ -142,9 +119,10 @@ def test_a_checkpoint_is_found_by_its_folder_and_without_its_suffix(project: Pro
     ("region", "message"),
     [
         ("top-left and bottom", "more than one region"),
-        ((0.5, 0.0, 0.2, 1.0), "the box '0.5,0,0.2,1' is not left, top, right, bottom"),
-        ("0,0,2.5,1", "the box '0,0,2.5,1' is not"),
-        ("asdf", "'asdf' names no region; allowed: full, top-left"),
+        ((0.5, 0.0, 0.2, 1.0), "0.5,0,0.2,1"),
+        ("0,0,2.5,1", "0,0,2.5,1"),
+        ("asdf", "'asdf'.*full, top-left"),
+        ((0, 0, 65, 64), "beyond the image of 64 x 64 pixels"),
     ],
 )
 def test_a_region_that_is_none_is_refused(
@@ -154,19 +132,24 @@ def test_a_region_that_is_none_is_refused(
         captioner.caption(project.test_images[0].path, region=region)
 
 
-def test_an_image_that_is_none_is_refused(captioner: Captioner, tmp_path: Path) -> None:
+def test_what_cannot_be_captioned_has_its_error_and_the_others_their_captions(
+    project: Project, captioner: Captioner, tmp_path: Path
+) -> None:
+    good = project.test_images[0].path
+    requests = [
+        (good, REGIONS["full"]),
+        (tmp_path / "none.png", REGIONS["full"]),
+        (good, named("0,0,65,64")),
+        (good, REGIONS["full"]),
+    ]
+    first, no_image, beyond, last = captioner.caption_each(requests)
+    assert first == last == captioner.caption(good)
+    assert "none.png does not exist" in str(no_image)
+    assert str(beyond).startswith(f"{good}: the box 0,0,65,64px reaches beyond the image of 64 x 64 pixels;")
     with pytest.raises(PipelineError, match=r"none\.png does not exist"):
-        captioner.caption(tmp_path / "none.png")
+        captioner.caption_many(requests)
     with pytest.raises(PipelineError, match=r"an image array has shape \(2, 2\) and type float64"):
         captioner.caption(np.zeros((2, 2)))  # type: ignore[arg-type]
-
-
-def test_a_box_beyond_an_image_names_it(project: Project, captioner: Captioner) -> None:
-    path = project.test_images[0].path
-    requests = [(path, REGIONS["full"]), (path, named("0,0,65,64"))]
-    good, error = captioner.caption_each(requests)
-    assert good == captioner.caption(path)
-    assert str(error).startswith(f"{path}: the box 0,0,65,64px reaches beyond the image of 64 x 64 pixels;")
 
 
 def trained_with(project: Project, folder: Path, part: str, name: Path) -> Path:
