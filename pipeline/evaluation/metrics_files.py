@@ -37,7 +37,7 @@ class EpochResult:
 
     def as_dict(self) -> JsonObject:
         """Loss and scores, rounded to four decimals."""
-        scores = {split: self.scores[split].scores().as_dict() for split in SCORED_SPLITS}
+        scores = {str(split): self.scores[split].scores().as_dict() for split in SCORED_SPLITS}
         return {"dev_loss": round(self.dev_loss, 4), **scores}
 
 

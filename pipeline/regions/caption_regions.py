@@ -144,7 +144,8 @@ def _answer(
     for places in batches(range(len(requests)), BATCH_SIZE):
         batch = [requests[place] for place in places]
         # The last image of a batch may be the first of the next.
-        pictures = {r.image.path: pictures.get(r.image.path) or _open(r.image) for r in batch}
+        images = {request.image.path: request.image for request in batch}
+        pictures = {path: pictures.get(path) or _open(image) for path, image in images.items()}
         for place, request in zip(places, batch, strict=True):
             piece = crop(pictures[request.image.path], request.region.box)
             piece.save(folder / _crop_name(place), quality=_JPEG_QUALITY)

@@ -174,7 +174,12 @@ def test_other_code_computes_the_controls_anew(
     project: Project, monkeypatch: pytest.MonkeyPatch, edit_code: EditCode
 ) -> None:
     computed: list[object] = []
-    monkeypatch.setattr(controls, "constant_caption", lambda train: computed.append(train) or "a dog")
+
+    def compute(train: object) -> str:
+        computed.append(train)
+        return "a dog"
+
+    monkeypatch.setattr(controls, "constant_caption", compute)
     with edit_code("metrics/bleu.py"):
         project.evaluate()
     assert not computed

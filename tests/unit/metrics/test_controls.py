@@ -1,5 +1,7 @@
 """Controls: `pytest tests/unit/metrics/test_controls.py`."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -97,9 +99,7 @@ class TestNearestRows:
         [[2, 1], [1, 2], [0, 1], [1, 0]], dtype=np.float16
     )  # east, north, west, south of [1, 1]
 
-    def rows(
-        self, queries: object, count: int = 1, vectors: NDArray[np.float16] = VECTORS
-    ) -> list[list[int]]:
+    def rows(self, queries: Any, count: int = 1, vectors: NDArray[Any] = VECTORS) -> Any:
         return nearest_rows(lambda: [vectors], np.array(queries), count).tolist()
 
     def test_the_direction_from_the_mean_counts_and_the_length_does_not(self) -> None:
