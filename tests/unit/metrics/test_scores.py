@@ -1,7 +1,9 @@
 """BLEU, CIDEr-D and ROUGE-L: `pytest tests/unit/metrics/test_scores.py`."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import fields, replace
+from math import exp
 
 import pytest
 from hypothesis import given
@@ -18,6 +20,10 @@ from tests.shared_data import metrics_reference
 
 def tokens(text: str) -> list[str]:
     return text.split()
+
+
+def ngrams(words: list[str], order: int) -> list[tuple[str, ...]]:
+    return [tuple(words[start : start + order]) for start in range(len(words) - order + 1)]
 
 
 def corpus_bleu(predictions: list[list[str]], references: list[list[list[str]]]) -> list[float]:
@@ -47,38 +53,37 @@ def published() -> Published:
     return predictions, references, json.loads((folder / "expected.json").read_text("utf-8"))
 
 
-class TestPublishedSystem:
-    """1000 captions of a published system, with the figures that pycocoevalcap gives."""
-
-    def test_every_figure_is_reproduced(self, published: Published) -> None:
-        predictions, references, expected = published
-        found = score(predictions, references).as_dict()
-        assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-4)
-
-    def test_capitals_and_a_final_period_change_nothing(self, published: Published) -> None:
-        predictions, references, expected = published
-        written = {image: f"{caption.capitalize()}." for image, caption in predictions.items()}
-        found = score(written, references).as_dict()
-        assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-4)
+@pytest.mark.parametrize("written", ["{}", "{}."])
+def test_every_figure_of_a_published_system_is_reproduced(published: Published, written: str) -> None:
+    """1000 captions with the figures that pycocoevalcap gives; capitals and a period change nothing."""
+    predictions, references, expected = published
+    said = {
+        image: written.format(caption.capitalize() if "." in written else caption)
+        for image, caption in predictions.items()
+    }
+    found = score(said, references).as_dict()
+    assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-4)
 
 
 class TestBleu:
+    @pytest.mark.parametrize(
+        ("said", "references", "bleu_1"),
+        [
+            # Counts are clipped at the most that one reference has.
+            ("the the the the", ["the cat is the", "the mat is red"], 50),
+            # Of two equally close references the shorter sets the length: there is no penalty for brevity.
+            ("a b c", ["a b", "a b c d"], 100),
+            ("a", ["a b"], 100 * exp(1 - 2)),
+        ],
+    )
+    def test_words_are_clipped_and_short_captions_pay(
+        self, said: str, references: list[str], bleu_1: float
+    ) -> None:
+        assert corpus_bleu([tokens(said)], [list(map(tokens, references))])[0] == pytest.approx(bleu_1)
+
     def test_all_of_a_reference_scores_100(self) -> None:
         caption = tokens("a man in a red shirt")
         assert corpus_bleu([caption], [[["a", "dog"], caption]]) == pytest.approx([100] * 4)
-
-    def test_counts_are_clipped_at_the_most_that_one_reference_has(self) -> None:
-        bleu_1, *_ = corpus_bleu([["the"] * 4], [[tokens("the cat is the"), tokens("the mat is red")]])
-        assert bleu_1 == pytest.approx(50)
-
-    def test_of_two_equally_close_references_the_shorter_sets_the_length(self) -> None:
-        # Three words against two and four: against two there is no penalty for brevity.
-        bleu_1, *_ = corpus_bleu([tokens("a b c")], [[tokens("a b"), tokens("a b c d")]])
-        assert bleu_1 == pytest.approx(100)
-
-    def test_short_captions_pay_for_brevity(self) -> None:
-        bleu_1, *_ = corpus_bleu([["a"]], [[["a", "b"]]])
-        assert bleu_1 == pytest.approx(100 * 2.718281828459045 ** (1 - 2))
 
     def test_an_order_without_a_match_scores_next_to_nothing_but_not_0(self) -> None:
         # As pycocoevalcap: 1e-15 stands for no match, 1e-9 for no guess.
@@ -86,6 +91,21 @@ class TestBleu:
         zero = 1e-15
         expected = (1, zero ** (1 / 2), (zero * 1e-6) ** (1 / 3), (zero * 1e-6 * 1e-6) ** (1 / 4))
         assert scores == pytest.approx([100 * value for value in expected], rel=1e-6)
+
+    @given(st.lists(st.tuples(captions, st.lists(captions, min_size=1, max_size=4)), max_size=5))
+    def test_counts_are_those_of_the_definition(
+        self, corpus: list[tuple[list[str], list[list[str]]]]
+    ) -> None:
+        """Of empty captions too, where NLTK counts a guess."""
+        for said, references in corpus:
+            (found,) = bleu_counts([said], [references]).tolist()
+            for order in range(1, 5):
+                guesses = ngrams(said, order)
+                most = {n: max(ngrams(r, order).count(n) for r in references) for n in guesses}
+                assert found[order - 1] == sum(min(guesses.count(n), most[n]) for n in most)
+                assert found[order + 3] == len(guesses)
+            assert found[8] == len(said)
+            assert found[9] == min((abs(len(r) - len(said)), len(r)) for r in references)[1]
 
     @given(st.lists(st.tuples(long_captions, st.lists(captions, min_size=1, max_size=4)), max_size=5))
     def test_equals_nltk_where_every_order_is_guessed_and_matched(
@@ -101,13 +121,11 @@ class TestBleu:
 
 
 class TestCider:
-    def test_the_only_reference_said_again_scores_10(self) -> None:
+    def test_the_only_reference_said_again_scores_10_and_words_of_every_image_0(self) -> None:
         said = [tokens("a red dog runs fast"), tokens("two men sit down here")]
         assert cider_d(said, [[caption] for caption in said]) == pytest.approx([10, 10])
-
-    def test_words_of_every_image_count_for_nothing(self) -> None:
-        references = [[tokens("a red dog")], [tokens("a blue cat")]]
-        assert cider_d([["a"], ["a"]], references) == [0, 0]
+        assert cider_d([["a"], ["a"]], [[tokens("a red dog")], [tokens("a blue cat")]]) == [0, 0]
+        assert cider_d([["a", "dog"]], [[["a", "dog"]]]) == [0], "a single image has no idf"
 
     def test_repeating_does_not_pay(self) -> None:
         references = [[tokens("a red dog runs")], [tokens("two men sit down")]]
@@ -115,42 +133,40 @@ class TestCider:
         twice, _ = cider_d([tokens("a red dog runs a red dog runs"), ["men"]], references)
         assert twice < 0.8 * once
 
-    def test_a_single_image_has_no_idf_and_scores_0(self) -> None:
-        assert cider_d([["a", "dog"]], [[["a", "dog"]]]) == [0]
-
     def test_predictions_and_references_are_of_equally_many_images(self) -> None:
         with pytest.raises(ValueError, match="1 predictions, but references of 2 images"):
             cider_d([["a"]], [[["a"]], [["b"]]])
 
-    @given(images)
-    def test_lies_between_0_and_10(self, corpus: list[tuple[list[str], list[list[str]]]]) -> None:
-        predictions, references = zip(*corpus, strict=True)
-        assert all(0 <= value <= 10 + 1e-9 for value in cider_d(predictions, references))
-
 
 class TestRouge:
-    def test_common_words_count_in_their_order(self) -> None:
-        # Common subsequence "a dog runs": precision 3/4, recall 3/5.
-        (value,) = rouge_l([tokens("a dog runs red")], [[tokens("a red dog often runs")]])
-        precision, recall = 3 / 4, 3 / 5
-        assert value == pytest.approx(2.44 * precision * recall / (recall + 1.44 * precision))
-
-    def test_precision_and_recall_are_the_best_of_any_reference(self) -> None:
-        # Precision 2/2 comes from the long reference, recall 1/1 from the short one.
-        assert rouge_l([["a", "dog"]], [[tokens("a dog in the snow"), ["dog"]]]) == pytest.approx([1])
-
-    def test_a_caption_without_tokens_equals_another_without_tokens(self) -> None:
-        assert rouge_l([[], [], ["dog"]], [[["dog"], []], [["dog"]], [[]]]) == pytest.approx([1, 0, 0])
-
-    @given(images)
-    def test_lies_between_0_and_1_and_is_1_for_a_reference(
-        self, corpus: list[tuple[list[str], list[list[str]]]]
+    @pytest.mark.parametrize(
+        ("said", "references", "precision", "recall"),
+        [
+            # Common words count in their order: "a dog runs".
+            ("a dog runs red", ["a red dog often runs"], 3 / 4, 3 / 5),
+            # Precision comes from the long reference, recall from the short one.
+            ("a dog", ["a dog in the snow", "dog"], 1, 1),
+            # A caption without tokens equals another without tokens.
+            ("", ["dog", ""], 1, 1),
+            ("", ["dog"], 0, 0),
+            ("dog", [""], 0, 0),
+        ],
+    )
+    def test_precision_and_recall_are_the_best_of_any_reference(
+        self, said: str, references: list[str], precision: float, recall: float
     ) -> None:
-        predictions, references = zip(*corpus, strict=True)
-        assert all(0 <= value <= 1 for value in rouge_l(predictions, references))
-        repeated = [of_image[0] or ["a"] for of_image in references]
-        theirs = [[caption] for caption in repeated]
-        assert rouge_l(repeated, theirs) == pytest.approx([1] * len(repeated))
+        (value,) = rouge_l([tokens(said)], [list(map(tokens, references))])
+        weighed = 2.44 * precision * recall / (recall + 1.44 * precision) if precision else 0
+        assert value == pytest.approx(weighed)
+
+
+@given(images)
+def test_scores_lie_within_their_bounds(corpus: list[tuple[list[str], list[list[str]]]]) -> None:
+    predictions, references = zip(*corpus, strict=True)
+    assert all(0 <= value <= 10 + 1e-9 for value in cider_d(predictions, references))
+    assert all(0 <= value <= 1 for value in rouge_l(predictions, references))
+    repeated = [of_image[0] or ["a"] for of_image in references]
+    assert rouge_l(repeated, [[caption] for caption in repeated]) == pytest.approx([1] * len(repeated))
 
 
 class TestScore:
@@ -161,46 +177,39 @@ class TestScore:
     def test_an_empty_prediction_is_scored(self) -> None:
         whole = score({"1": "A red dog.", "2": "Two men sit."}, REFERENCES)
         half = score({"1": "A red dog.", "2": ""}, REFERENCES)
-        assert 0 < half.cider < whole.cider
-        assert 0 < half.rouge_l < whole.rouge_l
-        assert 0 < half.bleu_1 < whole.bleu_1
-
-    def test_nothing_but_empty_predictions_scores_0(self) -> None:
-        found = score({"1": "", "2": "."}, REFERENCES)
-        assert found == Scores(0, 0, 0, 0, 0, 0, words=0, images=2)
+        for name in ("cider", "rouge_l", "bleu_1"):
+            assert 0 < getattr(half, name) < getattr(whole, name)
+        nothing = score({"1": "", "2": "."}, REFERENCES)
+        assert nothing == Scores(0, 0, 0, 0, 0, 0, words=0, images=2)
 
     def test_a_blank_inside_a_token_parts_it_but_for_rouge(self) -> None:
         found = score({"1": "1 1/2"}, {"1": ["1"]})  # one token for ROUGE, two for BLEU
-        assert found.rouge_l == 0
-        assert found.bleu_1 == pytest.approx(50)
+        assert (found.rouge_l, found.bleu_1) == (0, pytest.approx(50))
 
     def test_the_order_of_images_changes_nothing(self) -> None:
         predictions = {"1": "A dog sits.", "2": "Two men run."}
         reordered = dict(reversed(predictions.items()))
         assert score(reordered, REFERENCES) == score(predictions, REFERENCES)
 
-    def test_missing_predictions_are_counted_and_named(self) -> None:
-        with pytest.raises(PipelineError, match=r"no prediction for 4 images: 'a', 'b', 'c' …"):
-            score({}, {image: ["A dog."] for image in "dcba"})
-
-    def test_surplus_predictions_are_named(self) -> None:
-        with pytest.raises(PipelineError, match=r"no references for 1 image: '3';"):
-            score({"1": "", "2": "", "3": "A cat."}, REFERENCES)
-
-    def test_of_images_of_both_kinds_both_are_named_with_the_option_that_may_be_meant(self) -> None:
-        said = (
-            r"no prediction for 1 image: '2' and a prediction but no references for 1 image: 'zzz'; .*--split"
-        )
-        with pytest.raises(PipelineError, match=said):
-            score({"1": "A dog.", "zzz": "A cat."}, REFERENCES)
-
-    def test_an_image_without_references_is_named(self) -> None:
-        with pytest.raises(PipelineError, match=r"empty list of references for 1 image: '2'"):
-            score({"1": "", "2": ""}, {**REFERENCES, "2": []})
-
-    def test_no_image_at_all_is_an_error(self) -> None:
-        with pytest.raises(PipelineError, match="no images to score"):
-            score({}, {})
+    @pytest.mark.parametrize(
+        ("predictions", "references", "message"),
+        [
+            ("", {image: ["A dog."] for image in "dcba"}, r"no prediction for 4 images: 'a', 'b', 'c' …"),
+            ("123", REFERENCES, r"no references for 1 image: '3';"),
+            (
+                ["1", "z"],
+                REFERENCES,
+                r"prediction for 1 image: '2' and .* references for 1 image: 'z'; .*--split",
+            ),
+            ("12", {**REFERENCES, "2": []}, r"empty list of references for 1 image: '2'"),
+            ("", {}, "no images to score"),
+        ],
+    )
+    def test_images_without_predictions_or_references_are_named(
+        self, predictions: Iterable[str], references: dict[str, list[str]], message: str
+    ) -> None:
+        with pytest.raises(PipelineError, match=message):
+            score(dict.fromkeys(predictions, "A cat."), references)
 
     def test_the_dictionary_has_every_field_rounded(self) -> None:
         found = replace(score({"1": "A dog.", "2": ""}, REFERENCES), cider=1 / 3).as_dict()
