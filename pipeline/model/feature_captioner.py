@@ -67,8 +67,9 @@ class FeatureCaptioner:
         expected = {key: facts[key] for key in compared} | {"tokenizer": info.tokenizer["digest"]}
         for part, value, wanted in differences(found, expected):
             raise PipelineError(
-                f"the {part} of {params.name} changed since {checkpoint.file.path} was trained: it was trained with "
-                f"{wanted!s:.24}, found {value!s:.24}. Restore that revision, or run `dvc repro train`."
+                f"the {part} of {params.name} changed since {checkpoint.file.path} was trained: it was "
+                f"trained with {wanted!s:.24}, found {value!s:.24}. Restore that revision, "
+                "or run `dvc repro train`."
             )
         adapters = inject_adapters(language_model, adapter_params(info.lora))
         adapters.load_state_dict(checkpoint.adapters, str(checkpoint.file.path))
