@@ -7,7 +7,7 @@ SHELL := /bin/bash
 # Stages are run by DVC as `python -m stages.NAME`: the environment's python must come first.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help run test test-ray test-cuda faults lint install ray clean
+.PHONY: help run test test-ray test-cuda faults lint install ray schema clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -51,6 +51,9 @@ $(VENV)/.installed: requirements.lock requirements-models.txt pyproject.toml
 $(VENV)/.ray: $(VENV)/.installed requirements-ray.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -r requirements-ray.lock
 	touch $@
+
+schema: $(VENV)/.installed ## Write params.schema.json, by which editors check params.yaml
+	python -c 'import json; from pipeline.params.schema import SCHEMA; print(json.dumps(SCHEMA, indent=1))' > params.schema.json
 
 clean: ## Remove the environment and all results, kept work (.scratch) too
 	rm -rf $(VENV) .scratch report metrics plots

@@ -23,9 +23,8 @@ def main(params: Path) -> None:
 
     settings = load_params(params)
     captions, tokens = Path("data/captions.jsonl"), Path("data/tokens.h5")
-    cache = settings.runtime.model_cache
     with stage_banner("tokenize", [captions], [tokens]) as close_with:
-        tokenizer = CaptionTokenizer(settings.prompt, settings.language_model, Path(cache) if cache else None)
+        tokenizer = CaptionTokenizer(settings.prompt, settings.language_model, settings.runtime.model_cache)
         done = tokenize_captions(captions, tokens, tokenizer, settings.prompt.max_caption_tokens)
         close_with(
             f"{done.captions} captions, {done.tokens} tokens, longest {done.longest}, {done.truncated} cut"

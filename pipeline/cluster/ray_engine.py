@@ -272,8 +272,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _load(task: _Task) -> ImageEncoder:
-    cache = Path(task.runtime.model_cache) if task.runtime.model_cache else None
-    encoder = load_encoder(task.spec.params, torch.device(task.pool.device), cache)
+    encoder = load_encoder(task.spec.params, torch.device(task.pool.device), task.runtime.model_cache)
     if encoder.spec != task.spec:
         raise PipelineError(
             f"{task.spec.name} is not the same on all machines of the Ray cluster: "

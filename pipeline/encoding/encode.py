@@ -71,7 +71,7 @@ def encode_images(
     batches without them.
     """
     images = ImageList(images_path)
-    encoder = load_encoder(params, execution.placement.device, execution.model_cache)
+    encoder = load_encoder(params, execution.placement.device, execution.runtime.model_cache)
     spec = encoder.spec
     with FeatureBlocks(_blocks_folder(execution.scratch, spec)) as blocks:
         missing = blocks.note_missing(image.sha256 for image in images)

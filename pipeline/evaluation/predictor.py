@@ -113,7 +113,9 @@ class Predictor:
     def _load(self, checkpoint: Checkpoint) -> FeatureCaptioner:
         if self._model is None:
             execution = self._execution
-            self._model = FeatureCaptioner.load(checkpoint, execution.placement, execution.model_cache)
+            self._model = FeatureCaptioner.load(
+                checkpoint, execution.placement, execution.runtime.model_cache
+            )
         elif self._model.info is not checkpoint.info:
             self._model.use_checkpoint(checkpoint)
         return self._model

@@ -23,8 +23,3 @@ class Execution:
     runtime: RuntimeParams
     scratch: Path
     processes: Processes = ONE_PROCESS
-
-    @property
-    def model_cache(self) -> Path | None:
-        """Folder of unpacked models; None for the user's cache."""
-        return Path(self.runtime.model_cache) if self.runtime.model_cache else None

@@ -1,24 +1,29 @@
 """The strict loader of params.yaml.
 
-An unknown or missing key, a value of the wrong type or out of range is an error that names file, key,
-value and what is allowed. It reads YAML 1.2 as DVC does: under YAML 1.1, `1e-3` and what
-`dvc exp run -S train.learning_rate=1e-5` writes would be strings.
+It reads YAML 1.2 as DVC does. Under YAML 1.1, `1e-3` would be text, and so would be what
+`dvc exp run -S train.learning_rate=1e-5` writes.
 """
 
-import types
-import typing
-from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipeline.errors import PipelineError, shown
-from pipeline.params.schema import OutOfRangeError, Params
+from pipeline.params.schema import PARAMS, SCHEMA, Params
 
 _MAX_BYTES = 1_000_000
-_MAX_NUMBER = 1e300
+_WORDS = {
+    "integer": "a whole number",
+    "number": "a number",
+    "string": "text",
+    "boolean": "true or false",
+    "null": "null",
+    "array": "a list of text",
+}
+_BOUNDS = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "to below"}
 
 
 def load_params(path: Path) -> Params:
@@ -39,69 +44,39 @@ def load_params(path: Path) -> Params:
     # Beside its own errors the parser lets through those of numbers, dates and recursion.
     except (YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise PipelineError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from error
-    params: Params = _build(Params, content, path, key="")
-    return params
-
-
-def _build(cls: type[Any], content: object, path: Path, key: str) -> Any:
-    """An instance of the dataclass `cls` from a YAML mapping; `key` is its dotted place in the file."""
-    if not isinstance(content, dict):
-        raise PipelineError(f"{path}: {key or 'the file'} is {shown(content)}, expected a section of keys.")
-    names = [f.name for f in fields(cls)]
-    dotted = f"{key}." if key else ""
-    for name in content:
-        if name not in names:
-            raise PipelineError(
-                f"{path}: unknown key {dotted}{name!s:.60}; allowed here: {', '.join(names)}."
-            )
-    missing = [name for name in names if name not in content]
-    if missing:
-        raise PipelineError(
-            f"{path}: {dotted}{missing[0]} is missing; compare the section with profiles/sample.yaml."
-        )
-    hints = typing.get_type_hints(cls)
-    values = {n: _convert(hints[n], content[n], path, f"{dotted}{n}") for n in names}
     try:
-        return cls(**values)
-    except OutOfRangeError as error:
-        raise PipelineError(f"{path}: {dotted}{error}.") from error
+        return PARAMS.validate_python(content)
+    except ValidationError as error:
+        # A wrong key says more than a missing one, and both say more than a wrong value.
+        order = ("unexpected_keyword_argument", "invalid_key", "missing")
+        first = min(error.errors(), key=lambda e: (*order, e["type"]).index(e["type"]))
+        raise PipelineError(f"{path}: {_explain(first['loc'], content)}.") from error
 
 
-def _convert(hint: Any, value: object, path: Path, key: str) -> Any:
-    """`value` as the annotated type; int widens to float, nothing else is coerced."""
-    if is_dataclass(hint):
-        return _build(typing.cast("type[Any]", hint), value, path, key)
-    for option in _options(hint):
-        if typing.get_origin(option) is Literal and isinstance(value, str):
-            if value in typing.get_args(option):
-                return value
-        elif option is float and isinstance(value, int | float) and not isinstance(value, bool):
-            if abs(value) <= _MAX_NUMBER:  # neither infinite nor NaN
-                return float(value)
-        elif option is int and type(value) is int:
-            if abs(value) <= _MAX_NUMBER:
-                return value
-        elif option in (str, bool, type(None)) and type(value) is option:
-            return value
-        elif typing.get_origin(option) is tuple and isinstance(value, list):
-            return tuple(_convert(typing.get_args(option)[0], item, path, key) for item in value)
-    raise PipelineError(f"{path}: {key} is {shown(value)}; allowed: {_describe(hint)}.")
+def _explain(place: tuple[int | str, ...], value: Any) -> str:
+    """What is wrong at a place in the file's content `value`, and what is allowed there."""
+    key, node = "", SCHEMA
+    for name in map(str, place):
+        if "properties" not in node:  # behind the key stands its type or its place in a list
+            break
+        if name not in node["properties"]:
+            return f"unknown key {key}{name:.60}; allowed here: {', '.join(node['properties'])}"
+        if name not in value:
+            return f"{key}{name} is missing; compare the section with profiles/sample.yaml"
+        value, node, key = value[name], node["properties"][name], f"{key}{name}."
+        node = SCHEMA["$defs"][node["$ref"].rpartition("/")[2]] if "$ref" in node else node
+    if "properties" in node:
+        return f"{key.rstrip('.') or 'the file'} is {shown(value)}, expected a section of keys"
+    return f"{key.rstrip('.')} is {shown(value)}; allowed: {_allowed(node)}"
 
 
-def _options(hint: Any) -> tuple[Any, ...]:
-    is_union = typing.get_origin(hint) in (types.UnionType, typing.Union)
-    return typing.get_args(hint) if is_union else (hint,)
-
-
-def _describe(hint: Any) -> str:
-    """The annotated type in a user's words."""
-    words = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
-    parts = []
-    for option in _options(hint):
-        if typing.get_origin(option) is Literal:
-            parts.append(", ".join(typing.get_args(option)))
-        elif typing.get_origin(option) is tuple:
-            parts.append("a list of text")
-        else:
-            parts.append(words.get(option, "null"))
-    return " or ".join(parts)
+def _allowed(node: dict[str, Any]) -> str:
+    """What a node of the JSON schema allows, in words."""
+    if "anyOf" in node:
+        return " or ".join(map(_allowed, node["anyOf"]))
+    if "errorMessage" in node.get("items", node):
+        return str(node.get("items", node)["errorMessage"])
+    if "enum" in node or "const" in node:
+        return ", ".join(node.get("enum", [node.get("const")]))
+    bounds = [f" {word} {node[name]}" for name, word in _BOUNDS.items() if name in node]
+    return "".join([_WORDS[node["type"]], *bounds, ", not empty" if "minItems" in node else ""])

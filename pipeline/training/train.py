@@ -41,7 +41,7 @@ def train(paths: TrainPaths, settings: Params, execution: Execution) -> TrainSum
     """
     name, revision = settings.language_model.name, settings.language_model.revision
     tokens = read_tokens(paths.tokens, "train")
-    tokenizer = tokenizer_digest(resolve_model(name, revision, execution.model_cache))
+    tokenizer = tokenizer_digest(resolve_model(name, revision, execution.runtime.model_cache))
     require_tokenizer(tokens, name, revision, tokenizer)
     # One opening gives everything that is read of it: the file may be exchanged while training goes on.
     with FeatureStore(paths.features) as store:
@@ -72,7 +72,7 @@ def train(paths: TrainPaths, settings: Params, execution: Execution) -> TrainSum
 def _fresh_model(data: TrainingData, settings: Params, execution: Execution) -> VisionLanguageModel:
     """The frozen language model behind a projector, and with adapters, as training starts with them."""
     placement, features = execution.placement, data.features
-    language_model = load_language_model(settings.language_model, placement, execution.model_cache)
+    language_model = load_language_model(settings.language_model, placement, execution.runtime.model_cache)
     _require_vocabulary(data.tokens, settings.language_model.name, language_model.vocabulary)
     torch.manual_seed(settings.train.seed)
     params = settings.projector

@@ -1,13 +1,12 @@
 """A folder for `vlm doctor` to examine."""
 
 import os
-from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import pytest
-from ruamel.yaml import YAML
 
-from pipeline.params.schema import Params
+from tests.params_files import write_params
 from tests.unit.vlm.doctor_runner import Write
 
 
@@ -23,18 +22,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return here
 
 
-def _plain(value: object) -> object:
-    if isinstance(value, dict):
-        return {key: _plain(of) for key, of in value.items()}
-    return [_plain(of) for of in value] if isinstance(value, tuple) else value
-
-
 @pytest.fixture
 def write(folder: Path) -> Write:
     """Writes params.yaml."""
-
-    def write_params(params: Params) -> None:
-        with (folder / "params.yaml").open("w", encoding="utf-8") as file:
-            YAML().dump(_plain(asdict(params)), file)
-
-    return write_params
+    return partial(write_params, folder / "params.yaml")
