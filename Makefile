@@ -53,7 +53,7 @@ $(VENV)/.ray: $(VENV)/.installed requirements-ray.lock
 	touch $@
 
 schema: $(VENV)/.installed ## Write params.schema.json, by which editors check params.yaml
-	python -c 'import json; from pipeline.params.schema import SCHEMA; print(json.dumps(SCHEMA, indent=1))' > params.schema.json
+	python -c 'import json; from pipeline.params.schema import json_schema; print(json.dumps(json_schema(), indent=1))' > params.schema.json
 
 clean: ## Remove the environment and all results, kept work (.scratch) too
 	rm -rf $(VENV) .scratch report metrics plots

@@ -24,7 +24,8 @@ from ruamel.yaml import YAML
 
 from benchmarks.machine import describe, in_a_process
 from benchmarks.models import save_clip, save_llama
-from pipeline.datasets.read import DatasetItem, read_dataset
+from pipeline.captions import CaptionRecord
+from pipeline.datasets.read import read_dataset
 from pipeline.files.json_files import read_json, write_json, write_jsonl
 from pipeline.hardware.device import choose_placement
 from pipeline.images.images import crop, open_image
@@ -44,7 +45,8 @@ _MEGAPIXELS = 50  # a larger photograph is refused
 class _Cut:
     """One picture to make: of which photograph, into which file, where to cut."""
 
-    item: DatasetItem
+    record: CaptionRecord
+    photo: Path
     path: Path
     seed: int
 
@@ -128,21 +130,23 @@ def _make_images(photos: Path, folder: Path, images: int) -> None:
     # Few of them are of all splits, too.
     random.Random(0).shuffle(items)
     folder.mkdir()
-    cuts = [_Cut(items[n % len(items)], folder / f"{n:06}.jpg", seed=n // len(items)) for n in range(images)]
+    cuts = [_Cut(*items[n % len(items)], folder / f"{n:06}.jpg", seed=n // len(items)) for n in range(images)]
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as processes:
         list(processes.map(_cut, cuts, chunksize=64))
-    rows = ({"image": cut.path.name, "split": cut.item.split, "captions": cut.item.captions} for cut in cuts)
+    rows = (
+        {"image": cut.path.name, "split": cut.record.split, "captions": cut.record.captions} for cut in cuts
+    )
     write_jsonl(folder / "captions.jsonl", rows)
 
 
 def _cut(cut: _Cut) -> None:
     """The first cut of a photograph is the whole of it."""
     if not cut.seed:
-        shutil.copyfile(cut.item.path, cut.path)
+        shutil.copyfile(cut.photo, cut.path)
         return
-    draw = random.Random(f"{cut.item.image_id} {cut.seed}")
+    draw = random.Random(f"{cut.record.image_id} {cut.seed}")
     left, top = draw.uniform(0, 1 - _KEPT), draw.uniform(0, 1 - _KEPT)
-    photo = open_image(cut.item.path, _MEGAPIXELS)
+    photo = open_image(cut.photo, _MEGAPIXELS)
     crop(photo, (left, top, left + _KEPT, top + _KEPT)).save(cut.path, quality=90)
 
 

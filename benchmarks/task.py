@@ -46,7 +46,6 @@ def save_captions(photos: Path | None, images: int, folder: Path) -> None:
         params,
         folder / "images.jsonl",
         folder / "captions.jsonl",
-        folder / "dataset.md",
         folder / "images",
         workers=2,
     )

@@ -11,7 +11,7 @@ def main(params: Path) -> None:
 
     \b
     Reads   the dataset at data.root, or draws scenes
-    Writes  data/images.jsonl, data/captions.jsonl, data/dataset.md, data/images/
+    Writes  data/images.jsonl, data/captions.jsonl, data/images/
     Params  data
 
     \b
@@ -23,9 +23,8 @@ def main(params: Path) -> None:
     settings = load_params(params)
     data = Path("data")
     images, captions, folder = data / "images.jsonl", data / "captions.jsonl", data / "images"
-    card = data / "dataset.md"
-    with stage_banner("prepare", [Path(settings.data.root)], [images, captions, card, folder]) as close_with:
-        counts = prepare(settings.data, images, captions, card, folder, settings.runtime.num_workers)
+    with stage_banner("prepare", [Path(settings.data.root)], [images, captions, folder]) as close_with:
+        counts = prepare(settings.data, images, captions, folder, settings.runtime.num_workers)
         close_with(str(counts))
 
 

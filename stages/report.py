@@ -10,7 +10,7 @@ def main(params: Path) -> None:
     """Write the gallery: scores, curves, captions beside their references, region requests, colours.
 
     \b
-    Reads   metrics/, plots/, data/predictions/, data/regions/, data/dataset.md, the images
+    Reads   metrics/, plots/, data/predictions/, data/regions/, the images
     Writes  report/index.html
     Params  report
 
@@ -25,7 +25,6 @@ def main(params: Path) -> None:
         params=params,
         images=Path("data/images.jsonl"),
         captions=Path("data/captions.jsonl"),
-        card=Path("data/dataset.md"),
         evaluation=Path("metrics/evaluate.json"),
         training_curve=Path("plots/training.csv"),
         epoch_curve=Path("plots/epochs.csv"),

@@ -1,37 +1,39 @@
-"""Small datasets in every format, written to a folder, and how tests read them."""
+"""Small datasets in every layout, written to a folder, and how tests read them.
+
+Each has two training images, one of dev and one of test, with two captions each. The images only have to
+exist: reading a dataset opens none.
+"""
 
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pipeline.captions import Split
-from pipeline.datasets.read import DatasetItem, read_dataset
+from pipeline.datasets.read import Entries, read_dataset
 from pipeline.params.schema import DataParams, Limits, ScenesParams
 
-Source = Literal["flickr8k", "karpathy", "jsonl", "csv"]
-
-
 NAMES: dict[str, Split] = {"a.jpg": "train", "b.jpg": "train", "c.jpg": "dev", "d.jpg": "test"}
+CAPTIONS = {name: [f"Caption {k} of {name} ." for k in range(2)] for name in NAMES}
 FLICKR_SPLITS = {split: f"Flickr_8k.{split}Images.txt" for split in ("train", "dev", "test")}
+ALL = Limits(None, None, None)
 
 
-def params_of(source: Source, root: Path, limits: Limits | None = None) -> DataParams:
-    return DataParams(
-        source=source,
-        root=str(root),
-        limits=limits or Limits(train=None, dev=None, test=None),
-        max_megapixels=1.0,
-        scenes=ScenesParams(train=1, dev=1, test=1, image_size=64, seed=0),
-    )
+def data_params(source: str, root: Path, limits: Limits = ALL, seed: int = 0) -> DataParams:
+    scenes = ScenesParams(train=3, dev=1, test=2, image_size=64, seed=seed)
+    return DataParams(source, str(root), limits, 0.5, scenes)  # type: ignore[arg-type]  # any source
 
 
-def read(source: Source, root: Path) -> list[DatasetItem]:
-    return read_dataset(params_of(source, root))
+def read(layout: str, root: Path, limits: Limits = ALL) -> Entries:
+    """The dataset that the maker of this layout wrote."""
+    return read_dataset(data_params("flickr8k" if layout == "kaggle" else layout, root, limits))
+
+
+def splits_of(entries: Entries) -> dict[str, Split]:
+    return {record.image_id: record.split for record, _ in entries}
 
 
 def make_images(folder: Path, names: Iterable[str] = NAMES) -> None:
-    """Files that only have to exist: reading a dataset opens no image."""
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(b"not looked into")
@@ -39,13 +41,12 @@ def make_images(folder: Path, names: Iterable[str] = NAMES) -> None:
 
 def make_splits(folder: Path) -> None:
     for split, file in FLICKR_SPLITS.items():
-        names = [name for name, its_split in NAMES.items() if its_split == split]
-        (folder / file).write_text("".join(f"{name}\n" for name in names))
+        (folder / file).write_text("".join(f"{n}\n" for n, its_split in NAMES.items() if its_split == split))
 
 
 def make_flickr8k(root: Path) -> Path:
     make_images(root / "Flicker8k_Dataset")
-    lines = [f"{name}#{k}\tCaption {k} of {name} .\n" for name in NAMES for k in range(2)]
+    lines = [f"{name}#{k}\t{text}\n" for name, texts in CAPTIONS.items() for k, text in enumerate(texts)]
     (root / "Flickr8k.token.txt").write_text("".join(lines))
     make_splits(root)
     return root
@@ -53,7 +54,7 @@ def make_flickr8k(root: Path) -> Path:
 
 def make_kaggle(root: Path) -> Path:
     make_images(root / "Images")
-    rows = [f'{name},"Caption {k} of {name} ."\n' for name in NAMES for k in range(2)]
+    rows = [f'{name},"{text}"\n' for name, texts in CAPTIONS.items() for text in texts]
     (root / "captions.txt").write_text("image,caption\n" + "".join(rows))
     return root
 
@@ -61,12 +62,8 @@ def make_kaggle(root: Path) -> Path:
 def karpathy_images() -> list[dict[str, Any]]:
     words = {"train": "train", "dev": "val", "test": "test"}
     return [
-        {
-            "filename": name,
-            "split": words[split],
-            "sentences": [{"raw": f"Caption {k} of {name} .", "tokens": []} for k in range(2)],
-        }
-        for name, split in NAMES.items()
+        {"filename": n, "split": words[split], "sentences": [{"raw": text} for text in CAPTIONS[n]]}
+        for n, split in NAMES.items()
     ]
 
 
@@ -77,28 +74,22 @@ def make_karpathy(root: Path, images: object = None, name: str = "dataset.json")
     return root
 
 
-def jsonl_rows() -> list[dict[str, Any]]:
-    return [
-        {"image": name, "split": split, "captions": [f"Caption {k} of {name} ." for k in range(2)]}
-        for name, split in NAMES.items()
-    ]
-
-
 def make_jsonl(root: Path, rows: Iterable[object] | None = None) -> Path:
     make_images(root)
-    lines = [json.dumps(row) for row in (jsonl_rows() if rows is None else rows)]
-    (root / "captions.jsonl").write_text("\n".join(lines))
+    if rows is None:
+        rows = [{"image": n, "split": split, "captions": CAPTIONS[n]} for n, split in NAMES.items()]
+    (root / "captions.jsonl").write_text("\n".join(map(json.dumps, rows)))
     return root
 
 
-def make_csv(root: Path, extra: str = "") -> Path:
+def make_csv(root: Path) -> Path:
     make_images(root)
-    rows = [f"{n},Caption {k} of {n} .,{s}\n" for n, s in NAMES.items() for k in range(2)]
-    (root / "captions.csv").write_text("image,caption,split\n" + "".join(rows) + extra)
+    rows = [f"{name},{text},{split}\n" for name, split in NAMES.items() for text in CAPTIONS[name]]
+    (root / "captions.csv").write_text("image,caption,split\n" + "".join(rows))
     return root
 
 
-MAKERS: dict[Source, Callable[[Path], Path]] = {
+MAKERS: dict[str, Callable[[Path], Path]] = {
     "flickr8k": make_flickr8k,
     "karpathy": make_karpathy,
     "jsonl": make_jsonl,
@@ -110,10 +101,3 @@ def edit(path: Path, old: str, new: str) -> None:
     content = path.read_text()
     assert old in content
     path.write_text(content.replace(old, new, 1))
-
-
-def bad_row(tmp_path: Path, **changes: object) -> Path:
-    """A jsonl dataset whose second line is changed; None takes a key away."""
-    rows = jsonl_rows()
-    rows[1] = {key: v for key, v in {**rows[1], **changes}.items() if v is not None}
-    return make_jsonl(tmp_path, rows)

@@ -2,19 +2,20 @@
 
 - official: `Flickr8k.token.txt` with the lists of the splits;
 - Karpathy's: `dataset.json` or `dataset_flickr8k.json`, with the same splits;
-- Kaggle's: `captions.txt`, which has no splits: those of the official lists where they lie beside it, else
-  made from hashes.
+- Kaggle's: `captions.txt`, which has no splits: those of the official lists where they lie next to it.
 
 Where several lie together, the first of them that has splits is taken.
 """
 
 import logging
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.captions import Split
-from pipeline.datasets.checks import Listing, check_image_id, check_new, clean_caption, read_lines
-from pipeline.datasets.readers import karpathy_files, read_karpathy, read_rows
+from pipeline.datasets.listing import Listing
+from pipeline.datasets.readers import karpathy_files, read_karpathy
+from pipeline.datasets.text_files import read_lines, read_rows
 from pipeline.errors import PipelineError
 
 log = logging.getLogger(__name__)
@@ -34,10 +35,6 @@ _SPLIT_LISTS: dict[Split, str] = {
 _TOKEN_LINE = re.compile(r"([^\t]+)#(\d+)\t(.*)")
 _SHOWN = 8  # so many names of what is in a folder
 
-# Captions of each image, not yet checked, each with its place: most of Flickr8k's oddities concern
-# images in no split, and must not stop those who do not use them.
-_Captions = dict[str, list[tuple[str, str]]]
-
 
 def read_flickr8k(root: Path) -> Listing:
     """The captions and splits of a folder with Flickr8k; the layout found is logged.
@@ -46,10 +43,11 @@ def read_flickr8k(root: Path) -> Listing:
     """
     published = (root / _TOKENS, root / _TEXTS / _TOKENS)
     tokens = next((file for file in published if file.is_file()), None)
-    karpathy = _karpathy_file(root)
-    if karpathy and not (tokens and _has_splits(tokens)):
-        log.info("Flickr8k in Karpathy's layout, splits as published")
-        return read_karpathy(karpathy, _image_folder(root))
+    # Other datasets' files in Karpathy's format may lie next to that of Flickr8k.
+    karpathy = [file for file in karpathy_files(root) if file.name in ("dataset.json", _KARPATHY)]
+    if karpathy and not (tokens and all(file.is_file() for file in _split_lists(tokens).values())):
+        log.info("Flickr8k in Karpathy's layout")
+        return read_karpathy(karpathy[0], _image_folder(root))
     source = tokens or root / _KAGGLE
     if not source.is_file():
         raise PipelineError(
@@ -62,27 +60,38 @@ def read_flickr8k(root: Path) -> Listing:
             f"{root} has no folder {_ARCHIVE_FOLDERS[0]}, {_ARCHIVE_FOLDERS[1]} or {_PLAIN_FOLDERS[0]}; "
             f"unpack the images of Flickr8k there or change data.root. It holds {_contents(root)}."
         )
-    raw = _read_tokens(source) if tokens else _read_kaggle(source)
-    splits = _read_splits(source, required=tokens is not None)
-    used = raw.keys() if splits is None else raw.keys() & splits.keys()
-    log.info(
-        "Flickr8k in %s layout, splits %s",
-        "its official" if tokens else "Kaggle's",
-        "made from hashes of the names (80/10/10)" if splits is None else "as published",
-    )
-    if len(raw) > len(used):
-        log.info("%d images have captions but are in no split; they stay unused", len(raw) - len(used))
-    captions = {
-        check_image_id(name, raw[name][0][1]): [clean_caption(text, place) for text, place in raw[name]]
-        for name in sorted(used)
-    }
-    return Listing(source, folder, captions, splits)
+    log.info("Flickr8k in %s layout", "its official" if tokens else "Kaggle's")
+    return _listing(source, folder, has_lists=tokens is not None)
 
 
-def _karpathy_file(root: Path) -> Path | None:
-    """Karpathy's file of Flickr8k: other datasets' may lie beside it."""
-    found = [file for file in karpathy_files(root) if file.name in ("dataset.json", _KARPATHY)]
-    return found[0] if found else None
+def _listing(source: Path, folder: Path, has_lists: bool) -> Listing:
+    """The images of the split lists next to `source`, which must be there if `has_lists`; else all images."""
+    listing = Listing(source, folder)
+    lists = _split_lists(source)
+    missing = [file for file in lists.values() if not file.is_file()]
+    has_lists = has_lists or len(missing) < len(lists)
+    if has_lists and missing:
+        names = ", ".join(_SPLIT_LISTS.values())
+        raise PipelineError(f"{missing[0]} does not exist; put {names} beside {source.name}.")
+    for split, file in lists.items() if has_lists else ():
+        for place, line in read_lines(file):
+            listing.add_image(line.strip(), split, place)
+    unused = set()
+    for name, text, place in _read_tokens(source) if source.name == _TOKENS else _read_kaggle(source):
+        if not has_lists:
+            listing.add_image(name, None, place, again=True)
+        # Most of Flickr8k's oddities concern images in no split, and must not stop those who do not use them.
+        if name in listing.captions:
+            listing.add_captions(name, [text], place)
+        else:
+            unused.add(name)
+    if unused:
+        log.info("%d images have captions but are in no split; they stay unused", len(unused))
+    return listing
+
+
+def _split_lists(source: Path) -> dict[Split, Path]:
+    return {split: source.parent / name for split, name in _SPLIT_LISTS.items()}
 
 
 def _image_folder(root: Path) -> Path | None:
@@ -97,8 +106,8 @@ def _contents(root: Path) -> str:
     return (", ".join(names[:_SHOWN]) or "nothing") + more
 
 
-def _read_tokens(source: Path) -> _Captions:
-    captions: _Captions = {}
+def _read_tokens(source: Path) -> Iterator[tuple[str, str, str]]:
+    """Yield name, caption and place of each line."""
     numbered = set()
     for place, line in read_lines(source):
         match = _TOKEN_LINE.fullmatch(line)
@@ -108,34 +117,9 @@ def _read_tokens(source: Path) -> _Captions:
         if (name, number) in numbered:
             raise PipelineError(f"{place} repeats caption {number} of {name!r}; remove one of the two.")
         numbered.add((name, number))
-        captions.setdefault(name, []).append((text, place))
-    return captions
+        yield name, text, place
 
 
-def _read_kaggle(source: Path) -> _Captions:
-    captions: _Captions = {}
+def _read_kaggle(source: Path) -> Iterator[tuple[str, str, str]]:
     for place, row in read_rows(source):
-        captions.setdefault(row["image"], []).append((row["caption"], place))
-    return captions
-
-
-def _has_splits(source: Path) -> bool:
-    return all((source.parent / name).is_file() for name in _SPLIT_LISTS.values())
-
-
-def _read_splits(source: Path, required: bool) -> dict[str, Split] | None:
-    """The published splits beside `source`; None if there are none and none is required."""
-    files = {split: source.parent / name for split, name in _SPLIT_LISTS.items()}
-    missing = [file for file in files.values() if not file.is_file()]
-    if len(missing) == len(files) and not required:
-        return None
-    if missing:
-        names = ", ".join(_SPLIT_LISTS.values())
-        raise PipelineError(f"{missing[0]} does not exist; put {names} beside {source.name}.")
-    splits: dict[str, Split] = {}
-    for split, file in files.items():
-        for place, line in read_lines(file):
-            image_id = check_image_id(line.strip(), place)
-            check_new(image_id, split, splits, place)
-            splits[image_id] = split
-    return splits
+        yield row["image"], row["caption"], place

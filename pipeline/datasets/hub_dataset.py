@@ -14,9 +14,10 @@ from pathlib import Path
 from huggingface_hub import constants
 
 from pipeline.captions import SPLITS, CaptionRecord, Split
-from pipeline.datasets.checks import clean_caption
+from pipeline.datasets.listing import clean_caption
 from pipeline.datasets.parquet import read_rows
 from pipeline.datasets.pins import PinnedDataset, Shard
+from pipeline.datasets.read import Entries
 from pipeline.errors import PipelineError
 from pipeline.files.disk_errors import writing
 from pipeline.files.json_files import sha256_of_file
@@ -31,12 +32,11 @@ _TEMPORARY = ".part"
 _SPARE_BYTES = 200 * 2**20  # the rest of a run, and file systems' own
 
 
-def unpack_hub_dataset(pins: PinnedDataset, limits: Limits, folder: Path) -> list[tuple[CaptionRecord, Path]]:
+def unpack_hub_dataset(pins: PinnedDataset, limits: Limits, folder: Path) -> Entries:
     """Download what is missing, check it, and unpack the first images of each split into `folder`.
 
     An image's id is its split and its place in it, `train_00001.jpg`: the rows are in no other way named.
-    Returns caption records with the file of each, sorted by image id. Raises PipelineError when something
-    cannot be had, is not what the pins say, or does not fit on the disk.
+    Raises PipelineError when something is not available, not what the pins say, or larger than the disk.
     """
     repository = HubRepository(pins.repository, pins.revision, "dataset")
     shards = needed_shards(pins, limits)
@@ -49,17 +49,23 @@ def unpack_hub_dataset(pins: PinnedDataset, limits: Limits, folder: Path) -> lis
     rows = _rows(pins, shards, files)
     total = sum(count for _, count in shards)
     numbers: Counter[Split] = Counter()
+    replaced = 0
     for split, image, captions, place in track(rows, "unpacking images", total=total):
         numbers[split] += 1
         suffix = next((s for magic, s in _SUFFIXES.items() if image.startswith(magic)), None)
         if suffix is None:
             raise PipelineError(f"{place} is no JPEG and no PNG image.")
         image_id = f"{split}_{numbers[split]:05d}{suffix}"
-        _write_image(folder / image_id, image)
+        replaced += _write_image(folder / image_id, image)
         cleaned = tuple(clean_caption(text, place) for text in captions)
         entries.append((CaptionRecord(image_id, split, cleaned), folder / image_id))
     _refuse_strangers(folder, {record.image_id for record, _ in entries})
     log.info("%s at %.7s: %d images unpacked into %s", repository, pins.revision, len(entries), folder)
+    log.info("licence of %s: %s", repository, pins.licence)
+    if total < (pinned := sum(shard.rows for shard in pins.shards)):
+        log.info("data.limits keeps %d of %d images", total, pinned)
+    if replaced:
+        log.warning("%d images in %s had other bytes than the pinned ones: replaced", replaced, folder)
     return sorted(entries, key=lambda entry: entry[0].image_id)
 
 
@@ -137,14 +143,16 @@ def _rows(
             yield shard.split, row.image, row.captions, f"{pins.repository}: {shard.file}, row {number}"
 
 
-def _write_image(path: Path, content: bytes) -> None:
+def _write_image(path: Path, content: bytes) -> bool:
+    """Write an image unless it is there, and return whether another one was there."""
     # Without fsync: 8000 of them take minutes, and after a crash of the machine bytes are compared anyway.
     with writing(path):
-        if path.is_file() and path.read_bytes() == content:
-            return
-        temporary = path.with_name(f".{path.name}{_TEMPORARY}")
-        temporary.write_bytes(content)
-        temporary.replace(path)
+        found = path.read_bytes() if path.is_file() else None
+        if found != content:
+            temporary = path.with_name(f".{path.name}{_TEMPORARY}")
+            temporary.write_bytes(content)
+            temporary.replace(path)
+    return found not in (None, content)
 
 
 def _refuse_strangers(folder: Path, image_ids: set[str]) -> None:

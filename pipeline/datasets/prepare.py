@@ -1,14 +1,14 @@
-"""The stage `prepare`: a dataset of any source -> images.jsonl, captions.jsonl and a dataset card.
+"""The stage `prepare`: a dataset of any source -> images.jsonl and captions.jsonl.
 
 Every image is decoded once here, so that a damaged file is known before hours of encoding and
 training, and all damaged files are known at once.
 """
 
 import logging
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,12 +20,10 @@ from pipeline.captions import (
     write_captions,
     write_images,
 )
-from pipeline.datasets.card import dataset_card
-from pipeline.datasets.read import read_dataset
+from pipeline.datasets.read import Entries, read_dataset
 from pipeline.datasets.scenes import draw_scenes
 from pipeline.errors import PipelineError
 from pipeline.files.atomic import replace_folder
-from pipeline.files.json_files import write_atomic
 from pipeline.hardware.progress import track
 from pipeline.images.images import describe_image
 from pipeline.params.schema import DataParams
@@ -47,105 +45,56 @@ class PreparedCounts:
         return f"{sum(self.images.values())} images ({splits}), {sum(self.captions.values())} captions"
 
 
-@dataclass(frozen=True, slots=True)
-class _Dataset:
-    """Each image's captions and file, sorted by image id, and what the card says of their origin."""
-
-    entries: list[tuple[CaptionRecord, Path]]
-    origin: str
-    licence: str | None = None
-
-
 def prepare(
-    params: DataParams,
-    images_path: Path,
-    captions_path: Path,
-    card_path: Path,
-    image_folder: Path,
-    workers: int,
+    params: DataParams, images_path: Path, captions_path: Path, image_folder: Path, workers: int
 ) -> PreparedCounts:
-    """Write the table of the dataset and its card; all files, or none when anything is wrong.
+    """Write the table of the dataset; both files, or none when anything is wrong.
 
     `image_folder` receives the images that are generated or downloaded; for a dataset that has its own it
     is made, empty, since DVC wants each output of a stage to exist. Raises PipelineError naming what is
     wrong.
     """
-    with _made_apart(params, image_folder) as folder:
-        return _prepare(params, (images_path, captions_path, card_path), image_folder, folder, workers)
+    # Drawn pictures replace those of before all at once, at the end: a disk that is full in the middle must
+    # not leave new pictures under the digests of the old ones.
+    drawn = params.source == "scenes"
+    with replace_folder(image_folder) if drawn else nullcontext(image_folder) as folder:
+        entries = _entries(params, folder)
+        images, bad = [], []
+        inspected = _inspect_all(entries, params.max_megapixels, workers)
+        for result in track(inspected, "checking images", total=len(entries)):
+            if isinstance(result, ImageRecord):
+                path = (image_folder / result.image_id).as_posix() if drawn else result.path
+                images.append(replace(result, path=path))
+            else:
+                bad.append(str(result))
+        if bad:
+            named = "".join(f"\n  {message}" for message in bad[:_NAMED])
+            more = f"\n  and {len(bad) - _NAMED} more." if len(bad) > _NAMED else ""
+            raise PipelineError(f"{len(bad)} of {len(entries)} images cannot be used:{named}{more}")
+        captions = [record for record, _ in entries]
+        write_captions(captions_path, captions)
+        # Last, so that hardly anything can come between the images' digests and the images.
+        write_images(images_path, images)
+    return _summarize(images, captions)
 
 
-@contextmanager
-def _made_apart(params: DataParams, image_folder: Path) -> Iterator[Path]:
-    """Where images are put meanwhile: drawn pictures replace those of before all at once, at the end.
-
-    A disk that is full in the middle must not leave new pictures under the digests of the old ones.
-    """
+def _entries(params: DataParams, image_folder: Path) -> Entries:
     if params.source == "scenes":
-        with replace_folder(image_folder) as folder:
-            yield folder
-    else:
-        yield image_folder
-
-
-def _prepare(
-    params: DataParams, tables: tuple[Path, Path, Path], image_folder: Path, folder: Path, workers: int
-) -> PreparedCounts:
-    """Put the images into `folder` and list them as being in `image_folder`."""
-    images_path, captions_path, card_path = tables
-    dataset = _open(params, folder)
-    entries = dataset.entries
-    images, bad = [], []
-    inspected = _inspect_all(entries, params.max_megapixels, workers)
-    for result in track(inspected, "checking images", total=len(entries)):
-        if isinstance(result, ImageRecord):
-            images.append(_moved(result, folder, image_folder))
-        else:
-            bad.append(str(result))
-    if bad:
-        named = "".join(f"\n  {message}" for message in bad[:_NAMED])
-        more = f"\n  and {len(bad) - _NAMED} more." if len(bad) > _NAMED else ""
-        raise PipelineError(f"{len(bad)} of {len(entries)} images cannot be used:{named}{more}")
-    captions = [record for record, _ in entries]
-    card = dataset_card(params.source, dataset.origin, images, captions, dataset.licence)
-    write_captions(captions_path, captions)
-    write_atomic(card_path, card.encode())
-    # Last, so that hardly anything can come between the images' digests and the images.
-    write_images(images_path, images)
-    counts = _count(captions)
-    log.info("%s", counts)
-    return counts
-
-
-def _moved(image: ImageRecord, folder: Path, image_folder: Path) -> ImageRecord:
-    """The record of an image in `folder` once that is `image_folder`."""
-    path = Path(image.path)
-    if not path.is_relative_to(folder):
-        return image
-    return replace(image, path=(image_folder / path.relative_to(folder)).as_posix())
-
-
-def _open(params: DataParams, image_folder: Path) -> _Dataset:
-    if params.source == "scenes":
-        seed = params.scenes.seed
-        return _Dataset(draw_scenes(params.scenes, image_folder), f"generated scenes, seed {seed}.")
+        return draw_scenes(params.scenes, params.limits, image_folder)
     if params.source == "hub":
         # The only source that needs huggingface_hub and pyarrow.
         from pipeline.datasets.hub_dataset import unpack_hub_dataset
         from pipeline.datasets.pins import read_pins
 
-        pins = read_pins(Path(params.root))
-        entries = unpack_hub_dataset(pins, params.limits, image_folder)
-        origin = f"https://huggingface.co/datasets/{pins.repository} at the commit {pins.revision}."
-        return _Dataset(entries, origin, pins.licence)
-    items = read_dataset(params)
+        return unpack_hub_dataset(read_pins(Path(params.root)), params.limits, image_folder)
+    entries = read_dataset(params)
     if image_folder.is_dir() and any(image_folder.iterdir()):
         raise PipelineError(
             f"{image_folder} holds files, but {params.source} brings its own images; "
             "remove the folder, or run `dvc repro prepare`, which does."
         )
     image_folder.mkdir(parents=True, exist_ok=True)
-    records = [(CaptionRecord(i.image_id, i.split, i.captions), i.path) for i in items]
-    return _Dataset(records, f"`{Path(params.root).as_posix()}`.")
+    return entries
 
 
 def _inspect_all(
@@ -173,9 +122,30 @@ def _inspect(image_id: str, path: Path, max_megapixels: float) -> ImageRecord | 
     return ImageRecord(image_id, path.as_posix(), sha256, width, height)
 
 
-def _count(records: Sequence[CaptionRecord]) -> PreparedCounts:
-    images = Counter(record.split for record in records)
-    captions: Counter[Split] = Counter()
-    for record in records:
-        captions[record.split] += len(record.captions)
-    return PreparedCounts({s: images[s] for s in SPLITS}, {s: captions[s] for s in SPLITS})
+def _summarize(images: Sequence[ImageRecord], captions: Sequence[CaptionRecord]) -> PreparedCounts:
+    """Log what the dataset holds, and warn of images that are in several splits."""
+    of_image = [len(record.captions) for record in captions]
+    words = [len(caption.split()) for record in captions for caption in record.captions]
+    widths, heights = [image.width for image in images], [image.height for image in images]
+    log.info(
+        "%s captions an image, %s words a caption, images of %s x %s pixels",
+        *map(_range, (of_image, words, widths, heights)),
+    )
+    # Equal bytes in different splits: a test image that was trained on.
+    copies: defaultdict[str, list[CaptionRecord]] = defaultdict(list)
+    for image, record in zip(images, captions, strict=True):
+        copies[image.sha256].append(record)
+    leaks = [records for records in copies.values() if len({record.split for record in records}) > 1]
+    if leaks:
+        first = " = ".join(f"{record.image_id} ({record.split})" for record in leaks[0][:_NAMED])
+        log.warning("%d images are in several splits under different names: %s, ...", len(leaks), first)
+    counts = Counter(record.split for record in captions)
+    totals: Counter[Split] = Counter()
+    for record in captions:
+        totals[record.split] += len(record.captions)
+    return PreparedCounts({s: counts[s] for s in SPLITS}, {s: totals[s] for s in SPLITS})
+
+
+def _range(numbers: Sequence[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return f"{low}" if low == high else f"{low} to {high}"

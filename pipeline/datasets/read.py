@@ -7,129 +7,122 @@ inside the image folder, has a caption, is in one split, and that no split is em
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.captions import SPLITS, Split
-from pipeline.datasets.checks import Listing, split_by_hash
+from pipeline.captions import SPLITS, CaptionRecord, Split
 from pipeline.datasets.flickr8k import read_flickr8k
+from pipeline.datasets.listing import Listing
 from pipeline.datasets.readers import read_csv, read_jsonl, read_karpathy
 from pipeline.errors import PipelineError
 from pipeline.params.schema import DataParams, Limits
 
 log = logging.getLogger(__name__)
 
-_READERS: dict[str, Callable[[Path], Listing]] = {
-    "flickr8k": read_flickr8k,
-    "karpathy": read_karpathy,
-    "jsonl": read_jsonl,
-    "csv": read_csv,
-}
-# What stands below data.root, told to those who do not have it there.
-_EXPECTED = {
+# Captions of each image, and the image's file; sorted by image id.
+Entries = list[tuple[CaptionRecord, Path]]
+
+# The reader of each source, and what it expects below data.root, told to those who do not have it there.
+_READERS: dict[str, tuple[Callable[[Path], Listing], str]] = {
     "flickr8k": (
+        read_flickr8k,
         "Flicker8k_Dataset/, Flickr8k.token.txt and Flickr_8k.{train,dev,test}Images.txt, "
-        "or Karpathy's dataset_flickr8k.json and Images/, or Kaggle's Images/ and captions.txt"
+        "or Karpathy's dataset_flickr8k.json and Images/, or Kaggle's Images/ and captions.txt",
     ),
-    "karpathy": "dataset.json (or one dataset_*.json) and images/",
-    "jsonl": "captions.jsonl and the images that it names",
-    "csv": "captions.csv and the images that it names",
+    "karpathy": (read_karpathy, "dataset.json (or one dataset_*.json) and images/"),
+    "jsonl": (read_jsonl, "captions.jsonl and the images that it names"),
+    "csv": (read_csv, "captions.csv and the images that it names"),
 }
 
 
-@dataclass(frozen=True, slots=True)
-class DatasetItem:
-    """One image of a dataset; its id is its name relative to the image folder."""
-
-    image_id: str
-    path: Path
-    split: Split
-    captions: tuple[str, ...]
-
-
-def read_dataset(params: DataParams) -> list[DatasetItem]:
-    """The images of `params.source` below `params.root`, sorted by id, `params.limits` applied.
+def read_dataset(params: DataParams) -> Entries:
+    """The images of `params.source` below `params.root`, `params.limits` applied.
 
     Raises PipelineError naming the file and line, or the image, that is wrong.
     """
     root = Path(params.root)
-    _check_root(root, params.source)
-    listing = _READERS[params.source](root)
-    splits = split_by_hash(listing.captions) if listing.splits is None else listing.splits
-    uncaptioned = sorted(image_id for image_id in splits if not listing.captions.get(image_id))
+    reader, expected = _READERS[params.source]
+    _require_root(root, params.source, expected)
+    listing = reader(root)
+    splits = listing.splits()
+    uncaptioned = sorted(image_id for image_id in splits if not listing.captions[image_id])
     if uncaptioned:
         raise PipelineError(
             f"{_name_some(uncaptioned)}: no caption in {listing.source} for {len(uncaptioned)} of "
             f"{len(splits)} images; add captions or take the images out of their splits."
         )
     counts = Counter(splits.values())
-    found = ", ".join(f"{s} {counts[s]}" for s in SPLITS)
+    found = ", ".join(f"{split} {counts[split]}" for split in SPLITS)
     for split in SPLITS:
         if not counts[split]:
             raise PipelineError(
                 f"{listing.source} has no image in the split {split} ({found}); every split needs one."
             )
-    log.info(
-        "%s lists %d images (%s) with %d captions; images in %s",
-        listing.source,
-        len(splits),
-        found,
-        sum(len(listing.captions[image_id]) for image_id in splits),
-        listing.folder,
-    )
-    items = [
-        DatasetItem(image_id, listing.folder / image_id, split, tuple(listing.captions[image_id]))
-        for image_id, split in sorted(splits.items())
-    ]
-    items = _first_of_each_split(items, params.limits)
-    _check_files(items, listing)
-    return items
+    total = sum(map(len, listing.captions.values()))
+    log.info("%s lists %d images (%s) with %d captions", listing.source, len(splits), found, total)
+    image_ids = _first_of_each_split(splits, params.limits)
+    _require_files(image_ids, listing)
+    _tell_unlisted(listing)
+    return [(CaptionRecord(i, splits[i], tuple(listing.captions[i])), listing.folder / i) for i in image_ids]
 
 
-def _check_root(root: Path, source: str) -> None:
-    expected = f"data.source {source} expects {_EXPECTED[source]}"
+def _require_root(root: Path, source: str, expected: str) -> None:
+    expected = f"data.source {source} expects {expected}"
     if not root.exists():
-        fetched = (
-            " (Flickr8k can be downloaded too: data.source hub, data.root pipeline/datasets/flickr8k.json)"
-            if source == "flickr8k"
-            else ""
-        )
+        hub = "(Flickr8k can be downloaded too: data.source hub, data.root pipeline/datasets/flickr8k.json)"
         raise PipelineError(
-            f"data.root is {root}, which does not exist; {expected}; put them there or change "
-            f"data.root{fetched}."
+            f"data.root is {root}, which does not exist; {expected}; put them there or change data.root"
+            f"{f' {hub}' if source == 'flickr8k' else ''}."
         )
     if not root.is_dir() and source != "karpathy":
         raise PipelineError(f"data.root is {root}, which is no folder; {expected} in a folder.")
 
 
-def _first_of_each_split(items: Sequence[DatasetItem], limits: Limits) -> list[DatasetItem]:
-    limit = {"train": limits.train, "dev": limits.dev, "test": limits.test}
+def _first_of_each_split(splits: dict[str, Split], limits: Limits) -> list[str]:
     taken: Counter[Split] = Counter()
     kept = []
-    for item in items:
-        at_most = limit[item.split]
-        if at_most is None or taken[item.split] < at_most:
-            taken[item.split] += 1
-            kept.append(item)
-    if len(kept) < len(items):
-        log.info("data.limits keeps %d of %d images", len(kept), len(items))
+    for image_id, split in sorted(splits.items()):
+        at_most = getattr(limits, split)
+        if at_most is None or taken[split] < at_most:
+            taken[split] += 1
+            kept.append(image_id)
+    if len(kept) < len(splits):
+        log.info("data.limits keeps %d of %d images", len(kept), len(splits))
     return kept
 
 
-def _check_files(items: Sequence[DatasetItem], listing: Listing) -> None:
+def _require_files(image_ids: Sequence[str], listing: Listing) -> None:
     """Each image is a file, and one inside the folder: a link may lead anywhere on the machine."""
-    absent = [item.image_id for item in items if not _is_file(item.path)]
+    absent = [i for i in image_ids if not _is_file(listing.folder / i)]
     if absent:
         raise PipelineError(
-            f"{_name_some(absent)}: {len(absent)} of {len(items)} images of {listing.source} "
+            f"{_name_some(absent)}: {len(absent)} of {len(image_ids)} images of {listing.source} "
             f"are not in {listing.folder}; add them, or take them out of the list."
         )
     folder = listing.folder.resolve()
-    outside = [item.image_id for item in items if not item.path.resolve().is_relative_to(folder)]
+    outside = [i for i in image_ids if not (folder / i).resolve().is_relative_to(folder)]
     if outside:
         raise PipelineError(
-            f"{_name_some(outside)}: {len(outside)} of {len(items)} images are links that lead out "
+            f"{_name_some(outside)}: {len(outside)} of {len(image_ids)} images are links that lead out "
             f"of {listing.folder}; put the files there (DVC: `dvc config cache.type copy`)."
+        )
+
+
+def _tell_unlisted(listing: Listing) -> None:
+    """Say how many images of the folder are in no list: a list may have lost lines."""
+    kinds = {Path(image_id).suffix.lower() for image_id in listing.captions}
+    files = (file for file in listing.folder.rglob("*") if file.suffix.lower() in kinds)
+    unlisted = sorted(
+        name
+        for file in files
+        if (name := file.relative_to(listing.folder).as_posix()) not in listing.captions
+    )
+    if unlisted:
+        log.warning(
+            "%s: %d images in %s are not used, as %s does not list them or gives them no split",
+            _name_some(unlisted),
+            len(unlisted),
+            listing.folder,
+            listing.source,
         )
 
 

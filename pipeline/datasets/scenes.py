@@ -14,9 +14,10 @@ from typing import Literal
 
 from PIL import Image, ImageDraw
 
-from pipeline.captions import SPLITS, CaptionRecord, SceneObject
+from pipeline.captions import SPLITS, CaptionRecord, SceneObject, Split
+from pipeline.datasets.read import Entries
 from pipeline.files.disk_errors import writing
-from pipeline.params.schema import ScenesParams
+from pipeline.params.schema import Limits, ScenesParams
 
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
 COLORS = {
@@ -55,17 +56,16 @@ _SUPERSAMPLING = 2
 Relation = Literal["left of", "right of", "above", "below"]
 
 
-def draw_scenes(params: ScenesParams, folder: Path) -> list[tuple[CaptionRecord, Path]]:
-    """Draw all scenes of all splits as PNG files into `folder` and describe them.
+def draw_scenes(params: ScenesParams, limits: Limits, folder: Path) -> Entries:
+    """Draw the scenes of all splits, at most so many as `limits` says, as PNG files into `folder`.
 
     Returns a caption record, with the objects shown, and the file of each, sorted by image id.
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    counts = {"train": params.train, "dev": params.dev, "test": params.test}
     scenes = []
-    for split in SPLITS:
-        for number in range(1, counts[split] + 1):
+    for split, count in scene_counts(params, limits).items():
+        for number in range(1, count + 1):
             image_id = f"{split}_{number:05d}.png"
             rng = random.Random(f"{params.seed}/{image_id}")
             background = rng.choice(list(BACKGROUNDS))
@@ -78,6 +78,11 @@ def draw_scenes(params: ScenesParams, folder: Path) -> list[tuple[CaptionRecord,
             record = CaptionRecord(image_id, split, captions, tuple(o for o, _ in placed))
             scenes.append((record, path))
     return sorted(scenes, key=lambda scene: scene[0].image_id)
+
+
+def scene_counts(params: ScenesParams, limits: Limits) -> dict[Split, int]:
+    """How many scenes of each split are drawn."""
+    return {s: min(getattr(params, s), getattr(limits, s) or getattr(params, s)) for s in SPLITS}
 
 
 def _place_objects(rng: random.Random) -> list[tuple[SceneObject, str]]:

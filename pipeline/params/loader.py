@@ -5,14 +5,16 @@ It reads YAML 1.2 as DVC does. Under YAML 1.1, `1e-3` would be text, and so woul
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipeline.errors import PipelineError, shown
-from pipeline.params.schema import PARAMS, SCHEMA, Params
+from pipeline.params.schema import PARAMS, Params
+
+T = TypeVar("T")
 
 _MAX_BYTES = 1_000_000
 _WORDS = {
@@ -44,38 +46,61 @@ def load_params(path: Path) -> Params:
     # Beside its own errors the parser lets through those of numbers, dates and recursion.
     except (YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise PipelineError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from error
+    return validated(PARAMS, content, path, "profiles/sample.yaml")
+
+
+def validated(adapter: TypeAdapter[T], content: object, path: Path, example: str) -> T:
+    """What a file holds, as the classes of a pydantic adapter.
+
+    Args:
+        adapter: the classes.
+        content: the content of the file, of YAML or JSON.
+        path: the file, for messages.
+        example: a file that has every key.
+
+    Raises:
+        PipelineError: naming the file, the key, the value found and what is allowed.
+    """
     try:
-        return PARAMS.validate_python(content)
+        return adapter.validate_python(content)
     except ValidationError as error:
         # A wrong key says more than a missing one, and both say more than a wrong value.
         order = ("unexpected_keyword_argument", "invalid_key", "missing")
         first = min(error.errors(), key=lambda e: (*order, e["type"]).index(e["type"]))
-        raise PipelineError(f"{path}: {_explain(first['loc'], content)}.") from error
+        wrong = _explain(first["loc"], content, adapter.json_schema(), example)
+        raise PipelineError(f"{path}: {wrong}.") from error
 
 
-def _explain(place: tuple[int | str, ...], value: Any) -> str:
+def _explain(place: tuple[int | str, ...], value: Any, schema: dict[str, Any], example: str) -> str:
     """What is wrong at a place in the file's content `value`, and what is allowed there."""
-    key, node = "", SCHEMA
-    for name in map(str, place):
-        if "properties" not in node:  # behind the key stands its type or its place in a list
+    key, node = "", schema
+    for name in place:
+        known = node.get("properties", {})
+        if "$ref" in node.get("items", {}):
+            node = node["items"]
+        elif not known:  # behind the key stands its type or its place in a list of texts
             break
-        if name not in node["properties"]:
-            return f"unknown key {key}{name:.60}; allowed here: {', '.join(node['properties'])}"
-        if name not in value:
-            return f"{key}{name} is missing; compare the section with profiles/sample.yaml"
-        value, node, key = value[name], node["properties"][name], f"{key}{name}."
-        node = SCHEMA["$defs"][node["$ref"].rpartition("/")[2]] if "$ref" in node else node
+        elif name not in known:
+            return f"unknown key {key}{name!s:.60}; allowed here: {', '.join(known)}"
+        elif name not in value:
+            return f"{key}{name} is missing; compare the section with {example}"
+        else:
+            node = known[name]
+        value, key = value[name], f"{key}{name}."
+        node = schema["$defs"][node["$ref"].rpartition("/")[2]] if "$ref" in node else node
+    key = key.rstrip(".") or "the file"
     if "properties" in node:
-        return f"{key.rstrip('.') or 'the file'} is {shown(value)}, expected a section of keys"
-    return f"{key.rstrip('.')} is {shown(value)}; allowed: {_allowed(node)}"
+        return f"{key} is {shown(value)}, expected a section of keys"
+    return f"{key} is {shown(value)}; allowed: {_allowed(node)}"
 
 
 def _allowed(node: dict[str, Any]) -> str:
     """What a node of the JSON schema allows, in words."""
     if "anyOf" in node:
         return " or ".join(map(_allowed, node["anyOf"]))
-    if "errorMessage" in node.get("items", node):
-        return str(node.get("items", node)["errorMessage"])
+    words = node.get("errorMessage") or node.get("items", {}).get("errorMessage")
+    if words:
+        return str(words)
     if "enum" in node or "const" in node:
         return ", ".join(node.get("enum", [node.get("const")]))
     bounds = [f" {word} {node[name]}" for name, word in _BOUNDS.items() if name in node]

@@ -35,8 +35,8 @@ Share = Annotated[StrictFloat, Field(ge=0, lt=1)]
 Positive = Annotated[StrictFloat, Field(gt=0, le=_MOST)]
 
 
-def _text(pattern: str, allowed: str) -> Any:
-    """A text's pattern, and what it allows in words: an editor's message, and the loader's."""
+def text_like(pattern: str, allowed: str) -> Any:
+    """A field's pattern, with what it allows in words: the message of editors and of the loader."""
     return Field(pattern=pattern, json_schema_extra={"errorMessage": allowed})
 
 
@@ -66,7 +66,7 @@ class DataParams:
 
     source: Literal["scenes", "flickr8k", "hub", "karpathy", "jsonl", "csv"]
     """scenes | flickr8k | hub | karpathy | jsonl | csv"""
-    root: Annotated[StrictStr, _text(r"\S", "a folder, relative to the project or absolute")]
+    root: Annotated[StrictStr, text_like(r"\S", "a folder, relative to the project or absolute")]
     """the dataset's folder; scenes: their code; hub: a file of pins"""
     limits: Limits
     """at most so many images of each split; null: all"""
@@ -96,7 +96,7 @@ class EncoderParams:
 class PromptParams:
     """The words around the image and the captions' form."""
 
-    instruction: Annotated[StrictStr, _text(r"\S", "some words")]
+    instruction: Annotated[StrictStr, text_like(r"\S", "some words")]
     """what the model is asked"""
     lowercase: StrictBool
     """captions are lower-cased before they are tokenized"""
@@ -144,7 +144,7 @@ class LoraParams:
     """what adapters add is scaled by alpha / rank"""
     dropout: Share
     """of what goes into them, while training"""
-    targets: tuple[Annotated[StrictStr, _text(r"^\w+$", _TARGETS)], ...]
+    targets: tuple[Annotated[StrictStr, text_like(r"^\w+$", _TARGETS)], ...]
     """linear layers that get one; a wrong name lists those that there are"""
 
     @field_validator("targets")
@@ -233,7 +233,7 @@ class ReportParams:
 class RuntimeParams:
     """How a run is carried out, not what it computes: the one section that no stage tracks."""
 
-    device: Annotated[StrictStr, _text(r"^(auto|cpu|mps|cuda(:\d+)?)$", "auto, cpu, cuda, cuda:N, mps")]
+    device: Annotated[StrictStr, text_like(r"^(auto|cpu|mps|cuda(:\d+)?)$", "auto, cpu, cuda, cuda:N, mps")]
     """auto | cpu | cuda | cuda:N | mps"""
     num_workers: Annotated[StrictInt, Field(ge=0, le=256)]
     """threads that read images"""
@@ -301,4 +301,8 @@ class _Untitled(GenerateJsonSchema):
 
 
 PARAMS: TypeAdapter[Params] = TypeAdapter(Params)
-SCHEMA: dict[str, Any] = PARAMS.json_schema(schema_generator=_Untitled)
+
+
+def json_schema() -> dict[str, Any]:
+    """What params.schema.json holds."""
+    return PARAMS.json_schema(schema_generator=_Untitled)

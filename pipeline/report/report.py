@@ -18,7 +18,6 @@ from pipeline.metrics.color_confusions import NONE
 from pipeline.metrics.colors import BASIC_COLORS
 from pipeline.params.loader import load_params
 from pipeline.params.schema import Params, ReportParams
-from pipeline.report.card import card_html
 from pipeline.report.colors import color_tables
 from pipeline.report.gallery import ImageFiles, read_said, region_answers, scored_examples
 from pipeline.report.plots import epoch_curves, training_curves
@@ -43,7 +42,6 @@ class ReportInputs:
     params: Path
     images: Path
     captions: Path
-    card: Path
     evaluation: Path
     training_curve: Path
     epoch_curve: Path
@@ -86,7 +84,7 @@ def write_report(inputs: ReportInputs, output: Path, params: ReportParams) -> No
         color_words=BASIC_COLORS,
         no_color=NONE,
         images={split: len(of_split(captions, split)) for split in SPLITS},
-        card=card_html(inputs.card),
+        captions={s: sum(len(r.captions) for r in of_split(captions, s)) for s in SPLITS},
         parameters=_parameters(run),
     )
     # A lone surrogate is valid in JSON but has no bytes in UTF-8.

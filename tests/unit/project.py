@@ -54,7 +54,7 @@ class Project:
     def run_until_training(self) -> None:
         params, data = self.params, self.data
         images, captions = data / "images.jsonl", data / "captions.jsonl"
-        prepare(params.data, images, captions, data / "dataset.md", data / "images", workers=1)
+        prepare(params.data, images, captions, data / "images", workers=1)
         encode_images(images, data / "features.h5", params.encoder, self.execution("encode"))
         tokenizer = CaptionTokenizer(params.prompt, params.language_model)
         tokenize_captions(captions, data / "tokens.h5", tokenizer, params.prompt.max_caption_tokens)

@@ -29,7 +29,7 @@ def check_models(params: Params) -> dict[CheckResult, int | None]:
     found: dict[CheckResult, int | None] = {}
     for topic, model in (("encoder", params.encoder), ("language model", params.language_model)):
         if is_wheel(model.name):
-            cache = Path(params.runtime.model_cache or user_cache_path("lightweight-vlm"))
+            cache = params.runtime.model_cache or user_cache_path("lightweight-vlm")
             found[_check_wheel(topic, model.name.removeprefix(PREFIX), cache)] = 0
         elif Path(model.name).is_dir() or model.name.startswith((".", "/", "~")):
             found[_check_folder(topic, Path(model.name), model.name)] = 0

@@ -14,6 +14,7 @@ from pipeline.captions import SPLITS
 from pipeline.datasets.hub_dataset import needed_shards
 from pipeline.datasets.pins import read_pins
 from pipeline.datasets.read import read_dataset
+from pipeline.datasets.scenes import scene_counts
 from pipeline.errors import PipelineError
 from pipeline.params.schema import DataParams, Params
 from pipeline.pretrained.hub import HubRepository, ask_for_file
@@ -28,21 +29,21 @@ def check_dataset(params: Params) -> tuple[CheckResult, DiskNeeds]:
     if data.source == "hub":
         return _check_hub_dataset(data)
     if data.source == "scenes":
-        counts = {split: getattr(data.scenes, split) for split in SPLITS}
+        counts = scene_counts(data.scenes, data.limits)
         text = (
             f"scenes ({', '.join(f'{split} {count}' for split, count in counts.items())}), drawn by prepare"
         )
         return CheckResult("ok", "dataset", text), DiskNeeds(sum(counts.values()))
     try:
-        items = read_dataset(data)
+        records = [record for record, _ in read_dataset(data)]
     except PipelineError as error:
         remedy = "mend the files, or `dvc exp run -S data.root=FOLDER` with the dataset's folder"
         return CheckResult("problem", "dataset", str(error), remedy), DiskNeeds()
-    images = Counter(item.split for item in items)
-    captions = Counter(item.split for item in items for _ in item.captions)
+    images = Counter(record.split for record in records)
+    captions = Counter(record.split for record in records for _ in record.captions)
     found = [f"{split} {images[split]:,} images with {captions[split]:,} captions" for split in SPLITS]
     text = f"{data.source} in {data.root}: {', '.join(found)}"
-    return CheckResult("ok", "dataset", text), DiskNeeds(len(items))
+    return CheckResult("ok", "dataset", text), DiskNeeds(len(records))
 
 
 def _check_hub_dataset(params: DataParams) -> tuple[CheckResult, DiskNeeds]:

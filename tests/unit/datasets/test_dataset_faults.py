@@ -1,8 +1,9 @@
-"""Datasets with missing, malformed or empty files: each fault a sentence naming file, line or image.
+"""Datasets with missing, malformed or contradictory files: each fault a sentence naming file, line or image.
 
 Run: .venv/bin/python -m pytest tests/unit/datasets/test_dataset_faults.py
 """
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,179 +12,143 @@ from pipeline.errors import PipelineError
 from tests.dataset_makers import (
     FLICKR_SPLITS,
     MAKERS,
-    Source,
-    bad_row,
     edit,
     karpathy_images,
+    make_csv,
     make_flickr8k,
+    make_images,
+    make_jsonl,
     make_kaggle,
     make_karpathy,
     read,
 )
 
+LAYOUTS = {**MAKERS, "kaggle": make_kaggle}
+# The file with captions of each layout.
+FILES = {
+    "flickr8k": "Flickr8k.token.txt",
+    "karpathy": "dataset.json",
+    "jsonl": "captions.jsonl",
+    "csv": "captions.csv",
+    "kaggle": "captions.txt",
+}
+# A layout, a text of its file with captions, what takes its place, and how the error begins behind the path.
+MALFORMED = [
+    ("flickr8k", "a.jpg#1\t", "a.jpg 1 ", r":2 is 'a\.jpg 1 "),
+    ("flickr8k", "a.jpg#1", "a.jpg#0", r":2 repeats caption 0 of 'a\.jpg'"),
+    ("jsonl", '{"image": "b', '{image": "b', ":2 is not valid JSON: Exp"),
+    ("jsonl", '{"image": "a', '[1]\n{"image": "a', r":1 holds \[1\], exp"),
+    ("jsonl", '"image": "a', '"file": "a', ":1: the image None is no plain path"),
+    ("jsonl", '{"image": "a', "[" * 99999, ":1 is not valid JSON: nest"),
+    ("jsonl", '"a.jpg"', "1" * 5000, ":1 is not usable JSON: "),
+    ("karpathy", '"images"', '\n"images', ":2 is not valid JSON"),
+    ("karpathy", '"images"', '"pictures"', " lists no images"),
+    ("karpathy", "[{", "[7, {", r": images\[0\] is 7, expected"),
+    ("csv", "image,", "file,", ":1: the header is 'file,caption,split'; all"),
+    ("csv", "1 of a", "1, of a", r":3 has 4 cells, not 3 \(image,caption,s"),
+    ("csv", "a.jpg,Cap", 'a.jpg,"Cap', ":2 is malformed CSV: unexpected end"),
+    ("csv", "Caption 0 of b.jpg .", '"A\nb"', ":4 goes on in the next line"),
+    ("csv", "Caption 0 of b.jpg .", '"A"b', ":4 is malformed CSV: ',' exp"),
+    # Splits.
+    ("jsonl", '"split": "dev"', '"split": "x"', ":3: the split is 'x'; allowed: train, dev, test"),
+    ("jsonl", '"split": "dev", ', "", r" gives some images a split but not 'c\.jpg'"),
+    ("csv", ",dev", ",x", ":6: the split is 'x'; allowed: train, dev, test"),
+    ("karpathy", '"split": "val"', '"split": "x"', r": images\[2\]: the split is 'x'; "),
+    # Names that lead out of the folder.
+    ("kaggle", "a.jpg", "../a.jpg", r":2: the image '\.\./a\.jpg' is no plain path"),
+    ("csv", "a.jpg", "../a.jpg", r":2: the image '\.\./a\.jpg' is no plain path"),
+    ("karpathy", "a.jpg", "../a.jpg", r": images\[0\]: the image '\.\./a\.jpg' is no plain path"),
+    # Captions.
+    ("flickr8k", "Caption 1 of a.jpg .", " ", r":2 \(a\.jpg\): a caption is empty"),
+    ("csv", "Caption 1 of a.jpg .", " ", r":3 \(a\.jpg\): a caption is empty"),
+    ("karpathy", "Caption 1 of a.jpg .", " ", r": images\[0\] \(a\.jpg\): a caption is empty"),
+    ("karpathy", '"raw"', '"text"', r": images\[0\] \(a\.jpg\): a caption is None, expected text"),
+]
 
-@pytest.mark.parametrize(
-    ("source", "expected"),
-    [
-        ("flickr8k", "Flickr8k.token.txt"),
-        ("karpathy", "dataset.json"),
-        ("jsonl", "captions.jsonl"),
-        ("csv", "captions.csv"),
-    ],
-)
-def test_missing_root_says_what_belongs_there(tmp_path: Path, source: Source, expected: str) -> None:
-    with pytest.raises(PipelineError, match=rf"data\.root is .*gone, which .*{expected}"):
-        read(source, tmp_path / "gone")
+
+def refused(layout: str, root: Path) -> str:
+    with pytest.raises(PipelineError) as caught:
+        read(layout, root)
+    return str(caught.value)
 
 
-def test_root_that_is_a_file(tmp_path: Path) -> None:
+def jsonl_with(root: Path, **changes: object) -> Path:
+    """A jsonl dataset with another value in its second line."""
+    make_jsonl(root)
+    lines = (root / "captions.jsonl").read_text().split("\n")
+    lines[1] = json.dumps({**json.loads(lines[1]), **changes})
+    (root / "captions.jsonl").write_text("\n".join(lines))
+    return root
+
+
+@pytest.mark.parametrize(("layout", "old", "new", "message"), MALFORMED)
+def test_a_malformed_file_is_named_with_the_line(
+    tmp_path: Path, layout: str, old: str, new: str, message: str
+) -> None:
+    edit(LAYOUTS[layout](tmp_path) / FILES[layout], old, new)
+    with pytest.raises(PipelineError, match=f"{FILES[layout]}{message}"):
+        read(layout, tmp_path)
+
+
+@pytest.mark.parametrize("source", MAKERS)
+def test_a_missing_root_says_what_belongs_there(tmp_path: Path, source: str) -> None:
+    said = refused(source, tmp_path / "gone")
+    assert said.startswith(f"data.root is {tmp_path / 'gone'}, which does not exist")
+    assert FILES[source] in said
+
+
+def test_a_root_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "root").touch()
-    with pytest.raises(PipelineError, match=r"data\.root is .*root, which is no folder"):
-        read("csv", tmp_path / "root")
+    assert f"data.root is {tmp_path / 'root'}, which is no folder" in refused("csv", tmp_path / "root")
 
 
 @pytest.mark.parametrize(
     ("source", "missing", "message"),
     [
-        (
-            "flickr8k",
-            "Flicker8k_Dataset",
-            "no folder Flicker8k_Dataset, Flickr8k_Dataset or Images",
-        ),
+        ("flickr8k", "Flicker8k_Dataset", "no folder Flicker8k_Dataset, Flickr8k_Dataset or Images"),
         ("flickr8k", "Flickr8k.token.txt", "has neither Flickr8k.token.txt nor captions.txt"),
         ("flickr8k", "Flickr_8k.devImages.txt", "Flickr_8k.devImages.txt does not exist; put "),
-        ("karpathy", "dataset.json", "needs dataset.json or exactly one dataset_.*, found none"),
+        ("karpathy", "dataset.json", "needs dataset.json or exactly one dataset_*.json, found none"),
         ("jsonl", "captions.jsonl", "captions.jsonl does not exist"),
         ("csv", "captions.csv", "captions.csv does not exist"),
     ],
 )
-def test_missing_files(tmp_path: Path, source: Source, missing: str, message: str) -> None:
+def test_a_missing_file_is_named(tmp_path: Path, source: str, missing: str, message: str) -> None:
     MAKERS[source](tmp_path)
     (tmp_path / missing).rename(tmp_path.parent / f"{tmp_path.name}-elsewhere")
-    with pytest.raises(PipelineError, match=message):
-        read(source, tmp_path)
+    assert message in refused(source, tmp_path)
 
 
-def test_kaggle_with_some_of_the_splits_only(tmp_path: Path) -> None:
+def test_kaggle_with_some_of_the_split_lists_is_refused(tmp_path: Path) -> None:
     make_kaggle(tmp_path)
     (tmp_path / FLICKR_SPLITS["train"]).write_text("a.jpg\n")
-    with pytest.raises(PipelineError, match=r"Flickr_8k\.devImages\.txt does not exist"):
-        read("flickr8k", tmp_path)
+    assert "Flickr_8k.devImages.txt does not exist" in refused("kaggle", tmp_path)
 
 
-def test_several_karpathy_files(tmp_path: Path) -> None:
+def test_several_karpathy_files_are_refused(tmp_path: Path) -> None:
     for name in ("dataset_coco.json", "dataset_flickr8k.json"):
         make_karpathy(tmp_path, name=name)
-    with pytest.raises(PipelineError, match=r"found dataset_coco\.json, dataset_flickr8k\.json;"):
-        read("karpathy", tmp_path)
+    assert "found dataset_coco.json, dataset_flickr8k.json;" in refused("karpathy", tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("source", "file", "old", "new", "message"),
-    [
-        ("flickr8k", "Flickr8k.token.txt", "a.jpg#1\t", "a.jpg 1 ", r"token\.txt:2 is 'a\.jpg 1 "),
-        ("flickr8k", "Flickr8k.token.txt", "a.jpg#1", "a.jpg#0", r"token\.txt:2 repeats caption 0"),
-        (
-            "jsonl",
-            "captions.jsonl",
-            '{"image": "b',
-            '{image": "b',
-            r"jsonl:2 is not valid JSON: Exp",
-        ),
-        (
-            "jsonl",
-            "captions.jsonl",
-            '{"image": "a',
-            '[1]\n{"image": "a',
-            r"jsonl:1 holds \[1\], exp",
-        ),
-        (
-            "jsonl",
-            "captions.jsonl",
-            '"image": "a',
-            '"file": "a',
-            r"jsonl:1: the image is None, exp",
-        ),
-        (
-            "jsonl",
-            "captions.jsonl",
-            '{"image": "a',
-            "[" * 99999,
-            r"jsonl:1 is not valid JSON: nest",
-        ),
-        ("karpathy", "dataset.json", '"images"', '\n"images', r"dataset\.json:2 is not valid JSON"),
-        ("karpathy", "dataset.json", '"images"', '"pictures"', r"dataset\.json lists no images"),
-        ("karpathy", "dataset.json", "[{", "[7, {", r"dataset\.json: images\[0\] is 7, expected"),
-        (
-            "csv",
-            "captions.csv",
-            "image,",
-            "file,",
-            r"csv:1: the header is 'file,caption,split'; all",
-        ),
-        ("csv", "captions.csv", "1 of a", "1, of a", r"csv:3 has 4 cells, not 3 \(image,caption,s"),
-        (
-            "csv",
-            "captions.csv",
-            "a.jpg,Cap",
-            'a.jpg,"Cap',
-            r"csv:2 is malformed CSV: unexpected end",
-        ),
-        (
-            "csv",
-            "captions.csv",
-            "Caption 0 of b.jpg .",
-            '"A\nb"',
-            r"csv:4 goes on in the next line",
-        ),
-        ("csv", "captions.csv", "Caption 0 of b.jpg .", '"A"b', r"csv:4 is malformed CSV: ',' exp"),
-    ],
-)
-def test_malformed_lines(tmp_path: Path, source: Source, file: str, old: str, new: str, message: str) -> None:
-    edit(MAKERS[source](tmp_path) / file, old, new)
-    with pytest.raises(PipelineError, match=message):
-        read(source, tmp_path)
-
-
-def test_empty_csv(tmp_path: Path) -> None:
+def test_an_empty_csv_is_refused(tmp_path: Path) -> None:
     (tmp_path / "captions.csv").touch()
-    with pytest.raises(PipelineError, match=r"captions\.csv is empty; expected the header"):
-        read("csv", tmp_path)
+    assert "captions.csv is empty; expected the header" in refused("csv", tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("source", "file"),
-    [
-        ("flickr8k", "Flickr8k.token.txt"),
-        ("flickr8k", "Flickr_8k.devImages.txt"),
-        ("karpathy", "dataset.json"),
-        ("jsonl", "captions.jsonl"),
-        ("csv", "captions.csv"),
-    ],
+    ("source", "file"), [*((s, FILES[s]) for s in MAKERS), ("flickr8k", FLICKR_SPLITS["dev"])]
 )
-def test_not_utf8(tmp_path: Path, source: Source, file: str) -> None:
+def test_text_that_is_not_utf8_is_refused(tmp_path: Path, source: str, file: str) -> None:
     path = MAKERS[source](tmp_path) / file
     line = path.read_bytes().count(b"\n") + 1
     path.write_bytes(path.read_bytes() + b"caf\xe9")
-    with pytest.raises(PipelineError, match=rf"{file}:{line} is not UTF-8 \(byte 0xe9\)"):
-        read(source, tmp_path)
+    assert f"{file}:{line} is not UTF-8 (byte 0xe9)" in refused(source, tmp_path)
 
 
-@pytest.mark.parametrize("source", MAKERS)
-def test_absent_images_are_counted_and_three_named(tmp_path: Path, source: Source) -> None:
-    for image in MAKERS[source](tmp_path).rglob("*.jpg"):
-        image.unlink()
-    with pytest.raises(
-        PipelineError, match=r"^a\.jpg, b\.jpg, c\.jpg, \.\.\.: 4 of 4 images of .* are not in "
-    ):
-        read(source, tmp_path)
-
-
-def test_image_of_a_split_without_caption(tmp_path: Path) -> None:
-    make_flickr8k(tmp_path)
-    (tmp_path / FLICKR_SPLITS["dev"]).write_text("c.jpg\nx.jpg\n")
-    with pytest.raises(PipelineError, match=r"^x\.jpg: no caption in .*token\.txt for 1 of 5 imag"):
-        read("flickr8k", tmp_path)
+def test_a_file_that_is_a_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "captions.csv").mkdir()
+    assert "Is a directory" in refused("csv", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -194,50 +159,105 @@ def test_image_of_a_split_without_caption(tmp_path: Path) -> None:
         ("A cat.", "captions are 'A cat.', expected a list of text"),
         ([3], "a caption is 3, expected text"),
         (["A cat.", " \t\n"], "a caption is empty"),
-        (["x" * 2001], "the caption 'xxx.* has 2001 characters; allowed: at most 2000"),
-        (["A\0cat"], r"the caption 'A.*cat' holds the control character '\\x00'"),
-        (["A \x1bcat"], r".* holds the control character '\\x1b'"),
-        (["A \ud800 cat"], r".* holds the control character '\\ud800'"),
+        (["x" * 2001], "has 2001 characters; allowed: at most 2000"),
+        (["A\0cat"], r"holds the control character '\x00'"),
+        (["A \x1bcat"], r"holds the control character '\x1b'"),
+        (["A \ud800 cat"], r"holds the control character '\ud800'"),
     ],
 )
-def test_bad_captions(tmp_path: Path, captions: object, message: str) -> None:
-    with pytest.raises(PipelineError, match=rf"captions\.jsonl:2: {message}"):
-        read("jsonl", bad_row(tmp_path, captions=captions))
+def test_captions_that_cannot_be_trained_on_are_refused(
+    tmp_path: Path, captions: object, message: str
+) -> None:
+    said = refused("jsonl", jsonl_with(tmp_path, captions=captions))
+    assert "captions.jsonl:2 (b.jpg): " in said
+    assert message in said
 
 
-def test_caption_of_exactly_the_allowed_length(tmp_path: Path) -> None:
-    items = read("jsonl", bad_row(tmp_path, captions=["x" * 2000]))
-    assert len(items[1].captions[0]) == 2000
+def test_a_caption_of_exactly_the_allowed_length_is_taken(tmp_path: Path) -> None:
+    entries = read("jsonl", jsonl_with(tmp_path, captions=["x" * 2000]))
+    assert len(entries[1][0].captions[0]) == 2000
 
 
 @pytest.mark.parametrize(
-    ("source", "file", "old", "message"),
-    [
-        (
-            "flickr8k",
-            "Flickr8k.token.txt",
-            "Caption 1 of a.jpg .",
-            r"token\.txt:2: a caption is em",
-        ),
-        ("csv", "captions.csv", "Caption 1 of a.jpg .", r"csv:3: a caption is empty"),
-        (
-            "karpathy",
-            "dataset.json",
-            "Caption 1 of a.jpg .",
-            r"images\[0\] \(a\.jpg\): a caption is",
-        ),
-    ],
+    "name",
+    ["../x.jpg", "a/../../x.jpg", "/x.jpg", "a\\x.jpg", "./a.jpg", "s//x.jpg", "s/", ".", "", "a\0b", 7],
 )
-def test_empty_caption_in_other_formats(
-    tmp_path: Path, source: Source, file: str, old: str, message: str
-) -> None:
-    edit(MAKERS[source](tmp_path) / file, old, " ")
-    with pytest.raises(PipelineError, match=message):
-        read(source, tmp_path)
+def test_names_that_are_no_plain_path_in_the_folder_are_refused(tmp_path: Path, name: object) -> None:
+    (tmp_path / "x.jpg").touch()
+    said = refused("jsonl", jsonl_with(tmp_path / "root", image=name))
+    assert f"captions.jsonl:2: the image {name!r}" in said
 
 
-def test_karpathy_image_without_sentences(tmp_path: Path) -> None:
-    images = karpathy_images()
-    images[2]["sentences"] = []
-    with pytest.raises(PipelineError, match=r"images\[2\] \(c\.jpg\): the image has no caption"):
-        read("karpathy", make_karpathy(tmp_path, images))
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [("dev", "is in the split dev here and in train above"), ("train", "is listed a second time")],
+)
+def test_an_image_that_is_listed_twice_is_refused(tmp_path: Path, split: str, message: str) -> None:
+    first = karpathy_images()[0]
+    cases = {
+        "karpathy": make_karpathy(
+            tmp_path / "karpathy", [*karpathy_images(), {**first, "split": split.replace("dev", "val")}]
+        ),
+        "jsonl": make_jsonl(tmp_path / "jsonl"),
+        "flickr8k": make_flickr8k(tmp_path / "flickr8k"),
+    }
+    with (tmp_path / "jsonl" / "captions.jsonl").open("a") as file:
+        file.write(f"\n{json.dumps({'image': 'a.jpg', 'split': split, 'captions': ['Again.']})}")
+    with (tmp_path / "flickr8k" / FLICKR_SPLITS[split]).open("a") as file:
+        file.write("a.jpg\n")
+    list_line = {"dev": 2, "train": 3}[split]
+    places = {"karpathy": "images[4]", "jsonl": "jsonl:5", "flickr8k": f"{split}Images.txt:{list_line}"}
+    for layout, root in cases.items():
+        assert f"{places[layout]}: the image 'a.jpg' {message}" in refused(layout, root)
+
+
+def test_rows_of_an_image_in_two_splits_are_refused(tmp_path: Path) -> None:
+    edit(make_csv(tmp_path) / "captions.csv", "Caption 1 of a.jpg .,train", "Caption 1 of a.jpg .,dev")
+    assert "csv:3: the image 'a.jpg' is in the split dev here and in train above" in refused("csv", tmp_path)
+
+
+def test_an_image_of_a_split_without_caption_is_named(tmp_path: Path) -> None:
+    make_flickr8k(tmp_path)
+    (tmp_path / FLICKR_SPLITS["dev"]).write_text("c.jpg\nx.jpg\n")
+    assert refused("flickr8k", tmp_path).startswith("x.jpg: no caption in ")
+
+
+@pytest.mark.parametrize("split", FLICKR_SPLITS)
+def test_a_split_without_images_is_refused(tmp_path: Path, split: str) -> None:
+    (make_flickr8k(tmp_path) / FLICKR_SPLITS[split]).write_text("\n")
+    said = refused("flickr8k", tmp_path)
+    assert f"has no image in the split {split} (" in said
+    assert f"{split} 0" in said
+
+
+# --- files of images --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("source", MAKERS)
+def test_absent_images_are_counted_and_three_named(tmp_path: Path, source: str) -> None:
+    for image in MAKERS[source](tmp_path).rglob("*.jpg"):
+        image.unlink()
+    assert refused(source, tmp_path).startswith("a.jpg, b.jpg, c.jpg, ...: 4 of 4 images of ")
+
+
+@pytest.mark.parametrize("kind", ["dangling", "loop", "folder", "long name"])
+def test_a_name_behind_which_there_is_no_file_is_refused(tmp_path: Path, kind: str) -> None:
+    make_jsonl(tmp_path)
+    (tmp_path / "b.jpg").unlink()
+    if kind == "folder":
+        (tmp_path / "b.jpg").mkdir()
+    elif kind == "long name":
+        edit(tmp_path / "captions.jsonl", '"b.jpg"', f'"b{"x" * 300}.jpg"')
+    else:
+        (tmp_path / "b.jpg").symlink_to("gone.jpg" if kind == "dangling" else "b.jpg")
+    assert ".jpg: 1 of 4 images of " in refused("jsonl", tmp_path)
+
+
+def test_a_link_that_leaves_the_folder_is_refused(tmp_path: Path) -> None:
+    make_flickr8k(tmp_path / "root")
+    make_images(tmp_path, ["secret.jpg"])
+    link = tmp_path / "root" / "Flicker8k_Dataset" / "b.jpg"
+    link.unlink()
+    link.symlink_to(tmp_path / "secret.jpg")
+    said = refused("flickr8k", tmp_path / "root")
+    assert said.startswith("b.jpg: 1 of 4 images are links that lead out of ")

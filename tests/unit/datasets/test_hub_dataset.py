@@ -5,7 +5,6 @@ The hub is a stand-in on loopback (tests/hub_stand_in.py), the dataset tiny.
 Run: .venv/bin/python -m pytest tests/unit/datasets/test_hub_dataset.py
 """
 
-import json
 import shutil
 import subprocess
 import sys
@@ -21,11 +20,11 @@ from pipeline.datasets.hub_dataset import unpack_hub_dataset
 from pipeline.datasets.pins import read_pins
 from pipeline.errors import PipelineError
 from pipeline.params.schema import Limits
+from tests.dataset_makers import ALL
 from tests.hub_stand_in import HubStandIn
 from tests.import_closure import ROOT
 from tests.tiny_flickr8k import COLUMNS, COMMIT, NAME, pins_of, save_flickr8k, save_parquet, write_pins
 
-ALL = Limits(None, None, None)
 TRAIN_2 = "data/train-00001-of-00002.parquet"
 
 
@@ -33,21 +32,17 @@ class Dataset:
     """The tiny dataset at a hub, its pins, and the folder to unpack it into."""
 
     def __init__(self, hub: HubStandIn, folder: Path) -> None:
-        self.hub = hub
+        self.hub, self.folder = hub, folder
         self.files = folder / "files"
         self.images = folder / "images"
         self.pins_file = folder / "pins.json"
         save_flickr8k(self.files)
-        self.pins = pins_of(self.files)
-        self.serve()
-
-    def serve(self) -> None:
-        self.hub.add(NAME, self.files, COMMIT, kind="dataset")
+        self.pin_as_it_is()
 
     def pin_as_it_is(self) -> None:
-        """Let the pins agree with the changed files, so that something else is found to be wrong."""
+        """Serve the files as they are now, with pins that agree with them."""
         self.pins = pins_of(self.files)
-        self.serve()
+        self.hub.add(NAME, self.files, COMMIT, kind="dataset")
 
     def unpack(self, limits: Limits = ALL) -> list[tuple[CaptionRecord, Path]]:
         pins = read_pins(write_pins(self.pins_file, self.pins))
@@ -87,7 +82,10 @@ def test_images_and_captions_are_unpacked_with_their_splits(dataset: Dataset) ->
             assert image.size == (60, 40)
 
 
-def test_limits_take_the_first_of_each_split_and_download_no_more(dataset: Dataset) -> None:
+def test_limits_take_the_first_of_each_split_and_download_no_more(
+    dataset: Dataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "pipeline")
     entries = dataset.unpack(Limits(train=2, dev=1, test=None))
     assert [r.image_id for r, _ in entries if r.split != "test"] == [
         "dev_00001.jpg",
@@ -95,6 +93,7 @@ def test_limits_take_the_first_of_each_split_and_download_no_more(dataset: Datas
         "train_00002.jpg",
     ]
     assert not dataset.hub.transfers(TRAIN_2)
+    assert "data.limits keeps 7 of 16 images" in caplog.text
 
 
 def test_a_second_time_nothing_is_asked_and_nothing_is_written(dataset: Dataset) -> None:
@@ -119,6 +118,20 @@ def test_an_interrupted_run_goes_on(dataset: Dataset) -> None:
     assert dataset.unpack() == entries
     assert entries[3][1].read_bytes() == whole
     assert len(list(dataset.images.iterdir())) == 16
+
+
+def test_images_of_another_revision_are_replaced_and_counted(
+    dataset: Dataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The names are the same: `train_00001.jpg` is an image of whichever revision is pinned."""
+    before = dataset.unpack()
+    assert "replaced" not in caplog.text
+    save_parquet(dataset.files / TRAIN_2, rows(4))
+    dataset.pin_as_it_is()
+    shutil.rmtree(dataset.folder / "cache")
+    assert [path for _, path in dataset.unpack()] == [path for _, path in before]
+    assert "4 images in" in caplog.text
+    assert "had other bytes than the pinned ones: replaced" in caplog.text
 
 
 def test_a_damaged_file_in_the_cache_is_downloaded_again(
@@ -202,22 +215,20 @@ def test_files_of_another_run(dataset: Dataset) -> None:
         (rows(4, image={"bytes": b"GIF89a", "path": None}), "row 0 is no JPEG and no PNG image"),
         (rows(4, caption_3=" "), "row 0: a caption is empty"),
         (rows(4, caption_4=None), "row 0: a caption is None, expected text"),
+        (None, "is no readable parquet file"),
     ],
 )
 def test_rows_that_are_no_captioned_images(
-    dataset: Dataset, content: list[dict[str, Any]], message: str
+    dataset: Dataset, content: list[dict[str, Any]] | None, message: str
 ) -> None:
-    save_parquet(dataset.files / TRAIN_2, content)
+    if content is None:
+        (dataset.files / TRAIN_2).write_bytes(b"PAR1 nothing PAR1")
+    else:
+        save_parquet(dataset.files / TRAIN_2, content)
     dataset.pin_as_it_is()
     said = dataset.refused()
     assert message in said
     assert "train-00001-of-00002.parquet" in said
-
-
-def test_a_file_that_is_no_parquet(dataset: Dataset) -> None:
-    (dataset.files / TRAIN_2).write_bytes(b"PAR1 nothing PAR1")
-    dataset.pin_as_it_is()
-    assert "train-00001-of-00002.parquet is no readable parquet file" in dataset.refused()
 
 
 def test_columns_that_are_not_there(dataset: Dataset) -> None:
@@ -236,44 +247,41 @@ def test_absurd_sizes(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None
     ("key", "value", "message"),
     [
         ("revision", "main", "revision is 'main'; allowed: the 40 hex digits of a commit"),
-        ("caption_columns", [], "caption_columns is (); allowed"),
-        ("shards", [], "shards is 'train'; allowed: one or more of each split"),
+        ("caption_columns", [], "caption_columns is []; allowed: a list of text, not empty"),
+        ("shards", [], "shards is []; allowed: one or more of each split"),
+        ("shards", [7], "shards.0 is 7, expected a section of keys"),
         ("licence", None, "licence is None; allowed: text"),
-        ("colour", "red", "does not pin a dataset"),
+        ("color", "red", "unknown key color; allowed here: repository, revision"),
+        ("shards.0.split", "validation", "shards.0.split is 'validation'; allowed: train, dev, test"),
+        ("shards.0.file", "../x.parquet", "shards.0.file is '../x.parquet'; allowed: a path like data/"),
+        ("shards.0.file", "/x.parquet", "shards.0.file is '/x.parquet'; allowed: a path like data/"),
+        ("shards.0.file", "data/.x", "shards.0.file is 'data/.x'; allowed: a path like data/"),
+        ("shards.0.sha256", "abc", "shards.0.sha256 is 'abc'; allowed: 64 hex digits"),
+        ("shards.0.rows", 0, "shards.0.rows is 0; allowed: a whole number from 1 to 1000000"),
+        ("shards.0.rows", True, "shards.0.rows is True; allowed: a whole number from 1 to 1000000"),
+        ("shards.0.rows", 10_000_000, "shards.0.rows is 10000000; allowed: a whole number from 1 to 1000000"),
     ],
 )
-def test_pins_that_are_none(tmp_path: Path, key: str, value: object, message: str) -> None:
+def test_pins_that_are_not_allowed(tmp_path: Path, key: str, value: object, message: str) -> None:
     save_flickr8k(tmp_path)
+    pins = pins_of(tmp_path)
+    section = pins["shards"][0] if "." in key else pins
+    section[key.rpartition(".")[2]] = value
     with pytest.raises(PipelineError) as caught:
-        read_pins(write_pins(tmp_path / "pins.json", {**pins_of(tmp_path), key: value}))
-    assert str(tmp_path / "pins.json") in str(caught.value)
-    assert message in str(caught.value)
+        read_pins(write_pins(tmp_path / "pins.json", pins))
+    assert str(caught.value).startswith(f"{tmp_path / 'pins.json'}: {message}")
 
 
 @pytest.mark.parametrize(
-    ("key", "value"),
+    ("text", "message"),
     [
-        ("split", "validation"),
-        ("file", "../x.parquet"),
-        ("file", "/x.parquet"),
-        ("sha256", "abc"),
-        ("rows", 0),
-        ("rows", True),
-        ("rows", 10_000_000),
+        ("{", "pins.json:1 is not valid JSON"),
+        ("[1]", "pins.json: the file is [1], expected a section of keys"),
+        ("{}", "repository is missing; compare the section with pipeline/datasets/flickr8k.json"),
     ],
 )
-def test_shards_that_are_none(tmp_path: Path, key: str, value: object) -> None:
-    save_flickr8k(tmp_path)
-    pins = pins_of(tmp_path)
-    pins["shards"][0][key] = value
-    with pytest.raises(PipelineError, match=rf"{key} is {value!r}; allowed: "):
-        read_pins(write_pins(tmp_path / "pins.json", pins))
-
-
-def test_a_file_of_pins_that_is_no_json(tmp_path: Path) -> None:
-    (tmp_path / "pins.json").write_text("{")
-    with pytest.raises(PipelineError, match=r"pins\.json:1 is not valid JSON"):
+def test_a_file_that_holds_no_pins(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "pins.json").write_text(text)
+    with pytest.raises(PipelineError) as caught:
         read_pins(tmp_path / "pins.json")
-    (tmp_path / "pins.json").write_text(json.dumps([1]))
-    with pytest.raises(PipelineError, match="does not pin a dataset"):
-        read_pins(tmp_path / "pins.json")
+    assert message in str(caught.value)

@@ -1,4 +1,4 @@
-"""The stage that writes the table: both files or neither, and every bad image named at once.
+"""The stage that writes the table: both files or neither, every bad image named at once, and what it says.
 
 Run: .venv/bin/python -m pytest tests/unit/datasets/test_prepare.py
 """
@@ -6,10 +6,10 @@ Run: .venv/bin/python -m pytest tests/unit/datasets/test_prepare.py
 import errno
 import hashlib
 import json
+import logging
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import pytest
 from PIL import Image
@@ -18,7 +18,8 @@ from pipeline.captions import read_captions, read_images
 from pipeline.datasets.prepare import PreparedCounts, prepare
 from pipeline.errors import PipelineError
 from pipeline.files.json_files import sha256_of_file
-from pipeline.params.schema import DataParams, Limits, ScenesParams
+from pipeline.params.schema import Limits
+from tests.dataset_makers import ALL, data_params
 from tests.hub_stand_in import HubStandIn
 from tests.shared_data import photos
 from tests.tiny_flickr8k import COMMIT, NAME, pins_of, save_flickr8k, write_pins
@@ -26,52 +27,35 @@ from tests.tiny_flickr8k import COMMIT, NAME, pins_of, save_flickr8k, write_pins
 
 @dataclass
 class Project:
-    """The places that a stage would hand to `prepare`."""
+    """A folder in which `prepare` writes as its stage does."""
 
     folder: Path
-    source: Literal["scenes", "flickr8k", "hub", "jsonl"] = "jsonl"
-    limits: Limits | None = None
+    source: str = "jsonl"
+    limits: Limits = ALL
     root: Path | None = None
     seed: int = 0
 
-    @property
-    def images(self) -> Path:
-        return self.folder / "data" / "images.jsonl"
-
-    @property
-    def captions(self) -> Path:
-        return self.folder / "data" / "captions.jsonl"
-
-    @property
-    def card(self) -> Path:
-        return self.folder / "data" / "dataset.md"
-
-    @property
-    def image_folder(self) -> Path:
-        return self.folder / "data" / "images"
+    def __post_init__(self) -> None:
+        data = self.folder / "data"
+        self.images, self.captions = data / "images.jsonl", data / "captions.jsonl"
+        self.image_folder, self.photos = data / "images", self.folder / "mine"
 
     def prepare(self, workers: int = 2) -> PreparedCounts:
-        params = DataParams(
-            source=self.source,
-            root=str(self.root or self.folder / "mine"),
-            limits=self.limits or Limits(train=None, dev=None, test=None),
-            max_megapixels=0.5,
-            scenes=ScenesParams(train=3, dev=1, test=2, image_size=64, seed=self.seed),
-        )
-        return prepare(params, self.images, self.captions, self.card, self.image_folder, workers)
+        params = data_params(self.source, self.root or self.photos, self.limits, self.seed)
+        return prepare(params, self.images, self.captions, self.image_folder, workers)
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     """Twenty images of different sizes, two captions each; the splits come from hashes."""
-    mine = tmp_path / "mine"
-    mine.mkdir()
+    project = Project(tmp_path)
+    project.photos.mkdir()
     rows = []
     for n in range(20):
-        Image.new("RGB", (10 + n, 8), (n, n, n)).save(mine / f"{n:02}.png")
-        rows.append(json.dumps({"image": f"{n:02}.png", "captions": [f"Number {n}.", "A number."]}))
-    (mine / "captions.jsonl").write_text("\n".join(reversed(rows)))
-    return Project(tmp_path)
+        Image.new("RGB", (10 + n, 8), (n, n, n)).save(project.photos / f"{n:02}.png")
+        rows.append(json.dumps({"image": f"{n:02}.png", "captions": [f"Number {n}.", "A small number."]}))
+    (project.photos / "captions.jsonl").write_text("\n".join(reversed(rows)))
+    return project
 
 
 def test_the_table_is_written(project: Project) -> None:
@@ -82,28 +66,44 @@ def test_the_table_is_written(project: Project) -> None:
     images, captions = read_images(project.images), read_captions(project.captions)
     assert [i.image_id for i in images] == [c.image_id for c in captions]
     assert [(i.width, i.height) for i in images] == [(10 + n, 8) for n in range(20)]
-    file = project.folder / "mine" / "03.png"
-    assert images[3].path == file.as_posix()
-    assert images[3].sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
-    assert captions[3].captions == ("Number 3.", "A number.")
+    assert images[3].path == (project.photos / "03.png").as_posix()
+    assert images[3].sha256 == hashlib.sha256((project.photos / "03.png").read_bytes()).hexdigest()
+    assert captions[3].captions == ("Number 3.", "A small number.")
+    assert list(project.image_folder.iterdir()) == []
+
+
+def test_the_log_sums_the_dataset_up_and_warns_of_images_in_several_splits(
+    project: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "pipeline"):
+        project.prepare()
+        assert "2 captions an image, 2 to 3 words a caption, images of 10 to 29 x 8 pixels" in caplog.text
+        assert "in several splits" not in caplog.text
+        splits = {record.image_id: record.split for record in read_captions(project.captions)}
+        train, dev, test = (min(i for i in splits if splits[i] == s) for s in ("train", "dev", "test"))
+        for copy in (dev, test):
+            (project.photos / copy).write_bytes((project.photos / train).read_bytes())
+        project.prepare()
+    assert "1 images are in several splits under different names" in caplog.text
+    assert f"{train} (train)" in caplog.text
+    assert f"{dev} (dev)" in caplog.text
 
 
 def test_size_is_that_of_the_upright_image(project: Project) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    Image.new("RGB", (30, 20)).save(project.folder / "mine" / "00.png", exif=exif)
+    Image.new("RGB", (30, 20)).save(project.photos / "00.png", exif=exif)
     project.prepare()
     record = read_images(project.images)[0]
     assert (record.width, record.height) == (20, 30)
 
 
-@pytest.mark.parametrize("workers", [0, 1, 7])
-def test_the_number_of_workers_changes_nothing(project: Project, workers: int) -> None:
+def test_the_number_of_workers_changes_nothing(project: Project) -> None:
     project.prepare()
-    written = (project.images, project.captions, project.card)
-    expected = [path.read_bytes() for path in written]
-    project.prepare(workers)
-    assert [path.read_bytes() for path in written] == expected
+    expected = [path.read_bytes() for path in (project.images, project.captions)]
+    for workers in (0, 1, 7):
+        project.prepare(workers)
+        assert [path.read_bytes() for path in (project.images, project.captions)] == expected
 
 
 def test_relative_root_is_written_as_given(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +114,7 @@ def test_relative_root_is_written_as_given(project: Project, monkeypatch: pytest
 
 
 def test_all_bad_images_are_told_at_once_and_nothing_is_written(project: Project) -> None:
-    mine = project.folder / "mine"
+    mine = project.photos
     (mine / "01.png").write_bytes(b"")
     (mine / "04.png").write_bytes((mine / "04.png").read_bytes()[:50])
     (mine / "05.png").write_text("<html>")
@@ -122,32 +122,28 @@ def test_all_bad_images_are_told_at_once_and_nothing_is_written(project: Project
         Image.new("1", (1000, 501)).save(mine / f"{n:02}.png")
     with pytest.raises(PipelineError) as caught:
         project.prepare()
-    lines = str(caught.value).split("\n")
-    assert lines[0] == "7 of 20 images cannot be used:"
-    assert "01.png is empty" in lines[1]
-    assert "04.png is truncated" in lines[2]
-    assert "05.png is not a readable image" in lines[3]
-    assert "07.png has 1000 x 501 pixels" in lines[4]
-    assert "data.max_megapixels is 0.5" in lines[4]
-    assert "08.png" in lines[5]
-    assert lines[6:] == ["  and 2 more."]
+    first, *lines = str(caught.value).split("\n")
+    assert first == "7 of 20 images cannot be used:"
+    expected = [
+        "01.png is empty",
+        "04.png is truncated",
+        "05.png is not a readable image",
+        "07.png has 1000 x 501",
+    ]
+    for line, said in zip(lines, [*expected, "08.png", "  and 2 more."], strict=True):
+        assert said in line
+    assert "data.max_megapixels is 0.5" in lines[3]
     assert not project.images.exists()
     assert not project.captions.exists()
-    assert not project.card.exists()
 
 
 def test_a_failing_run_leaves_the_table_of_the_last_one(project: Project) -> None:
     project.prepare()
     before = project.images.read_bytes()
-    (project.folder / "mine" / "01.png").write_bytes(b"")
+    (project.photos / "01.png").write_bytes(b"")
     with pytest.raises(PipelineError, match="1 of 20 images cannot be used"):
         project.prepare()
     assert project.images.read_bytes() == before
-
-
-def test_image_folder_is_made_empty_for_a_dataset_with_its_own_images(project: Project) -> None:
-    project.prepare()
-    assert list(project.image_folder.iterdir()) == []
 
 
 def test_image_folder_with_files_of_another_run_is_refused(project: Project) -> None:
@@ -160,12 +156,11 @@ def test_image_folder_with_files_of_another_run_is_refused(project: Project) -> 
 
 def test_scenes_are_drawn_and_described(tmp_path: Path) -> None:
     project = Project(tmp_path, source="scenes")
-    counts = project.prepare()
-    assert counts.images == {"train": 3, "dev": 1, "test": 2}
-    images, captions = read_images(project.images), read_captions(project.captions)
+    assert project.prepare().images == {"train": 3, "dev": 1, "test": 2}
+    images = read_images(project.images)
     assert {(i.width, i.height) for i in images} == {(64, 64)}
     assert all(Path(i.path).parent == project.image_folder for i in images)
-    assert all(c.objects for c in captions)
+    assert all(c.objects for c in read_captions(project.captions))
 
 
 def test_pictures_that_cannot_all_be_drawn_leave_those_of_before(
@@ -187,9 +182,7 @@ def test_pictures_that_cannot_all_be_drawn_leave_those_of_before(
 
     with monkeypatch.context() as patch:
         patch.setattr(Image.Image, "save", save_two)
-        with pytest.raises(
-            PipelineError, match=r"cannot write .*: No space left .* what was there before is"
-        ):
+        with pytest.raises(PipelineError, match=r"cannot write .*: No space left .* what was there before"):
             replace(project, seed=1).prepare()
     assert {path: path.read_bytes() for path in project.folder.rglob("*.*")} == before
     replace(project, seed=1).prepare()
@@ -199,19 +192,16 @@ def test_pictures_that_cannot_all_be_drawn_leave_those_of_before(
     assert Path(images[0].path).read_bytes() != before[Path(images[0].path)]
 
 
-def test_a_dataset_of_the_hub_is_downloaded_and_described(tmp_path: Path, local_hub: HubStandIn) -> None:
+def test_a_dataset_of_the_hub_is_downloaded(tmp_path: Path, local_hub: HubStandIn) -> None:
     save_flickr8k(tmp_path / "files")
     local_hub.add(NAME, tmp_path / "files", COMMIT, kind="dataset")
-    pins = write_pins(tmp_path / "pins.json", pins_of(tmp_path / "files"))
-    project = Project(tmp_path, source="hub", root=pins)
-    counts = project.prepare()
-    assert counts.images == {"train": 9, "dev": 3, "test": 4}
+    project = Project(
+        tmp_path, source="hub", root=write_pins(tmp_path / "pins.json", pins_of(tmp_path / "files"))
+    )
+    assert project.prepare().images == {"train": 9, "dev": 3, "test": 4}
     images = read_images(project.images)
     assert [i.image_id for i in images] == [c.image_id for c in read_captions(project.captions)]
     assert {(i.width, i.height) for i in images} == {(60, 40)}
-    card = project.card.read_text()
-    assert f"`hub`: https://huggingface.co/datasets/{NAME} at the commit {COMMIT}." in card
-    assert card.endswith("Made for the tests.\n")
     # Again by hand, as after an interruption: the images are there already.
     before = project.images.read_bytes()
     project.prepare()
@@ -220,7 +210,6 @@ def test_a_dataset_of_the_hub_is_downloaded_and_described(tmp_path: Path, local_
 
 def test_real_photographs(tmp_path: Path) -> None:
     limits = Limits(train=40, dev=10, test=10)
-    project = Project(tmp_path, source="flickr8k", root=photos(), limits=limits)
-    counts = project.prepare()
+    counts = Project(tmp_path, source="flickr8k", root=photos(), limits=limits).prepare()
     assert counts.images == {"train": 40, "dev": 10, "test": 10}
     assert counts.captions == {"train": 200, "dev": 50, "test": 50}

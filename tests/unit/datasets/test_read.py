@@ -1,4 +1,4 @@
-"""Each dataset format, in each of its layouts, becomes the same items.
+"""Each dataset format, in each of its layouts, becomes the same table; what is left out is said.
 
 Run: .venv/bin/python -m pytest tests/unit/datasets/test_read.py
 """
@@ -7,19 +7,18 @@ import json
 import logging
 import shutil
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from pipeline.datasets.read import read_dataset
 from pipeline.errors import PipelineError
 from pipeline.params.schema import Limits
 from tests.dataset_makers import (
+    CAPTIONS,
     MAKERS,
     NAMES,
-    Source,
-    jsonl_rows,
+    edit,
     karpathy_images,
     make_flickr8k,
     make_images,
@@ -27,30 +26,42 @@ from tests.dataset_makers import (
     make_kaggle,
     make_karpathy,
     make_splits,
-    params_of,
     read,
+    splits_of,
 )
 from tests.shared_data import photos, ucm_captions
 
 
-@pytest.mark.parametrize("source", MAKERS)
-def test_every_format_gives_the_same_items(tmp_path: Path, source: Source) -> None:
-    items = read(source, MAKERS[source](tmp_path))
-    assert [(i.image_id, i.split) for i in items] == list(NAMES.items())
-    assert items[0].captions == ("Caption 0 of a.jpg .", "Caption 1 of a.jpg .")
-    assert all(i.path.is_file() and i.path.is_relative_to(tmp_path) for i in items)
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    with caplog.at_level(logging.INFO, "pipeline"):
+        yield caplog
 
 
 @pytest.mark.parametrize("source", MAKERS)
-def test_limits_keep_the_first_of_each_split(tmp_path: Path, source: Source) -> None:
-    params = params_of(source, MAKERS[source](tmp_path), Limits(train=1, dev=None, test=5))
-    assert [i.image_id for i in read_dataset(params)] == ["a.jpg", "c.jpg", "d.jpg"]
+def test_every_format_gives_the_same_table(tmp_path: Path, source: str) -> None:
+    entries = read(source, MAKERS[source](tmp_path))
+    assert splits_of(entries) == NAMES
+    assert {record.image_id: list(record.captions) for record, _ in entries} == CAPTIONS
+    assert all(path.is_file() and path.is_relative_to(tmp_path) for _, path in entries)
+
+
+@pytest.mark.parametrize("source", MAKERS)
+def test_limits_keep_the_first_of_each_split(
+    tmp_path: Path, source: str, log: pytest.LogCaptureFixture
+) -> None:
+    entries = read(source, MAKERS[source](tmp_path), Limits(train=1, dev=None, test=5))
+    assert list(splits_of(entries)) == ["a.jpg", "c.jpg", "d.jpg"]
+    assert "data.limits keeps 3 of 4 images" in log.text
 
 
 def test_images_beyond_the_limits_need_not_be_there(tmp_path: Path) -> None:
-    params = params_of("jsonl", make_jsonl(tmp_path), Limits(train=1, dev=None, test=None))
+    make_jsonl(tmp_path)
     (tmp_path / "b.jpg").unlink()
-    assert len(read_dataset(params)) == 3
+    assert len(read("jsonl", tmp_path, Limits(train=1, dev=None, test=None))) == 3
+
+
+# --- Flickr8k's layouts -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("folder", ["Flickr8k_Dataset", "Flickr8k_Dataset/Flicker8k_Dataset", "Images"])
@@ -58,7 +69,7 @@ def test_flickr8k_image_folders(tmp_path: Path, folder: str) -> None:
     make_flickr8k(tmp_path)
     (tmp_path / folder).parent.mkdir(exist_ok=True)
     shutil.move(tmp_path / "Flicker8k_Dataset", tmp_path / folder)
-    assert read("flickr8k", tmp_path)[0].path == tmp_path / folder / "a.jpg"
+    assert read("flickr8k", tmp_path)[0][1] == tmp_path / folder / "a.jpg"
 
 
 def test_flickr8k_texts_in_the_folder_of_their_archive(tmp_path: Path) -> None:
@@ -66,69 +77,52 @@ def test_flickr8k_texts_in_the_folder_of_their_archive(tmp_path: Path) -> None:
     (tmp_path / "Flickr8k_text").mkdir()
     for file in tmp_path.glob("*.txt"):
         file.rename(tmp_path / "Flickr8k_text" / file.name)
-    assert len(read("flickr8k", tmp_path)) == 4
+    assert splits_of(read("flickr8k", tmp_path)) == NAMES
 
 
-def test_flickr8k_counts_images_in_no_split(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    make_flickr8k(tmp_path)
-    with (tmp_path / "Flickr8k.token.txt").open("a") as file:
-        # The first is an entry of the real file; it names no image.
-        file.write("2258277193_586949ec62.jpg.1#0\tpeople waiting in a line\nunused.jpg#0\t\n")
-    with caplog.at_level(logging.INFO, "pipeline"):
-        assert [i.image_id for i in read("flickr8k", tmp_path)] == list(NAMES)
-    assert "2 images have captions but are in no split" in caplog.text
-
-
-def test_kaggle_without_splits_is_split_by_hash(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_kaggle_without_splits_is_split_by_hash(tmp_path: Path, log: pytest.LogCaptureFixture) -> None:
     names = [f"{n}.jpg" for n in range(100)]
     make_images(tmp_path / "Images", names)
     rows = "".join(f'{name},"A dog , a cat and a ""bird"" ."\n' for name in names)
     (tmp_path / "captions.txt").write_text(f"image,caption\n{rows}")
-    with caplog.at_level(logging.INFO, "pipeline"):
-        items = read("flickr8k", tmp_path)
-    assert Counter(i.split for i in items) == {"train": 80, "dev": 10, "test": 10}
-    assert [i.image_id for i in items] == sorted(names)
-    assert items[0].captions == ('A dog , a cat and a "bird" .',)
-    assert "hashes of the names (80/10/10)" in caplog.text
-    assert items == read("flickr8k", tmp_path)
+    entries = read("kaggle", tmp_path)
+    assert Counter(splits_of(entries).values()) == {"train": 80, "dev": 10, "test": 10}
+    assert list(splits_of(entries)) == sorted(names)
+    assert entries[0][0].captions == ('A dog , a cat and a "bird" .',)
+    assert "captions.txt has no splits: made from hashes of the names (80/10/10)" in log.text
+    assert entries == read("kaggle", tmp_path)
 
 
-def test_kaggle_with_the_published_splits(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_kaggle_with_the_published_splits(tmp_path: Path, log: pytest.LogCaptureFixture) -> None:
     make_kaggle(tmp_path)
     make_splits(tmp_path)
-    with caplog.at_level(logging.INFO, "pipeline"):
-        assert {i.image_id: i.split for i in read("flickr8k", tmp_path)} == NAMES
-    assert "splits as published" in caplog.text
+    assert splits_of(read("kaggle", tmp_path)) == NAMES
+    assert "hashes" not in log.text
 
 
 @pytest.mark.parametrize("folder", ["Flicker8k_Dataset", "Images", "images"])
 @pytest.mark.parametrize("name", ["dataset.json", "dataset_flickr8k.json"])
 def test_flickr8k_in_karpathys_layout(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, folder: str, name: str
+    tmp_path: Path, log: pytest.LogCaptureFixture, folder: str, name: str
 ) -> None:
     make_karpathy(tmp_path, name=name)
     (tmp_path / "images").rename(tmp_path / folder)
-    with caplog.at_level(logging.INFO, "pipeline"):
-        items = read("flickr8k", tmp_path)
-    assert {i.image_id: i.split for i in items} == NAMES
-    assert items[0].path == tmp_path / folder / "a.jpg"
-    assert "Flickr8k in Karpathy's layout, splits as published" in caplog.text
-    assert "4 images (train 2, dev 1, test 1) with 8 captions" in caplog.text
+    entries = read("flickr8k", tmp_path)
+    assert splits_of(entries) == NAMES
+    assert entries[0][1] == tmp_path / folder / "a.jpg"
+    assert "Flickr8k in Karpathy's layout" in log.text
+    assert "4 images (train 2, dev 1, test 1) with 8 captions" in log.text
 
 
-def test_flickr8k_takes_the_splits_that_there_are(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_flickr8k_takes_the_splits_that_there_are(tmp_path: Path, log: pytest.LogCaptureFixture) -> None:
     """Kaggle's captions have none, Karpathy's do; with their lists, the official texts come first."""
     make_kaggle(tmp_path)
-    karpathy = tmp_path / "dataset_flickr8k.json"
-    karpathy.write_text(json.dumps({"images": karpathy_images()}))
+    (tmp_path / "dataset_flickr8k.json").write_text(json.dumps({"images": karpathy_images()}))
     (tmp_path / "dataset_coco.json").write_text("another dataset's")
-    with caplog.at_level(logging.INFO, "pipeline"):
-        assert {i.image_id: i.split for i in read("flickr8k", tmp_path)} == NAMES
-        assert "in Karpathy's layout" in caplog.text
-        make_flickr8k(tmp_path)
-        caplog.clear()
-        assert {i.image_id: i.split for i in read("flickr8k", tmp_path)} == NAMES
-    assert "in its official layout" in caplog.text
+    assert splits_of(read("flickr8k", tmp_path)) == NAMES
+    assert "in Karpathy's layout" in log.text
+    assert splits_of(read("flickr8k", make_flickr8k(tmp_path))) == NAMES
+    assert "in its official layout" in log.text
 
 
 def test_flickr8k_that_is_not_there_says_what_is(tmp_path: Path) -> None:
@@ -142,10 +136,12 @@ def test_flickr8k_that_is_not_there_says_what_is(tmp_path: Path) -> None:
         read("flickr8k", tmp_path)
 
 
+# --- other formats ----------------------------------------------------------------------------------
+
+
 def test_karpathy_restval_is_train(tmp_path: Path) -> None:
-    images = karpathy_images()
-    images[0]["split"] = "restval"
-    assert read("karpathy", make_karpathy(tmp_path, images))[0].split == "train"
+    edit(make_karpathy(tmp_path) / "dataset.json", '"split": "train"', '"split": "restval"')
+    assert splits_of(read("karpathy", tmp_path)) == NAMES
 
 
 @pytest.mark.parametrize("parent", ["", "images"])
@@ -153,46 +149,44 @@ def test_karpathy_with_coco_folders(tmp_path: Path, parent: str) -> None:
     images = [{**image, "filepath": "val2014"} for image in karpathy_images()]
     make_images(tmp_path / parent / "val2014")
     (tmp_path / "dataset_coco.json").write_text(json.dumps({"images": images}))
-    items = read("karpathy", tmp_path)
-    assert items[0].image_id == "val2014/a.jpg"
-    assert items[0].path == tmp_path / parent / "val2014" / "a.jpg"
+    record, path = read("karpathy", tmp_path)[0]
+    assert record.image_id == "val2014/a.jpg"
+    assert path == tmp_path / parent / "val2014" / "a.jpg"
 
 
 def test_karpathy_images_beside_the_json_which_is_the_root(tmp_path: Path) -> None:
     make_karpathy(tmp_path)
     for name in NAMES:
         (tmp_path / "images" / name).rename(tmp_path / name)
-    assert read("karpathy", tmp_path / "dataset.json")[0].path == tmp_path / "a.jpg"
+    assert read("karpathy", tmp_path / "dataset.json")[0][1] == tmp_path / "a.jpg"
 
 
 @pytest.mark.parametrize("source", ["jsonl", "csv"])
-def test_a_folder_of_ones_own_without_splits(tmp_path: Path, source: Source) -> None:
+def test_a_folder_of_ones_own_without_splits(tmp_path: Path, source: str) -> None:
     names = [f"sub/{n}.png" for n in range(30)]
     make_images(tmp_path, names)
     rows = [json.dumps({"image": name, "captions": ["A cat."]}) for name in names]
     (tmp_path / "captions.jsonl").write_text("\n".join(rows))
-    (tmp_path / "captions.csv").write_text(
-        "caption,image\r\n" + "".join(f"A cat.,{name}\r\n" for name in names)
-    )
-    items = read(source, tmp_path)
-    assert Counter(i.split for i in items) == {"train": 24, "dev": 3, "test": 3}
-    assert items[0].image_id == "sub/0.png"
+    lines = "".join(f"A cat.,{name}\r\n" for name in names)
+    (tmp_path / "captions.csv").write_text(f"caption,image\r\n\r\n{lines}")
+    splits = splits_of(read(source, tmp_path))
+    assert Counter(splits.values()) == {"train": 24, "dev": 3, "test": 3}
+    assert next(iter(splits)) == "sub/0.png"
 
 
-@pytest.mark.parametrize("text", ["  Two\tdogs \n run. ", "Two dogs\u00a0run.", "Two\r\ndogs run."])
+@pytest.mark.parametrize("text", ["  Two\\tdogs \\n run. ", "Two dogs\\u00a0run.", "Two\\r\\ndogs run."])
 def test_blanks_collapse(tmp_path: Path, text: str) -> None:
-    rows = jsonl_rows()
-    rows[0]["captions"] = [text]
-    assert read("jsonl", make_jsonl(tmp_path, rows))[0].captions == ("Two dogs run.",)
+    edit(make_jsonl(tmp_path) / "captions.jsonl", "Caption 0 of a.jpg .", text)
+    assert read("jsonl", tmp_path)[0][0].captions[0] == "Two dogs run."
 
 
 def test_byte_order_mark_and_windows_line_ends(tmp_path: Path) -> None:
     make_flickr8k(tmp_path)
     for file in tmp_path.glob("*.txt"):
         file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n") + b"\r\n")
-    items = read("flickr8k", tmp_path)
-    assert {i.image_id: i.split for i in items} == NAMES
-    assert items[0].captions[0] == "Caption 0 of a.jpg ."
+    entries = read("flickr8k", tmp_path)
+    assert splits_of(entries) == NAMES
+    assert list(entries[0][0].captions) == CAPTIONS["a.jpg"]
 
 
 def test_link_within_the_folder_and_linked_folder(tmp_path: Path) -> None:
@@ -203,20 +197,49 @@ def test_link_within_the_folder_and_linked_folder(tmp_path: Path) -> None:
     assert len(read("jsonl", tmp_path / "root")) == 4
 
 
-def test_photos_in_flickr8k_layout() -> None:
-    items = read("flickr8k", photos())
-    assert Counter(i.split for i in items) == {"train": 802, "dev": 80, "test": 150}
-    assert {len(i.captions) for i in items} == {5}
-
-
-def test_ucm_captions_in_karpathy_format() -> None:
-    items = read("karpathy", ucm_captions())
-    assert Counter(i.split for i in items) == {"train": 1680, "dev": 210, "test": 210}
-    assert {len(i.captions) for i in items} == {5}
-
-
 def test_relative_root_gives_relative_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_jsonl(tmp_path / "mine")
     monkeypatch.chdir(tmp_path)
-    params = replace(params_of("jsonl", Path("mine")), root="mine")
-    assert read_dataset(params)[0].path == Path("mine/a.jpg")
+    assert read("jsonl", Path("mine"))[0][1] == Path("mine/a.jpg")
+
+
+@pytest.mark.parametrize(
+    ("layout", "root", "sizes"),
+    [("flickr8k", photos, (802, 80, 150)), ("karpathy", ucm_captions, (1680, 210, 210))],
+)
+def test_a_real_dataset(layout: str, root: Callable[[], Path], sizes: tuple[int, ...]) -> None:
+    entries = read(layout, root())
+    assert Counter(splits_of(entries).values()) == dict(zip(("train", "dev", "test"), sizes, strict=True))
+    assert {len(record.captions) for record, _ in entries} == {5}
+
+
+# --- what is left out is said -----------------------------------------------------------------------
+
+
+def test_captions_of_images_in_no_split_are_counted(tmp_path: Path, log: pytest.LogCaptureFixture) -> None:
+    make_flickr8k(tmp_path)
+    with (tmp_path / "Flickr8k.token.txt").open("a") as file:
+        # The first is an entry of the real file; it names no image.
+        file.write("2258277193_586949ec62.jpg.1#0\tpeople waiting in a line\nunused.jpg#0\t\n")
+    assert splits_of(read("flickr8k", tmp_path)) == NAMES
+    assert "2 images have captions but are in no split" in log.text
+
+
+@pytest.mark.parametrize("source", MAKERS)
+def test_images_that_no_caption_names_are_counted(
+    tmp_path: Path, source: str, log: pytest.LogCaptureFixture
+) -> None:
+    folder = read(source, MAKERS[source](tmp_path))[0][1].parent
+    assert "are not used" not in log.text
+    make_images(folder, ["lost/x.JPG", "y.jpg"])
+    (folder / "notes.md").touch()
+    assert splits_of(read(source, tmp_path)) == NAMES
+    assert f"lost/x.JPG, y.jpg: 2 images in {folder} are not used" in log.text
+
+
+def test_keys_that_are_not_read_are_named(tmp_path: Path, log: pytest.LogCaptureFixture) -> None:
+    """`spilt` for `split` would be a dataset split by hashes."""
+    path = make_jsonl(tmp_path) / "captions.jsonl"
+    path.write_text(path.read_text().replace('"split"', '"spilt"'))
+    read("jsonl", tmp_path)
+    assert "only image, captions and split are read, not ['spilt']" in log.text

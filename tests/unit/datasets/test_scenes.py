@@ -4,6 +4,7 @@ Run: .venv/bin/python -m pytest tests/unit/datasets/test_scenes.py
 """
 
 import itertools
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +13,20 @@ import pytest
 from pipeline.captions import CaptionRecord, SceneObject
 from pipeline.datasets.scenes import BACKGROUNDS, COLORS, QUADRANTS, SHAPES, draw_scenes
 from pipeline.images.images import open_image
-from pipeline.params.schema import ScenesParams
+from pipeline.params.schema import Limits, ScenesParams
+from tests.dataset_makers import ALL
 
 Scenes = list[tuple[CaptionRecord, Path]]
 
 
 def draw(
-    folder: Path, *, train: int = 6, dev: int = 2, test: int = 3, size: int = 64, seed: int = 0
+    folder: Path,
+    counts: tuple[int, int, int] = (6, 2, 3),
+    size: int = 64,
+    seed: int = 0,
+    limits: Limits = ALL,
 ) -> Scenes:
-    return draw_scenes(ScenesParams(train, dev, test, image_size=size, seed=seed), folder)
+    return draw_scenes(ScenesParams(*counts, image_size=size, seed=seed), limits, folder)
 
 
 def contents(scenes: Scenes) -> dict[str, tuple[CaptionRecord, bytes]]:
@@ -39,16 +45,12 @@ def quadrant_of(item: SceneObject) -> str | None:
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Scenes:
     """Enough scenes for one to four objects of every shape and colour."""
-    return draw(tmp_path_factory.mktemp("scenes"), train=120, dev=2, test=2)
+    return draw(tmp_path_factory.mktemp("scenes"), (120, 2, 2))
 
 
 def test_equal_parameters_give_equal_bytes(tmp_path: Path) -> None:
-    assert contents(draw(tmp_path / "a")) == contents(draw(tmp_path / "b"))
-
-
-def test_drawing_again_changes_nothing(tmp_path: Path) -> None:
-    before = contents(draw(tmp_path))
-    assert contents(draw(tmp_path)) == before
+    first = contents(draw(tmp_path / "a"))
+    assert contents(draw(tmp_path / "b")) == contents(draw(tmp_path / "a")) == first
 
 
 def test_another_seed_gives_other_scenes(tmp_path: Path) -> None:
@@ -58,9 +60,17 @@ def test_another_seed_gives_other_scenes(tmp_path: Path) -> None:
 
 def test_adding_scenes_changes_no_other(tmp_path: Path) -> None:
     few = contents(draw(tmp_path / "few"))
-    many = contents(draw(tmp_path / "many", train=9, dev=5, test=4))
+    many = contents(draw(tmp_path / "many", (9, 5, 4)))
     assert few.keys() < many.keys()
     assert {image_id: many[image_id] for image_id in few} == few
+
+
+def test_limits_draw_the_first_of_each_split(tmp_path: Path) -> None:
+    """They used to be ignored for scenes, without a word."""
+    drawn = contents(draw(tmp_path / "all"))
+    limited = contents(draw(tmp_path / "few", limits=Limits(train=2, dev=5, test=None)))
+    assert Counter(record.split for record, _ in limited.values()) == {"train": 2, "dev": 2, "test": 3}
+    assert limited.items() <= drawn.items()
 
 
 def test_the_size_of_the_pictures_changes_no_description(tmp_path: Path) -> None:
@@ -70,7 +80,7 @@ def test_the_size_of_the_pictures_changes_no_description(tmp_path: Path) -> None
 
 
 def test_splits_are_as_large_as_asked_for_and_sorted(tmp_path: Path) -> None:
-    scenes = draw(tmp_path, train=4, dev=2, test=3)
+    scenes = draw(tmp_path, (4, 2, 3))
     assert [record.split for record, _ in scenes] == ["dev"] * 2 + ["test"] * 3 + ["train"] * 4
     ids = [record.image_id for record, _ in scenes]
     assert ids == sorted(ids)
@@ -130,7 +140,7 @@ def test_a_corner_in_a_caption_is_where_the_object_is(scenes: Scenes) -> None:
 def test_the_pixels_show_what_the_description_says(tmp_path: Path) -> None:
     """Objects in their colours inside their boxes, and nothing but background outside."""
     backgrounds = np.array(list(BACKGROUNDS.values()))
-    for record, path in draw(tmp_path, train=40, dev=1, test=1, size=224):
+    for record, path in draw(tmp_path, (40, 1, 1), size=224):
         pixels = np.asarray(open_image(path, max_megapixels=1)).astype(int)
         outside = np.ones(pixels.shape[:2], dtype=bool)
         for item in record.objects:

@@ -13,12 +13,13 @@ from ruamel.yaml import YAML
 
 from pipeline.errors import PipelineError
 from pipeline.params.loader import load_params
-from pipeline.params.schema import SCHEMA, Params
+from pipeline.params.schema import Params, json_schema
 from tests.import_closure import ROOT
 
 PROFILES = sorted((ROOT / "profiles").glob("*.yaml"))
 SAMPLE = ROOT / "profiles" / "sample.yaml"
 ABSENT = object()
+SCHEMA = json_schema()
 
 
 def load_text(folder: Path, text: str) -> Params:

@@ -14,7 +14,6 @@ from pipeline.captions import (
     write_captions,
     write_images,
 )
-from pipeline.datasets.card import dataset_card
 from pipeline.files.json_files import sha256_of_file, write_json, write_jsonl
 from pipeline.report.report import ReportInputs
 from tests.report_lab import SAMPLE_PARAMS, SCORES, color_row, score_row
@@ -37,8 +36,6 @@ def run(tmp_path: Path) -> ReportInputs:
             said.append({"image_id": image_id, "caption": f"a dog runs like {index}, an orange star"})
     write_images(tmp_path / "images.jsonl", images)
     write_captions(tmp_path / "captions.jsonl", captions)
-    card = dataset_card("scenes", "generated scenes, seed 0.", images, captions)
-    (tmp_path / "dataset.md").write_text(card, encoding="utf-8")
     write_jsonl(tmp_path / "predictions" / "epoch_002_test.jsonl", said)
 
     Image.new("RGB", (20, 15), "red").save(tmp_path / "crop.png")
@@ -90,7 +87,6 @@ def run(tmp_path: Path) -> ReportInputs:
         params=SAMPLE_PARAMS,
         images=tmp_path / "images.jsonl",
         captions=tmp_path / "captions.jsonl",
-        card=tmp_path / "dataset.md",
         evaluation=tmp_path / "evaluate.json",
         training_curve=tmp_path / "training.csv",
         epoch_curve=tmp_path / "epochs.csv",

@@ -49,8 +49,7 @@ def test_page_shows_the_run(run: ReportInputs, tmp_path: Path) -> None:
         "66.50",
         "0f0f0f",
         "Loss on dev",
-        "generated scenes, seed 0.",
-        "Captions that several images have: 0.",
+        "test: 4 images with 8 captions.",
     ):
         assert text in reader.text
     # region_images: 1, of two.
