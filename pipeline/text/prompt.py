@@ -89,9 +89,9 @@ class CaptionTokenizer:
         )
 
     def encode_caption(self, caption: str) -> list[int]:
-        """Token ids of " " + the normalised caption, without EOS and uncut."""
+        """Token ids of " " + the normalised caption, without EOS and uncut; none if no word is left."""
         normalized = normalize_caption(caption, self._params.lowercase, self._params.strip_period)
-        return self._ids(f" {normalized}")
+        return self._ids(f" {normalized}") if normalized else []
 
     def decode_caption(self, ids: Sequence[int]) -> str:
         """The caption that generated ids stand for: up to EOS, on one line, without outer blanks."""

@@ -60,7 +60,10 @@ def tokenize_captions(
         for caption in record.captions:
             tokens = tokenizer.encode_caption(caption)
             if not tokens:
-                raise PipelineError(f"{captions_path}: a caption of {record.image_id} has no tokens.")
+                raise PipelineError(
+                    f"{captions_path}: the caption {caption!r:.40} of {record.image_id} leaves nothing to "
+                    "train on; mend it in the dataset, or set prompt.strip_period: false."
+                )
             truncated += len(tokens) > max_tokens
             ids.append(tokens[:max_tokens])
     if not ids:

@@ -3,7 +3,9 @@
 Run: .venv/bin/python -m pytest tests/unit/text/test_token_store.py
 """
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -11,7 +13,6 @@ import pytest
 
 from pipeline.captions import CaptionRecord, write_captions
 from pipeline.errors import PipelineError
-from pipeline.params.schema import LanguageModelParams, PromptParams
 from pipeline.text.prompt import CaptionTokenizer
 from pipeline.text.token_store import (
     TokenizeSummary,
@@ -19,6 +20,7 @@ from pipeline.text.token_store import (
     require_tokenizer,
     tokenize_captions,
 )
+from tests.caption_tokenizers import caption_tokenizer
 
 RECORDS = [
     CaptionRecord("a.png", "train", ("A small red circle.", "There is one circle")),
@@ -30,10 +32,7 @@ RECORDS = [
 
 @pytest.fixture(scope="module")
 def tokenizer(tiny_llama: Path) -> CaptionTokenizer:
-    prompt = PromptParams("Describe this image.", lowercase=True, strip_period=True, max_caption_tokens=48)
-    return CaptionTokenizer(
-        prompt, LanguageModelParams(str(tiny_llama), None, "nf4", double_quantization=False)
-    )
+    return caption_tokenizer(tiny_llama, lowercase=True)
 
 
 @pytest.fixture
@@ -69,10 +68,23 @@ def test_a_split_without_images_is_refused(tmp_path: Path, tokenizer: CaptionTok
         read_tokens(tmp_path / "tokens.h5", "test")
 
 
-def test_the_summary_counts(tmp_path: Path, captions: Path, tokenizer: CaptionTokenizer) -> None:
-    lengths = [len(tokenizer.encode_caption(caption)) for record in RECORDS for caption in record.captions]
-    done = tokenize_captions(captions, tmp_path / "tokens.h5", tokenizer, max_tokens=48)
-    assert done == TokenizeSummary(captions=7, tokens=sum(lengths), longest=max(lengths), truncated=0)
+@pytest.mark.parametrize(
+    ("records", "message"),
+    [
+        ([], "lists no captions; run `dvc repro prepare`"),
+        (
+            [*RECORDS, CaptionRecord("e.png", "train", ("A star", " . "))],
+            r"captions\.jsonl: the caption ' \. ' of e\.png leaves nothing to train on",
+        ),
+    ],
+)
+def test_captions_without_words_are_refused(
+    tmp_path: Path, tokenizer: CaptionTokenizer, records: list[CaptionRecord], message: str
+) -> None:
+    """A period alone, once it is off, used to be trained on as a blank."""
+    write_captions(tmp_path / "captions.jsonl", records)
+    with pytest.raises(PipelineError, match=message):
+        tokenize_captions(tmp_path / "captions.jsonl", tmp_path / "tokens.h5", tokenizer, max_tokens=48)
 
 
 def test_longer_captions_are_cut_and_counted(
@@ -82,8 +94,9 @@ def test_longer_captions_are_cut_and_counted(
     limit = sorted(map(len, every))[3]
     longer = sum(len(ids) > limit for ids in every)
     assert longer > 0
+    total = sum(min(len(ids), limit) for ids in every)
     done = tokenize_captions(captions, tmp_path / "tokens.h5", tokenizer, max_tokens=limit)
-    assert (done.truncated, done.longest) == (longer, limit)
+    assert done == TokenizeSummary(captions=7, tokens=total, longest=limit, truncated=longer)
     assert f"{longer} captions cut to prompt.max_caption_tokens = {limit}" in caplog.text
     cut = read_tokens(tmp_path / "tokens.h5", "train").captions[1][0]
     assert cut.tolist() == tokenizer.encode_caption(RECORDS[2].captions[0])[:limit]
@@ -97,35 +110,36 @@ def test_equal_captions_give_equal_bytes(
     assert again.read_bytes() == tokens.read_bytes()
 
 
-def test_tokens_of_another_tokenizer_are_refused(tokens: Path, tokenizer: CaptionTokenizer) -> None:
+@pytest.mark.parametrize(("key", "other"), [("name", "org/other"), ("revision", "abc"), ("digest", "000")])
+def test_tokens_of_another_tokenizer_are_refused(
+    tokens: Path, tokenizer: CaptionTokenizer, key: str, other: str
+) -> None:
     read, spec = read_tokens(tokens, "train"), tokenizer.spec
-    require_tokenizer(read, spec.name, spec.revision, spec.digest)
-    with pytest.raises(PipelineError, match=r"tokenizer name '.*', but the language model needs 'org/other'"):
-        require_tokenizer(read, "org/other", spec.revision, spec.digest)
-    with pytest.raises(PipelineError, match=r"tokenizer revision None, but .* needs 'abc'; run `dvc repro"):
-        require_tokenizer(read, spec.name, "abc", spec.digest)
-    with pytest.raises(PipelineError, match=r"tokenizer digest '.*', but .* needs '000'; run"):
-        require_tokenizer(read, spec.name, spec.revision, "000")
+    wanted: dict[str, Any] = {"name": spec.name, "revision": spec.revision, "digest": spec.digest}
+    require_tokenizer(read, **wanted)
+    with pytest.raises(PipelineError, match=rf"tokenizer {key} .* needs '{other}'; run `dvc repro tokenize`"):
+        require_tokenizer(read, **{**wanted, key: other})
+
+
+# --- stores that are not what they should be --------------------------------------------------------
+
+
+def refused(tokens: Path) -> str:
+    with pytest.raises(PipelineError) as caught:
+        read_tokens(tokens, "train")
+    assert str(caught.value).startswith(str(tokens))
+    return str(caught.value)
 
 
 def test_a_missing_store_says_how_to_make_it(tmp_path: Path) -> None:
-    with pytest.raises(PipelineError, match=r"none\.h5 does not exist; run `dvc repro tokenize`"):
-        read_tokens(tmp_path / "none.h5", "train")
+    assert "none.h5 does not exist; run `dvc repro tokenize`" in refused(tmp_path / "none.h5")
 
 
 @pytest.mark.parametrize("share", [0, 0.1, 0.5, 0.99])
 def test_a_truncated_store_is_refused(tokens: Path, share: float) -> None:
     content = tokens.read_bytes()
     tokens.write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(PipelineError, match=r"tokens\.h5 is no readable token store .*; delete it and run"):
-        read_tokens(tokens, "train")
-
-
-def test_a_foreign_hdf5_file_is_refused(tokens: Path) -> None:
-    with h5py.File(tokens, "w") as file:
-        file["numbers"] = np.arange(3)
-    with pytest.raises(PipelineError, match=r"tokens\.h5 is no readable token store"):
-        read_tokens(tokens, "train")
+    assert "is no readable token store" in refused(tokens)
 
 
 @pytest.mark.parametrize("name", ["token_ids", "offsets", "image_row", "prompt_before", "prompt_after"])
@@ -135,10 +149,7 @@ def test_a_flipped_bit_is_found_in_every_array(tokens: Path, name: str) -> None:
     content = bytearray(tokens.read_bytes())
     content[place] ^= 1
     tokens.write_bytes(content)
-    with pytest.raises(
-        PipelineError, match=r"tokens\.h5 is no readable token store \(its checksum is wrong\)"
-    ):
-        read_tokens(tokens, "train")
+    assert "is no readable token store (its checksum is wrong)" in refused(tokens)
 
 
 @pytest.mark.parametrize("name", [b"a.png", b"train", b"lowercase"])
@@ -146,34 +157,45 @@ def test_a_flipped_bit_is_found_in_every_text(tokens: Path, name: bytes) -> None
     content = tokens.read_bytes()
     assert name in content
     tokens.write_bytes(content.replace(name, bytes([name[0] ^ 1]) + name[1:], 1))
-    with pytest.raises(PipelineError, match=r"tokens\.h5 is no readable token store"):
-        read_tokens(tokens, "train")
+    assert "is no readable token store" in refused(tokens)
 
 
-@pytest.mark.parametrize("name", ["image_id", "split"])
-def test_text_of_varying_length_is_refused_unread(tokens: Path, name: str) -> None:
-    """It lies in a heap of HDF5's that has no checksum; a damaged one may be searched for ever."""
-    with h5py.File(tokens, "r+") as file:
-        words = [word.decode() for word in file[name]]
+def _become_foreign(file: h5py.File) -> None:
+    for name in list(file):
         del file[name]
-        file.create_dataset(name, data=words, dtype=h5py.string_dtype("utf-8"))
-    with pytest.raises(PipelineError, match=f"{name} is no list of 4 texts"):
-        read_tokens(tokens, "train")
+    file.attrs.clear()
+    file["numbers"] = np.arange(3)
 
 
-def test_a_store_that_claims_more_than_it_holds_is_refused(tokens: Path) -> None:
+def _vary_lengths(file: h5py.File, name: str) -> None:
+    words = [word.decode() for word in file[name]]
+    del file[name]
+    file.create_dataset(name, data=words, dtype=h5py.string_dtype("utf-8"))
+
+
+def _claim_much(file: h5py.File) -> None:
+    del file["token_ids"]
+    # Never written, so the file stays small; reading it would take four terabytes.
+    file.create_dataset("token_ids", (10**12,), np.int32, chunks=(1024,))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_become_foreign, "is no readable token store"),
+        # Text of varying length lies in a heap without checksum; a damaged one may be searched for ever.
+        (lambda file: _vary_lengths(file, "image_id"), "image_id is no list of 4 texts"),
+        (lambda file: _vary_lengths(file, "split"), "split is no list of 4 texts"),
+        (_claim_much, "it claims more than it can hold"),
+        (
+            lambda file: file.attrs.modify("format_version", 99),
+            "has another format version; run `dvc repro tokenize`",
+        ),
+    ],
+)
+def test_a_store_of_another_form_is_refused(
+    tokens: Path, change: Callable[[h5py.File], None], message: str
+) -> None:
     with h5py.File(tokens, "r+") as file:
-        del file["token_ids"]
-        # Never written, so the file stays small; reading it would take four terabytes.
-        file.create_dataset("token_ids", (10**12,), np.int32, chunks=(1024,))
-    with pytest.raises(PipelineError, match="it claims more than it can hold"):
-        read_tokens(tokens, "train")
-
-
-def test_another_format_version_is_refused(tokens: Path) -> None:
-    with h5py.File(tokens, "r+") as file:
-        file.attrs["format_version"] = 99
-    with pytest.raises(
-        PipelineError, match=r"tokens\.h5 has another format version; run `dvc repro tokenize`"
-    ):
-        read_tokens(tokens, "train")
+        change(file)
+    assert message in refused(tokens)

@@ -1,0 +1,13 @@
+"""Tokenizers of prompt and captions for tests."""
+
+from pathlib import Path
+
+from pipeline.params.schema import LanguageModelParams, PromptParams
+from pipeline.text.prompt import CaptionTokenizer
+
+
+def caption_tokenizer(
+    model: str | Path, lowercase: bool = False, instruction: str = "Describe this image."
+) -> CaptionTokenizer:
+    prompt = PromptParams(instruction, lowercase, strip_period=True, max_caption_tokens=48)
+    return CaptionTokenizer(prompt, LanguageModelParams(str(model), None, "none", double_quantization=False))
