@@ -135,12 +135,12 @@ def _verified(repository: HubRepository, shard: Shard) -> Path:
 
 def _rows(
     pins: PinnedDataset, shards: list[tuple[Shard, int]], files: dict[Shard, Path]
-) -> Iterator[tuple[Split, bytes, tuple[object, ...], str]]:
+) -> Iterator[tuple[Split, bytes, list[object], str]]:
     """Yield split, image, captions and place of each needed row."""
     for shard, count in shards:
         rows = read_rows(files[shard], pins.image_column, pins.caption_columns, shard.rows)
-        for number, row in zip(range(count), rows, strict=False):
-            yield shard.split, row.image, row.captions, f"{pins.repository}: {shard.file}, row {number}"
+        for number, (image, captions) in zip(range(count), rows, strict=False):
+            yield shard.split, image, captions, f"{pins.repository}: {shard.file}, row {number}"
 
 
 def _write_image(path: Path, content: bytes) -> bool:

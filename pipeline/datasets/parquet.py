@@ -4,7 +4,6 @@ Bounds, because a small parquet file can unpack to any size.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow
@@ -17,18 +16,10 @@ _MAX_IMAGE_BYTES = 64 * 2**20
 _MAX_ROW_GROUP_BYTES = 4 * 2**30
 
 
-@dataclass(frozen=True, slots=True)
-class CaptionedImage:
-    """One row: an image file's bytes, and its captions as they stand there."""
-
-    image: bytes
-    captions: tuple[object, ...]
-
-
 def read_rows(
     path: Path, image_column: str, caption_columns: Sequence[str], rows: int
-) -> Iterator[CaptionedImage]:
-    """Yield the rows of a parquet file, which must be `rows`, in order.
+) -> Iterator[tuple[bytes, list[object]]]:
+    """Yield an image file's bytes and the captions as they stand there, of `rows` rows, in order.
 
     The image column holds bytes, or a struct with `bytes` as the `datasets` library writes it. Raises
     PipelineError for anything else and for absurd sizes.
@@ -39,18 +30,16 @@ def read_rows(
             batches = file.iter_batches(
                 _BATCH_ROWS, columns=[image_column, *caption_columns], use_threads=False
             )
-            number = 0
-            for batch in batches:
-                for row in batch.to_pylist():
-                    image = row[image_column]
-                    data = image.get("bytes") if isinstance(image, dict) else image
-                    if not isinstance(data, bytes) or not 0 < len(data) <= _MAX_IMAGE_BYTES:
-                        raise PipelineError(
-                            f"{path}: row {number} has no image of 1 to {_MAX_IMAGE_BYTES} bytes in its "
-                            f"column {image_column}."
-                        )
-                    yield CaptionedImage(data, tuple(row[name] for name in caption_columns))
-                    number += 1
+            all_rows = (row for batch in batches for row in batch.to_pylist())
+            for number, row in enumerate(all_rows):
+                image = row[image_column]
+                data = image.get("bytes") if isinstance(image, dict) else image
+                if not isinstance(data, bytes) or not 0 < len(data) <= _MAX_IMAGE_BYTES:
+                    raise PipelineError(
+                        f"{path}: row {number} has no image of 1 to {_MAX_IMAGE_BYTES} bytes in its "
+                        f"column {image_column}."
+                    )
+                yield data, [row[name] for name in caption_columns]
     except (pyarrow.ArrowException, OSError) as error:
         raise PipelineError(f"{path} is no readable parquet file: {' '.join(str(error).split())}") from error
 

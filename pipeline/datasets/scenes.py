@@ -159,7 +159,8 @@ def _outline(shape: str, radius: float) -> list[tuple[float, float]]:
     if shape == "cross":
         arm, half = radius * 0.95, radius * 0.3
         quarter = [(half, -arm), (half, -half), (arm, -half)]
-        return [p for turn in range(4) for p in _quarter_turns(quarter, turn)]
+        turns = ((1, 0), (0, 1), (-1, 0), (0, -1))  # cosine and sine of each quarter turn
+        return [(x * cos - y * sin, x * sin + y * cos) for cos, sin in turns for x, y in quarter]
     # (number of corners, radius of every second corner) of a star-shaped outline from an angle on
     corners, inner, start = {
         "square": (4, 1.0, -45.0),
@@ -171,12 +172,6 @@ def _outline(shape: str, radius: float) -> list[tuple[float, float]]:
         angle = math.radians(start + 360 * index / corners)
         reach = radius * (inner if index % 2 else 1.0)
         points.append((reach * math.cos(angle), reach * math.sin(angle)))
-    return points
-
-
-def _quarter_turns(points: list[tuple[float, float]], turns: int) -> list[tuple[float, float]]:
-    for _ in range(turns):
-        points = [(-y, x) for x, y in points]
     return points
 
 
