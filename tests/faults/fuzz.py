@@ -29,7 +29,7 @@ from pipeline.report.gallery import ImageFiles, read_said, region_answers, score
 from pipeline.report.plots import epoch_curves, training_curves
 from pipeline.report.scores import read_evaluation
 from pipeline.text.token_store import read_tokens
-from tests.dataset_makers import MAKERS, Source, make_kaggle
+from tests.dataset_makers import MAKERS, make_kaggle
 from tests.dataset_makers import read as read_source
 from tests.faults import child
 from tests.faults.lab import Lab, Tally
@@ -88,14 +88,14 @@ def _picture(path: Path) -> None:
     describe_image(path, 1.0)
 
 
-def _dataset(source: Source) -> Callable[[Path], None]:
+def _dataset(source: str) -> Callable[[Path], None]:
     """The reader of a dataset's folder, of which one file is changed."""
 
     def read_file(path: Path) -> None:
         root = next(folder for folder in path.parents if folder.name == f"fuzz_{source}")
-        for item in read_source(source, root):
-            assert item.captions
-            assert item.path.is_relative_to(root)
+        for record, image in read_source(source, root):
+            assert record.captions
+            assert image.is_relative_to(root)
 
     return read_file
 

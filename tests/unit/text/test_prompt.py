@@ -82,7 +82,8 @@ def plain(model: str) -> PreTrainedTokenizerBase:
 
 def special_tokens(plain: PreTrainedTokenizerBase) -> dict[str, int]:
     """Those with a role, and all others that were added to the vocabulary."""
-    return dict(zip(plain.all_special_tokens, plain.all_special_ids, strict=True)) | plain.get_added_vocab()
+    added: dict[str, int] = plain.get_added_vocab()
+    return {**added, **dict(zip(plain.all_special_tokens, plain.all_special_ids, strict=True))}
 
 
 def normalized(caption: str) -> str:
