@@ -101,17 +101,17 @@ def caption(
 
 
 def _regions(ask: str | None, region: str | None, box: str | None) -> "tuple[Region, ...]":
-    from pipeline.regions import regions
+    from pipeline.regions.regions import REGIONS, region_from_box, region_from_name, regions_from_request
 
     if sum(option is not None for option in (ask, region, box)) > 1:
         raise click.UsageError("give one of --ask, --region and --box.")
     if ask is not None:
-        return regions.parse_all(ask)
+        return regions_from_request(ask)
     if region is not None:
-        return (regions.named(region),)
+        return (region_from_name(region),)
     if box is not None:
-        return (regions.named_box(box),)
-    return (regions.REGIONS["full"],)
+        return (region_from_box(box),)
+    return (REGIONS["full"],)
 
 
 def _line(path: "Path", answer: "RegionCaption", as_json: bool, alone: bool, several: bool) -> str:

@@ -26,9 +26,8 @@ from pipeline.images.images import crop, open_image
 from pipeline.metrics.scene_truth import names_object, score_objects
 from pipeline.model.checkpoints import load_checkpoint
 from pipeline.params.schema import GenerateParams, Params, RegionsParams
-from pipeline.regions import regions
 from pipeline.regions.captioner import BATCH_SIZE, Captioner
-from pipeline.regions.regions import Region
+from pipeline.regions.regions import Region, region_from_request
 from pipeline.result_code import REGIONS
 
 logger = logging.getLogger(__name__)
@@ -105,7 +104,7 @@ def _requests(paths: RegionPaths, params: RegionsParams, records: Sequence[Capti
     """
     if not records:
         raise PipelineError(f"{paths.captions} has no image in the split test; run `dvc repro prepare`.")
-    parsed = {text: regions.parse(text) for text in params.requests}
+    parsed = {text: region_from_request(text) for text in params.requests}
     images = {image.image_id: image for image in read_images(paths.images)}
     requests = []
     for record in records:

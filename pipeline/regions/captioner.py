@@ -27,8 +27,14 @@ from pipeline.images.images import crop, image_from_array, image_from_pil, open_
 from pipeline.model.checkpoints import Checkpoint, find_checkpoint, load_checkpoint
 from pipeline.model.feature_captioner import FeatureCaptioner
 from pipeline.params.schema import GenerateParams
-from pipeline.regions import regions
-from pipeline.regions.regions import Region
+from pipeline.regions.regions import (
+    REGIONS,
+    Region,
+    region_from_box,
+    region_from_name,
+    region_from_request,
+    regions_from_request,
+)
 from pipeline.vision.encoder import ImageEncoder
 from pipeline.vision.load import load_encoder
 
@@ -156,7 +162,7 @@ class Captioner:
 
         Raises PipelineError where the request names several; `ask_all` answers those.
         """
-        return self.caption_many([(image, regions.parse(request))], generate)[0]
+        return self.caption_many([(image, region_from_request(request))], generate)[0]
 
     def ask_all(
         self, request: str, image: ImageLike, generate: GenerateParams = DEFAULT_GENERATION
@@ -164,7 +170,7 @@ class Captioner:
         """Caption each region that a request names, in its order: "Compare the left and the right"."""
         # Opened once, however many regions there are.
         picture = self._open(image)
-        return self.caption_many([(picture, region) for region in regions.parse_all(request)], generate)
+        return self.caption_many([(picture, region) for region in regions_from_request(request)], generate)
 
     def caption_many(
         self,
@@ -249,7 +255,7 @@ def _cut_out(picture: Image.Image, region: Region, image: ImageLike) -> tuple[Im
 
 def _to_region(region: str | Box | None) -> Region:
     if region is None:
-        return regions.REGIONS["full"]
+        return REGIONS["full"]
     if isinstance(region, str):
-        return regions.named(region)
-    return regions.box(region)
+        return region_from_name(region)
+    return region_from_box(region)

@@ -1,38 +1,24 @@
-"""A request in words -> the regions of the image that it names.
-
-A request is ordinary text ("Describe the object in the top-right corner"); `region_words` has the
-grammar of its words. Beside words it may hold boxes:
-
-    box       = ["box"] ["(" | "["] left "," top "," right "," bottom [")" | "]"] ["px"]
-
-with the image's top left corner as the origin. Numbers from 0 to 1 are fractions of the image,
-`0.5,0,1,0.5` being the top-right corner. If one is above 1, or "px" stands behind them, all are pixels
-and whole: `0,0,320,240`, `0,0,1,1px`. So `0,0,1,1` is the full image, never a pixel.
-"""
+"""Regions of an image, and the requests, names and boxes that ask for them (docs/regions.md)."""
 
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from pipeline.errors import PipelineError
-from pipeline.regions.words import BOX, UnclearError, find_mentions
+from pipeline.regions.words import BOX, find_names
 
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A named part of an image: its box in fractions of width and height, or in pixels."""
+    """A part of an image: its name and box, in fractions of width and height or in pixels."""
 
     name: str
     box: tuple[float, float, float, float]  # left, top, right, bottom
     pixels: bool = False
 
     def within(self, width: int, height: int) -> "Region":
-        """The same region of an image of `width` x `height` pixels, in fractions.
-
-        Raises PipelineError for pixels that this image does not have.
-        """
+        """Convert to fractions of an image of `width` x `height` pixels; PipelineError beyond its edges."""
         if not self.pixels:
             return self
         left, top, right, bottom = self.box
@@ -43,153 +29,89 @@ class Region:
         return Region(self.name, (left / width, top / height, right / width, bottom / height))
 
     def __str__(self) -> str:
-        if self.name != BOX_NAME:
-            return self.name
-        return ",".join(f"{value:g}" for value in self.box) + ("px" if self.pixels else "")
+        box = ",".join(f"{value:g}" for value in self.box) + ("px" if self.pixels else "")
+        return box if self.name == "box" else self.name
 
 
-BOX_NAME = "box"
-REGIONS: Mapping[str, Region] = MappingProxyType(
-    {
-        name: Region(name, box)
-        for name, box in {
-            "full": (0.0, 0.0, 1.0, 1.0),
-            "top-left": (0.0, 0.0, 0.5, 0.5),
-            "top-right": (0.5, 0.0, 1.0, 0.5),
-            "bottom-left": (0.0, 0.5, 0.5, 1.0),
-            "bottom-right": (0.5, 0.5, 1.0, 1.0),
-            "top": (0.0, 0.0, 1.0, 0.5),
-            "bottom": (0.0, 0.5, 1.0, 1.0),
-            "left": (0.0, 0.0, 0.5, 1.0),
-            "right": (0.5, 0.0, 1.0, 1.0),
-            "center": (0.25, 0.25, 0.75, 0.75),
-            "left third": (0.0, 0.0, 1 / 3, 1.0),
-            "middle third": (1 / 3, 0.0, 2 / 3, 1.0),
-            "right third": (2 / 3, 0.0, 1.0, 1.0),
-            "top third": (0.0, 0.0, 1.0, 1 / 3),
-            "bottom third": (0.0, 2 / 3, 1.0, 1.0),
-        }.items()
-    }
-)
-NAMES: tuple[str, ...] = tuple(REGIONS)
-
-_NUMBER = r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+|nan|inf)(?:e[+-]?[0-9]+)?(?:%|\s?(?:px|pixels?)\b)?"
+_BOXES = {
+    "full": (0.0, 0.0, 1.0, 1.0),
+    "top-left": (0.0, 0.0, 0.5, 0.5),
+    "top-right": (0.5, 0.0, 1.0, 0.5),
+    "bottom-left": (0.0, 0.5, 0.5, 1.0),
+    "bottom-right": (0.5, 0.5, 1.0, 1.0),
+    "top": (0.0, 0.0, 1.0, 0.5),
+    "bottom": (0.0, 0.5, 1.0, 1.0),
+    "left": (0.0, 0.0, 0.5, 1.0),
+    "right": (0.5, 0.0, 1.0, 1.0),
+    "center": (0.25, 0.25, 0.75, 0.75),
+    "left third": (0.0, 0.0, 1 / 3, 1.0),
+    "middle third": (1 / 3, 0.0, 2 / 3, 1.0),
+    "right third": (2 / 3, 0.0, 1.0, 1.0),
+    "top third": (0.0, 0.0, 1.0, 1 / 3),
+    "bottom third": (0.0, 2 / 3, 1.0, 1.0),
+}
+REGIONS: Mapping[str, Region] = {name: Region(name, box) for name, box in _BOXES.items()}
+_WHOLE = (REGIONS["full"],)
+_NUMBER = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+|nan|inf)(?:e[+-]?\d+)?"
+_VALUE = rf"{_NUMBER}(?:%|\s?(?:px|pixels?)\b)?"
+_GAP = r"(?:\s*[,;]\s*|\s+)"
+# What must be a box: numbers in brackets or behind "box", four numbers, or names ("x=10"), or alone.
 _BOX = re.compile(
-    # `box(` holds a box whatever is in it; brackets or "box" make two numbers a box gone wrong;
-    # bare numbers must be four, or all there is, since "1, 2" also occurs in ordinary text.
-    rf"(?:\bbox\([^()]*\)|\bbox\[[^\[\]]*\]"
-    rf"|[(\[]\s*{_NUMBER}(?:\s*,\s*{_NUMBER})+\s*[)\]]"
-    rf"|\bbox\s*[:=]?\s*[(\[]?\s*{_NUMBER}(?:\s*,\s*{_NUMBER})+"
-    rf"|(?<![\w.]){_NUMBER}(?:\s*,\s*{_NUMBER}){{3,}}"
-    rf"|^\s*{_NUMBER}(?:\s*,\s*{_NUMBER})+\s*$)(?:\s?(?:px|pixels?)\b)?"
+    rf"(?:\bb?box\([^()]*\)|\bb?box\[[^\[\]]*\]|[(\[]\s*{_VALUE}(?:{_GAP}{_VALUE})+\s*[)\]]"
+    rf"|\b(?:b?box|rect)\b\W{{0,3}}{_VALUE}(?:{_GAP}{_VALUE})+|(?<![\w.]){_VALUE}(?:{_GAP}{_VALUE}){{3,}}"
+    rf"|\b(?:[xywh]\d?|width|height)\s*[=:]\s*{_VALUE}.*|^[\W\dxywhp]*\d[\W\dxywhp]*$)(?:\s?(?:px|pixels?)\b)?"
 )
-_AROUND_BOX = re.compile(r"box\s*[:=]?|[()\[\]]")
-_PIXELS = re.compile(r"\s?(?:px|pixels?)\b")
 
 
-def parse(request: str) -> Region:
-    """The region that a request names, the full image where it names none.
+def regions_from_request(request: str, otherwise: tuple[Region, ...] = _WHOLE) -> tuple[Region, ...]:
+    """Find the regions that a request names, each once in its order; `otherwise` if it names no place.
 
-    Raises PipelineError for an empty request, for two different regions, for words that name a place
-    which cannot be told, and for a box that is none.
+    Raises PipelineError for an empty request, a place that is not one of the regions, and a wrong box.
     """
-    found = dict.fromkeys(region for region, _ in _find(request))
-    if len(found) > 1:
-        named = " and ".join(str(region) for region in found)
-        raise PipelineError(
-            f"the request {request!r:.100} names more than one region: {named}; "
-            f"ask for one of {what_can_be_asked()}."
-        )
-    return next(iter(found), REGIONS["full"])
-
-
-def parse_all(request: str) -> tuple[Region, ...]:
-    """The regions that a request names, in its order, each once: "compare the left and the right".
-
-    Raises PipelineError where `parse` does, except that several regions may stand in a list. Regions that
-    no word joins ("the middle of the left half") are refused: they do not name two regions, but one
-    inside another.
-    """
-    found: dict[Region, None] = {}
-    for region, joined in _find(request):
-        if found and not joined and region not in found:
-            raise PipelineError(
-                f"the request {request!r:.100} names {' and '.join(map(str, found))} and then {region}, "
-                "with no word between them that makes a list, such as 'and'; regions inside regions "
-                f"cannot be asked for, only {what_can_be_asked()}."
-            )
-        found[region] = None
-    return tuple(found) or (REGIONS["full"],)
-
-
-def named(name: str) -> Region:
-    """The region that a name, words or a box stand for; unlike a request, they must name one.
-
-    Raises PipelineError where `parse` does, and where no region is named.
-    """
-    if name in REGIONS:
-        return REGIONS[name]
-    if not _find(name):
-        raise PipelineError(f"{name!r:.100} names no region; allowed: {what_can_be_asked()}.")
-    return parse(name)
-
-
-def box(values: Sequence[float], pixels: bool = False) -> Region:
-    """The region of a box: left, top, right, bottom, in fractions of the image or in pixels.
-
-    Numbers from 0 to 1 are fractions; if one is above 1, or with `pixels`, all are pixels and whole.
-    Raises PipelineError for a box that is none.
-    """
-    text = ",".join(f"{value:g}" for value in values) + ("px" if pixels else "")
-    return _box([float(value) for value in values], pixels, text)
-
-
-def named_box(text: str) -> Region:
-    """The region of a box in text: "0.5,0,1,0.5". Raises PipelineError for anything else."""
-    return _parse_box(text)
-
-
-def what_can_be_asked() -> str:
-    """All regions, for messages."""
-    return (
-        f"{', '.join(NAMES)}, or a box (left,top,right,bottom) in fractions such as 0.5,0,1,0.5 or in "
-        "pixels such as 0,0,320,240"
-    )
-
-
-def _find(request: str) -> list[tuple[Region, bool]]:
-    """Each region with whether a word joins it to the one before."""
     text = request.casefold().replace(BOX, " ")
     if not text.strip():
-        raise PipelineError(f"the request is empty; write some words, or ask for {what_can_be_asked()}.")
-    boxes = iter([_parse_box(match.group()) for match in _BOX.finditer(text)])
+        raise PipelineError(f"the request is empty; {region_help()}")
+    boxes = iter([region_from_box(match.group()) for match in _BOX.finditer(text)])
     try:
-        mentions = find_mentions(_BOX.sub(f" {BOX} ", text))
-    except UnclearError as error:
-        raise PipelineError(
-            f"the request {request!r:.100} is unclear: {error}; ask for {what_can_be_asked()}."
-        ) from error
-    return [(next(boxes) if m.name == BOX else REGIONS[m.name], m.joined) for m in mentions]
+        names = find_names(_BOX.sub(f" {BOX} ", text))
+    except ValueError as error:
+        raise PipelineError(f"the request {request!r:.100} is unclear: {error}; {region_help()}") from error
+    return tuple(dict.fromkeys(next(boxes) if name == BOX else REGIONS[name] for name in names)) or otherwise
 
 
-def _parse_box(text: str) -> Region:
-    plain, pixels = _PIXELS.subn("", text)
-    try:
-        numbers = [float(part) for part in _AROUND_BOX.sub("", plain).split(",")]
-    except ValueError:
-        numbers = []
-    return _box(numbers, pixels > 0, text.strip())
+def region_from_request(request: str) -> Region:
+    """Find the region that a request names; PipelineError also if it names several."""
+    regions = regions_from_request(request)
+    if len(regions) > 1:
+        named = " and ".join(map(str, regions))
+        raise PipelineError(f"{request!r:.100} names more than one region: {named}; {region_help()}")
+    return regions[0]
 
 
-def _box(numbers: Sequence[float], pixels: bool, text: str) -> Region:
+def region_from_name(name: str) -> Region:
+    """Find the one region that a name, words or a box name; PipelineError also if there is none."""
+    if name not in REGIONS and not regions_from_request(name, otherwise=()):
+        raise PipelineError(f"{name!r:.100} names no region; {region_help()}")
+    return region_from_request(name)
+
+
+def region_from_box(box: str | Sequence[float]) -> Region:
+    """Make a region of a box: left, top, right, bottom, as text or numbers; PipelineError for any other.
+
+    Numbers from 0 to 1 are fractions of the image; if one is above 1, or with "px", all are whole pixels.
+    """
+    text = box.casefold() if isinstance(box, str) else ",".join(f"{value:.17g}" for value in box)
+    plain = re.sub(r"\s?(?:px|pixels?)\b|\bb?box\b\s*[:=]?|\brect\b|[()\[\]]", " ", text)
+    numbers = [float(n) if re.fullmatch(_NUMBER, n) else math.nan for n in re.split(_GAP, plain.strip())]
+    pixels = bool(re.search("px|pixel", text)) or max(numbers) > 1
     match numbers:
         case [left, top, right, bottom] if 0 <= left < right < math.inf and 0 <= top < bottom < math.inf:
-            pixels = pixels or max(right, bottom) > 1
-            if not pixels or all(number == round(number) for number in numbers):
-                # Adding zero turns -0.0, which is allowed, into 0.0.
-                return Region(BOX_NAME, (left + 0.0, top + 0.0, right, bottom), pixels)
-    raise PipelineError(
-        f"the box {text!r:.100} is not left, top, right, bottom: four fractions of the image from 0 to 1, "
-        "such as 0.5,0,1,0.5, or four whole numbers of pixels, such as 0,0,320,240; left below right and "
-        "top below bottom."
-    )
+            if not pixels or all(number.is_integer() for number in numbers):
+                return Region("box", (left + 0.0, top + 0.0, right, bottom), pixels)  # + 0.0: -0.0 is allowed
+    allowed = "left, top, right, bottom: fractions (0.5,0,1,0.5) or whole pixels (0,0,320,240)"
+    raise PipelineError(f"the box {text.strip()!r:.100} is not {allowed}, left < right, top < bottom.")
+
+
+def region_help() -> str:
+    """Say what can be asked, for messages."""
+    return f"ask for {', '.join(REGIONS)}, or a box such as 0.5,0,1,0.5 (fractions) or 0,0,320,240 (pixels)."

@@ -9,7 +9,7 @@ import click
 import pytest
 
 from pipeline.errors import PipelineError
-from pipeline.regions.regions import NAMES, parse_all
+from pipeline.regions.regions import REGIONS, regions_from_request
 from tests.command_lines import VLM, check
 from tests.contract.test_flow import STAGES
 from tests.import_closure import ROOT
@@ -113,19 +113,19 @@ def test_requests_in_regions_md_mean_what_it_says() -> None:
     rows = table_rows("regions.md", "| request | regions |")
     assert len(rows) > 15
     for request, regions in rows:
-        assert [str(region) for region in parse_all(request)] == re.findall("`(.+?)`", regions)
+        assert [str(region) for region in regions_from_request(request)] == re.findall("`(.+?)`", regions)
 
 
 def test_requests_that_regions_md_says_are_refused_are() -> None:
     for request, _ in table_rows("regions.md", "| request | why |"):
         with pytest.raises(PipelineError, match=r"full, top-left|is not left, top, right, bottom"):
-            parse_all(request)
+            regions_from_request(request)
 
 
 def test_regions_md_lists_all_regions() -> None:
     rows = table_rows("regions.md", "| name | part of the image |")
     listed = [name for names, _ in rows for name in re.findall("`(.+?)`", names)]
-    assert sorted(listed) == sorted(NAMES)
+    assert sorted(listed) == sorted(REGIONS)
 
 
 def test_ci_runs_the_readmes_test_command() -> None:

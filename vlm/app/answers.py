@@ -13,9 +13,8 @@ from PIL import Image
 
 from pipeline.errors import PipelineError
 from pipeline.images.images import crop, image_from_bytes
-from pipeline.regions import regions
 from pipeline.regions.captioner import RegionCaption
-from pipeline.regions.regions import Region
+from pipeline.regions.regions import Region, regions_from_request
 
 MAX_REGIONS = 8
 _MAX_REQUEST_LENGTH = 300  # characters
@@ -48,7 +47,7 @@ def requested_regions(requests: Sequence[str]) -> list[Region]:
                 f"the request has {len(request)} characters; allowed: {_MAX_REQUEST_LENGTH}. "
                 "Ask for a region in a few words."
             )
-    found = [region for request in requests for region in regions.parse_all(request)]
+    found = [region for request in requests for region in regions_from_request(request)]
     _require_few(len(found))
     return found
 

@@ -18,7 +18,7 @@ from pipeline.errors import PipelineError
 from pipeline.features.store import FeatureStore
 from pipeline.images.images import crop, open_image
 from pipeline.model.checkpoints import load_checkpoint, save_checkpoint
-from pipeline.regions.regions import REGIONS, Region, named
+from pipeline.regions.regions import REGIONS, Region, region_from_name
 from pipeline.vision.load import load_encoder
 from tests.tiny_models import save_clip, save_llama
 from tests.unit.project import Project
@@ -139,7 +139,7 @@ def test_what_cannot_be_captioned_has_its_error_and_the_others_their_captions(
     requests: list[tuple[str | Path, Region]] = [
         (good, REGIONS["full"]),
         (tmp_path / "none.png", REGIONS["full"]),
-        (good, named("0,0,65,64")),
+        (good, region_from_name("0,0,65,64")),
         (good, REGIONS["full"]),
     ]
     first, no_image, beyond, last = captioner.caption_each(requests)

@@ -1,59 +1,72 @@
-"""Requests in words and the regions that they name.
+"""Requests in words: the regions that they name, or a refusal; never another region.
 
 Run: .venv/bin/python -m pytest tests/unit/regions/test_regions.py
 """
 
 import math
+import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from pipeline.errors import PipelineError
-from pipeline.regions.regions import NAMES, REGIONS, named, parse, parse_all
+from pipeline.regions.regions import (
+    REGIONS,
+    region_from_name,
+    region_from_request,
+    regions_from_request,
+)
+from pipeline.regions.words import TABLE
 
-VERTICAL = {
-    "top": ["top", "topmost", "upper", "uppermost", "above"],
-    "bottom": ["bottom", "bottommost", "lower", "lowermost", "below"],
-}
-HORIZONTAL = {
-    "left": ["left", "leftmost", "left-most", "left-hand"],
-    "right": ["right", "rightmost", "right-most", "right-hand"],
-}
-EDGES = {**VERTICAL, **HORIZONTAL}
-CENTER = ["center", "centre", "central", "middle"]
-PLACES = ["side", "half", "part", "portion", "area", "region", "section", "edge", "end", "border"]
-IMAGES = ["image", "picture", "photo", "scene", "frame", "view"]
+ROWS = [row.split() for row in TABLE.strip().splitlines()]
+WORDS = {word: letter for letter, _, *words in ROWS for word in words}
+
+
+def words_for(letters: str, name: str = "") -> list[str]:
+    """Words of the table by their letter, or by the place that they name."""
+    return [
+        w for letter, its_name, *words in ROWS if letter in letters and name in ("", its_name) for w in words
+    ]
+
+
+EDGES = {name: words_for("VbH", name) for name in ("top", "bottom", "left", "right")}
+EDGES["left"] += ["left-most", "left-hand"]
+EDGES["right"] += ["right-most", "right-hand"]
+CENTER = words_for("C")
+PLACES = [*words_for("S"), "half", "edge", "border"]
 
 
 @st.composite
 def places(draw: st.DrawFn) -> tuple[str, str]:
-    """A region's name and words for it, after the grammar of `pipeline.regions.words`."""
+    """A region's name and words for it."""
 
     def pick(options: Sequence[str]) -> str:
         return draw(st.sampled_from(options))
 
     kind = pick(["corner", "edge", "center", "third", "full"])
     if kind == "full":
-        return "full", f"{pick(['whole', 'entire', 'full', 'complete'])} {pick(IMAGES)}"
+        return "full", f"{pick(words_for('W'))} {pick(words_for('I'))}"
     if kind == "center":
         return "center", f"{pick(CENTER)} {pick(['', *PLACES])}".strip()
     if kind == "third":
         side = pick([*EDGES, "middle"])
-        return f"{side} third", f"{pick({**EDGES, 'middle': CENTER}[side])} third"
+        return f"{side} third", f"{pick({**EDGES, 'middle': CENTER}[side])} {pick(['third', '1/3', '33%'])}"
     if kind == "edge":
         name = pick(list(EDGES))
         words = pick(EDGES[name])
-        # "Her left hand" is no region: without a noun of place "left-hand" is not used alone.
+        # Without a noun of place "the left hand" is somebody's.
         nouns = [*PLACES, *CENTER] if "hand" in words else ["", *PLACES, *CENTER]
         return name, f"{words} {pick(nouns)}".strip()
-    vertical, horizontal = pick(list(VERTICAL)), pick(list(HORIZONTAL))
-    parts = [pick(VERTICAL[vertical]), pick(HORIZONTAL[horizontal])]
+    vertical, horizontal = pick(["top", "bottom"]), pick(["left", "right"])
+    parts = [pick(EDGES[vertical]), pick(EDGES[horizontal])]
     if draw(st.booleans()):
         parts.reverse()
     if draw(st.booleans()):
-        return f"{vertical}-{horizontal}", f"{pick([' ', '-', '  ', '_']).join(parts)} corner"
+        joined = pick([" ", "-", "  ", "_", "" if "".join(parts).isalpha() else " "]).join(parts)
+        return f"{vertical}-{horizontal}", f"{joined} {pick(['corner', ''])}"
     noun, where = pick(["corner", "side", "part"]), pick(["on", "at", "in"])
     return f"{vertical}-{horizontal}", f"{parts[0]} {noun} {where} the {parts[1]} side"
 
@@ -74,7 +87,78 @@ def phrasings(draw: st.DrawFn) -> tuple[str, str]:
 @given(phrasings())
 def test_phrasings_of_the_grammar_name_their_region(phrasing: tuple[str, str]) -> None:
     name, request = phrasing
-    assert parse(request) == REGIONS[name]
+    assert region_from_request(request) == REGIONS[name]
+
+
+@st.composite
+def slips(draw: st.DrawFn, word: str) -> str:
+    """The word with a letter more, less, wrong or in the place of its neighbour."""
+    at = draw(st.integers(0, len(word) - 1))
+    letter = draw(st.sampled_from("abcdefghijklmnopqrstuvwxyz"))
+    return draw(
+        st.sampled_from(
+            [
+                word[:at] + letter + word[at:],
+                word[:at] + word[at + 1 :],
+                word[:at] + letter + word[at + 1 :],
+                word[:at] + word[at + 1 : at + 2] + word[at] + word[at + 2 :],
+            ]
+        )
+    )
+
+
+@given(phrasings(), st.data())
+def test_a_request_with_a_slip_is_never_answered_for_another_region(
+    phrasing: tuple[str, str], data: st.DataObject
+) -> None:
+    name, request = phrasing
+    words = re.split(r"(\W+|_)", request.lower())
+    at = data.draw(st.sampled_from([n for n, word in enumerate(words) if word.isalpha() and len(word) > 1]))
+    slip = data.draw(slips(words[at]))
+    # Another word that is understood, or ordinary English, is no slip.
+    assume(slip not in WORDS and len(slip) > 2)
+    words[at] = slip
+    with suppress(PipelineError):
+        assert [region.name for region in regions_from_request("".join(words))] == [name]
+
+
+@given(phrasings(), st.sampled_from(["everything except {}", "anything but {}", "{}, not this", "not {}"]))
+def test_a_request_for_what_lies_outside_a_region_is_refused(phrasing: tuple[str, str], around: str) -> None:
+    name, request = phrasing
+    assume(name != "full")
+    with pytest.raises(PipelineError, match="is unclear"):
+        regions_from_request(around.format(request))
+
+
+@given(
+    st.sampled_from([*EDGES, "center"]),
+    st.integers(0, 100),
+    st.sampled_from(["%", " %", " percent", "/7", " px"]),
+)
+def test_an_amount_of_an_edge_is_a_half_or_a_third_or_refused(edge: str, number: int, unit: str) -> None:
+    try:
+        (region,) = regions_from_request(f"the {edge} {number}{unit}")
+    except PipelineError:
+        return
+    assert (region.name, number) in [(edge, 50), (f"{edge} third", 33), ("middle third", 33)]
+
+
+# Words without an everyday use that takes the place out of the request.
+plain_words = st.sampled_from(["dog", "a", "red", "show", *words_for("VHCDKESthngJu")])
+
+
+@given(st.lists(plain_words, min_size=1, max_size=8))
+@example(["left", "third", "top"])
+def test_an_answer_holds_every_place_of_the_request_and_no_other(words: list[str]) -> None:
+    places = {name for letter, name, *its_words in ROWS if letter in "VHC" for w in words if w in its_words}
+    try:
+        found = regions_from_request(" ".join(words))
+    except PipelineError:
+        return
+    named = {part.replace("middle", "center") for r in found for part in re.findall(r"\w+", r.name)}
+    if "center" in places and "center" not in named:  # "top center" is the top
+        places.discard("center")
+    assert named - {"third"} == (places or {"full"})
 
 
 @given(
@@ -88,16 +172,16 @@ def test_a_list_of_places_names_each_once_in_its_order(
 ) -> None:
     request = case(around.format(joined_by.join(words for _, words in listed)))
     expected = list(dict.fromkeys(name for name, _ in listed))
-    assert [region.name for region in parse_all(request)] == expected
+    assert [region.name for region in regions_from_request(request)] == expected
     if len(expected) > 1:
         with pytest.raises(PipelineError, match="names more than one region"):
-            parse(request)
+            region_from_request(request)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", REGIONS)
 def test_names_are_requests(name: str) -> None:
-    assert parse(name) == named(name) == REGIONS[name]
-    assert parse_all(name) == (REGIONS[name],)
+    assert region_from_request(name) == region_from_name(name) == REGIONS[name]
+    assert regions_from_request(name) == (REGIONS[name],)
 
 
 @pytest.mark.parametrize(
@@ -108,153 +192,129 @@ def test_names_are_requests(name: str) -> None:
         ("left/right", ["left", "right"]),
         ("is the top darker than the bottom?", ["top", "bottom"]),
         ("the upper left and right corners", ["top-left", "top-right"]),
-        ("top and bottom left corners", ["top-left", "bottom-left"]),
+        ("bottom and top left corners", ["bottom-left", "top-left"]),
         ("left, middle and right thirds", ["left third", "middle third", "right third"]),
         ("all four corners", ["top-left", "top-right", "bottom-left", "bottom-right"]),
         ("the center, and the whole image", ["center", "full"]),
         ("the left and the left-hand side", ["left"]),
-        ("read it from left to right", ["full"]),
-        ("a dog", ["full"]),
+        ("lower left-hand", ["bottom-left"]),
+        ("upper right-hand", ["top-right"]),
+        ("right-hand upper corner", ["top-right"]),
+        ("topright", ["top-right"]),
+        ("lower_left", ["bottom-left"]),
+        ("the corner at the top left", ["top-left"]),
+        ("top left, in the upper left corner", ["top-left"]),
+        ("top left of the room", ["top-left"]),
+        ("the left side of the street", ["left"]),
+        ("the left of the whole image", ["left"]),
+        ("centre left", ["left"]),
+        ("the left 50%", ["left"]),
+        ("the left ⅓", ["left third"]),
+        ("the third dog on the left", ["left"]),
+        ("top right quarter", ["top-right"]),
     ],
 )
-def test_several_regions_in_one_request(request_: str, names: list[str]) -> None:
-    assert [region.name for region in parse_all(request_)] == names
-
-
-@pytest.mark.parametrize(
-    "request_", ["the middle of the left half", "left right", "the top left of the right"]
-)
-def test_a_region_inside_a_region_is_refused(request_: str) -> None:
-    with pytest.raises(PipelineError, match=r"no word between them that makes a list.* only full, top-left"):
-        parse_all(request_)
-
-
-@pytest.mark.parametrize(
-    ("request_", "quoted"),
-    [
-        ("Describe the corner", "corner"),
-        ("the top corner", "top corner"),
-        ("the right-hand corner and the top", "right hand corner"),
-        ("the left quarter", "left quarter"),
-        ("the left two thirds", "left two thirds"),
-        ("the second third", "second third"),
-        ("the north-east corner", "north east corner"),
-        ("the western side", "western side"),
-        ("top left and right", "top left and right"),
-        ("top and bottom left", "top and bottom left"),
-    ],
-)
-def test_a_place_that_cannot_be_told_lists_what_can_be_asked(request_: str, quoted: str) -> None:
-    for read in (parse, parse_all, named):
-        with pytest.raises(PipelineError, match=rf"is unclear: '{quoted}' .*; ask for full, top-left,"):
-            read(request_)
-
-
-@pytest.mark.parametrize("name", ["asdf", "the dog", "what is right now?", "1,2"])
-def test_a_name_that_names_no_region_lists_those_there_are(name: str) -> None:
-    with pytest.raises(PipelineError, match=r"names no region; allowed: full, .*bottom third|is not left,"):
-        named(name)
-
-
-@pytest.mark.parametrize(
-    ("request_", "name"),
-    [
-        ("Describe the object in the top-right corner", "top-right"),
-        ("upper right-hand corner", "top-right"),
-        ("right-hand upper corner", "top-right"),
-        ("topright", "top-right"),
-        ("lower_left", "bottom-left"),
-        ("the corner at the top left", "top-left"),
-        ("the top corner on the left-hand side", "top-left"),
-        ("top left, in the upper left corner", "top-left"),
-        ("top left of the room", "top-left"),
-        ("the left", "left"),
-        ("Describe the left dog", "left"),
-        ("the left side of the street", "left"),
-        ("the left of the whole image", "left"),
-        ("centre left", "left"),
-        ("top of the picture", "top"),
-        ("What is above?", "top"),
-        ("top middle", "top"),
-        ("right at the bottom", "bottom"),
-        ("what is right in the middle?", "center"),
-        ("top left right now", "top-left"),
-        ("third on the right", "right"),
-    ],
-)
-def test_ways_of_asking(request_: str, name: str) -> None:
-    assert parse(request_).name == name
+def test_ways_of_asking(request_: str, names: list[str]) -> None:
+    assert [region.name for region in regions_from_request(request_)] == names
 
 
 @pytest.mark.parametrize(
     "request_",
     [
         "Describe this image.",
+        "describe the dog",
+        "what is here?",
         "asdf",
         "!?",
         "what is happening right now?",
-        "is this the right colour?",
-        "A dog, right?",
-        "all right, what was left behind?",
-        "what is left",
-        "What's the bottom line?",
+        "what was left behind?",
         "the book on top of the table",
         "the man to the left of the dog",
         "in the middle of the road",
+        "a chair in the corner of the room",
         "the lamp above the table",
         "seen from above",
         "read it from left to right",
         "What is in her left hand?",
-        "the dog facing left",
         "the second dog from the left",
-        "the man in the top hat",
         "count 1, 2, 3",
-        "the whole of the picture",
+        "is the light bright at night? stop, then write about the button later",
+        "their paper tower, a hot dog, a lot of power and two super flowers",
         "copyright and leftovers on a laptop",
-        "the man at the street corner",
-        "a chair in the corner of the room",
         "the third dog",
+        "the whole of the picture",
     ],
 )
 def test_ordinary_phrases_are_the_full_image(request_: str) -> None:
-    assert parse(request_).name == "full"
+    assert region_from_request(request_).name == "full"
 
 
 @pytest.mark.parametrize(
-    "request_",
+    ("request_", "said"),
     [
-        "compare the left and the right",
-        "top-left and bottom",
-        "the middle of the left half",
-        "the whole image and the left",
-        "the left, 0,0,1,1",
-        "0,0,1,1 and 0,0,1,0.5",
+        ("top lft", "'lft' .* did you mean 'left'"),
+        ("rigth side", "'rigth' .* did you mean 'right'"),
+        ("the keft half", "did you mean 'left'"),
+        ("toplft", "did you mean 'topleft'"),
+        ("the left of the imge", "did you mean 'image'"),
+        ("the left 25%", "'left 25%' is an amount"),
+        ("the top 10%", "'top 10%' is an amount"),
+        ("1/4 of the image", "'1/4 of the image' is an amount"),
+        ("everything except the left", "'except the left' asks for what lies outside"),
+        ("what isn't on the left?", "'not on the left' asks for what lies outside"),
+        ("away from the left", "asks for what lies outside"),
+        ("between the left and the right", "asks for what lies outside"),
+        ("Describe the corner", "'the corner' is not"),
+        ("the top corner", "'the top corner' is not"),
+        ("the right-hand corner and the top", "'the right hand corner' is not"),
+        ("the left quarter", "'the left quarter' is not"),
+        ("top right third", "third' is not"),
+        ("the left two thirds", "'the left two' may be a place or not"),
+        ("the second third", "'second third' is not"),
+        ("the other half of the image", "half' asks for what lies outside"),
+        ("the north-east corner", "'north' is not"),
+        ("the western side", "'western' is not"),
+        ("top left and right", "'top left and right' can be read in two ways"),
+        ("top and bottom left", "'top and bottom left' can be read in two ways"),
+        ("what is at the top right now?", "'top right now' can be read in two ways"),
+        ("the person left", "'person left' may be a place or not; .* write 'left side'"),
+        ("is this the right colour?", "'the right colour' may be a place or not; .* write 'right side'"),
+        ("the dog looking to the right", "'the right' may be a place or not"),
+        ("in the left hand", "'the left hand' may be a place or not"),
+        ("the middle of the left half", "'the left half' needs a word such as 'and'"),
+        ("left right", "needs a word such as 'and'"),
+        ("left=10 top=20", "'left 10' may be a place or not"),
     ],
 )
-def test_two_regions_are_refused(request_: str) -> None:
-    with pytest.raises(PipelineError, match=r"more than one region: .*ask for one of full, top-left"):
-        parse(request_)
+def test_a_place_that_is_no_region_is_refused_with_what_can_be_asked(request_: str, said: str) -> None:
+    for read in (region_from_request, regions_from_request, region_from_name):
+        with pytest.raises(PipelineError, match=rf"is unclear: .*{said}.*; ask for full, top-left,"):
+            read(request_)
+
+
+@pytest.mark.parametrize("name", ["asdf", "the dog", "what is right now?"])
+def test_a_name_that_names_no_region_lists_those_there_are(name: str) -> None:
+    with pytest.raises(PipelineError, match=r"names no region; ask for full, .*bottom third"):
+        region_from_name(name)
 
 
 @pytest.mark.parametrize("request_", ["", " \n\t"])
 def test_an_empty_request_is_refused(request_: str) -> None:
     with pytest.raises(PipelineError, match="the request is empty"):
-        parse(request_)
+        region_from_request(request_)
 
 
 VOCABULARY = (
     "the of in to top left right bottom center above third half corner whole image dog hand most "
     "now and or , box ( ) [ ] , | 0 1 0.5 9 px - nan"
 )
-
-
 words = st.sampled_from(VOCABULARY.split())
 
 
 @given(st.one_of(st.text(), st.lists(words, max_size=12).map(" ".join), st.lists(words).map("".join)))
 def test_any_text_gives_a_box_in_the_image_or_a_pipeline_error(request: str) -> None:
     try:
-        found = [region.within(50, 50) for region in parse_all(request)]
+        found = [region.within(50, 50) for region in regions_from_request(request)]
     except PipelineError:
         return
     assert found

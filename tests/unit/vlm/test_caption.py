@@ -134,8 +134,12 @@ def test_each_image_that_a_box_does_not_fit_is_named(photos: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "code", "sentence"),
     [
-        (["--ask", "the top corner"], 1, "is unclear: 'top corner' is not one of the regions; ask for full"),
-        (["--region", "asdf"], 1, "'asdf' names no region; allowed: full, top-left"),
+        (
+            ["--ask", "the top corner"],
+            1,
+            "is unclear: 'the top corner' is not one of the regions; ask for full",
+        ),
+        (["--region", "asdf"], 1, "'asdf' names no region; ask for full, top-left"),
         (["--region", "left and right"], 1, "names more than one region: left and right"),
         (["--box", "1,2"], 1, "the box '1,2' is not left, top, right, bottom"),
         (["--box", "left"], 1, "the box 'left' is not left, top, right, bottom"),
