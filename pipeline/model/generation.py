@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, NoRepeatNGramLogitsProcessor
+from transformers import NoRepeatNGramLogitsProcessor
 
 from pipeline.model.vision_language_model import VisionLanguageModel
 from pipeline.params.schema import GenerateParams
@@ -75,7 +75,7 @@ class _Decoder:
     def __init__(self, model: VisionLanguageModel, features: Tensor, no_repeat_ngram_size: int) -> None:
         self._model = model.language_model
         self._guard = NoRepeatNGramLogitsProcessor(no_repeat_ngram_size) if no_repeat_ngram_size else None
-        self._cache = DynamicCache()
+        self._cache = self._model.new_cache()
         # The words before the image are the same for all: computed for one row, then repeated.
         self._model.next_hidden_states(model.embed_before(), self._cache)
         self._cache.batch_repeat_interleave(len(features))

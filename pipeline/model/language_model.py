@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from pipeline.errors import PipelineError
 from pipeline.hardware.device import Placement
 from pipeline.hardware.memory import return_freed_memory
+from pipeline.model.probe import require_packable
 from pipeline.params.schema import LanguageModelParams
 from pipeline.pretrained.pretrained import resolve_model, weights_digest
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from transformers import Cache
 
 _IDS = 4096  # word embeddings that are measured at a time
-_TRIED = 8  # tokens that a model is tried on
 
 
 @dataclass(frozen=True)
@@ -120,17 +120,25 @@ class LanguageModel(nn.Module):
         for layer in decoder_layers(self.model):
             layer.compile(dynamic=True)
 
-    @torch.no_grad()
-    def require_plain_head(self) -> None:
-        """PipelineError where the model does more to its logits than its head: scales or caps them."""
-        ids = torch.arange(min(_TRIED, self.vocabulary), device=self.device).unsqueeze(0)  # [1, T]
-        words = self.embed(ids)  # [1, T, D_l]
-        own = self.model(inputs_embeds=words).logits.float()  # [1, T, V]
-        ours = self.logits(self.model.base_model(inputs_embeds=words).last_hidden_state)  # [1, T, V]
-        if not torch.allclose(own, ours, rtol=0.01, atol=0.01 * float(own.abs().max())):
+    def new_cache(self) -> "Cache":
+        """Make the empty key-value cache that the model's own configuration asks for."""
+        from transformers import DynamicCache
+
+        return DynamicCache(config=self.model.config)
+
+    def require_window(self, positions: int) -> None:
+        """PipelineError where a layer's sliding window is shorter than an image with its longest caption.
+
+        Packed captions have a mask of their own, which takes the place of the model's window.
+        """
+        windows = [
+            layer.sliding_window for layer in self.new_cache().layers if getattr(layer, "is_sliding", False)
+        ]
+        if windows and min(windows) < positions:
             raise PipelineError(
-                f"{self.spec.name} scales or caps its logits, which training here does not do yet; choose "
-                "another language_model.name."
+                f"{self.spec.name} attends to the last {min(windows)} positions in some layers, but an image "
+                f"and its longest caption have {positions}. Fix: choose another language_model.name, or an "
+                "encoder with fewer tokens."
             )
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -179,7 +187,8 @@ def load_language_model(
 ) -> LanguageModel:
     """Load the model that `params` name onto `placement`.
 
-    Raises PipelineError when it cannot be had, is no causal model, or cannot be quantized there.
+    Raises PipelineError when it is not available, is not a causal model, cannot be quantized there, or cannot
+    be trained on packed captions.
     """
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
@@ -222,5 +231,5 @@ def load_language_model(
         end_ids=tuple(sorted(_end_ids(model))),
     )
     loaded = LanguageModel(model, spec)
-    loaded.require_plain_head()
+    require_packable(loaded)
     return loaded

@@ -74,6 +74,7 @@ def _fresh_model(data: TrainingData, settings: Params, execution: Execution) -> 
     placement, features = execution.placement, data.features
     language_model = load_language_model(settings.language_model, placement, execution.runtime.model_cache)
     _require_vocabulary(data.tokens, settings.language_model.name, language_model.vocabulary)
+    language_model.require_window(data.prefix_length + max(map(max, data.lengths)))
     torch.manual_seed(settings.train.seed)
     params = settings.projector
     width_in, width_out = features.spec["width"], language_model.width
