@@ -33,7 +33,8 @@ def require_packable(model: "LanguageModel") -> None:
     logits with its head alone. Five passes over a few tokens; nothing stays behind.
     """
     ids = torch.arange(_PREFIX + 2 * _CAPTION, device=model.device) % model.vocabulary
-    prefix, first, second = model.embed(ids).unsqueeze(0).split([_PREFIX, _CAPTION, _CAPTION], dim=1)
+    words = model.embed(ids).unsqueeze(0)  # [1, T, D_l]
+    prefix, first, second = torch.split(words, [_PREFIX, _CAPTION, _CAPTION], dim=1)
     separate = torch.cat([prefix, second], dim=1)  # [1, T, D_l]
     tolerance = _TOLERANCE[prefix.dtype]
     try:

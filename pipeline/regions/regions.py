@@ -100,7 +100,7 @@ def region_from_box(box: str | Sequence[float]) -> Region:
 
     Numbers from 0 to 1 are fractions of the image; if one is above 1, or with "px", all are whole pixels.
     """
-    text = box.casefold() if isinstance(box, str) else ",".join(f"{value:.17g}" for value in box)
+    text = box.casefold() if isinstance(box, str) else ",".join(f"{value}" for value in box)
     plain = re.sub(r"\s?(?:px|pixels?)\b|\bb?box\b\s*[:=]?|\brect\b|[()\[\]]", " ", text)
     numbers = [float(n) if re.fullmatch(_NUMBER, n) else math.nan for n in re.split(_GAP, plain.strip())]
     pixels = bool(re.search("px|pixel", text)) or max(numbers) > 1

@@ -15,6 +15,7 @@ MODULES = (
     "pretrained/hub",
     "datasets/hub_dataset",
     "model/language_model",
+    "model/probe",
     "pretrained/pretrained",
     "text/prompt",
     "training/trainer",

@@ -119,7 +119,7 @@ def test_a_checkpoint_is_found_by_its_folder_and_without_its_suffix(project: Pro
     ("region", "message"),
     [
         ("top-left and bottom", "more than one region"),
-        ((0.5, 0.0, 0.2, 1.0), "0.5,0,0.2,1"),
+        ((0.5, 0.0, 0.2, 1.0), "0.5,0.0,0.2,1.0"),
         ("0,0,2.5,1", "0,0,2.5,1"),
         ("asdf", "'asdf'.*full, top-left"),
         ((0, 0, 65, 64), "beyond the image of 64 x 64 pixels"),
