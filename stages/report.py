@@ -7,7 +7,7 @@ from stages.console import stage_banner, stage_command
 
 @stage_command
 def main(params: Path) -> None:
-    """Write the gallery: scores, curves, captions beside their references, region requests, colours.
+    """Write the gallery: scores, curves, captions next to their references, region requests, colours.
 
     \b
     Reads   metrics/, plots/, data/predictions/, data/regions/, the images

@@ -6,15 +6,17 @@ Pictures travel inside the page, as small JPEGs in data addresses.
 import base64
 import io
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from jinja2 import TemplateError
 from PIL import Image, ImageDraw
 
 from pipeline.captions import CaptionRecord, ImageRecord
 from pipeline.errors import PipelineError
-from pipeline.files.json_files import JsonObject, read_jsonl
+from pipeline.files.json_files import read_jsonl
 from pipeline.images.images import Box, open_image
 from pipeline.metrics.cider import cider_d
 from pipeline.metrics.tokenizer import split_at_blanks, tokenize
@@ -30,14 +32,9 @@ class ImageFiles:
     records: Mapping[str, ImageRecord]
     max_megapixels: float
 
-    def open(self, image_id: str, asked_by: Path) -> Image.Image:
-        """The image of that id, with the bytes that were listed; an error names who asked for it."""
-        record = self.records.get(image_id)
-        if record is None:
-            raise PipelineError(
-                f"{asked_by} names the image {image_id!r:.80}, which images.jsonl does not have; "
-                "run `dvc repro` to make the files fit together."
-            )
+    def open(self, image_id: str) -> Image.Image:
+        """The image of that id, with the bytes that were listed; KeyError for an unknown id."""
+        record = self.records[image_id]
         return open_image(Path(record.path), self.max_megapixels, record.sha256)
 
 
@@ -74,49 +71,45 @@ class RegionAnswer:
     correct: Mapping[str, bool]
 
 
-def read_said(predictions: Path, test: Sequence[CaptionRecord]) -> dict[str, str]:
-    """The caption of each test image, by image id.
-
-    Raises PipelineError naming the image that `predictions` has no caption for.
-    """
-    said = {
-        _text(row, predictions, number, "image_id"): _text(row, predictions, number, "caption")
-        for number, row in read_jsonl(predictions)
-    }
-    for record in test:
-        if record.image_id not in said:
-            raise PipelineError(
-                f"{predictions} has no caption for the test image {record.image_id!r:.80}; "
-                "run `dvc repro evaluate`."
-            )
-    return {record.image_id: said[record.image_id] for record in test}
+@contextmanager
+def written_by_the_run(path: Path) -> Iterator[None]:
+    """Turn what is missing or malformed in a file of the run into a PipelineError that names the file."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, TemplateError) as error:
+        raise PipelineError(
+            f"{path} does not fit the other files of the run ({type(error).__name__}: {error}). "
+            "Fix: run `dvc repro`."
+        ) from error
 
 
 def scored_examples(
-    predictions: Path, said: Mapping[str, str], test: Sequence[CaptionRecord], files: ImageFiles, count: int
+    predictions: Path, test: Sequence[CaptionRecord], files: ImageFiles, count: int
 ) -> dict[str, list[Example]]:
     """Best, median, worst and random test images by CIDEr-D: `count` in all, none of them twice.
 
-    `predictions` is where `said` was read, for messages.
+    `predictions` has the caption of each image of `test`. Raises PipelineError naming it where it has not.
     """
-    scores = cider_d(
-        [split_at_blanks(tokenize(said[record.image_id])) for record in test],
-        [[split_at_blanks(tokenize(caption)) for caption in record.captions] for record in test],
-    )
-    scored = sorted(zip(scores, test, strict=True), key=lambda pair: (-pair[0], pair[1].image_id))
-    return {
-        group: [
-            Example(
-                image_id=record.image_id,
-                picture=_thumbnail(files.open(record.image_id, predictions)),
-                caption=said[record.image_id],
-                references=record.captions,
-                score=100 * score,
-            )
-            for score, record in (scored[rank] for rank in ranks)
-        ]
-        for group, ranks in choose_ranks(len(scored), count).items()
-    }
+    with written_by_the_run(predictions):
+        said = {row["image_id"]: row["caption"] for _, row in read_jsonl(predictions)}
+        scores = cider_d(
+            [split_at_blanks(tokenize(said[record.image_id])) for record in test],
+            [[split_at_blanks(tokenize(caption)) for caption in record.captions] for record in test],
+        )
+        scored = sorted(zip(scores, test, strict=True), key=lambda pair: (-pair[0], pair[1].image_id))
+        return {
+            group: [
+                Example(
+                    image_id=record.image_id,
+                    picture=_thumbnail(files.open(record.image_id)),
+                    caption=said[record.image_id],
+                    references=record.captions,
+                    score=100 * score,
+                )
+                for score, record in (scored[rank] for rank in ranks)
+            ]
+            for group, ranks in choose_ranks(len(scored), count).items()
+        }
 
 
 def choose_ranks(total: int, count: int) -> dict[str, list[int]]:
@@ -134,50 +127,32 @@ def choose_ranks(total: int, count: int) -> dict[str, list[int]]:
 
 
 def region_answers(folder: Path, files: ImageFiles, count: int) -> dict[str, list[RegionAnswer]]:
-    """The answers about the first `count` images of `folder`, by image id."""
+    """The answers about the first `count` images of `folder`, by image id.
+
+    Raises PipelineError naming `regions.jsonl` where an answer in it is incomplete.
+    """
     path = folder / "regions.jsonl"
     answers: dict[str, list[RegionAnswer]] = {}
-    for number, row in read_jsonl(path):
-        image_id = _text(row, path, number, "image_id")
-        if image_id not in answers and len(answers) == count:
-            continue
-        crop = folder / Path(_text(row, path, number, "crop")).name
-        shown, correct = row.get("object", {}), row.get("correct", {})
-        if not isinstance(shown, dict) or not isinstance(correct, dict):
-            raise PipelineError(f"{path}:{number}: object or correct is no object; run `dvc repro regions`.")
-        answers.setdefault(image_id, []).append(
-            RegionAnswer(
-                request=_text(row, path, number, "request"),
-                region=_text(row, path, number, "region"),
-                outlined=_outlined(files.open(image_id, path), _box(row, path, number)),
-                crop=_thumbnail(open_image(crop, files.max_megapixels)),
-                caption=_text(row, path, number, "caption"),
-                truth=" ".join(str(shown[key]) for key in ("size", "color", "shape") if key in shown),
-                correct=correct,
+    with written_by_the_run(path):
+        for _, row in read_jsonl(path):
+            image_id = row["image_id"]
+            if image_id not in answers and len(answers) == count:
+                continue
+            crop = open_image(folder / Path(row["crop"]).name, files.max_megapixels)
+            left, top, right, bottom = map(float, row["box"])
+            truth = row.get("object", {})
+            answers.setdefault(image_id, []).append(
+                RegionAnswer(
+                    request=row["request"],
+                    region=row["region"],
+                    outlined=_outlined(files.open(image_id), (left, top, right, bottom)),
+                    crop=_thumbnail(crop),
+                    caption=row["caption"],
+                    truth=" ".join(str(truth[key]) for key in ("size", "color", "shape") if key in truth),
+                    correct=dict(row.get("correct", {})),
+                )
             )
-        )
     return answers
-
-
-def _text(row: JsonObject, path: Path, number: int, key: str) -> str:
-    if key not in row:
-        raise PipelineError(f"{path}:{number}: {key} is missing; run `dvc repro` to write it anew.")
-    value = row[key]
-    if not isinstance(value, str):
-        raise PipelineError(f"{path}:{number}: {key} is {value!r:.60}, expected text; run `dvc repro`.")
-    return value
-
-
-def _box(row: JsonObject, path: Path, number: int) -> Box:
-    """left, top, right, bottom in fractions."""
-    value = row.get("box")
-    try:
-        left, top, right, bottom = map(float, value or ())
-    except (TypeError, ValueError, OverflowError) as error:
-        raise PipelineError(f"{path}:{number}: box is {value!r:.60}, expected four numbers.") from error
-    if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
-        raise PipelineError(f"{path}:{number}: box is {value!r:.60}, no part of an image; run `dvc repro`.")
-    return left, top, right, bottom
 
 
 def _outlined(image: Image.Image, box: Box) -> Picture:

@@ -124,21 +124,14 @@ def _means(values: Sequence[float], size: int) -> list[float]:
 def _read_columns(path: Path, names: Sequence[str]) -> dict[str, list[float]]:
     try:
         rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+        table = {name: [float(row[name]) for row in rows] for name in names}
     except OSError as error:
-        raise PipelineError(f"cannot read {path}: {error.strerror}; run `dvc repro`.") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise PipelineError(f"{path} is no CSV text ({error}); run `dvc repro`.") from error
-    table: dict[str, list[float]] = {name: [] for name in names}
-    for number, row in enumerate(rows, start=2):
-        for name in names:
-            value = row.get(name)
-            try:
-                table[name].append(float(value or ""))
-            except ValueError as error:
-                raise PipelineError(
-                    f"{path}:{number} holds {value!r} for {name}, expected a number; "
-                    f"the file needs the columns {', '.join(names)}."
-                ) from error
+        raise PipelineError(f"cannot read {path}: {error.strerror}. Fix: run `dvc repro`.") from error
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise PipelineError(
+            f"{path} is not a table of numbers with the columns {', '.join(names)} ({error}). "
+            "Fix: run `dvc repro`."
+        ) from error
     if not rows:
-        raise PipelineError(f"{path} holds no rows; run `dvc repro` to write it anew.")
+        raise PipelineError(f"{path} has no rows. Fix: run `dvc repro`.")
     return table

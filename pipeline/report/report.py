@@ -1,11 +1,11 @@
-"""The page to look at after a run: scores beside controls, curves, what the model says of images.
+"""The page to look at after a run: scores next to their controls, curves, what the model says of images.
 
 One self-contained HTML file without scripts, fonts or anything else from a network. Equal input
 gives equal bytes: no dates, no absolute paths. Text that comes from outside (captions, ids,
 requests) is escaped by the template and stands in elements of its own direction.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,26 +13,24 @@ from typing import Any
 import jinja2
 
 from pipeline.captions import SPLITS, of_split, read_captions, read_images
-from pipeline.files.json_files import write_atomic
-from pipeline.metrics.color_confusions import NONE
-from pipeline.metrics.colors import BASIC_COLORS
+from pipeline.files.json_files import read_json, write_atomic
+from pipeline.metrics.scores import CONTROLS, SCORES
 from pipeline.params.loader import load_params
 from pipeline.params.schema import Params, ReportParams
-from pipeline.report.colors import color_tables
-from pipeline.report.gallery import ImageFiles, read_said, region_answers, scored_examples
+from pipeline.report.gallery import ImageFiles, region_answers, scored_examples, written_by_the_run
 from pipeline.report.plots import epoch_curves, training_curves
-from pipeline.report.scores import (
-    CONTROLS,
-    SCORES,
-    by_epoch,
-    columns,
-    figures,
-    habits,
-    read_evaluation,
-    read_object,
-)
 
 _PLOTTED = ("bleu_1", "bleu_4", "cider", "rouge_l")
+# What has a place of its own on the page; every other number is shown by its name.
+_PLACED = ("best_epoch", "dev", "test", "controls", "by_epoch", "images", "intervals", "choice", "colors")
+_SHARES = {
+    "distinct_captions": "distinct captions",
+    "cut_off": "captions cut off at the length limit",
+    "empty": "empty captions",
+    "shape_accuracy": "shape right",
+    "color_accuracy": "colour right",
+    "both_accuracy": "both right",
+}
 
 
 @dataclass(frozen=True)
@@ -50,43 +48,59 @@ class ReportInputs:
     region_metrics: Path
 
 
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A number with its name; `share`: in per cent."""
+
+    name: str
+    value: float
+    share: bool
+
+
 def write_report(inputs: ReportInputs, output: Path, params: ReportParams) -> None:
     """Write the page to `output`.
 
-    Raises PipelineError naming the file, and the key, that is missing or does not fit the others.
+    Raises PipelineError naming the file that is missing or does not fit the others.
     """
     run = load_params(inputs.params)
-    evaluation = read_evaluation(inputs.evaluation)
     captions = read_captions(inputs.captions)
     test = of_split(captions, "test")
     records = {record.image_id: record for record in read_images(inputs.images)}
     files = ImageFiles(records, run.data.max_megapixels)
-    best = evaluation["best_epoch"]
-    predictions = inputs.predictions / f"epoch_{best:03d}_test.jsonl"
-    said = read_said(predictions, test)
-    page = _template().render(
-        run=run,
-        evaluation=evaluation,
-        scores=SCORES,
-        plotted=_PLOTTED,
-        controls=CONTROLS,
-        columns=columns([evaluation["test"], *evaluation["controls"].values()]),
-        epochs=by_epoch(evaluation),
-        habits=habits(evaluation),
-        curves=[
-            *training_curves(inputs.training_curve),
-            *epoch_curves(inputs.epoch_curve, {key: SCORES[key] for key in _PLOTTED}, best),
-        ],
-        gallery=scored_examples(predictions, said, test, files, params.examples),
-        regions=region_answers(inputs.regions, files, params.region_images),
-        region_figures=figures(read_object(inputs.region_metrics)),
-        color_tables=color_tables(said, captions, inputs.regions / "regions.jsonl"),
-        color_words=BASIC_COLORS,
-        no_color=NONE,
-        images={split: len(of_split(captions, split)) for split in SPLITS},
-        captions={s: sum(len(r.captions) for r in of_split(captions, s)) for s in SPLITS},
-        parameters=_parameters(run),
-    )
+    with written_by_the_run(inputs.evaluation):
+        evaluation = read_json(inputs.evaluation)
+        best = evaluation["best_epoch"]
+        predictions = inputs.predictions / f"epoch_{best:03d}_test.jsonl"
+        rows = [evaluation["test"], *evaluation["controls"].values()]
+        others = [key for row in rows for key in _numbers(row) if key in row and key != "images"]
+        habits = _figures({key: value for key, value in evaluation.items() if key not in _PLACED})
+        epochs = sorted((int(epoch), row) for epoch, row in evaluation["by_epoch"].items())
+    with written_by_the_run(inputs.region_metrics):
+        region_figures = _figures(read_json(inputs.region_metrics))
+    curves = [
+        *training_curves(inputs.training_curve),
+        *epoch_curves(inputs.epoch_curve, {key: SCORES[key] for key in _PLOTTED}, best),
+    ]
+    gallery = scored_examples(predictions, test, files, params.examples)
+    regions = region_answers(inputs.regions, files, params.region_images)
+    with written_by_the_run(inputs.evaluation):
+        page = _template().render(
+            run=run,
+            evaluation=evaluation,
+            scores=SCORES,
+            plotted=_PLOTTED,
+            controls=CONTROLS,
+            columns=list(dict.fromkeys([*SCORES, *others])),
+            epochs=epochs,
+            habits=habits,
+            curves=curves,
+            gallery=gallery,
+            regions=regions,
+            region_figures=region_figures,
+            images={split: len(of_split(captions, split)) for split in SPLITS},
+            captions=sum(len(record.captions) for record in captions),
+            parameters=_parameters(run),
+        )
     # A lone surrogate is valid in JSON but has no bytes in UTF-8.
     write_atomic(output, page.encode("utf-8", errors="replace"))
 
@@ -108,6 +122,27 @@ def _figure(value: float | None) -> str:
     if value is None:
         return ""
     return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
+
+
+def _figures(content: Mapping[str, Any]) -> list[Figure]:
+    """All numbers in nested JSON, with their names in words."""
+    found = []
+    for key, value in _numbers(content).items():
+        *sections, last = key.split(".")
+        name = ": ".join([*sections, _SHARES.get(last, last)]).replace("_", " ")
+        found.append(Figure(name, value, share=last in _SHARES))
+    return found
+
+
+def _numbers(content: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+    """All numbers in nested JSON, by dotted key."""
+    numbers: dict[str, float] = {}
+    for key, value in content.items():
+        if isinstance(value, dict):
+            numbers |= _numbers(value, f"{prefix}{key}.")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            numbers[f"{prefix}{key}"] = value
+    return numbers
 
 
 def _parameters(run: Params) -> dict[str, dict[str, str]]:

@@ -25,9 +25,8 @@ from pipeline.files.json_files import read_json
 from pipeline.images.images import describe_image, open_image
 from pipeline.model.checkpoints import load_checkpoint, load_tensors, tensor_digest
 from pipeline.params.loader import load_params
-from pipeline.report.gallery import ImageFiles, read_said, region_answers, scored_examples
+from pipeline.report.gallery import ImageFiles, region_answers, scored_examples
 from pipeline.report.plots import epoch_curves, training_curves
-from pipeline.report.scores import read_evaluation
 from pipeline.text.token_store import read_tokens
 from tests.dataset_makers import MAKERS, make_kaggle
 from tests.dataset_makers import read as read_source
@@ -71,7 +70,7 @@ def _examples(path: Path) -> None:
     project = next(folder for folder in path.parents if (folder / "params.yaml").exists())
     files = _files(project)
     test = of_split(read_captions(project / "data/captions.jsonl"), "test")
-    scored_examples(path, read_said(path, test), test, files, 2)
+    scored_examples(path, test, files, 2)
 
 
 def _answers(path: Path) -> None:
@@ -134,7 +133,6 @@ READERS: dict[str, tuple[str, Callable[[Path], Any], bool]] = {
     "params.yaml": ("params.yaml", load_params, False),
     "predictions": ("data/predictions/epoch_001_test.jsonl", _examples, False),
     "regions.jsonl": ("data/regions/regions.jsonl", _answers, False),
-    "evaluate.json": ("metrics/evaluate.json", read_evaluation, False),
     "regions.json": ("metrics/regions.json", read_json, False),
     "training.csv": ("plots/training.csv", training_curves, False),
     "epochs.csv": ("plots/epochs.csv", _epochs, False),

@@ -6,17 +6,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from pipeline.captions import (
-    CaptionRecord,
-    ImageRecord,
-    SceneObject,
-    Split,
-    write_captions,
-    write_images,
-)
+from pipeline.captions import CaptionRecord, ImageRecord, Split, write_captions, write_images
 from pipeline.files.json_files import sha256_of_file, write_json, write_jsonl
+from pipeline.metrics.scores import SCORES
 from pipeline.report.report import ReportInputs
-from tests.report_lab import SAMPLE_PARAMS, SCORES, color_row, score_row
+from tests.import_closure import ROOT
 
 
 @pytest.fixture
@@ -30,61 +24,21 @@ def run(tmp_path: Path) -> ReportInputs:
         images.append(ImageRecord(image_id, str(path), sha256_of_file(path), 40 + index, 30))
         split: Split = "train" if index == 0 else "dev" if index == 1 else "test"
         texts = (f"a dog number {index} runs", f"the brown dog {index} is running")
-        objects = (SceneObject("star", "blue", "small", (0, 0, 1, 1)),)
-        captions.append(CaptionRecord(image_id, split, texts, objects if index < 4 else ()))
+        captions.append(CaptionRecord(image_id, split, texts))
         if split == "test":
             said.append({"image_id": image_id, "caption": f"a dog runs like {index}, an orange star"})
     write_images(tmp_path / "images.jsonl", images)
     write_captions(tmp_path / "captions.jsonl", captions)
     write_jsonl(tmp_path / "predictions" / "epoch_002_test.jsonl", said)
-
-    Image.new("RGB", (20, 15), "red").save(tmp_path / "crop.png")
-    answers: list[dict[str, Any]] = [
-        {
-            "image_id": image_id,
-            "request": "Describe the top left",
-            "region": "top-left",
-            "box": [0, 0, 0.5, 0.5],
-            "caption": f"a corner of {image_id}",
-            "crop": "crop.png",
-        }
-        for image_id in ("image_2", "image_3")
-    ]
-    answers[0]["object"] = {"shape": "star", "color": "blue", "size": "small", "box": [0, 0, 1, 1]}
-    answers[0]["correct"] = {"shape": True, "color": False}
-    write_jsonl(tmp_path / "regions.jsonl", answers)
-    write_json(tmp_path / "regions.json", {"shape_accuracy": 61.5})
-
-    by_epoch = {
-        str(epoch): {"dev": score_row(10 + epoch), "test": score_row(9.5 + epoch)} for epoch in (1, 2)
-    }
-    evaluation = {
-        "best_epoch": 2,
-        "training": "0f" * 32,
-        "selected_by": "bleu_4",
-        "images": {"dev": 1, "test": 4},
-        "dev": score_row(12),
-        "test": {**score_row(11.5), "words": 5.0},
-        "intervals": {"test": {score: {"low": 10.25, "high": 12.75} for score in SCORES}},
-        "choice": {"next_best_epoch": 1, "lead": 1.5, "low": -2.5, "high": 3.5, "distinguishable": False},
-        "controls": {
-            "constant": {**score_row(3.25), "behind": {"cider": 8.25, "low": 7.5, "high": 9.25}},
-            "unheard_of": {**score_row(4), "novelty": 77.75},
-        },
-        "constant_caption": "a dog that is always there",
-        "colors": {"model": color_row(66.5), "constant": color_row(12.5)},
-        "distinct_captions": 43.2,
-        "by_epoch": by_epoch,
-    }
-    write_json(tmp_path / "evaluate.json", evaluation)
+    _write_answers(tmp_path)
+    write_json(tmp_path / "evaluate.json", _evaluation())
     header = ["epoch", "dev_loss", *(f"{split}_{score}" for split in ("dev", "test") for score in SCORES)]
-    lines = [",".join(header), *(",".join([str(epoch)] + ["12.5"] * 13) for epoch in (1, 2))]
-    (tmp_path / "epochs.csv").write_text("\n".join(lines))
+    epochs = [",".join(header), *(",".join([str(epoch)] + ["12.5"] * 13) for epoch in (1, 2))]
+    (tmp_path / "epochs.csv").write_text("\n".join(epochs))
     steps = [f"{step},{1 + step // 500},{9 / step},0.001,1.5" for step in range(1, 1000)]
-    header_line = "step,epoch,loss,learning_rate,gradient_norm"
-    (tmp_path / "training.csv").write_text("\n".join([header_line, *steps]))
+    (tmp_path / "training.csv").write_text("\n".join(["step,epoch,loss,learning_rate,gradient_norm", *steps]))
     return ReportInputs(
-        params=SAMPLE_PARAMS,
+        params=ROOT / "profiles" / "sample.yaml",
         images=tmp_path / "images.jsonl",
         captions=tmp_path / "captions.jsonl",
         evaluation=tmp_path / "evaluate.json",
@@ -94,3 +48,43 @@ def run(tmp_path: Path) -> ReportInputs:
         regions=tmp_path,
         region_metrics=tmp_path / "regions.json",
     )
+
+
+def _write_answers(folder: Path) -> None:
+    Image.new("RGB", (20, 15), "red").save(folder / "crop.png")
+    answer: dict[str, Any] = {
+        "request": "Describe the top left",
+        "region": "top-left",
+        "box": [0, 0, 0.5, 0.5],
+        "crop": "crop.png",
+    }
+    first, second = ({**answer, "image_id": i, "caption": f"a corner of {i}"} for i in ("image_2", "image_3"))
+    first["object"] = {"shape": "star", "color": "blue", "size": "small", "box": [0, 0, 1, 1]}
+    first["correct"] = {"shape": True, "color": False}
+    write_jsonl(folder / "regions.jsonl", [first, second])
+    write_json(folder / "regions.json", {"shape_accuracy": 61.5})
+
+
+def _evaluation() -> dict[str, Any]:
+    def scores(value: float) -> dict[str, float]:
+        return dict.fromkeys(SCORES, value)
+
+    colors = {"recall": 40.5, "said": 3, "named": 4}
+    return {
+        "best_epoch": 2,
+        "training": "0f" * 32,
+        "selected_by": "bleu_4",
+        "images": {"dev": 1, "test": 4},
+        "dev": scores(12),
+        "test": {**scores(11.5), "words": 5.0},
+        "intervals": {"test": {score: {"low": 10.25, "high": 12.75} for score in SCORES}},
+        "choice": {"next_best_epoch": 1, "lead": 1.5, "low": -2.5, "high": 3.5, "distinguishable": False},
+        "controls": {
+            "constant": {**scores(3.25), "behind": {"cider": 8.25, "low": 7.5, "high": 9.25}},
+            "unheard_of": {**scores(4), "novelty": 77.75},
+        },
+        "constant_caption": "a dog that is always there",
+        "colors": {"model": {"precision": 66.5, **colors}, "constant": {"precision": None, **colors}},
+        "distinct_captions": 43.2,
+        "by_epoch": {str(n): {"dev": scores(10 + n), "test": scores(9.5 + n)} for n in (1, 2)},
+    }
