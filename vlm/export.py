@@ -12,10 +12,6 @@ if TYPE_CHECKING:
     from pipeline.params.schema import DataParams
 
 _METRICS = Path("metrics/evaluate.json")
-_NEXT = {
-    "llava": "LlavaForConditionalGeneration.from_pretrained({folder!r}) loads it; docs/serving.md has more.",
-    "projector": "mm_projector.safetensors has LLaVA's names; docs/serving.md has more.",
-}
 
 
 @click.command()
@@ -23,9 +19,9 @@ _NEXT = {
 @click.option(
     "--format",
     "kind",
-    type=click.Choice(["llava", "projector"]),
+    type=click.Choice(["llava"]),
     required=True,
-    help="llava: the whole model, for transformers and vLLM. projector: the trained part alone.",
+    help="llava: the whole model, for transformers and vLLM.",
 )
 @checkpoint_option
 @click.option(
@@ -35,37 +31,34 @@ _NEXT = {
 )
 @report_user_errors
 def export(out: Path, kind: str, checkpoint: Path, metrics: Path | None) -> None:
-    """Write a trained model into OUT, a new or empty folder, in another project's format.
+    """Write a trained model into OUT, a new or empty folder, in the format of another project.
 
     The model card in it (README.md) says what the model was trained on, from params.yaml, and how it scored.
-    LLaVA's format needs a CLIP encoder, which the sample has not; a projector can always be exported.
+    LLaVA's format needs a CLIP encoder, which the sample does not have.
 
     \b
-    Example: vlm export --format projector export/projector
-    Example with CLIP: vlm export --format llava export/llava
+    Example: vlm export --format llava export/llava
     """
     quiet_libraries()
     from pipeline.export.llava import export_llava
-    from pipeline.export.projector import export_projector
 
     source = click.get_current_context().get_parameter_source("checkpoint")
-    # Scores belong to one checkpoint: the default ones are not put beside a checkpoint that was named.
+    # Scores belong to one checkpoint: the default ones are not put next to a checkpoint that was named.
     if metrics is None and source is click.core.ParameterSource.DEFAULT and _METRICS.exists():
         metrics = _METRICS
     params = project_params()
     dataset = _dataset(params.data) if params else None
     checkpoint = find_checkpoint_or_explain(checkpoint)
-    if kind == "llava":
-        export_llava(checkpoint, out, model_cache(params), metrics, dataset)
-    else:
-        export_projector(checkpoint, out, metrics, dataset)
+    export_llava(checkpoint, out, model_cache(params), metrics, dataset)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     click.echo(f"{out}: {kind}, {size / 1e6:,.1f} MB, with a model card in {out / 'README.md'}.")
     if metrics is None:
         click.echo("The card has no scores: give the run's metrics/evaluate.json with --metrics.")
     if dataset is None:
         click.echo("The card does not name the dataset: there are no parameters of a project here.")
-    click.echo(_NEXT[kind].format(folder=str(out)))
+    click.echo(
+        f"LlavaForConditionalGeneration.from_pretrained({str(out)!r}) loads it; docs/serving.md has more."
+    )
 
 
 def _dataset(params: "DataParams") -> str:

@@ -1,6 +1,7 @@
 """A whole trained model as a folder that stock `transformers` loads as `LlavaForConditionalGeneration`.
 
-V: vocabulary of the language model, D_l: its width.
+V: vocabulary of the language model, D_l: its width, D_v: width of the encoder, H: hidden width of the
+projector.
 """
 
 from collections.abc import Mapping
@@ -13,14 +14,14 @@ from torch import Tensor
 
 from pipeline.errors import PipelineError
 from pipeline.export.folder import copy_licences, new_folder, write_weights
-from pipeline.export.model_card import CardFacts, model_card
-from pipeline.export.parts import LanguagePart, Parts, load_parts
-from pipeline.export.processor import select_strategy, write_processor
-from pipeline.export.projector import fold_projector
+from pipeline.export.model_card import model_card
+from pipeline.export.parts import INSTEAD, Parts, load_parts
+from pipeline.export.processor import write_processor
 from pipeline.files.differences import differences
 from pipeline.files.json_files import JsonObject, write_atomic, write_json
+from pipeline.model.projector import Projector
 
-_MAX_SHARD = "5GB"
+MAX_SHARD = "5GB"
 _BLOCK_ROWS = 8192
 _EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
@@ -53,42 +54,33 @@ def export_llava(
     """
     with new_folder(out) as folder:
         parts = load_parts(checkpoint, model_cache)
-        card = model_card(CardFacts.read("llava", parts.info, evaluation, dataset))
-        prompt = parts.tokenizer.prompt
-        processor = write_processor(
-            folder,
-            language=parts.language.folder,
-            vision=parts.vision.folder,
-            encoder=parts.vision.encoder,
-            prompt=prompt,
-            instruction=parts.info.tokenizer["instruction"],
-        )
+        card = model_card(parts.info, evaluation, dataset)
+        processor = write_processor(folder, parts)
         image_id: int = processor.image_token_id
-        language_weights = _with_image_token(parts.language, image_id)
+        language_weights = _with_image_token(parts.language_weights, image_id)
         write_json(folder / "config.json", _config(parts, image_id, len(language_weights[_EMBEDDING])))
         weights = _weights(parts, language_weights)
         _require_stock_model(folder, weights)
         _write_weights(folder, weights)
-        write_json(folder / "generation_config.json", _generation_config(parts, processor, image_id))
-        copy_licences(parts.vision.folder, folder / "licences" / "encoder")
-        copy_licences(parts.language.folder, folder / "licences" / "language-model")
+        write_json(folder / "generation_config.json", _generation_config(parts, processor))
+        copy_licences(parts.vision_folder, folder / "licences" / "encoder")
+        copy_licences(parts.language_folder, folder / "licences" / "language-model")
         write_atomic(folder / "README.md", card.encode())
     return out
 
 
-def _with_image_token(language: LanguagePart, image_id: int) -> dict[str, Tensor]:
+def _with_image_token(language: Mapping[str, Tensor], image_id: int) -> dict[str, Tensor]:
     """The language model's weights with a row of the vocabulary for the image token.
 
     Its embedding is never used (the image takes its place), but with tied embeddings the row is also a
     row of the output, and one of zeros has logit 0, which may be the largest. The mean of the other rows
     has the mean of their logits, which is never the largest: so no program that decodes greedily says it.
     """
-    weights = dict(language.weights)
+    weights = dict(language)
     missing = {_EMBEDDING, _HEAD} - weights.keys()
     if missing:
         raise PipelineError(
-            f"the language model has no {sorted(missing)[0]}, as LLaVA's format needs; export the "
-            "projector alone."
+            f"the language model has no {sorted(missing)[0]}, which LLaVA's format needs. {INSTEAD}"
         )
     for key in (_EMBEDDING, _HEAD):
         rows = weights[key]  # [V, D_l]
@@ -112,18 +104,30 @@ def _mean_row(*parts: Tensor) -> Tensor:
 
 def _weights(parts: Parts, language: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """All weights under the names of published LLaVA models, which old and new programs read."""
-    layers = fold_projector(parts.projector)
-    projector = {
-        "linear_1.weight": layers.weight_1,
-        "linear_1.bias": layers.bias_1,
-        "linear_2.weight": layers.weight_2,
-        "linear_2.bias": layers.bias_2,
-    }
     return {
-        **{f"vision_tower.vision_model.{key}": value for key, value in parts.vision.weights.items()},
-        **{f"multi_modal_projector.{key}": value for key, value in projector.items()},
+        **{f"vision_tower.vision_model.{key}": value for key, value in parts.vision_weights.items()},
+        **{f"multi_modal_projector.{key}": value for key, value in _fold(parts.projector).items()},
         # Tied weights are one tensor, stored once.
-        **{f"language_model.{k}": v for k, v in language.items() if not (parts.language.tied and k == _HEAD)},
+        **{f"language_model.{k}": v for k, v in language.items() if not (parts.tied and k == _HEAD)},
+    }
+
+
+def _fold(projector: Projector) -> dict[str, Tensor]:
+    """The projector as LLaVA's two linear layers, float32, with its standardisation in the first.
+
+    W ((x - mean) * scale) + b = (scale * W) x + (b - scale * W mean), computed in float64. A hidden width
+    H below D_l is filled up with units that are always zero (gelu(0) = 0): LLaVA's projectors have H = D_l.
+    """
+    state = {key: value.double() for key, value in projector.state_dict().items()}
+    weight_1 = state["hidden.weight"] * state["scale"]  # [H, D_v]
+    bias_1 = state["hidden.bias"] - weight_1 @ state["mean"]  # [H]
+    missing = projector.output.out_features - projector.hidden.out_features
+    pad = torch.nn.functional.pad
+    return {
+        "linear_1.weight": pad(weight_1, (0, 0, 0, missing)).float(),  # [D_l, D_v]
+        "linear_1.bias": pad(bias_1, (0, missing)).float(),  # [D_l]
+        "linear_2.weight": pad(state["output.weight"], (0, missing)).float(),  # [D_l, D_l]
+        "linear_2.bias": state["output.bias"].float(),  # [D_l]
     }
 
 
@@ -132,16 +136,16 @@ def _config(parts: Parts, image_id: int, vocabulary: int) -> JsonObject:
     return {
         "architectures": ["LlavaForConditionalGeneration"],
         "model_type": "llava",
-        "dtype": str(parts.language.dtype).removeprefix("torch."),
+        "dtype": str(parts.dtype).removeprefix("torch."),
         "image_token_index": image_id,
         "image_seq_length": encoder["num_tokens"],
         "vision_feature_layer": encoder["layer"],
-        "vision_feature_select_strategy": select_strategy(encoder["tokens"]),
+        "vision_feature_select_strategy": parts.select_strategy,
         "projector_hidden_act": "gelu",
         "multimodal_projector_bias": True,
-        "tie_word_embeddings": parts.language.tied,
-        "text_config": {**_text_config(parts.language.config), "vocab_size": vocabulary},
-        "vision_config": _vision_config(parts.vision.config),
+        "tie_word_embeddings": parts.tied,
+        "text_config": {**_text_config(parts.language_config), "vocab_size": vocabulary},
+        "vision_config": {k: v for k, v in parts.vision_config.items() if k != "_name_or_path"},
     }
 
 
@@ -159,18 +163,6 @@ def _text_config(config: JsonObject) -> JsonObject:
     return text
 
 
-def _vision_config(config: JsonObject) -> JsonObject:
-    """The encoder's configuration without what all configurations have."""
-    from transformers import PreTrainedConfig
-
-    common = PreTrainedConfig().to_dict()
-    return {
-        key: value
-        for key, value in config.items()
-        if key != "_name_or_path" and not (key in common and common[key] == value)
-    }
-
-
 def _require_stock_model(folder: Path, weights: Mapping[str, Tensor]) -> None:
     """Compare names and shapes with the model that transformers builds from config.json."""
     from transformers import AutoConfig, LlavaForConditionalGeneration
@@ -185,7 +177,7 @@ def _require_stock_model(folder: Path, weights: Mapping[str, Tensor]) -> None:
     for name, shape, expected in differences(found, wanted):
         raise PipelineError(
             f"the language model ({config.text_config.model_type}) does not fit LLaVA's: {name} is {shape}, "
-            f"expected {expected}; export the projector alone."
+            f"expected {expected}. {INSTEAD}"
         )
 
 
@@ -203,7 +195,7 @@ def _published_name(key: str) -> str:
 
 def _write_weights(folder: Path, weights: Mapping[str, Tensor]) -> None:
     contiguous = {key: value.contiguous() for key, value in weights.items()}
-    shards = split_torch_state_dict_into_shards(contiguous, max_shard_size=_MAX_SHARD)
+    shards = split_torch_state_dict_into_shards(contiguous, max_shard_size=MAX_SHARD)
     for name, keys in shards.filename_to_tensors.items():
         write_weights(folder / name, {key: contiguous[key] for key in keys})
     if shards.is_sharded:
@@ -211,7 +203,7 @@ def _write_weights(folder: Path, weights: Mapping[str, Tensor]) -> None:
         write_json(folder / "model.safetensors.index.json", index)
 
 
-def _generation_config(parts: Parts, processor: Any, image_id: int) -> JsonObject:
+def _generation_config(parts: Parts, processor: Any) -> JsonObject:
     """This project's greedy search, and none of the rules that the language model is published with.
 
     They were not in force where captions were scored, and in LLaVA's format some would count the prompt.
@@ -219,9 +211,9 @@ def _generation_config(parts: Parts, processor: Any, image_id: int) -> JsonObjec
     return {
         "do_sample": False,
         "num_beams": 1,
-        "eos_token_id": sorted(parts.language.end_ids | {parts.tokenizer.prompt.eos}),
+        "eos_token_id": sorted(parts.end_ids | {parts.tokenizer.prompt.eos}),
         "pad_token_id": processor.tokenizer.pad_token_id,
         # As long as the longest of training, its end included.
         "max_new_tokens": parts.info.longest_caption,
-        "suppress_tokens": [image_id],
+        "suppress_tokens": [processor.image_token_id],
     }

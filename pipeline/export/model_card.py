@@ -6,24 +6,20 @@ markup, links or metadata.
 
 import json
 import re
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from pipeline.datasets.pins import read_pins
 from pipeline.errors import PipelineError
-from pipeline.files.json_files import JsonObject, read_json
+from pipeline.files.json_files import read_json
+from pipeline.metrics.scores import CONTROLS, SCORES
 from pipeline.model.checkpoints import CheckpointInfo
 from pipeline.pretrained.wheels import is_wheel
 
-_SCORES = {"bleu_1": "BLEU-1", "bleu_4": "BLEU-4", "cider": "CIDEr-D", "rouge_l": "ROUGE-L"}
-_CONTROLS = {
-    "constant": "one caption for all",
-    "nearest": "nearest training image's",
-    "shuffled": "the model, images shuffled",
-}
+_SCORES = ("bleu_1", "bleu_4", "cider", "rouge_l")
 _DATASETS = {
     "scenes": "generated scenes of coloured shapes, drawn by this project",
     "flickr8k": "Flickr8k (Hodosh et al. 2013)",
@@ -40,55 +36,15 @@ _CLIP = re.compile(r"(?i)^(openai/)?clip-vit-(base|large)-patch\d+(-336)?$")
 _MARKUP = re.compile(r"([\\`*_{}\[\]()<>#+|!&~$:@])")
 
 
-class _Markdown(str):
-    """Text that is meant as markup, and is not escaped again."""
-
-
-@dataclass(frozen=True)
-class CardFacts:
-    """What a model card tells.
-
-    `evaluation` is the content of metrics/evaluate.json, `dataset` the run's `data.source`, or of a dataset
-    of the hub its repository; a checkpoint knows neither, and without them the card says so.
-    """
-
-    kind: Literal["llava", "projector"]
-    info: CheckpointInfo
-    evaluation: JsonObject | None
-    dataset: str | None
-
-    @classmethod
-    def read(
-        cls,
-        kind: Literal["llava", "projector"],
-        info: CheckpointInfo,
-        evaluation: Path | None,
-        dataset: str | None,
-    ) -> Self:
-        """The facts with the scores of a file. Raises PipelineError when they are of another checkpoint."""
-        if evaluation is None:
-            return cls(kind, info, None, dataset)
-        scores = read_json(evaluation)
-        epoch = scores.get("best_epoch") if isinstance(scores, dict) else None
-        if epoch is None:
-            raise PipelineError(f"{evaluation} holds no scores; give the metrics/evaluate.json of the run.")
-        if epoch != info.epoch:
-            raise PipelineError(
-                f"{evaluation} has the scores of epoch {epoch}, but the checkpoint is epoch {info.epoch}; "
-                "export data/best.safetensors, or leave the scores out."
-            )
-        if scores.get("training") != info.training:
-            raise PipelineError(
-                f"{evaluation} has the scores of another training run than the checkpoint's; run "
-                "`dvc repro evaluate`, or leave the scores out."
-            )
-        return cls(kind, info, scores, dataset)
-
-
-def model_card(facts: CardFacts) -> str:
+def model_card(info: CheckpointInfo, evaluation: Path | None, dataset: str | None) -> str:
     """The README.md of an export, in Markdown with the metadata of a model hub.
 
-    Raises PipelineError when the scores lack a value.
+    Args:
+        info: what the checkpoint knows of the model.
+        evaluation: metrics/evaluate.json; without it the card says that it has no scores.
+        dataset: `data.source` of the run, or of a dataset of the hub its repository.
+
+    Raises PipelineError when the scores lack a value, or are those of another checkpoint.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -100,36 +56,36 @@ def model_card(facts: CardFacts) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["markdown"] = _Markdown
-    info = facts.info
     encoder, language = info.encoder, info.language_model
-    images, scores = _test_scores(facts.evaluation)
-    dataset = "flickr8k" if facts.dataset == read_pins(_FLICKR8K_PINS).repository else facts.dataset
+    encoder_name, language_name = _public_name(encoder["name"]), _public_name(language["name"])
+    images, scores = (0, []) if evaluation is None else _test_scores(evaluation, info)
+    if dataset == read_pins(_FLICKR8K_PINS).repository:
+        dataset = "flickr8k"
     return environment.get_template("model_card.md.j2").render(
-        kind=facts.kind,
         info=info,
         encoder=encoder,
         language=language,
-        encoder_name=public_name(encoder["name"]),
-        language_name=public_name(language["name"]),
-        base_models=[_yaml(n) for n in (encoder["name"], language["name"]) if _is_hub_id(n)],
-        is_llama=_LLAMA.search(public_name(language["name"])) is not None,
-        is_clip=_CLIP.search(public_name(encoder["name"])) is not None,
+        encoder_name=encoder_name,
+        language_name=language_name,
+        # JSON is YAML.
+        base_models=[Markup(json.dumps(n)) for n in (encoder["name"], language["name"]) if _is_hub_id(n)],
+        is_llama=_LLAMA.search(language_name) is not None,
+        is_clip=_CLIP.search(encoder_name) is not None,
         # All models from wheels are under it (docs/licences.md).
         is_apache_encoder=is_wheel(encoder["name"]),
         is_apache_language=is_wheel(language["name"]),
         is_flickr=dataset == "flickr8k",
         dataset=None if dataset is None else _DATASETS.get(dataset, dataset),
-        train={key: _plain(value) for key, value in sorted(info.train.items())},
+        train={k: v if isinstance(v, str) else json.dumps(v) for k, v in sorted(info.train.items())},
         nf4=language["quantization"] == "nf4",
-        double=_Markdown(bool(language["double_quantization"])),  # True or False, in code
-        score_names=list(_SCORES.values()),
+        double=Markup(bool(language["double_quantization"])),  # True or False, in code
+        score_names=[SCORES[key] for key in _SCORES],
         images=images,
         scores=scores,
     )
 
 
-def public_name(name: str) -> str:
+def _public_name(name: str) -> str:
     """A model's name for strangers: a hub id or a wheel as it is, of a local folder only the last part."""
     if is_wheel(name) or _is_hub_id(name):
         return name
@@ -140,33 +96,37 @@ def _is_hub_id(name: str) -> bool:
     return re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) is not None and not Path(name).exists()
 
 
-def _test_scores(evaluation: JsonObject | None) -> tuple[int, list[tuple[str, list[str]]]]:
+def _test_scores(path: Path, info: CheckpointInfo) -> tuple[int, list[tuple[str, list[str]]]]:
     """The number of test images; for the model and each control its name and its scores on them."""
-    if evaluation is None:
-        return 0, []
+    found = read_json(path)
     try:
-        rows = [("the model", evaluation["test"])]
-        rows += [(label, evaluation["controls"].get(key)) for key, label in _CONTROLS.items()]
-        table = [(label, [f"{of[key]:.2f}" for key in _SCORES]) for label, of in rows if of is not None]
-        return int(evaluation["images"]["test"]), table
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        epoch, training = found["best_epoch"], found["training"]
+        rows = [("the model", found["test"])]
+        rows += [
+            (label, found["controls"][key]) for key, label in CONTROLS.items() if key in found["controls"]
+        ]
+        table = [(label, [f"{of[key]:.2f}" for key in _SCORES]) for label, of in rows]
+        images = int(found["images"]["test"])
+    except (KeyError, TypeError, ValueError) as error:
         raise PipelineError(
-            f"the scores lack a value ({error!r}); give the metrics/evaluate.json of the run."
+            f"{path} lacks a score ({error!r}). Fix: give the metrics/evaluate.json of the run."
         ) from error
-
-
-def _plain(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    if epoch != info.epoch:
+        raise PipelineError(
+            f"{path} has the scores of epoch {epoch}, but the checkpoint is epoch {info.epoch}. "
+            "Fix: export data/best.safetensors, or leave the scores out."
+        )
+    if training != info.training:
+        raise PipelineError(
+            f"{path} has the scores of another training run than the checkpoint's. "
+            "Fix: run `dvc repro evaluate`, or leave the scores out."
+        )
+    return images, table
 
 
 def _escape(value: Any) -> str:
-    """A value as text on one line without any markup; what is `_Markdown` stays."""
-    if isinstance(value, _Markdown):
+    """A value as text on one line without any markup; what is `Markup` stays."""
+    if isinstance(value, Markup):
         return str(value)
     text = " ".join(str(value).split())
     return re.sub(r"(?i)\bwww\.", r"www\\.", _MARKUP.sub(r"\\\1", text))
-
-
-def _yaml(text: str) -> _Markdown:
-    """A text as a YAML scalar (JSON is YAML)."""
-    return _Markdown(json.dumps(text))

@@ -1,5 +1,6 @@
 """A trained captioner of tiny models, and its export."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,16 +8,28 @@ import pytest
 import torch
 
 from pipeline.export.llava import export_llava
+from pipeline.hardware.device import choose_placement
 from pipeline.model.adapters import adapter_facts, inject_adapters
 from pipeline.model.checkpoints import CheckpointInfo, save_checkpoint
 from pipeline.model.generation import generate_ids
 from pipeline.model.language_model import load_language_model
 from pipeline.model.projector import Projector
 from pipeline.model.vision_language_model import VisionLanguageModel
-from pipeline.params.schema import EncoderParams, LanguageModelParams, LoraParams
+from pipeline.params.schema import (
+    EncoderParams,
+    GenerateParams,
+    LanguageModelParams,
+    LoraParams,
+    PromptParams,
+)
 from pipeline.text.prompt import CaptionTokenizer
 from pipeline.vision.load import load_encoder
-from tests.export_lab import CPU, GREEDY, LENGTH, NO_LORA, PROMPT, Train, Trained, pictures
+from tests.unit.export.trained import LENGTH, Train, Trained, pictures
+
+CPU = choose_placement("cpu")
+GREEDY = GenerateParams(beams=1, max_new_tokens=LENGTH + 1, length_penalty=1.0, no_repeat_ngram_size=0)
+NO_LORA = LoraParams(rank=0, alpha=16.0, dropout=0.0, targets=())
+PROMPT = PromptParams("Describe this image.", lowercase=True, strip_period=True, max_caption_tokens=LENGTH)
 
 
 @pytest.fixture(scope="module")
@@ -80,3 +93,9 @@ def trained(train: Train) -> Trained:
 @pytest.fixture(scope="module")
 def exported(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export_llava(trained.checkpoint, tmp_path_factory.mktemp("exported") / "model")
+
+
+@pytest.fixture
+def llama(tiny_llama: Path, tmp_path: Path) -> Path:
+    """A language model's folder that a test may change."""
+    return shutil.copytree(tiny_llama, tmp_path / "llama")

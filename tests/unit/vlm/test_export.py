@@ -41,19 +41,14 @@ def write_scores(path: Path, epoch: int) -> None:
 
 
 def run(*args: str) -> Result:
-    return CliRunner().invoke(main, ["export", *args])
+    return CliRunner().invoke(main, ["export", "--format", "llava", *args])
 
 
-@pytest.mark.parametrize(
-    ("kind", "weights"), [("llava", "model.safetensors"), ("projector", "mm_projector.safetensors")]
-)
-def test_both_formats_have_weights_and_a_card_with_scores_and_data(
-    project: Path, kind: str, weights: str
-) -> None:
-    result = run("--format", kind, "out/model")
+def test_an_export_has_weights_and_a_card_with_scores_and_data(project: Path) -> None:
+    result = run("out/model")
     assert result.exit_code == 0, result.output
-    assert result.stdout.startswith(f"out/model: {kind}, ")
-    assert (project / "out/model" / weights).is_file()
+    assert result.stdout.startswith("out/model: llava, ")
+    assert (project / "out/model/model.safetensors").is_file()
     card = (project / "out/model/README.md").read_text()
     assert "61.20" in card
     assert "generated scenes" in card
@@ -61,10 +56,10 @@ def test_both_formats_have_weights_and_a_card_with_scores_and_data(
 
 def test_a_checkpoint_that_is_named_gets_the_scores_that_are_named(project: Path) -> None:
     write_scores(project / "metrics" / "evaluate.json", epoch=7)
-    without = run("--format", "projector", "a", "--checkpoint", "data")
+    without = run("a", "--checkpoint", "data")
     assert without.exit_code == 0, without.output
     assert "The card has no scores" in without.stdout
-    other = run("--format", "projector", "b", "--checkpoint", "data", "--metrics", "metrics/evaluate.json")
+    other = run("b", "--checkpoint", "data", "--metrics", "metrics/evaluate.json")
     assert other.exit_code == 1
     assert "has the scores of epoch 7, but the checkpoint is epoch 1" in other.stderr
 
@@ -75,23 +70,23 @@ def test_a_dataset_of_the_hub_is_called_by_its_repository(project: Path) -> None
     pinned.parent.mkdir(parents=True)
     pins = (ROOT / "pipeline" / "datasets" / "flickr8k.json").read_text()
     pinned.write_text(pins)
-    assert run("--format", "projector", "a").exit_code == 0
-    assert "Flickr8k is given out for non-commercial" in (project / "a" / "README.md").read_text()
+    assert run("a").exit_code == 0
+    assert "Flickr8k is for non-commercial" in (project / "a" / "README.md").read_text()
     pinned.write_text(pins.replace("jxie/flickr8k", "someone/pictures"))
-    assert run("--format", "projector", "b").exit_code == 0
+    assert run("b").exit_code == 0
     assert "someone/pictures" in (project / "b" / "README.md").read_text()
 
 
 def test_outside_of_a_project_the_card_says_less(project: Path) -> None:
     (project / "params.yaml").unlink()
     (project / "metrics" / "evaluate.json").unlink()
-    assert run("--format", "projector", "out").exit_code == 0
+    assert run("out").exit_code == 0
     assert "generated scenes" not in (project / "out" / "README.md").read_text()
 
 
 def test_another_projects_parameters_are_left_aside_with_a_warning(project: Path) -> None:
     (project / "params.yaml").write_text("lr: 0.1\n")
-    result = run("--format", "projector", "out")
+    result = run("out")
     assert result.exit_code == 0, result.output
     assert "The card does not name the dataset" in result.stdout
     assert "Warning: the parameters here are left aside (params.yaml: unknown key lr" in result.stderr
@@ -103,7 +98,7 @@ def test_what_a_killed_export_left_is_removed_by_the_next(project: Path) -> None
     left.mkdir()
     (left / "model.safetensors").write_bytes(b"half")
     other.mkdir()
-    assert run("--format", "projector", "out").exit_code == 0
+    assert run("out").exit_code == 0
     assert not left.exists()
     assert other.exists()
 
@@ -114,15 +109,7 @@ def test_a_second_export_to_the_same_folder_is_refused(
     """Whatever each of them takes for the folder of temporary files."""
     with new_folder(project / "out") as working:
         monkeypatch.setattr(tempfile, "tempdir", str(project))
-        result = run("--format", "projector", "out")
+        result = run("out")
         assert result.exit_code == 1
         assert "is under way in this folder already, by process" in result.stderr
         assert working.is_dir()
-
-
-def test_a_folder_in_use_is_refused(project: Path) -> None:
-    (project / "out").mkdir()
-    (project / "out" / "mine.txt").touch()
-    result = run("--format", "projector", "out")
-    assert result.exit_code == 1
-    assert "is not empty; give the name of a new or empty folder" in result.stderr

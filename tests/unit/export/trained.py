@@ -1,4 +1,4 @@
-"""Small trained captioners for tests of the export, and what stock transformers says with exported ones."""
+"""A trained captioner and what stock `transformers` says with its export."""
 
 import re
 from collections.abc import Callable
@@ -8,19 +8,9 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from transformers import (
-    AutoProcessor,
-    LlavaForConditionalGeneration,
-)
+from transformers import AutoProcessor, LlavaForConditionalGeneration
 
-from pipeline.hardware.device import choose_placement
-from pipeline.params.schema import GenerateParams, LoraParams, PromptParams
-
-CPU = choose_placement("cpu")
 LENGTH = 12
-GREEDY = GenerateParams(beams=1, max_new_tokens=LENGTH + 1, length_penalty=1.0, no_repeat_ngram_size=0)
-NO_LORA = LoraParams(rank=0, alpha=16.0, dropout=0.0, targets=())
-PROMPT = PromptParams("Describe this image.", lowercase=True, strip_period=True, max_caption_tokens=LENGTH)
 ASK = [{"role": "user", "content": [{"type": "image"}]}]
 
 

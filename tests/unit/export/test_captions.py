@@ -1,0 +1,228 @@
+"""Exported models: stock transformers says what this project says, token for token."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tokenizers import processors
+from transformers import AutoModelForCausalLM, AutoProcessor, AutoTokenizer, LlavaForConditionalGeneration
+
+from pipeline.export.llava import export_llava
+from pipeline.model.checkpoints import load_checkpoint
+from pipeline.params.schema import LoraParams
+from tests.import_closure import ROOT
+from tests.unit.export.trained import ASK, LENGTH, Train, Trained, pictures, python_blocks, stock_captions
+
+
+@pytest.mark.parametrize(
+    ("tokens", "layer", "hidden_size"),
+    [
+        ("patches", -2, 64),
+        ("patches", -2, 48),
+        ("cls+patches", -2, 64),
+        ("patches", -1, 64),
+        ("patches", 1, 64),
+    ],
+)
+def test_stock_transformers_say_the_same_token_for_token(
+    train: Train, tmp_path: Path, tokens: str, layer: int, hidden_size: int
+) -> None:
+    trained = train(tokens, layer, hidden_size)
+    captions = stock_captions(export_llava(trained.checkpoint, tmp_path / "model"))
+    assert captions == trained.captions
+    assert len({tuple(caption) for caption in captions}) > 1, "the images make no difference"
+
+
+def test_an_untied_language_model_says_the_same(train: Train, llama: Path, tmp_path: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(llama)
+    model.config.tie_word_embeddings = False
+    torch.manual_seed(1)
+    model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.lm_head.weight))
+    model.save_pretrained(llama)
+    trained = train(llama=llama)
+    assert stock_captions(export_llava(trained.checkpoint, tmp_path / "model")) == trained.captions
+
+
+def test_a_tokenizer_that_adds_bos_by_itself_does_not_add_a_second(
+    train: Train, llama: Path, tmp_path: Path
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(llama)
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<|begin_of_text|> $A", special_tokens=[("<|begin_of_text|>", 0)]
+    )
+    tokenizer.save_pretrained(llama)
+    assert AutoTokenizer.from_pretrained(llama)("a")["input_ids"][0] == 0
+    trained = train(llama=llama)
+    assert stock_captions(export_llava(trained.checkpoint, tmp_path / "model")) == trained.captions
+
+
+def test_adapters_are_merged_into_a_model_in_bfloat16_without_rounding(
+    train: Train, trained: Trained, llama: Path, tmp_path: Path
+) -> None:
+    AutoModelForCausalLM.from_pretrained(llama).to(torch.bfloat16).save_pretrained(llama)
+    lora = LoraParams(rank=2, alpha=4.0, dropout=0.0, targets=("q_proj", "down_proj"))
+    adapted = train(llama=llama, lora=lora)
+    folder = export_llava(adapted.checkpoint, tmp_path / "model")
+    assert stock_captions(folder, dtype=torch.float32) == adapted.captions != trained.captions
+
+    name = "model.layers.0.self_attn.q_proj"
+    matrices = load_checkpoint(adapted.checkpoint).adapters
+    change = 2 * matrices[f"lora.{name}.lora_B.weight"] @ matrices[f"lora.{name}.lora_A.weight"]
+    frozen = load_file(llama / "model.safetensors")[f"{name}.weight"]
+    assert frozen.dtype == torch.bfloat16
+    exported = load_file(folder / "model.safetensors")[f"language_model.{name}.weight"]
+    assert torch.allclose(exported, frozen.float() + change, rtol=0, atol=1e-6)
+    assert LlavaForConditionalGeneration.from_pretrained(folder).dtype == torch.float32
+
+
+def test_weights_in_nf4_say_what_training_said_in_nf4(
+    train: Train, trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_nf4 = train(quantization="nf4")
+    folder = export_llava(in_nf4.checkpoint, tmp_path / "model")
+    monkeypatch.chdir(folder)
+    _, quantized = python_blocks(folder / "README.md")
+    names: dict[str, Any] = {}
+    exec(quantized, names)
+    assert stock_captions(folder, quantization_config=names["quantization"]) == in_nf4.captions
+    assert trained.captions != in_nf4.captions, "rounding to NF4 makes no difference"
+
+
+def test_several_images_can_be_captioned_in_one_batch(trained: Trained, exported: Path) -> None:
+    model = LlavaForConditionalGeneration.from_pretrained(exported)
+    processor = AutoProcessor.from_pretrained(exported)
+    prompt = processor.apply_chat_template(ASK, add_generation_prompt=True)
+    images = [[picture] for picture in pictures()]
+    inputs = processor(images=images, text=[prompt] * 6, return_tensors="pt", padding=True)
+    rows = model.generate(**inputs)[:, inputs["input_ids"].shape[1] :].tolist()
+    assert [row[: len(said)] for row, said in zip(rows, trained.captions, strict=True)] == trained.captions
+
+
+def test_large_models_are_written_in_shards(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.export.llava.MAX_SHARD", "200KB")
+    folder = export_llava(trained.checkpoint, tmp_path / "model")
+    assert len(list(folder.glob("model-*-of-*.safetensors"))) > 1
+    assert stock_captions(folder) == trained.captions
+
+
+def test_the_image_token_is_never_the_likeliest_even_where_all_logits_are_negative(
+    train: Train, llama: Path, tmp_path: Path
+) -> None:
+    """There a row of zeros would win."""
+    source = AutoModelForCausalLM.from_pretrained(llama)
+    with torch.no_grad():
+        source.get_input_embeddings().weight.add_(2.0)
+    source.save_pretrained(llama)
+    folder = export_llava(train(llama=llama).checkpoint, tmp_path / "model")
+    model = LlavaForConditionalGeneration.from_pretrained(folder)
+    noise = torch.randn(1000, 64, generator=torch.Generator().manual_seed(0))
+    logits = model.lm_head(torch.cat([noise, -torch.ones(1, 64)]))  # [1001, V]
+    assert (logits[-1] < 0).all()
+    assert (logits.argmax(dim=-1) != model.config.image_token_id).all()
+
+
+def test_a_caption_ends_at_any_token_that_ended_it_here(
+    train: Train, trained: Trained, llama: Path, tmp_path: Path
+) -> None:
+    """Instruction models name several ends in generation_config.json, their tokenizer only one of them."""
+    eos = AutoTokenizer.from_pretrained(llama).eos_token_id
+    other = trained.captions[0][3]
+    (llama / "generation_config.json").write_text(json.dumps({"eos_token_id": [eos, other]}))
+    ended = train(llama=llama)
+    folder = export_llava(ended.checkpoint, tmp_path / "model")
+    kept = json.loads((folder / "generation_config.json").read_text())
+    assert (kept["eos_token_id"], kept["pad_token_id"]) == ([eos, other], eos)
+    assert (kept["do_sample"], kept["num_beams"], kept["max_new_tokens"]) == (False, 1, LENGTH + 1)
+    stock = stock_captions(folder)
+    # `Trained` has the project's ids before the end, whichever it was, and then EOS.
+    assert [[eos if token == other else token for token in caption] for caption in stock] == ended.captions
+    assert any(other in caption for caption in stock)
+
+
+def test_rules_that_this_project_does_not_search_by_are_left_out(
+    train: Train, trained: Trained, llama: Path, tmp_path: Path
+) -> None:
+    said = sorted({token for caption in trained.captions for token in caption})
+    rules = {
+        "repetition_penalty": 3.0,
+        "no_repeat_ngram_size": 1,
+        "suppress_tokens": said[:3],
+        "bad_words_ids": [[token] for token in said[3:6]],
+        "temperature": 0.6,
+    }
+    (llama / "generation_config.json").write_text(json.dumps(rules))
+    ruled = train(llama=llama)
+    folder = export_llava(ruled.checkpoint, tmp_path / "model")
+    assert stock_captions(folder) == ruled.captions
+    kept = json.loads((folder / "generation_config.json").read_text())
+    assert rules.keys() & kept.keys() == {"suppress_tokens"}
+    assert not set(said[:3]) & set(kept["suppress_tokens"])
+
+
+IMAGE, WORDS = {"type": "image"}, {"type": "text", "text": "Describe this image."}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [[IMAGE], [IMAGE, WORDS], [WORDS, {"type": "image_url"}], "<image>\nDescribe this image."],
+    ids=["image alone", "image and words", "words first", "one text"],
+)
+def test_every_way_to_ask_gives_the_prompt_of_training(exported: Path, content: Any) -> None:
+    processor = AutoProcessor.from_pretrained(exported)
+    chat = [{"role": "user", "content": content}]
+    prompt = processor.apply_chat_template(chat, add_generation_prompt=True)
+    assert prompt == "<|begin_of_text|>USER: <image>\nDescribe this image.\nASSISTANT:"
+    answered = processor.apply_chat_template([*chat, {"role": "assistant", "content": "a red circle"}])
+    assert answered == f"{prompt} a red circle<|end_of_text|>"
+
+
+def test_an_instruction_with_quotes_and_braces_stays_as_it_is(train: Train, tmp_path: Path) -> None:
+    instruction = "Say \"what\" {{ you }} {% see %} \\n, 'é' \U0001f600"
+    folder = export_llava(train(instruction=instruction).checkpoint, tmp_path / "model")
+    prompt = AutoProcessor.from_pretrained(folder).apply_chat_template(ASK, add_generation_prompt=True)
+    assert prompt == f"<|begin_of_text|>USER: <image>\n{instruction}\nASSISTANT:"
+
+
+def test_the_cards_code_runs_and_says_the_caption(
+    trained: Trained,
+    exported: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = shutil.copytree(exported, tmp_path / "model")
+    pictures()[0].save(folder / "photo.jpg", format="PNG")  # without loss, whatever it is called
+    monkeypatch.chdir(folder)
+    (code,) = python_blocks(folder / "README.md")
+    exec(code, {})
+    expected = AutoTokenizer.from_pretrained(folder).decode(trained.captions[0], skip_special_tokens=True)
+    assert capsys.readouterr().out.strip() == expected.strip()
+
+
+def test_the_serving_pages_code_runs(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scores = dict.fromkeys(("bleu_1", "bleu_4", "cider", "rouge_l"), 1.0)
+    run = {"best_epoch": 2, "training": "fingerprint", "images": {"test": 6}}
+    (tmp_path / "metrics").mkdir()
+    (tmp_path / "metrics" / "evaluate.json").write_text(json.dumps({**run, "test": scores, "controls": {}}))
+    (tmp_path / "data").mkdir()
+    shutil.copy(trained.checkpoint, tmp_path / "data" / "best.safetensors")
+    pictures()[0].save(tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    exporting, projecting, captioning = python_blocks(ROOT / "docs" / "serving.md")
+    exec(exporting, {})
+    assert "1.00" in Path("export/llava/README.md").read_text()
+    names: dict[str, Any] = {}
+    exec(projecting, names)
+    features = torch.randn(3, 32)
+    assert torch.allclose(names["embed"](features), load_checkpoint(trained.checkpoint).projector(features))
+    capsys.readouterr()
+    exec(captioning, {})
+    assert capsys.readouterr().out.strip()
