@@ -1,4 +1,4 @@
-"""Images a second in encoding: reading, encoding and writing together, against the encoder alone.
+"""Encoding: images a second next to the encoder alone, or the peak memory of the stages by number of images.
 
 The encoder alone: forward passes on pixels that are ready in memory. Reading alone: files to pixels, by as
 many threads as encoding has. Together: what the encode stage does between loading the encoder and joining
@@ -7,10 +7,11 @@ what is left of the encoder's rate when reading gets the processor time that it 
 """
 
 import os
-import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -20,15 +21,14 @@ import click
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from ruamel.yaml import YAML
 
-from benchmarks import models, task
-from benchmarks.machine import describe
+from benchmarks.common import print_rows, save_captions, save_clip
 from pipeline.captions import ImageRecord, read_images
 from pipeline.encoding.batches import batches_of, load_pixels
 from pipeline.encoding.blocks import FeatureBlocks
 from pipeline.encoding.encode import encode_locally
-from pipeline.files.json_files import write_json
+from pipeline.files.json_files import write_jsonl
 from pipeline.hardware.device import choose_placement
 from pipeline.hardware.memory import keep_freed_memory
 from pipeline.params.loader import load_params
@@ -37,146 +37,142 @@ from pipeline.vision.encoder import ImageEncoder
 from pipeline.vision.load import load_encoder
 from stages.errors import quiet_libraries, report_user_errors
 
-PROFILE = Path(__file__).parents[1] / "profiles" / "sample.yaml"
+ROOT = Path(__file__).resolve().parents[1]
+PROFILE = ROOT / "profiles" / "sample.yaml"
+COMMANDS = {
+    "prepare": ("-m", "stages.prepare"),
+    "encode": ("-m", "stages.encode"),
+    "verify": ("-m", "vlm", "features", "verify", "data/features.h5", "--images", "data/images.jsonl"),
+}
+# Runs a command and prints its peak memory. A process starts with the peak of the one that it was forked
+# from, so a small one stands between this one and the command.
+_PEAK = (
+    "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); "
+    "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+)
 
 
 @click.command()
 @click.option("--photos", type=click.Path(exists=True, path_type=Path), help="A folder in Flickr8k's layout.")
 @click.option("--images", default=128, show_default=True, help="So many images go through, each round.")
 @click.option("--rounds", default=5, show_default=True, help="Turns of each measurement; medians are given.")
-@click.option("--batch-size", default=32, show_default=True)
-@click.option("--workers", default=2, show_default=True, help="Threads that read images.")
 @click.option("--device", default="auto", show_default=True)
-@click.option("--json", "output", type=click.Path(path_type=Path), default="benchmarks/results/encoding.json")
+@click.option(
+    "--memory-of", "counts", multiple=True, type=int,
+    help="Measure the stages' peak memory for so many tiny images instead of speed.",
+)  # fmt: skip
 @report_user_errors
-def main(
-    photos: Path | None,
-    images: int,
-    rounds: int,
-    batch_size: int,
-    workers: int,
-    device: str,
-    output: Path,
-) -> None:
+def main(photos: Path | None, images: int, rounds: int, device: str, counts: tuple[int, ...]) -> None:
     """Images a second in encoding, with CLIP ViT-B/32's dimensions and the sample's EfficientNet-Lite0.
 
     Without --photos generated scenes are encoded.
 
     \b
     Example: python -m benchmarks.encoding --photos ../shared/photos
+    Example: python -m benchmarks.encoding --memory-of 1000 --memory-of 100000
     """
     quiet_libraries()
     keep_freed_memory()
     placement = choose_placement(device)
+    if counts:
+        print_rows([row for count in counts for row in _peaks(count)], placement)
+        return
     sample = load_params(PROFILE)
-    runtime = replace(
-        sample.runtime,
-        device=device,
-        num_workers=workers,
-        encode_batch_size=batch_size,
-        encode_engine="local",
-    )
+    runtime = replace(sample.runtime, device=device)
     rows = []
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
-        task.save_captions(photos, images, work)
+        save_captions(photos, images, work)
         listed = read_images(work / "images.jsonl")[:images]
-        clip = str(models.save_clip(work / "clip"))
-        for title, params in {
-            "CLIP ViT-B/32 (random weights)": EncoderParams(clip, None, -2, "patches", None),
-            "EfficientNet-Lite0": sample.encoder,
-        }.items():
+        clip = EncoderParams(str(save_clip(work / "clip")), None, -2, "patches", None)
+        for title, params in {"CLIP ViT-B/32": clip, "EfficientNet-Lite0": sample.encoder}.items():
             encoder = load_encoder(params, placement.device)
-            difference = _difference(encoder, listed, work / "clip") if params.name == clip else None
-            rows.append(
-                {
-                    "encoder": title,
-                    **_measure(encoder, listed, runtime, rounds, work),
-                    "largest_difference": difference,
-                }
-            )
-    write_json(output, {"machine": describe(placement), "rows": rows})
-    _print(rows)
+            rows.append({"images/s": title, **_rates(encoder, listed, runtime, rounds, work)})
+    print_rows(rows, placement)
 
 
-def _measure(
+def _rates(
     encoder: ImageEncoder, images: list[ImageRecord], runtime: RuntimeParams, rounds: int, work: Path
-) -> dict[str, Any]:
+) -> dict[str, float]:
+    """Images a second of each way, the medians of the rounds, and how near `both` comes to its limit."""
     ready = [
         torch.stack([load_pixels(encoder, image) for image in batch])  # [B, 3, S, S]
         for batch in batches_of(images, runtime.encode_batch_size)
     ]
-    ways: dict[str, Callable[[], None]] = {
-        "forward": lambda: _forward(encoder, ready),
-        "reading": lambda: _read(encoder, images, runtime.num_workers),
-        "together": lambda: _encode(encoder, images, runtime, work),
-    }
-    _forward(encoder, ready[:1])  # warms up
-    seconds: dict[str, list[float]] = {way: [] for way in ways}
-    busy: dict[str, list[float]] = {way: [] for way in ways}
-    for _ in range(rounds):
-        for way, run in ways.items():
+
+    def forward() -> None:
+        for pixels in ready:
+            encoder.encode(pixels).cpu()
+
+    def read() -> None:
+        with ThreadPoolExecutor(runtime.num_workers) as threads:
+            list(threads.map(lambda image: load_pixels(encoder, image).shape, images))
+
+    def both() -> None:
+        with tempfile.TemporaryDirectory(dir=work) as folder, FeatureBlocks(Path(folder)) as blocks:
+            encode_locally(images, len(images), blocks, encoder, runtime)
+
+    ways: tuple[Callable[[], None], ...] = (forward, read, both)
+    forward()  # warms up
+    seconds = np.empty((rounds, len(ways), 2))  # wall clock, processor
+    for turn in range(rounds):
+        for number, way in enumerate(ways):
             start, cpu = time.perf_counter(), time.process_time()
-            run()
-            seconds[way].append((time.perf_counter() - start) / len(images))
-            busy[way].append((time.process_time() - cpu) / len(images))
-    median = {way: statistics.median(values) for way, values in seconds.items()}
-    reading_cpu = statistics.median(busy["reading"])
-    cores = os.cpu_count() or 1
-    shared = 0.0 if runtime.device.startswith("cuda") else reading_cpu / cores
-    limit = 1 / max(median["forward"] + shared, median["reading"])
+            way()
+            seconds[turn, number] = time.perf_counter() - start, time.process_time() - cpu
+    (alone, _), (reading, reading_cpu), (together, _) = np.median(seconds, axis=0) / len(images)
+    shared = 0.0 if runtime.device.startswith("cuda") else reading_cpu / (os.cpu_count() or 1)
+    limit = max(alone + shared, reading)
     return {
-        **{f"{way}_per_second": 1 / value for way, value in median.items()},
-        **{f"{way}_spread": (max(v) - min(v)) / median[way] for way, v in seconds.items()},
-        "reading_cpu_ms": 1000 * reading_cpu,
-        "share_of_forward": median["forward"] / median["together"],
-        "limit_per_second": limit,
-        "share_of_limit": 1 / median["together"] / limit,
+        "encoder alone": float(1 / alone),
+        "reading alone": float(1 / reading),
+        "both": float(1 / together),
+        "of the encoder": float(alone / together),
+        "the limit": float(1 / limit),
+        "of the limit": float(limit / together),
+        "ms of a core to read one": float(1000 * reading_cpu),
     }
 
 
-def _forward(encoder: ImageEncoder, batches: list[Tensor]) -> None:
-    for pixels in batches:
-        encoder.encode(pixels).cpu()
+def _peaks(count: int) -> Iterator[dict[str, Any]]:
+    """Peak memory of each stage that goes through all images, as a command in a process of its own."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _save_project(folder, count)
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        for stage, command in COMMANDS.items():
+            start = time.perf_counter()
+            words = [sys.executable, "-c", _PEAK, sys.executable, *command]
+            done = subprocess.run(words, cwd=folder, env=environment, stdout=subprocess.PIPE, check=True)
+            peak = int(done.stdout) * (1 if sys.platform == "darwin" else 1024) / 1e6
+            seconds = time.perf_counter() - start
+            yield {"images": count, "stage": stage, "peak MB": peak, "seconds": seconds}
 
 
-def _read(encoder: ImageEncoder, images: list[ImageRecord], workers: int) -> None:
-    with ThreadPoolExecutor(workers) as threads:
-        for _ in threads.map(lambda image: load_pixels(encoder, image), images):
-            pass
+def _save_project(folder: Path, count: int) -> None:
+    """params.yaml, `count` images of one colour with a caption each, and a tiny encoder.
 
-
-def _encode(encoder: ImageEncoder, images: list[ImageRecord], runtime: RuntimeParams, work: Path) -> None:
-    with tempfile.TemporaryDirectory(dir=work) as folder, FeatureBlocks(Path(folder)) as blocks:
-        encode_locally(images, len(images), blocks, encoder, runtime)
-
-
-def _difference(encoder: ImageEncoder, images: list[ImageRecord], folder: Path) -> float:
-    """The largest difference of a pixel to what `transformers` makes of the image as Pillow opens it."""
-    from transformers import AutoImageProcessor
-
-    processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
-    largest = 0.0
-    for image in images:
-        with Image.open(image.path) as picture:
-            theirs = processor(images=picture.convert("RGB"), return_tensors="np")["pixel_values"][0]
-        largest = max(largest, float(np.abs(load_pixels(encoder, image).numpy() - theirs).max()))
-    return largest
-
-
-def _print(rows: list[dict[str, Any]]) -> None:
-    click.echo(
-        f"{'images/s':<32}{'forward':>9}{'reading':>9}{'together':>10}{'of forward':>12}{'limit':>8}"
-        f"{'of limit':>10}{'reading CPU':>13}{'difference':>12}"
-    )
-    for row in rows:
-        difference = "" if row["largest_difference"] is None else f"{row['largest_difference']:g}"
-        click.echo(
-            f"{row['encoder']:<32}{row['forward_per_second']:>9.1f}{row['reading_per_second']:>9.1f}"
-            f"{row['together_per_second']:>10.1f}{row['share_of_forward']:>12.1%}"
-            f"{row['limit_per_second']:>8.1f}{row['share_of_limit']:>10.1%}"
-            f"{row['reading_cpu_ms']:>10.1f} ms{difference:>12}"
-        )
+    What grows with the number of images is then all that differs.
+    """
+    yaml = YAML()
+    params = yaml.load(PROFILE.read_text(encoding="utf-8"))
+    params["data"].update(source="jsonl", root="photos")
+    clip = save_clip(
+        folder / "clip", 32, hidden_size=32, intermediate_size=64, num_hidden_layers=3,
+        num_attention_heads=2, patch_size=8,
+    )  # fmt: skip
+    params["encoder"].update(name=str(clip), layer=-2, tokens="patches", grid=None)
+    yaml.dump(params, folder / "params.yaml")
+    rows = []
+    for number in range(count):
+        name = f"{number // 1000:05}/{number:08}.png"
+        path = folder / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # A colour of its own, so that no two files are equal.
+        Image.new("RGB", (32, 32), (number >> 16, number >> 8 & 255, number & 255)).save(path)
+        split = "dev" if number == 0 else "test" if number == 1 else "train"
+        rows.append({"image": name, "captions": [f"Number {number} of {count}."], "split": split})
+    write_jsonl(folder / "photos" / "captions.jsonl", rows)
 
 
 if __name__ == "__main__":

@@ -14,9 +14,8 @@ import click
 import torch
 from torch import Tensor
 
-from benchmarks.machine import describe
+from benchmarks.common import print_rows
 from pipeline.features.store import FeatureStore
-from pipeline.files.json_files import write_json
 from pipeline.hardware.device import choose_placement
 from pipeline.hardware.memory import keep_freed_memory
 from pipeline.model.checkpoints import load_checkpoint
@@ -35,11 +34,8 @@ Captions = list[tuple[int, ...]]
 @click.argument("features", type=click.Path(exists=True, path_type=Path))
 @click.option("--images", default=64, show_default=True, help="The last so many of the store.")
 @click.option("--batch-size", default=64, show_default=True, help="Rows (images times beams) at a time.")
-@click.option(
-    "--json", "output", type=click.Path(path_type=Path), default="benchmarks/results/generation.json"
-)
 @report_user_errors
-def main(checkpoint: Path, features: Path, images: int, batch_size: int, output: Path) -> None:
+def main(checkpoint: Path, features: Path, images: int, batch_size: int) -> None:
     """Captions a second in generation, against `generate` of `transformers`.
 
     \b
@@ -52,13 +48,7 @@ def main(checkpoint: Path, features: Path, images: int, batch_size: int, output:
     with FeatureStore(features) as store:
         values = torch.from_numpy(store.read(store.image_ids[-images:]))  # [n, P, D_v]
     rows = [row for beams in (1, 4) for row in _compare(model, values, beams, batch_size)]
-    write_json(output, {"machine": describe(placement), "rows": rows})
-    click.echo("beams  way                         captions/s  times  equal captions")
-    for row in rows:
-        click.echo(
-            f"{row['beams']:>5}  {row['way']:<26} {row['captions_per_second']:>11.2f} {row['ratio']:>6.2f}  "
-            f"{row['equal']} of {len(values)}"
-        )
+    print_rows(rows, placement)
 
 
 def _compare(
@@ -79,13 +69,7 @@ def _compare(
         rate = len(features) / (time.perf_counter() - start)
         alone, slowest = alone or captions, slowest or rate
         equal = sum(one == other for one, other in zip(captions, alone, strict=True))
-        yield {
-            "beams": beams,
-            "way": way,
-            "captions_per_second": rate,
-            "ratio": rate / slowest,
-            "equal": equal,
-        }
+        yield {"beams": beams, "way": way, "captions/s": rate, "times": rate / slowest, "equal": equal}
 
 
 @torch.inference_mode()

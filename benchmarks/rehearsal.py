@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -22,11 +21,9 @@ from typing import Any
 import click
 from ruamel.yaml import YAML
 
-from benchmarks.machine import describe, in_a_process
-from benchmarks.models import save_clip, save_llama
-from pipeline.captions import CaptionRecord
-from pipeline.datasets.read import read_dataset
-from pipeline.files.json_files import read_json, write_json, write_jsonl
+from benchmarks.common import in_a_process, print_rows, save_clip, save_llama
+from pipeline.datasets.read import DatasetItem, read_dataset
+from pipeline.files.json_files import read_json, write_jsonl
 from pipeline.hardware.device import choose_placement
 from pipeline.images.images import crop, open_image
 from pipeline.params.schema import DataParams, Limits, ScenesParams
@@ -41,28 +38,13 @@ _KEPT = 0.85
 _MEGAPIXELS = 50  # a larger photograph is refused
 
 
-@dataclass(frozen=True)
-class _Cut:
-    """One picture to make: of which photograph, into which file, where to cut."""
-
-    record: CaptionRecord
-    photo: Path
-    path: Path
-    seed: int
-
-
 @click.command()
 @click.option(
     "--photos", required=True, type=click.Path(exists=True, path_type=Path), help="In Flickr8k's layout."
 )
 @click.option("--work", required=True, type=click.Path(path_type=Path), help="The folder, made here.")
 @click.option("--images", default=8000, show_default=True)
-@click.option(
-    "--profile",
-    type=click.Choice(sorted(path.stem for path in PROJECT.glob("profiles/flickr8k*.yaml"))),
-    default="flickr8k",
-    show_default=True,
-)
+@click.option("--profile", default="flickr8k", show_default=True, help="Of the folder profiles/.")
 @click.option("--epochs", default=1, show_default=True)
 @click.option("--device", default="auto", show_default=True)
 @click.option("--workers", default=4, show_default=True, help="runtime.num_workers")
@@ -82,7 +64,6 @@ def main(photos: Path, work: Path, images: int, profile: str, epochs: int, devic
     in_a_process(save_llama, work / "llama", placement.device)
     project = work / "project"
     _copy_project(project)
-    _make_images(photos, work / "photos", images)
     _set_params(
         project,
         profile,
@@ -94,23 +75,19 @@ def main(photos: Path, work: Path, images: int, profile: str, epochs: int, devic
             "runtime": {"device": device, "num_workers": workers},
         },
     )
+    _make_images(photos, work / "photos", images)
     # A copy without git.
     _dvc(project, "config", "--local", "core.no_scm", "true")
-    seconds = {}
+    rows: list[dict[str, Any]] = []
     for stage in STAGES:
-        click.echo(f"{stage} ...", err=True)
         start = time.perf_counter()
         _dvc(project, "repro", "--single-item", stage)
-        seconds[stage] = time.perf_counter() - start
-        click.echo(f"{stage}: {seconds[stage]:.1f} s", err=True)
+        rows.append({"stage": stage, "seconds": time.perf_counter() - start})
+        click.echo(f"{stage}: {rows[-1]['seconds']:.1f} s", err=True)
+    print_rows(rows, placement)
     cost = read_json(project / "metrics" / "cost.json")
-    write_json(work / "rehearsal.json", {"machine": describe(placement), "seconds": seconds, "cost": cost})
-    click.echo("| stage | seconds |\n|---|---|")
-    for stage, taken in seconds.items():
-        click.echo(f"| `{stage}` | {taken:.0f} |")
-    click.echo(
-        f"\ntraining: {cost['captions_per_second']:.0f} captions/s, {cost['peak_memory_mb'] / 1000:.2f} GB"
-    )
+    rate, peak = cost["captions_per_second"], cost["peak_memory_mb"] / 1000
+    click.echo(f"training: {rate:.0f} captions/s, {peak:.2f} GB")
 
 
 def _copy_project(project: Path) -> None:
@@ -130,24 +107,22 @@ def _make_images(photos: Path, folder: Path, images: int) -> None:
     # Few of them are of all splits, too.
     random.Random(0).shuffle(items)
     folder.mkdir()
-    cuts = [_Cut(*items[n % len(items)], folder / f"{n:06}.jpg", seed=n // len(items)) for n in range(images)]
+    cuts = [(items[n % len(items)], folder / f"{n:06}.jpg", n // len(items)) for n in range(images)]
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as processes:
-        list(processes.map(_cut, cuts, chunksize=64))
-    rows = (
-        {"image": cut.path.name, "split": cut.record.split, "captions": cut.record.captions} for cut in cuts
-    )
+        list(processes.map(_cut, *zip(*cuts, strict=True), chunksize=64))
+    rows = ({"image": path.name, "split": item.split, "captions": item.captions} for item, path, _ in cuts)
     write_jsonl(folder / "captions.jsonl", rows)
 
 
-def _cut(cut: _Cut) -> None:
-    """The first cut of a photograph is the whole of it."""
-    if not cut.seed:
-        shutil.copyfile(cut.photo, cut.path)
+def _cut(item: DatasetItem, path: Path, turn: int) -> None:
+    """Write one picture of a photograph: in the first turn the whole of it, then a random part."""
+    if not turn:
+        shutil.copyfile(item.path, path)
         return
-    draw = random.Random(f"{cut.record.image_id} {cut.seed}")
+    draw = random.Random(f"{item.image_id} {turn}")
     left, top = draw.uniform(0, 1 - _KEPT), draw.uniform(0, 1 - _KEPT)
-    photo = open_image(cut.photo, _MEGAPIXELS)
-    crop(photo, (left, top, left + _KEPT, top + _KEPT)).save(cut.path, quality=90)
+    photo = open_image(item.path, _MEGAPIXELS)
+    crop(photo, (left, top, left + _KEPT, top + _KEPT)).save(path, quality=90)
 
 
 def _set_params(project: Path, profile: str, changes: dict[str, dict[str, Any]]) -> None:

@@ -1,0 +1,207 @@
+"""Calculated memory of a training step and times of the stages, for choosing a card and a batch.
+
+Nothing is measured and no weight is loaded. Memory: the layers run once on the `meta` device, where tensors
+have shapes and no values, and what autograd keeps for the backward pass is counted. Times: the least work
+there is over what a card can do.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from torch import Tensor, nn
+
+from benchmarks.common import PATCHES, VISION_WIDTH, llama_config, step_flop, table
+from pipeline.model.adapters import adapt
+from pipeline.model.caption_loss import LABELS_AT_A_TIME
+from pipeline.model.projector import Projector
+from pipeline.params.loader import load_params
+from pipeline.params.schema import Params
+
+# Bytes of each card as it reports itself (a T4: 15 GiB), and the part of them that a profile may take by the
+# estimate: what is left is for the desktop, and for what the estimate does not know.
+CARDS = {8: 8 * 2**30, 16: 15 * 2**30}
+ALLOWED = 0.9
+PROFILES = {
+    "flickr8k": 8,
+    "flickr8k-lora": 8,
+    "flickr8k-vit-l14": 8,
+    "flickr8k-report": 8,
+    "flickr8k-16gb": 16,
+}
+# What CUDA itself and its libraries take of a device, and the allocator's pieces that fit nothing.
+_CUDA, _FRAGMENTATION = 600e6, 1.1
+# A weight, its gradient, AdamW's two moments and its moving average, all in float32.
+_BYTES_OF_A_TRAINED_VALUE = 5 * 4
+_DTYPE = torch.bfloat16
+
+# Tokens of an image's captions, ends included: as long as Flickr8k's in Llama's tokens, and the longest. The
+# longest of the 1,000 test images has 104 words in its five captions, the longest single caption among them
+# 34; these are a quarter more.
+USUAL_IMAGE = (14, 14, 14, 14, 14)
+LONGEST_IMAGE = (42, 22, 22, 22, 22)
+_PROMPT = 13  # tokens around the image
+# Patches and width of the encoders.
+_ENCODERS = {
+    "openai/clip-vit-base-patch32": (PATCHES, VISION_WIDTH),
+    "openai/clip-vit-large-patch14": (256, 1024),
+}
+
+# TFLOP/s by the makers (dense, float16 or bfloat16 products summed in float32; float32), and the part of them
+# that is assumed to be reached. Reading images, decoding captions and loading models come on top.
+_RATES = {"T4": (65.0, 8.1), "RTX 3070": (40.6, 20.3), "RTX 4060": (30.2, 15.1)}
+_REACHED = 1 / 3
+_IMAGES, _TRAIN_IMAGES = 8000, 6000
+
+
+@click.command()
+def main() -> None:
+    """Print what a training step of batches and profiles takes of a card, and the times of the stages.
+
+    \b
+    Example: python -m benchmarks.calculated
+    """
+    click.echo("\n".join([batch_table(), profile_table(), time_table()]), nl=False)
+
+
+def profile(name: str) -> Params:
+    """A profile of the real run by its name."""
+    return load_params(Path(__file__).parents[1] / "profiles" / f"{name}.yaml")
+
+
+def step_memory(params: Params, captions: Sequence[int] = LONGEST_IMAGE) -> float:
+    """Bytes that a step of a full batch takes at most, with Llama-3.2-1B's dimensions, CUDA's own included.
+
+    `captions` has the tokens of the captions of each image in the batch, ends included.
+    """
+    from transformers import AutoModelForCausalLM
+
+    patches, width = _ENCODERS[params.encoder.name]
+    together = params.train.captions_per_pass
+    labels = sum(captions if together == "all" else captions[:together])
+    rows, positions, config = params.train.batch_size, patches + _PROMPT + labels, llama_config()
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, dtype=_DTYPE, attn_implementation="sdpa")
+        projector = Projector(width, params.projector.hidden_size, config.hidden_size)
+    model.requires_grad_(False)
+    weights = _weights(model, params)
+    with torch.device("meta"):
+        adapters = adapt(model, params.language_model.name, params.lora)
+    # An adapted layer keeps its input in float32, with dropout a mask of it too.
+    adapters.train(True)
+    trained = sum(p.numel() for p in [*projector.parameters(), *adapters.parameters()])
+    kept = _kept(model.base_model, rows, positions)
+    if params.train.gradient_checkpointing:
+        # Each layer's input, and at a time the inside of one.
+        inputs = rows * positions * config.hidden_size * _DTYPE.itemsize
+        kept = inputs * config.num_hidden_layers + kept / config.num_hidden_layers
+    # Of the labels whose logits exist at a time: the head's output, the same in float32, its log-softmax,
+    # and the gradients of the first two.
+    logits = min(rows * labels, LABELS_AT_A_TIME) * config.vocab_size * (2 * _DTYPE.itemsize + 3 * 4)
+    return _FRAGMENTATION * (weights + _BYTES_OF_A_TRAINED_VALUE * trained + kept + logits) + _CUDA
+
+
+def _weights(model: Any, params: Params) -> float:
+    linear = [m.weight.numel() for m in model.base_model.modules() if isinstance(m, nn.Linear)]
+    if params.language_model.quantization != "nf4":
+        linear = []
+    dense = sum(p.numel() for p in model.parameters()) - sum(linear)
+    # Half a byte a weight, and for each block of 64 a scale: 32 bits, or 8 if it is quantized too.
+    scale = (1 if params.language_model.double_quantization else 4) / 64
+    # One layer's weights are dequantized at a time.
+    return sum(linear) * (0.5 + scale) + (dense + max(linear, default=0)) * _DTYPE.itemsize
+
+
+def _kept(layers: Any, rows: int, positions: int) -> float:
+    """Bytes that autograd keeps of one forward pass, parameters aside."""
+    weights = {p.untyped_storage()._cdata for p in layers.parameters()}
+    kept: dict[int, tuple[Tensor, int]] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        # The tensor is held, so that its storage's number is not given to another one.
+        kept[storage._cdata] = (tensor, storage.nbytes())
+        return tensor
+
+    with torch.device("meta"), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        output = layers(
+            inputs_embeds=torch.empty(
+                rows, positions, layers.config.hidden_size, dtype=_DTYPE, requires_grad=True
+            ),
+            attention_mask=torch.empty(rows, 1, positions, positions, dtype=torch.bool),
+            position_ids=torch.empty(rows, positions, dtype=torch.long),
+            use_cache=False,
+        )
+        del output
+    return float(sum(size for number, (_, size) in kept.items() if number not in weights))
+
+
+def batch_table() -> str:
+    """GB of a step by batch, for captions of the usual length."""
+    base, rows = profile("flickr8k"), []
+    for quantized in (True, False):
+        language = replace(base.language_model, quantization="nf4" if quantized else "none")
+        for checkpointing in (False, True):
+            title = "NF4" if quantized else "unquantized"
+            row = {"images in a batch": title + ", `gradient_checkpointing`" * checkpointing}
+            for size in (2, 4, 8, 16, 32):
+                train = replace(base.train, batch_size=size, gradient_checkpointing=checkpointing)
+                taken = step_memory(replace(base, language_model=language, train=train), USUAL_IMAGE)
+                row[str(size)] = f"{taken / 1e9:.1f}"
+            rows.append(row)
+    return table(rows)
+
+
+def profile_table() -> str:
+    """GB of a step of each profile for the longest image, and the share of its card."""
+    rows = []
+    for name, card in PROFILES.items():
+        params = profile(name)
+        size = step_memory(params)
+        rows.append(
+            {
+                "profile": f"`{name}`",
+                "images at once": params.train.batch_size,
+                "tokens an image": _ENCODERS[params.encoder.name][0],
+                "GB at most": f"{size / 1e9:.1f}",
+                "of a card of": f"{card} GB, {100 * size / CARDS[card]:.0f} %",
+            }
+        )
+    return table(rows)
+
+
+def time_table() -> str:
+    """The time of encoding, in float32 on every card, and of an epoch of training."""
+    works = {
+        "`encode`, ViT-B/32": _vision_flop(layers=12, width=768, positions=50, patch=32),
+        "`encode`, ViT-L/14": _vision_flop(layers=24, width=1024, positions=257, patch=14),
+        "an epoch of `flickr8k`, `-16gb`, `-lora`": _epoch_flop(PATCHES, packed=True),
+        "an epoch of `flickr8k-vit-l14`": _epoch_flop(256, packed=True),
+        "an epoch of `flickr8k-report`": _epoch_flop(PATCHES, packed=False),
+    }
+    rows = []
+    for name, flop in works.items():
+        row = {"calculated": name, "work": f"{flop / 1e15:.2f} PFLOP"}
+        for card, (half, single) in _RATES.items():
+            seconds = flop / (1e12 * _REACHED * (single if "encode" in name else half))
+            row[card] = f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+        rows.append(row)
+    return table(rows)
+
+
+def _vision_flop(layers: int, width: int, positions: int, patch: int) -> float:
+    """Two operations a weight and position; attention's own products are left out (4 % in ViT-L/14)."""
+    return _IMAGES * 2.0 * positions * (layers * 12 * width**2 + width * 3 * patch**2)
+
+
+def _epoch_flop(patches: int, packed: bool) -> float:
+    labels = sum(USUAL_IMAGE)
+    prefixes = 1 if packed else len(USUAL_IMAGE)
+    return _TRAIN_IMAGES * step_flop(llama_config(), prefixes * (patches + _PROMPT) + labels, labels)
+
+
+if __name__ == "__main__":
+    main()

