@@ -101,14 +101,14 @@ def step_memory(params: Params, captions: Sequence[int] = LONGEST_IMAGE) -> floa
     # Of the labels whose logits exist at a time: the head's output, the same in float32, its log-softmax,
     # and the gradients of the first two.
     logits = min(rows * labels, LABELS_AT_A_TIME) * config.vocab_size * (2 * _DTYPE.itemsize + 3 * 4)
-    return _FRAGMENTATION * (weights + _BYTES_OF_A_TRAINED_VALUE * trained + kept + logits) + _CUDA
+    return float(_FRAGMENTATION * (weights + _BYTES_OF_A_TRAINED_VALUE * trained + kept + logits) + _CUDA)
 
 
 def _weights(model: Any, params: Params) -> float:
-    linear = [m.weight.numel() for m in model.base_model.modules() if isinstance(m, nn.Linear)]
+    linear: list[int] = [m.weight.numel() for m in model.base_model.modules() if isinstance(m, nn.Linear)]
     if params.language_model.quantization != "nf4":
         linear = []
-    dense = sum(p.numel() for p in model.parameters()) - sum(linear)
+    dense = int(sum(p.numel() for p in model.parameters())) - sum(linear)
     # Half a byte a weight, and for each block of 64 a scale: 32 bits, or 8 if it is quantized too.
     scale = (1 if params.language_model.double_quantization else 4) / 64
     # One layer's weights are dequantized at a time.

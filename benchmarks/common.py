@@ -105,12 +105,9 @@ def step_flop(
     attention = 2 * width * (width + language.num_key_value_heads * language.head_dim)
     weights = layers * (attention + 3 * width * language.intermediate_size)
     first, second = VISION_WIDTH * HIDDEN, HIDDEN * width
-    return (
-        4.0 * positions * weights
-        + 4.0 * labels * language.vocab_size * width
-        + 12.0 * pairs * width * layers
-        + 2.0 * image_tokens * (2 * first + 3 * second)
-    )
+    head = labels * language.vocab_size * width
+    in_model = 4 * (positions * weights + head) + 12 * pairs * width * layers
+    return float(in_model + 2 * image_tokens * (2 * first + 3 * second))
 
 
 def packed_pairs(prefix: int, captions: Sequence[int]) -> float:

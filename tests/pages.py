@@ -61,7 +61,7 @@ def anchors_of(page: Path) -> set[str]:
 
 
 def commands_in(block: Block) -> list[list[str]]:
-    """The words of each simple command of a console: its lines that begin with `$`, and their continuations."""
+    """The words of each simple command of a console: lines that begin with `$`, and their continuations."""
     commands: list[list[str]] = []
     waiting = ""
     for line in block.content.splitlines() if block.language == "console" else ():
