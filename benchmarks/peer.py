@@ -44,7 +44,7 @@ def save_llava(folder: Path, clip: Path, language: Path, device: torch.device) -
         model = transformers.LlavaForConditionalGeneration(config)
     model.to(torch.bfloat16).save_pretrained(folder)
     transformers.LlavaProcessor(
-        image_processor=transformers.CLIPImageProcessor(),
+        image_processor=transformers.CLIPImageProcessor.from_pretrained(clip),
         tokenizer=tokenizer,
         patch_size=vision.patch_size,
         vision_feature_select_strategy="default",
