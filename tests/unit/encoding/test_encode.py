@@ -179,7 +179,7 @@ def test_all_unreadable_images_are_named_when_the_others_are_encoded(
 
 
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
-    """Python's own, of finding, listing and joining; benchmarks/encoding_memory.py measures processes."""
+    """Python's own, of finding, listing and joining; benchmarks/encoding.py measures processes."""
     spec = {"num_tokens": 1, "width": 1}
     peaks = []
     for count in (500, 5000):
