@@ -171,7 +171,7 @@ def save_captions(photos: Path | None, images: int, folder: Path) -> None:
         scenes=ScenesParams(train=images, dev=1, test=1, image_size=224, seed=0),
     )
     listed, captions = folder / "images.jsonl", folder / "captions.jsonl"
-    prepare(params, listed, captions, folder / "dataset.md", folder / "images", workers=2)
+    prepare(params, listed, captions, folder / "images", workers=2)
 
 
 def training_pairs(folder: Path) -> list[tuple[Path, tuple[str, ...]]]:

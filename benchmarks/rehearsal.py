@@ -22,7 +22,8 @@ import click
 from ruamel.yaml import YAML
 
 from benchmarks.common import in_a_process, print_rows, save_clip, save_llama
-from pipeline.datasets.read import DatasetItem, read_dataset
+from pipeline.captions import CaptionRecord
+from pipeline.datasets.read import read_dataset
 from pipeline.files.json_files import read_json, write_jsonl
 from pipeline.hardware.device import choose_placement
 from pipeline.images.images import crop, open_image
@@ -107,21 +108,21 @@ def _make_images(photos: Path, folder: Path, images: int) -> None:
     # Few of them are of all splits, too.
     random.Random(0).shuffle(items)
     folder.mkdir()
-    cuts = [(items[n % len(items)], folder / f"{n:06}.jpg", n // len(items)) for n in range(images)]
+    cuts = [(*items[n % len(items)], folder / f"{n:06}.jpg", n // len(items)) for n in range(images)]
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as processes:
         list(processes.map(_cut, *zip(*cuts, strict=True), chunksize=64))
-    rows = ({"image": path.name, "split": item.split, "captions": item.captions} for item, path, _ in cuts)
+    rows = ({"image": path.name, "split": of.split, "captions": of.captions} for of, _, path, _ in cuts)
     write_jsonl(folder / "captions.jsonl", rows)
 
 
-def _cut(item: DatasetItem, path: Path, turn: int) -> None:
+def _cut(record: CaptionRecord, photograph: Path, path: Path, turn: int) -> None:
     """Write one picture of a photograph: in the first turn the whole of it, then a random part."""
     if not turn:
-        shutil.copyfile(item.path, path)
+        shutil.copyfile(photograph, path)
         return
-    draw = random.Random(f"{item.image_id} {turn}")
+    draw = random.Random(f"{record.image_id} {turn}")
     left, top = draw.uniform(0, 1 - _KEPT), draw.uniform(0, 1 - _KEPT)
-    photo = open_image(item.path, _MEGAPIXELS)
+    photo = open_image(photograph, _MEGAPIXELS)
     crop(photo, (left, top, left + _KEPT, top + _KEPT)).save(path, quality=90)
 
 

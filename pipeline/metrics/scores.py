@@ -13,7 +13,7 @@ from pipeline.metrics.cider import cider_d
 from pipeline.metrics.rouge import rouge_l
 from pipeline.metrics.tokenizer import split_at_blanks, tokenize
 
-# The columns of `Measured.scores_of`, and how people write their names.
+# The columns of `PerImageScores.resample`, and how people write their names.
 SCORES = {
     "bleu_1": "BLEU-1",
     "bleu_2": "BLEU-2",
