@@ -31,6 +31,7 @@ from pipeline.encoding.encode import encode_locally
 from pipeline.files.json_files import write_jsonl
 from pipeline.hardware.device import choose_placement
 from pipeline.hardware.memory import keep_freed_memory
+from pipeline.hardware.progress import batched
 from pipeline.params.loader import load_params
 from pipeline.params.schema import EncoderParams, RuntimeParams
 from pipeline.vision.encoder import ImageEncoder
@@ -97,7 +98,7 @@ def _rates(
     """Images a second of each way, the medians of the rounds, and how near `both` comes to its limit."""
     ready = [
         torch.stack([load_pixels(encoder, image) for image in batch])  # [B, 3, S, S]
-        for batch in batches_of(images, runtime.encode_batch_size)
+        for batch in batched(images, runtime.encode_batch_size)
     ]
 
     def forward() -> None:

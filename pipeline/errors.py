@@ -1,6 +1,7 @@
-"""The one exception that a user is meant to read, and how it shows a value."""
+"""The one exception that a user is meant to read, and how it shows a value or a long list."""
 
 import reprlib
+from collections.abc import Sequence
 
 _SHOWN = reprlib.Repr()
 _SHOWN.maxlevel = 2
@@ -21,3 +22,12 @@ def shown(value: object) -> str:
         return _SHOWN.repr(value)
     except ValueError:  # a whole number of thousands of digits
         return f"a huge {type(value).__name__}"
+
+
+def first_few(texts: Sequence[str], count: int = 5, separator: str = ", ") -> str:
+    """Name the first `count` texts and say how many more there are."""
+    named = separator.join(texts[:count])
+    more = len(texts) - count
+    if more <= 0:
+        return named
+    return f"{named}{' ' if separator == ', ' else separator}and {more:,} more"

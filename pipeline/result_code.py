@@ -6,6 +6,7 @@ files of these rooms that cannot change a kept result are left out, each with it
 """
 
 import hashlib
+import importlib.metadata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +37,14 @@ class ResultCode:
     def digests(self) -> dict[str, str]:
         """SHA-256 (hex) of each file by its path, so that a difference has a name."""
         return {name: hashlib.sha256((PIPELINE / name).read_bytes()).hexdigest() for name in self.files()}
+
+
+def library_versions(*names: str) -> dict[str, str]:
+    """The installed version of each library.
+
+    They are facts of unfinished work, which must not be of two versions; finished outputs stay.
+    """
+    return {name: importlib.metadata.version(name) for name in names}
 
 
 _GENERATES = {

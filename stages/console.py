@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from pipeline.files.atomic import sweep
-from pipeline.files.locks import held
+from pipeline.files.locks import file_lock
 from stages.errors import quiet_libraries, report_user_errors
 
 SCRATCH = Path(".scratch")
@@ -54,7 +54,7 @@ def stage_banner(name: str, reads: list[Path], writes: list[Path]) -> Iterator[C
         logging.getLogger().setLevel(logging.ERROR)
         yield lambda _: None
         return
-    with held(SCRATCH / f"{name}.lock", name):
+    with file_lock(SCRATCH / f"{name}.lock", name):
         sweep(writes, SCRATCH / name)
         click.echo(f"{name}: {', '.join(map(str, reads))} -> {', '.join(map(str, writes))}", err=True)
         start = time.monotonic()

@@ -19,7 +19,7 @@ def main(params: Path) -> None:
     \b
     Example: python -m stages.encode
     """
-    from pipeline.encoding.encode import encode_images, encode_locally
+    from pipeline.encoding.encode import Engine, encode_images, encode_locally
     from pipeline.hardware.device import choose_placement
     from pipeline.hardware.execution import Execution
     from pipeline.hardware.memory import keep_freed_memory
@@ -29,7 +29,7 @@ def main(params: Path) -> None:
     keep_freed_memory()
     images, features = Path("data/images.jsonl"), Path("data/features.h5")
     with stage_banner("encode", [images], [features]) as close_with:
-        engine = encode_locally
+        engine: Engine = encode_locally
         if settings.runtime.encode_engine == "ray":
             from pipeline.cluster.ray_engine import encode_with_ray
 

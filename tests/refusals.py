@@ -1,6 +1,7 @@
-"""A system that refuses to read files, as a disk does that does not answer."""
+"""A disk that fails while files are read: they open, and reading gives an input/output error."""
 
 import errno
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -8,13 +9,22 @@ from typing import Any
 import pytest
 
 
-def refuse(patch: pytest.MonkeyPatch, folder: Path) -> None:
-    """Let every file below that folder raise an input/output error when it is opened."""
+class _Failing(io.FileIO):
+    def readinto(self, _buffer: Any) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), self.name)
+
+    def readall(self) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), self.name)
+
+
+def fail_reads(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Let reading every file below that folder raise an input/output error."""
     opened = Path.open
 
-    def open_or_refuse(path: Path, *args: Any, **kwargs: Any) -> Any:
-        if folder in path.parents:
-            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
-        return opened(path, *args, **kwargs)
+    def open_failing(path: Path, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
+        if folder not in path.parents or "r" not in mode:
+            return opened(path, mode, *args, **kwargs)
+        file = io.BufferedReader(_Failing(path))
+        return file if "b" in mode else io.TextIOWrapper(file, encoding="utf-8")
 
-    patch.setattr(Path, "open", open_or_refuse)
+    patch.setattr(Path, "open", open_failing)

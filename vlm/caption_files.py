@@ -3,12 +3,11 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, first_few
 from pipeline.files.json_files import read_jsonl
 
 # No caption is longer; scoring compares every word with every word of each reference.
 _MOST_CHARACTERS = 10_000
-_NAMED = 5  # so many images are named; the rest is counted
 
 
 def read_caption_file(
@@ -45,10 +44,9 @@ def read_caption_file(
     # A word has a letter or a digit.
     empty = [image for image, texts in found.items() if not all(any(map(str.isalnum, t)) for t in texts)]
     if empty:
-        named = ", ".join(map(repr, empty[:_NAMED]))
-        more = f" and {len(empty) - _NAMED} more" if len(empty) > _NAMED else ""
+        named = first_few(list(map(repr, empty)))
         raise PipelineError(
-            f"{path}: a caption of {named}{more} has no words; every image needs some to be scored."
+            f"{path}: a caption of {named} has no words; every image needs some to be scored."
         )
     return found
 

@@ -9,11 +9,10 @@ from operator import itemgetter
 import numpy as np
 
 from pipeline.captions import ImageRecord
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, first_few
 from pipeline.features.store import FeatureStore
 from pipeline.hardware.progress import track
 
-_NAMED = 5  # so many images of a fault are named; the rest is counted
 _DAMAGED = "checksum wrong or unreadable"
 _INFINITE = "values that are not finite"
 _UNSORTED = "ids out of order or repeated"
@@ -60,9 +59,6 @@ def verify_store(store: FeatureStore, images: Iterable[ImageRecord] | None = Non
                 faults[_MISSING if "list" in digests else _SURPLUS].append(image_id)
             elif digests["list"] != digests["store"]:
                 faults[_CHANGED].append(image_id)
-    return [_describe(what, faults[what], remedy) for what, remedy in _REMEDIES.items() if faults[what]]
-
-
-def _describe(what: str, images: list[str], remedy: str) -> str:
-    more = f" and {len(images) - _NAMED:,} more" if len(images) > _NAMED else ""
-    return f"{what}: {', '.join(images[:_NAMED])}{more}; {remedy}."
+    return [
+        f"{what}: {first_few(faults[what])}; {remedy}." for what, remedy in _REMEDIES.items() if faults[what]
+    ]

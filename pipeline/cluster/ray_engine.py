@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,21 +17,13 @@ from typing import Any
 import torch
 
 from pipeline.captions import ImageRecord, read_images, write_images
-from pipeline.encoding.batches import (
-    TOO_MANY,
-    EncodedBatch,
-    Unreadable,
-    batches_of,
-    encode_batches,
-    require_readable,
-)
-from pipeline.encoding.block_files import DAMAGED, block_path, is_block
-from pipeline.encoding.blocks import FeatureBlocks
+from pipeline.encoding.batches import EncodedBatch, Unreadable, encode_batches
+from pipeline.encoding.block_files import DAMAGED, Block, block_path
 from pipeline.errors import PipelineError
 from pipeline.files.json_files import JsonObject, canonical_json
+from pipeline.hardware.execution import Execution
 from pipeline.hardware.memory import keep_freed_memory
-from pipeline.hardware.progress import bar
-from pipeline.params.schema import RuntimeParams
+from pipeline.hardware.progress import batched
 from pipeline.vision.encoder import EncoderSpec, ImageEncoder
 from pipeline.vision.load import load_encoder
 
@@ -70,23 +62,18 @@ class _Task:
 
     folder: Path  # that relative paths start from
     blocks: Path
-    runtime: RuntimeParams
+    execution: Execution
     spec: EncoderSpec
     pool: Pool
 
 
 def encode_with_ray(
-    wanted: Iterable[ImageRecord],
-    count: int,
-    blocks: FeatureBlocks,
-    encoder: ImageEncoder,
-    runtime: RuntimeParams,
-) -> int:
-    """Encode the `count` images `wanted` into `blocks` on the cluster; returns how many those were.
+    images: Iterable[ImageRecord], count: int, folder: Path, encoder: ImageEncoder, execution: Execution
+) -> Generator[EncodedBatch, None, None]:
+    """Encode `count` images into blocks in `folder` on the cluster; yields what became of each batch.
 
     The cluster is the one that RAY_ADDRESS names or this process is connected to, otherwise one on this
-    machine, for this call. Raises PipelineError naming the images that cannot be read, after the batches
-    without them.
+    machine, for this call.
     """
     try:
         import ray
@@ -96,7 +83,7 @@ def encode_with_ray(
             "runtime.encode_engine is ray, but Ray is not installed; run `make ray`, or use local."
         ) from error
 
-    shares = blocks.folder / "shares"
+    runtime, shares = execution.runtime, folder / "shares"
     try:
         started = _connect(ray)
     except (OSError, ValueError, RuntimeError) as error:
@@ -106,11 +93,11 @@ def encode_with_ray(
         ) from error
     try:
         pool = plan_pool(ray.cluster_resources(), runtime.device, torch.get_num_threads())
-        files = _write_shares(shares, wanted, _share_size(count, runtime.encode_batch_size, pool.actors))
+        files = _write_shares(shares, images, _share_size(count, runtime.encode_batch_size, pool.actors))
         context = DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
-        task = _Task(Path.cwd(), blocks.folder, runtime, encoder.spec, pool)
+        task = _Task(Path.cwd(), folder, execution, encoder.spec, pool)
         results = (
             ray.data.from_items([{"share": str(file)} for file in files], override_num_blocks=len(files))
             .map(
@@ -121,11 +108,12 @@ def encode_with_ray(
             )
             .iter_rows()
         )
-        return _collect(results, count, blocks)
+        for row in results:
+            yield from _batches_of(json.loads(row["result"]), folder)
     except ray.exceptions.RayError as error:
         raise PipelineError(
             f"encoding on the Ray cluster failed ({_first_line(error)}); mend that and run the command "
-            "again, which goes on from the blocks that are finished."
+            "again, which continues from the blocks that are finished."
         ) from error
     finally:
         shutil.rmtree(shares, ignore_errors=True)
@@ -188,38 +176,37 @@ def _share_size(count: int, batch_size: int, actors: int) -> int:
     return batch_size * min(_MOST_BATCHES, max(1, batches // (actors * _SHARES_OF_AN_ACTOR)))
 
 
-def _write_shares(folder: Path, wanted: Iterable[ImageRecord], size: int) -> list[Path]:
+def _write_shares(folder: Path, images: Iterable[ImageRecord], size: int) -> list[Path]:
     """Write each share as a list like images.jsonl; an earlier run's are deleted."""
     shutil.rmtree(folder, ignore_errors=True)
     files = []
-    for number, share in enumerate(batches_of(wanted, size)):
+    for number, share in enumerate(batched(images, size)):
         files.append(folder / f"{number:08}.jsonl")
         write_images(files[-1], share)
     return files
 
 
-def _collect(results: Iterable[JsonObject], count: int, blocks: FeatureBlocks) -> int:
-    encoded = 0
-    unreadable: list[Unreadable] = []
-    with bar("encode", count) as progress:
-        for row in results:
-            result = json.loads(row["result"])
-            if result["error"]:
-                raise PipelineError(result["error"])
-            for name in result["blocks"]:
-                try:
-                    encoded += blocks.record(blocks.folder / name)
-                except DAMAGED as error:
-                    raise PipelineError(
-                        f"{blocks.folder / name} was written on the Ray cluster, but cannot be read here "
-                        f"({error}); the project must lie on a disk that all machines of it share."
-                    ) from error
-            unreadable += [Unreadable(*one) for one in result["unreadable"]]
-            if len(unreadable) >= TOO_MANY:
-                break
-            progress.update(result["images"])
-    require_readable(unreadable)
-    return encoded
+def _batches_of(result: JsonObject, folder: Path) -> Iterator[EncodedBatch]:
+    """What became of the batches of one share, as `_Encoder` says."""
+    if result["error"]:
+        raise PipelineError(result["error"])
+    for count, name, unreadable in result["batches"]:
+        block = None if name is None else folder / name
+        if block is not None and (fault := _fault_of(block)) is not None:
+            raise PipelineError(
+                f"{block} was written on the Ray cluster, but cannot be read here ({fault}); the project "
+                "must lie on a disk that all machines of it share."
+            )
+        yield EncodedBatch(count, block, tuple(Unreadable(*one) for one in unreadable))
+
+
+def _fault_of(block: Path) -> Exception | None:
+    """Why there is no good block at that path; None where there is one."""
+    try:
+        Block(block)
+    except (*DAMAGED, PipelineError) as error:
+        return error
+    return None
 
 
 class _Encoder:
@@ -232,14 +219,13 @@ class _Encoder:
         keep_freed_memory()
 
     def __call__(self, row: JsonObject) -> JsonObject:
-        """Encode the images of `row["share"]`; gives what `_collect` takes."""
-        result: JsonObject = {"error": "", "images": 0, "blocks": [], "unreadable": []}
+        """Encode the images of `row["share"]`; gives what `_batches_of` takes."""
+        result: JsonObject = {"error": "", "batches": []}
         try:
             os.chdir(self._task.folder)
             for done in self._encode(read_images(Path(row["share"]))):
-                result["images"] += len(done.images)
-                result["blocks"] += [] if done.block is None else [done.block.name]
-                result["unreadable"] += [astuple(one) for one in done.unreadable]
+                block = done.block and done.block.name
+                result["batches"].append([done.count, block, list(map(astuple, done.unreadable))])
         except PipelineError as error:
             # As a value: Ray would wrap an exception in its own.
             result["error"] = str(error)
@@ -256,14 +242,14 @@ class _Encoder:
         if self._encoder is None:
             self._encoder = _load(task)
         missing = []
-        for batch in batches_of(images, task.runtime.encode_batch_size):
+        for batch in batched(images, task.execution.runtime.encode_batch_size):
             block = block_path(task.blocks, [image.sha256 for image in batch])
             # Written by an actor that was killed later in this share.
-            if is_block(block):
-                yield EncodedBatch(batch, block)
+            if block.exists() and _fault_of(block) is None:
+                yield EncodedBatch(len(batch), block)
             else:
                 missing.append(batch)
-        yield from encode_batches(self._encoder, missing, task.blocks, task.runtime)
+        yield from encode_batches(self._encoder, missing, task.blocks, task.execution.runtime)
 
 
 def _first_line(error: BaseException) -> str:
@@ -272,11 +258,13 @@ def _first_line(error: BaseException) -> str:
 
 
 def _load(task: _Task) -> ImageEncoder:
-    encoder = load_encoder(task.spec.params, torch.device(task.pool.device), task.runtime.model_cache)
+    encoder = load_encoder(
+        task.spec.params, torch.device(task.pool.device), task.execution.runtime.model_cache
+    )
     if encoder.spec != task.spec:
         raise PipelineError(
             f"{task.spec.name} is not the same on all machines of the Ray cluster: "
             f"{socket.gethostname()} has weights {encoder.spec.weights:.12}, expected "
-            f"{task.spec.weights:.12}; copy the model anew."
+            f"{task.spec.weights:.12}; copy the model again."
         )
     return encoder

@@ -16,7 +16,7 @@ from pipeline.captions import Split
 from pipeline.datasets.listing import Listing
 from pipeline.datasets.readers import karpathy_files, read_karpathy
 from pipeline.datasets.text_files import read_lines, read_rows
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, first_few
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,6 @@ _SPLIT_LISTS: dict[Split, str] = {
     "test": "Flickr_8k.testImages.txt",
 }
 _TOKEN_LINE = re.compile(r"([^\t]+)#(\d+)\t(.*)")
-_SHOWN = 8  # so many names of what is in a folder
 
 
 def read_flickr8k(root: Path) -> Listing:
@@ -102,8 +101,7 @@ def _image_folder(root: Path) -> Path | None:
 
 def _contents(root: Path) -> str:
     names = sorted(f"{path.name}/" if path.is_dir() else path.name for path in root.iterdir())
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return (", ".join(names[:_SHOWN]) or "nothing") + more
+    return first_few(names, 8) or "nothing"
 
 
 def _read_tokens(source: Path) -> Iterator[tuple[str, str, str]]:

@@ -19,7 +19,7 @@ from pipeline.datasets.parquet import read_rows
 from pipeline.datasets.pins import PinnedDataset, Shard
 from pipeline.datasets.read import Entries
 from pipeline.errors import PipelineError
-from pipeline.files.disk_errors import writing
+from pipeline.files.disk_errors import explain_write_errors
 from pipeline.files.json_files import sha256_of_file
 from pipeline.hardware.progress import track
 from pipeline.params.schema import Limits
@@ -146,7 +146,7 @@ def _rows(
 def _write_image(path: Path, content: bytes) -> bool:
     """Write an image unless it is there, and return whether another one was there."""
     # Without fsync: 8000 of them take minutes, and after a crash of the machine bytes are compared anyway.
-    with writing(path):
+    with explain_write_errors(path):
         found = path.read_bytes() if path.is_file() else None
         if found != content:
             temporary = path.with_name(f".{path.name}{_TEMPORARY}")

@@ -22,15 +22,13 @@ from pipeline.captions import (
 )
 from pipeline.datasets.read import Entries, read_dataset
 from pipeline.datasets.scenes import draw_scenes
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, first_few
 from pipeline.files.atomic import replace_folder
 from pipeline.hardware.progress import track
 from pipeline.images.images import describe_image
 from pipeline.params.schema import DataParams
 
 log = logging.getLogger(__name__)
-
-_NAMED = 5  # so many damaged images are named; the rest is counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +66,8 @@ def prepare(
             else:
                 bad.append(str(result))
         if bad:
-            named = "".join(f"\n  {message}" for message in bad[:_NAMED])
-            more = f"\n  and {len(bad) - _NAMED} more." if len(bad) > _NAMED else ""
-            raise PipelineError(f"{len(bad)} of {len(entries)} images cannot be used:{named}{more}")
+            named = first_few(bad, separator="\n  ")
+            raise PipelineError(f"{len(bad)} of {len(entries)} images cannot be used:\n  {named}")
         captions = [record for record, _ in entries]
         write_captions(captions_path, captions)
         # Last, so that hardly anything can come between the images' digests and the images.
@@ -137,7 +134,7 @@ def _summarize(images: Sequence[ImageRecord], captions: Sequence[CaptionRecord])
         copies[image.sha256].append(record)
     leaks = [records for records in copies.values() if len({record.split for record in records}) > 1]
     if leaks:
-        first = " = ".join(f"{record.image_id} ({record.split})" for record in leaks[0][:_NAMED])
+        first = first_few([f"{record.image_id} ({record.split})" for record in leaks[0]], separator=" = ")
         log.warning("%d images are in several splits under different names: %s, ...", len(leaks), first)
     counts = Counter(record.split for record in captions)
     totals: Counter[Split] = Counter()

@@ -13,7 +13,7 @@ from pipeline.captions import SPLITS, CaptionRecord, Split
 from pipeline.datasets.flickr8k import read_flickr8k
 from pipeline.datasets.listing import Listing
 from pipeline.datasets.readers import read_csv, read_jsonl, read_karpathy
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, first_few
 from pipeline.params.schema import DataParams, Limits
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ def read_dataset(params: DataParams) -> Entries:
     uncaptioned = sorted(image_id for image_id in splits if not listing.captions[image_id])
     if uncaptioned:
         raise PipelineError(
-            f"{_name_some(uncaptioned)}: no caption in {listing.source} for {len(uncaptioned)} of "
+            f"{first_few(uncaptioned, 3)}: no caption in {listing.source} for {len(uncaptioned)} of "
             f"{len(splits)} images; add captions or take the images out of their splits."
         )
     counts = Counter(splits.values())
@@ -95,14 +95,14 @@ def _require_files(image_ids: Sequence[str], listing: Listing) -> None:
     absent = [i for i in image_ids if not _is_file(listing.folder / i)]
     if absent:
         raise PipelineError(
-            f"{_name_some(absent)}: {len(absent)} of {len(image_ids)} images of {listing.source} "
+            f"{first_few(absent, 3)}: {len(absent)} of {len(image_ids)} images of {listing.source} "
             f"are not in {listing.folder}; add them, or take them out of the list."
         )
     folder = listing.folder.resolve()
     outside = [i for i in image_ids if not (folder / i).resolve().is_relative_to(folder)]
     if outside:
         raise PipelineError(
-            f"{_name_some(outside)}: {len(outside)} of {len(image_ids)} images are links that lead out "
+            f"{first_few(outside, 3)}: {len(outside)} of {len(image_ids)} images are links that lead out "
             f"of {listing.folder}; put the files there (DVC: `dvc config cache.type copy`)."
         )
 
@@ -119,7 +119,7 @@ def _tell_unlisted(listing: Listing) -> None:
     if unlisted:
         log.warning(
             "%s: %d images in %s are not used, as %s does not list them or gives them no split",
-            _name_some(unlisted),
+            first_few(unlisted, 3),
             len(unlisted),
             listing.folder,
             listing.source,
@@ -131,7 +131,3 @@ def _is_file(path: Path) -> bool:
         return path.is_file()
     except OSError:  # a name too long for the file system, a folder that may not be entered
         return False
-
-
-def _name_some(image_ids: Sequence[str]) -> str:
-    return ", ".join(image_ids[:3]) + (", ..." if len(image_ids) > 3 else "")

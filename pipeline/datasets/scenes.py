@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 
 from pipeline.captions import SPLITS, CaptionRecord, SceneObject, Split
 from pipeline.datasets.read import Entries
-from pipeline.files.disk_errors import writing
+from pipeline.files.disk_errors import explain_write_errors
 from pipeline.params.schema import Limits, ScenesParams
 
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
@@ -61,7 +61,7 @@ def draw_scenes(params: ScenesParams, limits: Limits, folder: Path) -> Entries:
 
     Returns a caption record, with the objects shown, and the file of each, sorted by image id.
     """
-    with writing(folder):
+    with explain_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     scenes = []
     for split, count in scene_counts(params, limits).items():
@@ -72,7 +72,7 @@ def draw_scenes(params: ScenesParams, limits: Limits, folder: Path) -> Entries:
             placed = _place_objects(rng)
             path = folder / image_id
             picture = _draw(rng, background, [o for o, _ in placed], params.image_size)
-            with writing(path):
+            with explain_write_errors(path):
                 picture.save(path)
             captions = _describe(rng, background, placed)
             record = CaptionRecord(image_id, split, captions, tuple(o for o, _ in placed))

@@ -28,11 +28,9 @@ Batch = list[ImageRecord]
 # Batches that are read, and that are written, while the encoder works on one.
 _AHEAD = 2
 _BEHIND = 2
-# Readers go behind the encoder by so much: where both compute on the same cores, a reader that took one from
-# the encoder's threads would leave the others waiting for it at the end of each operation.
+# Readers have this much less priority than the encoder: where both compute on the same cores, a reader that
+# took one from the encoder's threads would leave the others waiting for it at the end of each operation.
 _NICE = 10
-_NAMED = 5  # so many unreadable images are named; the rest is counted
-TOO_MANY = 1000  # so many of them, and something else is wrong: a disk that is not there
 
 
 @dataclass(frozen=True)
@@ -45,29 +43,11 @@ class Unreadable:
 
 @dataclass(frozen=True)
 class EncodedBatch:
-    """What became of a batch: a block of features, or the images for which there is none."""
+    """What became of a batch of `count` images: a block of features, or the images that cannot be read."""
 
-    images: Batch
+    count: int
     block: Path | None
     unreadable: tuple[Unreadable, ...] = ()
-
-
-def require_readable(unreadable: Iterable[Unreadable]) -> None:
-    """PipelineError that names the images which could not be read, in image id order, if there are any."""
-    found = sorted(unreadable, key=lambda one: one.image_id)
-    if len(found) == 1:
-        raise PipelineError(found[0].why)
-    if found:
-        named = "".join(f"\n  {one.why}" for one in found[:_NAMED])
-        more = f"\n  and {len(found) - _NAMED} more." if len(found) > _NAMED else ""
-        raise PipelineError(f"{len(found)} images cannot be encoded:{named}{more}")
-
-
-def batches_of(images: Iterable[ImageRecord], size: int) -> Iterator[Batch]:
-    """Cut `images` into batches of `size`; the last may be smaller."""
-    remaining = iter(images)
-    while batch := list(islice(remaining, size)):
-        yield batch
 
 
 def encode_batches(
@@ -75,26 +55,26 @@ def encode_batches(
 ) -> Iterator[EncodedBatch]:
     """Encode each batch and write its features as a block into `folder`; yields in order.
 
-    Threads read ahead and one writes behind (Pillow, NumPy and the file system release the interpreter
-    lock), so the encoder waits for neither; memory holds a few batches, however many there are. Of a batch
-    with an unreadable image nothing is encoded: batches are then the same when the image is mended.
+    Threads read ahead and one thread writes (Pillow, NumPy and the file system release the interpreter lock),
+    so the encoder waits for neither; a few batches are in memory, however many there are. A batch with an
+    unreadable image is not encoded: so batches are the same once the image is mended.
     """
     with (
         ThreadPoolExecutor(max(1, runtime.num_workers), initializer=_give_way) as readers,
         ThreadPoolExecutor(max_workers=1) as writer,
     ):
-        writing: deque[Future[EncodedBatch]] = deque()
+        written: deque[Future[EncodedBatch]] = deque()
         pin_memory = runtime.pin_memory and runtime.device != "cpu" and torch.cuda.is_available()
         for batch, pixels, unreadable in _read_ahead(encoder, batches, readers, pin_memory):
             if unreadable:
-                writing.append(writer.submit(EncodedBatch, batch, None, unreadable))
+                written.append(writer.submit(EncodedBatch, len(batch), None, unreadable))
             else:
                 # On CUDA this returns at once; it is the writer that waits for the features.
-                writing.append(writer.submit(_write, folder, batch, encoder.encode(pixels)))
-            while len(writing) > _BEHIND:
-                yield writing.popleft().result()
-        while writing:
-            yield writing.popleft().result()
+                written.append(writer.submit(_write, folder, batch, encoder.encode(pixels)))
+            while len(written) > _BEHIND:
+                yield written.popleft().result()
+        while written:
+            yield written.popleft().result()
 
 
 def _give_way() -> None:
@@ -145,7 +125,7 @@ def _start_reading(
     return _Reading(
         batch,
         pixels,
-        # Each thread puts its image in place, so that nobody has to put a batch together.
+        # Each thread writes into its row, so that no thread has to put a batch together.
         [readers.submit(_read, encoder, image, row) for image, row in zip(batch, pixels, strict=True)],
     )
 
@@ -159,4 +139,4 @@ def _read(encoder: ImageEncoder, image: ImageRecord, row: Tensor) -> None:
 
 
 def _write(folder: Path, batch: Batch, features: Tensor) -> EncodedBatch:
-    return EncodedBatch(batch, write_block(folder, batch, features.float().cpu().numpy()))
+    return EncodedBatch(len(batch), write_block(folder, batch, features.float().cpu().numpy()))

@@ -1,71 +1,70 @@
 """A block of finished features: one file, written whole and read row by row, every part under a checksum.
 
-safetensors keeps no checksum. Here the metadata list a block's images and the digest of each row, and have a
-checksum of their own: so the list is trusted only where it is good, before any features are read, and a row
-is verified without the others. P: tokens of an image, D_v: width of the encoder.
+It is a safetensors file, whose format has no checksums. Here the metadata list a block's images and the
+digest of each row, and have a checksum of their own: the list is trusted only if it is good, before any
+features are read, and a row is verified without the others. P: tokens of an image, D_v: width of the encoder.
 """
 
 import json
+import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from pipeline.captions import ImageRecord
 from pipeline.errors import PipelineError
-from pipeline.features.checksums import row_digest
-from pipeline.features.store import Features
+from pipeline.features.store import Features, row_digest
+from pipeline.files.disk_errors import explain_read_errors
 from pipeline.files.json_files import canonical_json, digest, write_atomic
+from pipeline.files.safetensors_files import read_header
 
-# What `Block` raises for a file that is damaged, another encoder's, or no block at all.
-DAMAGED = (SafetensorError, OSError, KeyError, ValueError, TypeError)
+# What `Block` raises for a file that is damaged, another encoder's, or not a block.
+DAMAGED = (KeyError, ValueError, TypeError, AttributeError)
 # One key: safetensors writes several in random order.
 _KEY = "block"
 
 
 class Block:
-    """A block that lies in its encoder's folder, open for reading.
+    """A block in its encoder's folder.
 
-    Making one reads and checks what the block says of itself, reading a row that row alone: images that were
-    added later lie between those of before, in blocks of their own. Both raise one of `DAMAGED`.
+    Making one reads and checks what the block says of itself; reading a row reads that row alone. Both raise
+    one of `DAMAGED`, or PipelineError where the system refuses to read the file.
     """
 
     def __init__(self, path: Path) -> None:
-        file: Any = safe_open(path, framework="numpy")
-        self._rows = file.get_slice("features")
-        facts = json.loads((file.metadata() or {})[_KEY])
+        with explain_read_errors(path), path.open("rb") as file:
+            header, self._begin = read_header(file)
+        facts = json.loads(header["__metadata__"][_KEY])
         if facts.pop("checksum") != digest(facts):
             raise ValueError("the checksum of its images is wrong")
         if facts["encoder"] != path.parent.name:
             raise ValueError(f"it is of the encoder {facts['encoder']}, not {path.parent.name}")
         self.images: list[str] = facts["images"]
-        self._digests: list[str] = facts["rows"]
         if path != block_path(path.parent, self.images):
             raise ValueError("it holds other images than its name says")
-        if (self._rows.get_dtype(), self._rows.get_shape()) != ("F16", facts["shape"]):
-            raise ValueError(f"its features are {self._rows.get_dtype()} of {self._rows.get_shape()}")
+        self._path = path
+        self._digests: list[str] = facts["rows"]
+        self._row_shape: list[int] = facts["shape"][1:]
+        size = 2 * math.prod(facts["shape"])
+        if header["features"] != {"dtype": "F16", "shape": facts["shape"], "data_offsets": [0, size]}:
+            raise ValueError(f"its features are {header['features']}")
 
     def read(self, row: int, sha256: str) -> Features:
         """The features `[P, D_v]` in a row, which must be those of the image with that digest."""
         if self.images[row : row + 1] != [sha256]:
             raise ValueError(f"row {row} is not that of the image with sha256 {sha256:.12}")
-        values: Features = self._rows[row]
+        size = 2 * math.prod(self._row_shape)
+        with explain_read_errors(self._path), self._path.open("rb", buffering=0) as file:
+            content = os.pread(file.fileno(), size, self._begin + row * size)
+        # A little-endian format; what is too short for a row is a ValueError.
+        values: Features = np.frombuffer(content, "<f2").reshape(self._row_shape)
         if row_digest(sha256, values) != self._digests[row]:
             raise ValueError("its checksum is wrong")
         return values
-
-
-def is_block(path: Path) -> bool:
-    """Whether there is a block at `path` that says of itself what is true of its place."""
-    try:
-        Block(path)
-    except DAMAGED:
-        return False
-    return True
 
 
 def block_path(folder: Path, sha256s: Sequence[str]) -> Path:

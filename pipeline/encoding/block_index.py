@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline.files.disk_errors import cannot_write, writing
+from pipeline.files.disk_errors import cannot_write, explain_write_errors
 
 _CACHE_KIB = 16_384
 
@@ -21,7 +21,7 @@ class BlockIndex:
     """
 
     def __init__(self) -> None:
-        with writing(Path(tempfile.gettempdir()) / "vlm-blocks"):
+        with explain_write_errors(Path(tempfile.gettempdir()) / "vlm-blocks"):
             handle, name = tempfile.mkstemp(prefix="vlm-blocks-")
         os.close(handle)
         self._path = Path(name)

@@ -19,11 +19,10 @@ from pipeline.encoding.block_files import DAMAGED, Block
 from pipeline.encoding.block_index import BlockIndex
 from pipeline.errors import PipelineError
 from pipeline.features.store import Features
-from pipeline.files.disk_errors import require_readable
 
 logger = logging.getLogger(__name__)
 
-# Blocks held open: opening one reads its list of images again, its features never.
+# Blocks whose list of images stays in memory.
 _BLOCKS_HELD = 16
 
 
@@ -39,7 +38,7 @@ class FeatureBlocks:
         folder.mkdir(parents=True, exist_ok=True)
         for path in folder.glob("*.safetensors"):
             try:
-                self._index.record(path.name, _open(path).images)
+                self.record(path)
             except DAMAGED as error:
                 logger.warning("%s is damaged (%s); its images are encoded again", path, error)
                 path.unlink()
@@ -64,9 +63,9 @@ class FeatureBlocks:
         return self._index.claim(sha256)
 
     def record(self, path: Path) -> int:
-        """Know the images of a block that was written since; returns how many those are.
+        """Add the images of a block to the index; returns how many those are.
 
-        Raises one of `DAMAGED` where there is none.
+        Raises one of `DAMAGED`, or PipelineError where the system refuses to read it.
         """
         images = Block(path).images
         self._index.record(path.name, images)
@@ -75,9 +74,10 @@ class FeatureBlocks:
     def read(self, sha256s: Iterable[str]) -> Iterator[Features]:
         """Yield the features `[P, D_v]` of each image, in order; each row is read from the disk once.
 
-        Raises PipelineError for a block that was damaged since it was written, and removes it.
+        A block that was damaged since it was written is removed. Raises PipelineError for it, and for one
+        that the system refuses to read.
         """
-        opened = lru_cache(_BLOCKS_HELD)(_open)
+        open_block = lru_cache(_BLOCKS_HELD)(Block)
         for sha256 in sha256s:
             found = self._index.find(sha256)
             if found is None:
@@ -88,16 +88,11 @@ class FeatureBlocks:
             name, row = found
             path = self.folder / name
             try:
-                values = opened(path).read(row, sha256)
+                values = open_block(path).read(row, sha256)
             except DAMAGED as error:
                 path.unlink(missing_ok=True)
                 raise PipelineError(
                     f"{path} was damaged ({error}) and has been removed; run the command again: it encodes "
-                    "the images of that block anew."
+                    "the images of that block again."
                 ) from error
             yield values
-
-
-def _open(path: Path) -> Block:
-    require_readable(path)
-    return Block(path)

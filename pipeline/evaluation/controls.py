@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.captions import CaptionRecord, of_split
-from pipeline.evaluation.prediction_cache import PredictionCache, batches
-from pipeline.features.digest import features_digest
+from pipeline.evaluation.prediction_cache import PredictionCache
+from pipeline.features.compatibility import features_digest
 from pipeline.features.store import FeatureStore
 from pipeline.files.json_files import canonical_json
+from pipeline.hardware.progress import batched
 from pipeline.metrics.controls import constant_caption, nearest_rows
 from pipeline.result_code import CONTROLS
 
@@ -55,7 +56,7 @@ def control_captions(
 
 def _mean_features(store: FeatureStore, image_ids: Sequence[str]) -> Iterator[NDArray[np.float32]]:
     """Yield each image's features averaged over its patches, `[n, D_v]`, some images at a time."""
-    for batch in batches(image_ids, _IMAGES):
+    for batch in batched(image_ids, _IMAGES):
         yield np.stack([store.read([i])[0].astype(np.float32).mean(axis=0) for i in batch])
 
 

@@ -16,7 +16,7 @@ from pipeline.evaluation.metrics_files import (
     summary_metrics,
 )
 from pipeline.evaluation.predictor import Predictor
-from pipeline.features.digest import features_digest
+from pipeline.features.compatibility import features_digest, require_encoder
 from pipeline.features.store import FeatureStore
 from pipeline.files.atomic import replace_folder
 from pipeline.files.json_files import JsonObject, write_atomic, write_json, write_jsonl
@@ -101,7 +101,7 @@ def _require_trained_features(
     Images of other splits may come, go, or be mended.
     """
     path, info = checkpoint.file.path, checkpoint.info
-    store.require_encoder(info.encoder, str(path))
+    require_encoder(store, info.encoder, str(path))
     found = features_digest(store, train_ids)
     if found != info.features:
         raise PipelineError(

@@ -7,24 +7,15 @@ a file, written atomically and with a checksum, named after the number of its fi
 import json
 import logging
 from collections.abc import Iterable, Iterator
-from itertools import groupby, islice
+from itertools import groupby
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from pipeline.errors import PipelineError
+from pipeline.files.disk_errors import explain_read_errors
 from pipeline.files.json_files import JsonObject, digest, write_json
+from pipeline.hardware.progress import batched
 
 logger = logging.getLogger(__name__)
-
-
-T = TypeVar("T")
-
-
-def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Yield `items` in lists of `size`, the last one maybe shorter."""
-    remaining = iter(items)
-    while batch := list(islice(remaining, size)):
-        yield batch
 
 
 class PredictionCache:
@@ -62,7 +53,7 @@ class PredictionCache:
         """
         places = [place for place in range(self._count) if place not in self._rows]
         for _, run in groupby(enumerate(places), key=lambda item: item[1] - item[0]):
-            for batch in batches((place for _, place in run), size):
+            for batch in batched((place for _, place in run), size):
                 yield range(batch[0], batch[-1] + 1)
 
     def add(self, first: int, rows: list[JsonObject]) -> None:
@@ -82,15 +73,10 @@ def read_batch(path: Path) -> list[JsonObject] | None:
 
     Raises PipelineError when the system refuses to read the file, which may be good and is left alone.
     """
-    try:
-        text = path.read_bytes()
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except OSError as error:
-        raise PipelineError(
-            f"cannot read {path}: {error.strerror or error}; it is left as it is: mend that, and run the "
-            "command again."
-        ) from error
+    with explain_read_errors(path):
+        text = path.read_bytes()
     try:
         content: Any = json.loads(text)
         rows: list[JsonObject] = content["rows"]

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from pipeline.captions import Split
 from pipeline.errors import PipelineError
-from pipeline.evaluation.prediction_cache import PredictionCache, batches
-from pipeline.features.digest import features_digest
+from pipeline.evaluation.prediction_cache import PredictionCache
+from pipeline.features.compatibility import features_digest
 from pipeline.features.store import FeatureStore
 from pipeline.files.json_files import digest
 from pipeline.hardware.execution import Execution
-from pipeline.hardware.progress import bar
+from pipeline.hardware.progress import bar, batched
 from pipeline.model.checkpoints import Checkpoint
 from pipeline.model.feature_captioner import FeatureCaptioner, GeneratedCaption
 from pipeline.model.generation import images_at_a_time
@@ -74,7 +74,7 @@ class Predictor:
             rows = min(_LOSS_ROWS, self._execution.runtime.generate_batch_size)
             pairs = (
                 (self._features(batch), [references[image_id] for image_id in batch])
-                for batch in batches(references, rows)
+                for batch in batched(references, rows)
             )
             loss = self._load(checkpoint).loss(pairs)
             if not math.isfinite(loss):

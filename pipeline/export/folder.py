@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pipeline.errors import PipelineError
-from pipeline.files.disk_errors import cannot_write, system_error, usual_mode, writing
-from pipeline.files.locks import held
+from pipeline.files.disk_errors import cannot_write, explain_write_errors, system_error, usual_mode
+from pipeline.files.locks import file_lock
 
 # What licences ask to be handed on with the weights; `*.txt` of a hub model is downloaded with it.
 _LICENCE_FILES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
@@ -31,8 +31,8 @@ def new_folder(out: Path) -> Iterator[Path]:
     # Beside the output, where every process that exports to it looks.
     lock = out.parent / f".{out.name}.lock"
     prefix = f".{out.name}.vlm-export-"
-    with held(lock, f"an export to {out}"):
-        with writing(out):
+    with file_lock(lock, f"an export to {out}"):
+        with explain_write_errors(out):
             out.parent.mkdir(parents=True, exist_ok=True)
             for left in out.parent.glob(f"{glob.escape(prefix)}*"):
                 shutil.rmtree(left, ignore_errors=True)

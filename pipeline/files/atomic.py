@@ -1,7 +1,7 @@
-"""Files and folders in the making: hidden beside the place that they take once they are complete.
+"""Files and folders that are being built: hidden next to the place that they take once they are complete.
 
-A reader, or a crash, sees the old or the new, never half. What a killed run leaves behind is found by its
-name and swept away by the next run.
+A reader sees the old or the new, never half. The next run finds what a killed one left by its name, and
+sweeps it away.
 """
 
 import os
@@ -11,23 +11,25 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pipeline.files.disk_errors import usual_mode, writing
+from pipeline.files.disk_errors import explain_write_errors, usual_mode
+
+_OLD = ".old"
 
 
 @contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
-    """An empty file that becomes `path` when the block ends without an exception, and else is removed.
+    """Yield an empty file that becomes `path` when the block ends without an exception, and else is removed.
 
     It lies in the same folder, because renaming is atomic only within a file system. Raises PipelineError
     where the disk refuses.
     """
-    with writing(path):
+    with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=_prefix(path))
         os.close(handle)
     temporary = Path(name)
     try:
-        with writing(path):
+        with explain_write_errors(path):
             yield temporary
             # Before the name: after a power failure it must not stand for a file without its content.
             with temporary.open("rb+") as file:
@@ -41,30 +43,42 @@ def replace_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replace_folder(path: Path) -> Iterator[Path]:
-    """An empty folder that takes the place of `path` when the block ends without an exception.
+    """Yield an empty folder that takes the place of `path` when the block ends without an exception.
 
-    With an exception the old one stays as it was. Raises PipelineError where the disk refuses.
+    With an exception, at whatever moment, the old folder is in its place. Raises PipelineError where the
+    disk refuses.
     """
-    with writing(path):
+    with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=_prefix(path)))
-    old = temporary.with_name(f"{temporary.name}.old")
+    old = temporary.with_name(f"{temporary.name}{_OLD}")
     try:
-        with writing(path):
+        with explain_write_errors(path):
             yield temporary
             temporary.chmod(usual_mode(of_folder=True))
             if path.exists():
                 path.rename(old)
             temporary.rename(path)
     finally:
+        # Between the two renames there is neither; Ctrl-C may come there too.
+        if old.exists() and not path.exists():
+            old.rename(path)
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
 
 
 def sweep(outputs: Iterable[Path], scratch: Path) -> None:
-    """Remove what killed runs left of `outputs` and in `scratch`; nobody else may be writing there."""
-    left = [path for output in outputs for path in output.parent.glob(f"{_prefix(output)}*")]
-    left += scratch.rglob(".*")
+    """Remove what killed runs left of `outputs` and in `scratch`; nobody else may be writing there.
+
+    A folder that was killed between its two renames gets its old content back.
+    """
+    left = list(scratch.rglob(".*"))
+    for output in outputs:
+        for path in sorted(output.parent.glob(f"{_prefix(output)}*")):
+            if path.suffix == _OLD and not output.exists():
+                path.rename(output)
+            else:
+                left.append(path)
     for path in left:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)

@@ -17,14 +17,15 @@ _NUMBER = re.compile(r"\(os error (\d+)\)|errno = (\d+)")
 
 
 def system_error(error: Exception) -> OSError | None:
-    """What the system refused, also where a library wrapped it in an error of its own; else None."""
-    if isinstance(error, OSError):
-        return error
+    """The system's own error, also where a library wrapped it in one of its own; else None.
+
+    Without a number (`errno`) an OSError is a library's: HDF5 raises it for damaged files too.
+    """
     found = _NUMBER.search(str(error))
-    if found is None:
-        return None
-    number = int(found[1] or found[2])
-    return OSError(number, os.strerror(number))
+    number = int(found[1] or found[2]) if found else 0
+    if isinstance(error, OSError) and (error.errno or not number):
+        return error
+    return OSError(number, os.strerror(number)) if number else None
 
 
 def is_full(error: OSError) -> bool:
@@ -38,32 +39,16 @@ def cannot_write(path: Path, error: OSError) -> PipelineError:
     reason = os.strerror(error.errno) if error.errno else " ".join(str(error).split()).rstrip(".")
     if not is_full(error):
         return PipelineError(f"cannot write {path}: {reason}.")
+    existing = next(folder for folder in path.absolute().parents if folder.is_dir())
     return PipelineError(
-        f"cannot write {path}: {reason} ({_free(path)} free there); make room and run the command again: "
-        "what was there before is unharmed, and finished work is kept."
+        f"cannot write {path}: {reason} ({shutil.disk_usage(existing).free / 1e6:,.1f} MB free there); make "
+        "room and run the command again: what was there before is unharmed, and finished work is kept."
     )
 
 
-def require_readable(path: Path) -> None:
-    """PipelineError where the system refuses to read `path` now: what lies there may be good.
-
-    Libraries report it as if the file were damaged or missing. A file that does not exist is no error.
-    """
-    try:
-        with path.open("rb"):
-            pass
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise PipelineError(
-            f"cannot read {path}: {error.strerror or error}; it is left as it is: mend that, and run the "
-            "command again."
-        ) from error
-
-
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn what the system raises while `path` is written into its sentence."""
+def explain_write_errors(path: Path) -> Iterator[None]:
+    """Turn what the system raises while `path` is written into a PipelineError."""
     try:
         yield
     except PipelineError:
@@ -75,13 +60,29 @@ def writing(path: Path) -> Iterator[None]:
         raise cannot_write(path, refused) from error
 
 
+@contextmanager
+def explain_read_errors(path: Path) -> Iterator[None]:
+    """Turn what the system raises while `path` is read into a PipelineError.
+
+    A file that the system cannot read (a disk that does not answer, rights, no file handles left) may be
+    good. So it is never taken for damaged, and never deleted.
+    """
+    try:
+        yield
+    except PipelineError:
+        raise
+    except Exception as error:
+        refused = system_error(error)
+        if refused is None or not refused.errno:
+            raise
+        raise PipelineError(
+            f"cannot read {path}: {os.strerror(refused.errno)}; it is left as it is: mend that, and run the "
+            "command again."
+        ) from error
+
+
 def usual_mode(of_folder: bool = False) -> int:
     """The mode that new files, or folders, get by the user's umask; temporary ones are made private."""
     umask = os.umask(0)
     os.umask(umask)
     return (0o777 if of_folder else 0o666) & ~umask
-
-
-def _free(path: Path) -> str:
-    existing = next(folder for folder in path.absolute().parents if folder.is_dir())
-    return f"{shutil.disk_usage(existing).free / 1e6:,.1f} MB"

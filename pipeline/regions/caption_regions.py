@@ -18,10 +18,11 @@ from pipeline.captions import (
     vocabulary,
 )
 from pipeline.errors import PipelineError
-from pipeline.evaluation.prediction_cache import PredictionCache, batches
+from pipeline.evaluation.prediction_cache import PredictionCache
 from pipeline.files.atomic import replace_folder
 from pipeline.files.json_files import JsonObject, write_json, write_jsonl
 from pipeline.hardware.execution import Execution
+from pipeline.hardware.progress import batched
 from pipeline.images.images import crop, open_image
 from pipeline.metrics.scene_truth import names_object, score_objects
 from pipeline.model.checkpoints import load_checkpoint
@@ -140,7 +141,7 @@ def _answer(
     missing = kept.missing
     captioner: Captioner | None = None
     pictures: dict[str, Image.Image] = {}
-    for places in batches(range(len(requests)), BATCH_SIZE):
+    for places in batched(range(len(requests)), BATCH_SIZE):
         batch = [requests[place] for place in places]
         # The last image of a batch may be the first of the next.
         images = {request.image.path: request.image for request in batch}

@@ -11,7 +11,6 @@ for answer in captioner.ask_all("Compare the left and the right", "photo.jpg"):
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Self, cast, overload
 
@@ -23,6 +22,7 @@ from torch import Tensor
 
 from pipeline.errors import PipelineError
 from pipeline.hardware.device import Placement, choose_placement
+from pipeline.hardware.progress import batched
 from pipeline.images.images import crop, image_from_array, image_from_pil, open_image
 from pipeline.model.checkpoints import Checkpoint, find_checkpoint, load_checkpoint
 from pipeline.model.feature_captioner import FeatureCaptioner
@@ -195,8 +195,7 @@ class Captioner:
         An image that cannot be read, or a box beyond it, gives its error in the place of its caption, and
         the others go on. Image files are opened when their turn comes, so memory holds one batch.
         """
-        remaining = iter(requests)
-        while batch := list(islice(remaining, BATCH_SIZE)):
+        for batch in batched(requests, BATCH_SIZE):
             cuts = self._cut(batch)
             good = [cut for cut in cuts if not isinstance(cut, PipelineError)]
             captions = iter(self._caption_cuts(good, generate))

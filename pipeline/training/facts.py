@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, first_few
 from pipeline.files.differences import differences
 from pipeline.files.json_files import JsonObject, canonical_json, read_json, write_json
 from pipeline.model.language_model import LanguageModelSpec
@@ -19,8 +19,6 @@ from pipeline.training.batches import TrainingData
 logger = logging.getLogger(__name__)
 
 _FILE = "facts.json"
-# Differences that are named; the others are counted.
-_NAMED = 4
 
 
 def training_facts(
@@ -75,9 +73,8 @@ def note_training(folder: Path, facts: JsonObject) -> None:
     if readable and not any(folder.glob("state*.safetensors")):
         last = max(readable, key=lambda path: path.stat().st_mtime_ns)
         differing = differences(facts, _read_facts(last))
-        named = [f"{name} is {_shorten(now)}, was {_shorten(was)}" for name, now, was in differing[:_NAMED]]
-        more = f"; and {len(differing) - _NAMED} more" if len(differing) > _NAMED else ""
-        logger.info("starting afresh, unlike %s: %s%s", last.parent, "; ".join(named), more)
+        named = [f"{name} is {_shorten(now)}, was {_shorten(was)}" for name, now, was in differing]
+        logger.info("starting afresh, unlike %s: %s", last.parent, first_few(named, 4, "; "))
     # Also where it exists already: its time says which training ran last.
     write_json(folder / _FILE, facts)
 

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from pipeline.features.digest import features_digest
+from pipeline.features.compatibility import features_digest
 from pipeline.features.store import FeatureStore
 from pipeline.hardware.memory import free_memory
 

@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from pipeline.errors import PipelineError
-from pipeline.files.disk_errors import require_readable, writing
-from pipeline.files.json_files import digest
+from pipeline.files.disk_errors import explain_read_errors, explain_write_errors
+from pipeline.files.json_files import digest, sha256_of_file
 from pipeline.model.checkpoints import (
     CheckpointInfo,
     checkpoint_path,
@@ -59,7 +59,7 @@ class RunFolder:
         if not self._writes:
             return
         if self._newest_is_good and self._state.exists():
-            with writing(self._state):
+            with explain_write_errors(self._state):
                 self._state.replace(self._state_before)
         save_tensors(self._state, tensors, {**facts, "run": self.path.name})
         self._newest_is_good = True
@@ -73,7 +73,8 @@ class RunFolder:
         PipelineError where the system refuses to read a file.
         """
         for kept in self.path.glob("*.safetensors"):
-            require_readable(kept)
+            with explain_read_errors(kept):
+                sha256_of_file(kept)  # reads all of it
         found = [path for path in (self._state, self._state_before) if path.exists()]
         for path in found:
             try:

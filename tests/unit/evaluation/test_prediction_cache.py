@@ -1,9 +1,6 @@
 """Answers are kept batch by batch: a run that continues finds the finished ones, and only good ones."""
 
-import errno
-import io
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import PipelineError
-from pipeline.evaluation.prediction_cache import PredictionCache, batches
-from tests.refusals import refuse
+from pipeline.evaluation.prediction_cache import PredictionCache
+from pipeline.hardware.progress import batched
+from tests.refusals import fail_reads
 
 FACTS = {"checkpoint": "abc", "images": ["a", "b"]}
 
@@ -40,24 +38,12 @@ def test_what_was_kept_is_found_by_the_same_facts_alone(tmp_path: Path) -> None:
     assert PredictionCache(tmp_path, {**FACTS, "checkpoint": "abd"}, 5).missing == 5
 
 
-class Unreadable(io.BytesIO):
-    """A file that opens, on a disk that fails to read it."""
-
-    def read(self, *_: object) -> bytes:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-
-def fail_to_read(patch: pytest.MonkeyPatch, _: Path) -> None:
-    patch.setattr(Path, "open", lambda *_args, **_kwargs: Unreadable())
-
-
-@pytest.mark.parametrize("fail", [refuse, fail_to_read])
 def test_a_batch_is_not_deleted_as_damaged_when_the_disk_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fail: Callable[[pytest.MonkeyPatch, Path], None]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept(tmp_path)
     with monkeypatch.context() as patch:
-        fail(patch, tmp_path)
+        fail_reads(patch, tmp_path)
         with pytest.raises(PipelineError, match=r"cannot read .*json: Input/output error; it is left"):
             PredictionCache(tmp_path, FACTS, 5)
     assert PredictionCache(tmp_path, FACTS, 5).rows == rows(0, 5)
@@ -133,7 +119,7 @@ def test_a_batch_is_a_file_that_people_can_read(tmp_path: Path) -> None:
 
 @given(items=st.lists(st.integers()), size=st.integers(1, 7))
 def test_batches_hold_all_items_in_order(items: list[int], size: int) -> None:
-    cut = list(batches(items, size))
+    cut = list(batched(items, size))
     assert [item for batch in cut for item in batch] == items
     assert all(len(batch) == size for batch in cut[:-1])
     assert all(1 <= len(batch) <= size for batch in cut)

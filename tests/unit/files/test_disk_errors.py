@@ -8,7 +8,7 @@ import pytest
 from safetensors import SafetensorError
 
 from pipeline.errors import PipelineError
-from pipeline.files.disk_errors import cannot_write, system_error, writing
+from pipeline.files.disk_errors import cannot_write, explain_write_errors, system_error
 
 HDF5_SAYS = "Can't write data (file write failed: time = Mon, filename = '/x', errno = 28, buf = 0x55d)"
 
@@ -38,12 +38,12 @@ def test_the_systems_number_is_found_in_the_words_of_libraries(tmp_path: Path, e
     found = system_error(error)
     assert found is not None
     assert found.errno == errno.ENOSPC
-    with pytest.raises(PipelineError, match="No space left on device"), writing(tmp_path / "x"):
+    with pytest.raises(PipelineError, match="No space left on device"), explain_write_errors(tmp_path / "x"):
         raise error
 
 
 def test_what_has_nothing_to_do_with_the_system_passes(tmp_path: Path) -> None:
     assert system_error(ValueError("no")) is None
     for error in (ValueError("no"), PipelineError("a sentence already")):
-        with pytest.raises(type(error), match=str(error)), writing(tmp_path / "x"):
+        with pytest.raises(type(error), match=str(error)), explain_write_errors(tmp_path / "x"):
             raise error

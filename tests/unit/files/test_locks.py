@@ -1,5 +1,6 @@
 """One run at a time: the second is told who holds the lock, and no lock outlives its holder."""
 
+import logging
 import multiprocessing
 import os
 import socket
@@ -11,20 +12,20 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import PipelineError
-from pipeline.files.locks import held
+from pipeline.files.locks import file_lock
 from stages.console import stage_banner
 
 SPAWN = multiprocessing.get_context("spawn")
 
 
 def hold(path: Path, ready: Event) -> None:
-    with held(path, "encode"):
+    with file_lock(path, "encode"):
         ready.set()
         SPAWN.Event().wait(60)
 
 
 def interrupted(path: Path) -> None:
-    with held(path, "train"):
+    with file_lock(path, "train"):
         assert str(os.getpid()) in path.with_name(f"{path.name}.json").read_text()
         raise KeyboardInterrupt
 
@@ -46,13 +47,13 @@ def holder(path: Path) -> Iterator[int]:
 def test_the_second_is_told_who_holds_it_and_a_killed_holder_holds_nothing(tmp_path: Path) -> None:
     path = tmp_path / "new" / "encode.lock"
     with holder(path) as process:
-        with pytest.raises(PipelineError) as caught, held(path, "encode"):
+        with pytest.raises(PipelineError) as caught, file_lock(path, "encode"):
             pass
         said = str(caught.value)
         assert said.startswith("encode is under way in this folder already, by process ")
         assert f"by process {process} on {socket.gethostname()} since 20" in said
         assert str(path) in said
-    with held(path, "encode"):
+    with file_lock(path, "encode"):
         pass
 
 
@@ -60,7 +61,10 @@ def test_a_holder_that_has_not_signed_yet_is_another_process(tmp_path: Path) -> 
     path = tmp_path / "lock"
     with holder(path):
         (tmp_path / "lock.json").write_text("{")
-        with pytest.raises(PipelineError, match="already, by another process; wait"), held(path, "train"):
+        with (
+            pytest.raises(PipelineError, match="already, by another process; wait"),
+            file_lock(path, "train"),
+        ):
             pass
 
 
@@ -78,6 +82,7 @@ def test_a_stage_that_has_one_process_is_locked_whatever_a_cluster_sets(
     """Job schedulers set RANK for everything that they start; of `train` alone it says who writes."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr(logging.getLogger(), "level", logging.WARNING)  # the banner sets it
     with (
         stage_banner("encode", [], [Path("features.h5")]),
         pytest.raises(PipelineError, match="process"),

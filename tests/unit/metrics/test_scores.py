@@ -195,7 +195,11 @@ class TestScore:
     @pytest.mark.parametrize(
         ("predictions", "references", "message"),
         [
-            ("", {image: ["A dog."] for image in "dcba"}, r"no prediction for 4 images: 'a', 'b', 'c' …"),
+            (
+                "",
+                {image: ["A dog."] for image in "dcba"},
+                r"for 4 images: 'a', 'b', 'c' and 1 more",
+            ),
             ("123", REFERENCES, r"no references for 1 image: '3';"),
             (
                 ["1", "z"],

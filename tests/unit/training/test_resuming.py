@@ -14,7 +14,7 @@ import torch
 from pipeline import result_code
 from pipeline.errors import PipelineError
 from tests.edited_code import EditCode
-from tests.refusals import refuse
+from tests.refusals import fail_reads
 from tests.unit.training.builders import (
     LORA,
     STEPS,
@@ -136,7 +136,7 @@ def test_a_state_that_cannot_be_read_now_is_left_alone(
 ) -> None:
     lab.train(tmp_path, epochs=2)
     with monkeypatch.context() as patch:
-        refuse(patch, tmp_path)
+        fail_reads(patch, tmp_path)
         with pytest.raises(PipelineError, match=r"cannot read .*safetensors: Input/output error"):
             lab.train(tmp_path, epochs=3)
     assert lab.train(tmp_path, epochs=3).trained_steps == STEPS

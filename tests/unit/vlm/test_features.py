@@ -126,5 +126,5 @@ def test_what_is_no_store_is_a_sentence(tmp_path: Path, command: str) -> None:
     path.write_bytes(b"no store")
     result = run(command, path)
     assert result.exit_code == 1
-    assert "is no readable feature store" in result.stderr
+    assert "is not a feature store" in result.stderr
     assert "Traceback" not in result.output
