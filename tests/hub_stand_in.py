@@ -2,15 +2,14 @@
 
 It serves folders as model and dataset repositories at one commit each: their info, their tree, and their
 files, large ones by way of a redirect to a "content network" and all of them from any byte on. Gated
-repositories, tokens, refusals, errors, slow and truncated transfers are switched on by its attributes.
+repositories, tokens, refusals, errors and truncated transfers are switched on by its attributes.
 """
 
 import hashlib
 import json
 import threading
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -47,8 +46,6 @@ class HubStandIn:
         tokens: the tokens it knows, each with the gated repositories that its account may read.
         failing: so many requests from now on are answered with `status`.
         truncated: so many transfers from now on end early, without a word, after `share` of what is left.
-        slow: so many transfers from now on come whole, in twenty pieces and two seconds.
-        stalled: so many transfers from now on stop for good after `share` of what is left.
         anonymous: its answers lack the headers by which a hub is known.
         corrupted: paths that are served with other bytes of the same size.
         requests: "METHOD path" of each request, and the `Range` it asked for.
@@ -58,13 +55,11 @@ class HubStandIn:
     failing: int = 0
     status: int = 500
     truncated: int = 0
-    slow: int = 0
-    stalled: int = 0
     share: float = 0.5
     anonymous: bool = False
     corrupted: set[str] = field(default_factory=set)
     requests: list[tuple[str, str | None]] = field(default_factory=list)
-    _repositories: dict[str, _Repository] = field(default_factory=dict)
+    repositories: dict[str, _Repository] = field(default_factory=dict)
 
     def add(self, name: str, folder: Path, commit: str, kind: str = "model", gated: bool = False) -> None:
         """Serve a folder as the repository `name`, at `commit`, which is its branch main as well."""
@@ -74,11 +69,10 @@ class HubStandIn:
             if path.is_file()
         }
         key = f"datasets/{name}" if kind == "dataset" else name
-        self._repositories[key] = _Repository(name, commit, gated, files)
+        self.repositories[key] = _Repository(name, commit, gated, files)
 
     def __enter__(self) -> "HubStandIn":
-        self._hang_up = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self))
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, self))
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
         self._thread.start()
@@ -89,7 +83,6 @@ class HubStandIn:
 
     def stop(self) -> None:
         """From now on connections are refused."""
-        self._hang_up.set()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
@@ -114,37 +107,24 @@ class HubStandIn:
 
     def transfers(self, suffix: str) -> list[str | None]:
         """The ranges asked for in transfers of the files whose path ends in `suffix`."""
-        etags = {
-            f.etag for r in self._repositories.values() for p, f in r.files.items() if p.endswith(suffix)
-        }
+        etags = {f.etag for r in self.repositories.values() for p, f in r.files.items() if p.endswith(suffix)}
         return [asked for line, asked in self.requests if line.removeprefix("GET /cdn/") in etags]
-
-    def find(self, path: str) -> tuple[_Repository, str] | None:
-        """The repository whose address `path` begins with, and the rest of the path."""
-        for key, repository in self._repositories.items():
-            if path == key or path.startswith(f"{key}/"):
-                return repository, path[len(key) :].strip("/")
-        return None
 
     def content_of(self, etag: str) -> bytes:
         """The bytes of a large file by its SHA-256."""
-        for repository in self._repositories.values():
+        for repository in self.repositories.values():
             for path, file in repository.files.items():
                 if file.etag == etag:
                     return bytes(len(file.content)) if path in self.corrupted else file.content
         raise KeyError(etag)
 
 
-def _handler_of(hub: HubStandIn) -> type[BaseHTTPRequestHandler]:
-    class Handler(_Handler):
-        stand_in = hub
-
-    return Handler
-
-
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    stand_in: HubStandIn
+
+    def __init__(self, hub: HubStandIn, *arguments: Any) -> None:
+        self.stand_in = hub
+        super().__init__(*arguments)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         """Keep the tests' output clean."""
@@ -176,7 +156,10 @@ class _Handler(BaseHTTPRequestHandler):
         if token and token not in hub.tokens:
             self._refuse(401, message="Invalid credentials in Authorization header")
             return None
-        found = hub.find(path)
+        found = next(
+            ((key, known) for key, known in hub.repositories.items() if f"{path}/".startswith(f"{key}/")),
+            None,
+        )
         if found is None:
             # The hub does not tell strangers what does not exist from what is private.
             if token:
@@ -184,7 +167,8 @@ class _Handler(BaseHTTPRequestHandler):
             else:
                 self._refuse(401, message="Invalid username or password.")
             return None
-        repository, rest = found
+        key, repository = found
+        rest = path.removeprefix(key).strip("/")
         return repository, rest.split("/") if rest else []
 
     def _has_revision(self, repository: _Repository, revision: str) -> bool:
@@ -251,25 +235,11 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "HEAD":
             return
         hub = self.stand_in
-        part = rest[: int(len(rest) * hub.share)]
         if hub.truncated > 0:
             hub.truncated -= 1
-            self.wfile.write(part)
             self.close_connection = True
-        elif hub.stalled > 0:
-            hub.stalled -= 1
-            self.wfile.write(part)
-            self.wfile.flush()
-            hub._hang_up.wait(10)
-            self.close_connection = True
-        elif hub.slow > 0:
-            hub.slow -= 1
-            for piece in _pieces(rest, 20):
-                self.wfile.write(piece)
-                self.wfile.flush()
-                time.sleep(0.1)
-        else:
-            self.wfile.write(rest)
+            rest = rest[: int(len(rest) * hub.share)]
+        self.wfile.write(rest)
 
     def _json(self, value: Any) -> None:
         content = json.dumps(value).encode()
@@ -290,12 +260,6 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
-
-
-def _pieces(content: bytes, count: int) -> Iterator[bytes]:
-    size = -(-len(content) // count)
-    for start in range(0, len(content), size):
-        yield content[start : start + size]
 
 
 def _tree_entry(path: str, file: _File) -> dict[str, Any]:

