@@ -10,6 +10,7 @@ import hashlib
 import io
 import logging
 import os
+import stat
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -32,18 +33,9 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom, in fraction
 
 # Datasets come from strangers: only these decoders are ever reached, not Pillow's forty others.
 # Naming their classes also loads them here, once, and not in several threads at a time.
-_FORMATS = tuple(
-    kind.format
-    for kind in (
-        JpegImageFile,
-        PngImageFile,
-        WebPImageFile,
-        BmpImageFile,
-        GifImageFile,
-        TiffImageFile,
-    )
-)
-# Encoders scale the shorter side to theirs and the other with it: a line of pixels would fill the memory.
+_DECODERS = (JpegImageFile, PngImageFile, WebPImageFile, BmpImageFile, GifImageFile, TiffImageFile)
+_FORMATS = tuple(decoder.format for decoder in _DECODERS)
+# Encoders scale the shorter side to theirs, and the other with it: a line of pixels would fill the memory.
 _MAX_RATIO = 100
 # A file is read whole. Pillow refuses 179 megapixels and more, and few formats have over 3 bytes for each.
 _MAX_BYTES = 512 * 2**20
@@ -116,12 +108,12 @@ def crop(image: Image.Image, box: Box) -> Image.Image:
     """The part of `image` inside `box`, at its own resolution, at least one pixel wide and high.
 
     Edges are rounded to the nearest pixel, so boxes that share an edge neither overlap nor leave a
-    gap, unless one of them would be empty. Raises PipelineError for what is no box, or a line.
+    gap, unless one of them would be empty. Raises PipelineError for what is not a box, or a line.
     """
     left, top, right, bottom = box
     if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
         raise PipelineError(
-            f"the box {box} is no part of an image; "
+            f"the box {box} is not a part of an image; "
             "allowed: left,top,right,bottom from 0 to 1 with left < right and top < bottom."
         )
     x0, x1 = _pixel_span(left, right, image.width)
@@ -137,38 +129,26 @@ def _pixel_span(start: float, end: float, length: int) -> tuple[int, int]:
 
 def _read_bytes(path: Path) -> bytes:
     """The content of an image file, read once: a file may be overwritten while it is open."""
-    _check_kind(path)
     try:
+        mode = path.stat().st_mode
+        # Opening a pipe, for one, would wait for ever.
+        if not stat.S_ISREG(mode):
+            kind = "is a folder" if stat.S_ISDIR(mode) else "is not a regular file"
+            raise PipelineError(f"{path} {kind}, expected an image file.")
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
-            _check_size(path, size)
+            if size == 0:
+                raise PipelineError(f"{path} is empty (0 bytes); get the file again or leave it out.")
+            if size > _MAX_BYTES:
+                raise PipelineError(
+                    f"{path} has more than {_MAX_BYTES / 2**20:,.0f} MiB, which no image file here may have; "
+                    "save it in another format, or leave it out."
+                )
             return file.read(size)
-    except OSError as error:
-        raise PipelineError(f"cannot read {path}: {error}.") from error
-
-
-def _check_kind(path: Path) -> None:
-    """Refuse what is no regular file; opening a pipe, for one, would wait for ever."""
-    try:
-        path.stat()
-        if path.is_dir():
-            raise PipelineError(f"{path} is a folder, expected an image file.")
-        if not path.is_file():
-            raise PipelineError(f"{path} is no regular file, expected an image file.")
     except FileNotFoundError as error:
         raise PipelineError(f"{path} does not exist; expected an image file.") from error
     except (OSError, ValueError) as error:
         raise PipelineError(f"cannot read {path}: {error}.") from error
-
-
-def _check_size(path: Path, size: int) -> None:
-    if size == 0:
-        raise PipelineError(f"{path} is empty (0 bytes); get the file again or leave it out.")
-    if size > _MAX_BYTES:
-        raise PipelineError(
-            f"{path} has more than {_MAX_BYTES / 2**20:,.0f} MiB, which no image file here may have; "
-            "save it in another format, or leave it out."
-        )
 
 
 def _decode(name: str, file: BinaryIO, max_megapixels: float, limit: str) -> Image.Image:

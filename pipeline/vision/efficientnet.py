@@ -15,7 +15,6 @@ from torch import Tensor
 
 from pipeline.errors import PipelineError
 from pipeline.params.schema import EncoderParams
-from pipeline.pretrained.pretrained import weights_digest
 from pipeline.vision.encoder import EncoderSpec, select_tokens
 
 _IMAGE_SIZE = 224
@@ -46,23 +45,11 @@ class EfficientNetEncoder:
         self._tokens = params.tokens
         self._grid = params.grid
         blank = torch.zeros(1, 3, _IMAGE_SIZE, _IMAGE_SIZE)
-        _, num_tokens, width = self.encode(blank).shape
-        self.spec = EncoderSpec(
-            name=params.name,
-            revision=params.revision,
-            weights=weights_digest(folder),
-            layer=params.layer,
-            tokens=params.tokens,
-            grid=params.grid,
-            image_size=_IMAGE_SIZE,
-            # The constants belong to what features follow from: changing one must not reuse old features.
-            preprocessing=(
-                f"squash bicubic {_IMAGE_SIZE}, (rgb - 127) / 128, "
-                f"histogram {_LEVELS}^3 sqrt x {_COLOR_NORM:g}"
-            ),
-            num_tokens=num_tokens,
-            width=width,
+        # The constants belong to what features follow from: changing one must not reuse old features.
+        preprocessing = (
+            f"squash bicubic {_IMAGE_SIZE}, (rgb - 127) / 128, histogram {_LEVELS}^3 sqrt x {_COLOR_NORM:g}"
         )
+        self.spec = EncoderSpec.of_model(params, folder, _IMAGE_SIZE, preprocessing, self.encode(blank))
 
     def preprocess(self, image: Image.Image) -> Tensor:
         """RGB image -> pixels `[3, 224, 224]`.

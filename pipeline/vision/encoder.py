@@ -7,7 +7,8 @@ between machines to rounding.
 """
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Protocol
+from pathlib import Path
+from typing import Any, Literal, Protocol, Self
 
 import torch
 from PIL import Image
@@ -16,6 +17,7 @@ from torch import Tensor
 from pipeline.errors import PipelineError
 from pipeline.files.json_files import digest
 from pipeline.params.schema import EncoderParams
+from pipeline.pretrained.pretrained import weights_digest
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,25 @@ class EncoderSpec:
     preprocessing: str
     num_tokens: int
     width: int
+
+    @classmethod
+    def of_model(
+        cls, params: EncoderParams, folder: Path, image_size: int, preprocessing: str, features: Tensor
+    ) -> Self:
+        """The facts of a loaded model, which gives such `features` `[B, P, D_v]`."""
+        _, num_tokens, width = features.shape
+        return cls(
+            params.name,
+            params.revision,
+            weights_digest(folder),
+            params.layer,
+            params.tokens,
+            params.grid,
+            image_size,
+            preprocessing,
+            num_tokens,
+            width,
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """The facts as JSON values."""

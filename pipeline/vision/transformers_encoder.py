@@ -12,7 +12,6 @@ from torch import Tensor
 from pipeline.errors import PipelineError
 from pipeline.files.json_files import digest
 from pipeline.params.schema import EncoderParams
-from pipeline.pretrained.pretrained import weights_digest
 from pipeline.vision.encoder import EncoderSpec, select_tokens
 from pipeline.vision.image_processor import ImageProcessor
 
@@ -45,7 +44,7 @@ class TransformersEncoder:
         self._grid = params.grid
         vision = self._model.config
         if not hasattr(vision, "patch_size") or not hasattr(vision, "image_size"):
-            raise PipelineError(f"{params.name} is no vision transformer with patches of one size.")
+            raise PipelineError(f"{params.name} is not a vision transformer with patches of one size.")
         layers = vision.num_hidden_layers
         if not -layers - 1 <= params.layer <= layers:
             raise PipelineError(
@@ -55,19 +54,9 @@ class TransformersEncoder:
         self._side = vision.image_size // vision.patch_size
         with torch.inference_mode():
             blank = torch.zeros(1, 3, vision.image_size, vision.image_size, device=device)
-            _, num_tokens, width = self.encode(blank).shape
-        self.spec = EncoderSpec(
-            name=params.name,
-            revision=params.revision,
-            weights=weights_digest(folder),
-            layer=params.layer,
-            tokens=params.tokens,
-            grid=params.grid,
-            image_size=vision.image_size,
-            preprocessing=digest(self._processor.facts()),
-            num_tokens=num_tokens,
-            width=width,
-        )
+            preprocessing = digest(self._processor.facts())
+            features = self.encode(blank)
+        self.spec = EncoderSpec.of_model(params, folder, vision.image_size, preprocessing, features)
 
     def preprocess(self, image: Image.Image) -> Tensor:
         """RGB image -> pixels `[3, S, S]`, as the model's own processor makes them."""

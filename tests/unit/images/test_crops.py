@@ -55,6 +55,11 @@ def test_crop_of_a_quadrant_and_of_all() -> None:
     "box",
     [(0.5, 0, 0.5, 1), (0.6, 0, 0.4, 1), (-0.1, 0, 1, 1), (0, 0, 1, 1.1), (0, float("nan"), 1, 1)],
 )
-def test_boxes_that_are_none(box: tuple[float, float, float, float]) -> None:
-    with pytest.raises(PipelineError, match=r"the box \(.*\) is no part of an image; allowed"):
+def test_what_is_not_a_box_is_refused(box: tuple[float, float, float, float]) -> None:
+    with pytest.raises(PipelineError, match=r"the box \(.*\) is not a part of an image; allowed"):
         crop(Image.new("RGB", (4, 4)), box)
+
+
+def test_a_line_of_pixels_is_refused() -> None:
+    with pytest.raises(PipelineError, match=r"the box .* of an image has 400 x 1 pixels: one side is more"):
+        crop(Image.new("RGB", (400, 300)), (0, 0, 1, 0.003))

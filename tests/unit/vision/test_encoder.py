@@ -74,67 +74,53 @@ def test_features_are_the_hidden_states_of_that_layer(
     assert torch.equal(features, hidden_states[layer][:, 1:])
 
 
-def test_each_choice_of_tokens(
+def test_each_choice_of_tokens_and_grid(
     tiny_clip: Path, pictures: list[Image.Image], hidden_states: tuple[Tensor, ...]
 ) -> None:
+    """A grid averages neighbouring patches, row by row, and leaves the class token alone."""
     hidden = hidden_states[-2]
-    expected = {
-        "patches": hidden[:, 1:],
-        "cls": hidden[:, :1],
-        "cls+patches": hidden,
-        "mean": hidden[:, 1:].mean(dim=1, keepdim=True),
-    }
-    for tokens, wanted in expected.items():
-        encoder = load_encoder(clip_params(tiny_clip, tokens=tokens), CPU)
-        assert torch.equal(encode(encoder, pictures), wanted), tokens
+    cls, patches = hidden[:, :1], hidden[:, 1:]
+    square = patches.unflatten(1, (SIDE, SIDE))
+    quadrants = torch.stack(
+        [square[:, y : y + 2, x : x + 2].mean(dim=(1, 2)) for y in (0, 2) for x in (0, 2)], dim=1
+    )
+    for tokens, grid, wanted in (
+        ("patches", None, patches),
+        ("cls", None, cls),
+        ("cls+patches", None, hidden),
+        ("mean", None, patches.mean(dim=1, keepdim=True)),
+        ("patches", 2, quadrants),
+        ("cls+patches", 2, torch.cat([cls, quadrants], dim=1)),
+        ("patches", SIDE, patches),
+    ):
+        encoder = load_encoder(clip_params(tiny_clip, tokens=tokens, grid=grid), CPU)
+        features, tolerance = encode(encoder, pictures), 1e-6 if grid == 2 else 0
+        assert torch.allclose(features, wanted, rtol=0, atol=tolerance), (tokens, grid)
         assert (encoder.spec.num_tokens, encoder.spec.width) == (wanted.shape[1], WIDTH)
 
 
-def test_a_grid_averages_neighbouring_patches_row_by_row(
-    tiny_clip: Path, pictures: list[Image.Image], hidden_states: tuple[Tensor, ...]
+def test_features_do_not_depend_on_the_batch(
+    tiny_clip: Path, efficientnet: ImageEncoder, pictures: list[Image.Image]
 ) -> None:
-    encoder = load_encoder(clip_params(tiny_clip, grid=2), CPU)
-    features = encode(encoder, pictures)
-    square = hidden_states[-2][:, 1:].unflatten(1, (SIDE, SIDE))
-    quadrants = [square[:, y : y + 2, x : x + 2].mean(dim=(1, 2)) for y in (0, 2) for x in (0, 2)]
-    assert features.shape == (len(pictures), 4, WIDTH)
-    assert torch.allclose(features, torch.stack(quadrants, dim=1), atol=1e-6)
+    for encoder, tolerance in ((load_encoder(clip_params(tiny_clip), CPU), 1e-5), (efficientnet, 1e-3)):
+        alone = torch.cat([encode(encoder, [picture]) for picture in pictures])
+        assert torch.allclose(encode(encoder, pictures), alone, atol=tolerance)
 
 
-def test_a_grid_leaves_the_class_token_alone(
-    tiny_clip: Path, pictures: list[Image.Image], hidden_states: tuple[Tensor, ...]
-) -> None:
-    encoder = load_encoder(clip_params(tiny_clip, tokens="cls+patches", grid=2), CPU)
-    features = encode(encoder, pictures)
-    assert features.shape == (len(pictures), 5, WIDTH)
-    assert torch.equal(features[:, 0], hidden_states[-2][:, 0])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"layer": LAYERS + 1}, r"encoder\.layer is 4, but .* 3 layers; allowed: -4 to 3"),
+        ({"layer": -LAYERS - 2}, r"encoder\.layer is -5, but .* 3 layers; allowed: -4 to 3"),
+        ({"grid": 5}, r"encoder\.grid is 5, but the encoder has only 4 x 4 patches"),
+    ],
+)
+def test_what_clip_does_not_have_is_refused(tiny_clip: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(PipelineError, match=message):
+        load_encoder(clip_params(tiny_clip, **changes), CPU)
 
 
-def test_the_finest_grid_is_the_patches_themselves(
-    tiny_clip: Path, pictures: list[Image.Image], hidden_states: tuple[Tensor, ...]
-) -> None:
-    encoder = load_encoder(clip_params(tiny_clip, grid=SIDE), CPU)
-    assert torch.equal(encode(encoder, pictures), hidden_states[-2][:, 1:])
-
-
-def test_clip_features_do_not_depend_on_the_batch(tiny_clip: Path, pictures: list[Image.Image]) -> None:
-    encoder = load_encoder(clip_params(tiny_clip), CPU)
-    alone = torch.cat([encode(encoder, [picture]) for picture in pictures])
-    assert torch.allclose(encode(encoder, pictures), alone, atol=1e-5)
-
-
-@pytest.mark.parametrize("layer", [LAYERS + 1, -LAYERS - 2])
-def test_a_layer_that_is_not_there_is_refused(tiny_clip: Path, layer: int) -> None:
-    with pytest.raises(PipelineError, match=rf"encoder\.layer is {layer}, but .* 3 layers; allowed: -4 to 3"):
-        load_encoder(clip_params(tiny_clip, layer=layer), CPU)
-
-
-def test_a_grid_finer_than_the_patches_is_refused(tiny_clip: Path) -> None:
-    with pytest.raises(PipelineError, match=r"encoder\.grid is 5, but the encoder has only 4 x 4 patches"):
-        load_encoder(clip_params(tiny_clip, grid=5), CPU)
-
-
-def test_what_is_no_image_encoder_is_refused(tiny_llama: Path, tmp_path: Path) -> None:
+def test_what_is_not_an_image_encoder_is_refused(tiny_llama: Path, tmp_path: Path) -> None:
     for folder in (tiny_llama, tmp_path):
         with pytest.raises(PipelineError, match="cannot be loaded as an image encoder"):
             load_encoder(clip_params(folder), CPU)
@@ -143,10 +129,11 @@ def test_what_is_no_image_encoder_is_refused(tiny_llama: Path, tmp_path: Path) -
 
 
 def test_the_spec_tells_what_the_features_are(tiny_clip: Path) -> None:
-    spec = load_encoder(clip_params(tiny_clip, grid=2, layer=1), CPU).spec
-    assert (spec.name, spec.layer, spec.tokens, spec.grid) == (str(tiny_clip), 1, "patches", 2)
+    params = clip_params(tiny_clip, grid=2, layer=1)
+    spec = load_encoder(params, CPU).spec
+    assert spec.params == params
     assert (spec.image_size, spec.num_tokens, spec.width) == (32, 4, WIDTH)
-    assert spec == load_encoder(clip_params(tiny_clip, grid=2, layer=1), CPU).spec
+    assert spec == load_encoder(params, CPU).spec
 
 
 def test_other_weights_and_other_preprocessing_are_other_facts(tiny_clip: Path, tmp_path: Path) -> None:
@@ -182,14 +169,6 @@ def shape_in(color: str, shape: str = "ellipse") -> Image.Image:
     return image
 
 
-def test_efficientnet_gives_shapes_and_colours_of_a_grid(efficientnet: ImageEncoder) -> None:
-    features = encode(efficientnet, [shape_in("red"), shape_in("blue")])
-    assert features.shape == (2, 16, SHAPES + COLORS)
-    assert features.dtype == torch.float32
-    assert (efficientnet.spec.num_tokens, efficientnet.spec.width) == (16, SHAPES + COLORS)
-    assert torch.isfinite(features).all()
-
-
 def test_encoders_are_frozen(tiny_clip: Path, efficientnet: ImageEncoder) -> None:
     """No gradients, and no running statistics that a picture could move."""
     for encoder in (efficientnet, load_encoder(clip_params(tiny_clip), CPU)):
@@ -207,24 +186,18 @@ def test_convolutions_are_computed_in_float32_on_gpus_that_would_round(
     assert not torch.backends.cudnn.allow_tf32
 
 
-def test_pictures_that_differ_in_colour_alone_differ_in_the_colour_part(efficientnet: ImageEncoder) -> None:
-    red, blue, square = encode(
-        efficientnet, [shape_in("red"), shape_in("blue"), shape_in("red", "rectangle")]
-    )
-    by_color = (red - blue)[:, SHAPES:].norm()
-    by_shape = (red - square)[:, SHAPES:].norm()
-    assert by_color > 20
-    assert by_color > 2 * by_shape
-
-
-def test_the_colour_part_of_each_patch_has_one_norm(efficientnet: ImageEncoder) -> None:
-    colors = encode(efficientnet, [shape_in("orange")])[0, :, SHAPES:]
-    assert torch.allclose(colors.norm(dim=1), torch.full((16,), 20.0), rtol=1e-3)
-
-
-def test_efficientnet_features_do_not_depend_on_the_batch(efficientnet: ImageEncoder) -> None:
-    images = [shape_in("red"), shape_in("blue", "rectangle")]
-    assert torch.allclose(encode(efficientnet, images)[:1], encode(efficientnet, images[:1]), atol=1e-3)
+def test_efficientnet_gives_shapes_and_colors_of_a_grid(efficientnet: ImageEncoder) -> None:
+    """Pictures that differ in color alone differ in the color part, whose norm is the same for each patch."""
+    pictures = [shape_in("red"), shape_in("blue"), shape_in("red", "rectangle")]
+    features = encode(efficientnet, pictures)
+    assert (features.shape, features.dtype) == ((3, 16, SHAPES + COLORS), torch.float32)
+    assert (efficientnet.spec.num_tokens, efficientnet.spec.width) == (16, SHAPES + COLORS)
+    assert torch.isfinite(features).all()
+    colors = features[:, :, SHAPES:]
+    assert torch.allclose(colors.norm(dim=2), torch.full((3, 16), 20.0), rtol=1e-3)
+    red, blue, square = colors
+    assert (red - blue).norm() > 20
+    assert (red - blue).norm() > 2 * (red - square).norm()
 
 
 def test_the_mean_of_efficientnet_is_one_token() -> None:
