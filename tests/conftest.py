@@ -54,8 +54,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
         yield window
 
 
-@pytest.fixture(scope="session")
-def tiny_params(tiny_clip: Path, tiny_llama: Path) -> Params:
+def make_tiny_params(tiny_clip: Path, tiny_llama: Path) -> Params:
     """The sample's parameters, shrunk: tiny models, two dozen small scenes, small batches."""
     sample = load_params(ROOT / "profiles" / "sample.yaml")
     return replace(
@@ -82,6 +81,11 @@ def tiny_params(tiny_clip: Path, tiny_llama: Path) -> Params:
             model_cache=None,
         ),
     )
+
+
+@pytest.fixture(scope="session")
+def tiny_params(tiny_clip: Path, tiny_llama: Path) -> Params:
+    return make_tiny_params(tiny_clip, tiny_llama)
 
 
 @pytest.fixture

@@ -8,45 +8,44 @@ PACKAGES = ("pipeline", "stages")
 
 
 def import_closure(module: str) -> set[str]:
-    """Paths (relative to the project) of all project modules that `module` imports, itself included.
+    """Return the paths (relative to the project) of all project modules that `module` imports, and its own.
 
     Imports inside functions count, those under `if TYPE_CHECKING` do not: they are never carried out.
     """
-    found: set[str] = set()
+    found: set[Path] = set()
     waiting = [module]
     while waiting:
-        path = _file(waiting.pop())
-        name = path.relative_to(ROOT).as_posix()
-        if name in found:
-            continue
-        found.add(name)
-        waiting += imports_of(ast.parse(path.read_text(encoding="utf-8")))
-    return found
+        path = file_of(waiting.pop())
+        if path not in found:
+            found.add(path)
+            waiting += imports_of(path)
+    return {path.relative_to(ROOT).as_posix() for path in found}
 
 
-def imports_of(tree: ast.AST) -> set[str]:
-    """The project modules that a module imports, those aside that are imported for types alone."""
-    modules: set[str] = set()
+def imports_of(path: Path) -> set[str]:
+    """Return the project modules that a file imports, those aside that are imported for types alone."""
+    named = _named(ast.parse(path.read_text(encoding="utf-8")))
+    own = {name for name in named if name.split(".")[0] in PACKAGES}
+    # Importing a.b.c runs a/__init__.py and a/b/__init__.py as well.
+    own |= {name.rsplit(".", depth)[0] for name in own for depth in range(name.count(".") + 1)}
+    return {name for name in own if file_of(name).is_file()}
+
+
+def file_of(module: str) -> Path:
+    """Return the file of a module, or the `__init__.py` of a package."""
+    base = ROOT.joinpath(*module.split("."))
+    return base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
+
+
+def _named(tree: ast.AST) -> set[str]:
+    names: set[str] = set()
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
             continue
         if isinstance(node, ast.Import):
-            modules |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             # `from pipeline import regions` may name a module or something inside one.
-            modules |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-        modules |= imports_of(node)
-    own = {m for m in modules if m.split(".")[0] in PACKAGES}
-    # Importing a.b.c runs a/__init__.py and a/b/__init__.py as well.
-    own |= {m.rsplit(".", depth)[0] for m in own for depth in range(m.count(".") + 1)}
-    return {m for m in own if _exists(m)}
-
-
-def _exists(module: str) -> bool:
-    base = ROOT.joinpath(*module.split("."))
-    return base.with_suffix(".py").is_file() or (base / "__init__.py").is_file()
-
-
-def _file(module: str) -> Path:
-    base = ROOT.joinpath(*module.split("."))
-    return base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        names |= _named(node)
+    return names

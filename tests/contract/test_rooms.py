@@ -1,14 +1,15 @@
-"""The rooms of `pipeline/`: imports between them go one way, and no file imports itself by a detour.
+"""The house: rooms are few and small, import one way only, and hold short functions.
 
 Run: .venv/bin/python -m pytest tests/contract/test_rooms.py
 """
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.import_closure import ROOT, imports_of
+from tests.import_closure import ROOT, file_of, imports_of
 
 PACKAGE = ROOT / "pipeline"
 # From the bottom up: a room imports from itself and from those before it.
@@ -35,10 +36,11 @@ ORDER = (
     "report",
     "export",
 )
-MODULES = {
-    path: {name for name in imports_of(ast.parse(path.read_text(encoding="utf-8"))) if "pipeline." in name}
+ROOMS = [PACKAGE / name for name in ORDER if not name.endswith(".py")]
+# `pipeline/__init__.py` names what the package offers, which is loaded on first use.
+IMPORTS = {
+    path: {file_of(name) for name in imports_of(path) if name.startswith("pipeline.")} - {path}
     for path in PACKAGE.rglob("*.py")
-    # It names what the package offers, which is loaded on first use.
     if path != PACKAGE / "__init__.py"
 }
 
@@ -47,37 +49,57 @@ def room_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0]
 
 
-def file_of(module: str) -> Path:
-    base = ROOT.joinpath(*module.split("."))
-    return base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
-
-
-IMPORTS = {path: {file_of(name) for name in names} - {path} for path, names in MODULES.items()}
-
-
 def test_every_module_is_in_a_room() -> None:
     assert {room_of(path) for path in IMPORTS} == set(ORDER)
     assert len(list(PACKAGE.glob("*.py"))) <= 4
 
 
-@pytest.mark.parametrize("room", ORDER)
-def test_a_room_imports_only_from_rooms_below_it(room: str) -> None:
-    allowed = set(ORDER[: ORDER.index(room) + 1])
-    for path, imported in IMPORTS.items():
-        if room_of(path) == room:
-            assert {room_of(other) for other in imported} <= allowed, path
+def test_a_room_has_at_most_thirteen_files() -> None:
+    assert {room.name for room in ROOMS if len(list(room.glob("*.py"))) > 13} == set()
+
+
+def test_the_init_of_a_room_is_one_docstring() -> None:
+    bodies = {room: ast.parse((room / "__init__.py").read_text(encoding="utf-8")).body for room in ROOMS}
+    assert [room.name for room, body in bodies.items() if [type(node) for node in body] != [ast.Expr]] == []
+
+
+def test_a_room_imports_only_from_rooms_below_it() -> None:
+    place = {room: number for number, room in enumerate(ORDER)}
+    upward = {
+        (str(path.relative_to(PACKAGE)), room_of(other))
+        for path, imported in IMPORTS.items()
+        for other in imported
+        if place[room_of(other)] > place[room_of(path)]
+    }
+    assert upward == set()
 
 
 def test_no_module_is_imported_by_what_it_imports() -> None:
     """Repeatedly take away the modules that import nothing that is left: a circle stays."""
-    left = {path: set(imported) for path, imported in IMPORTS.items()}
+    left = dict(IMPORTS)
     while leaves := {path for path, imported in left.items() if not imported & left.keys()}:
         left = {path: imported for path, imported in left.items() if path not in leaves}
     assert sorted(left) == []
 
 
-@pytest.mark.parametrize("room", [room for room in ORDER if not room.endswith(".py")])
-def test_a_room_is_small_and_its_init_is_one_docstring(room: str) -> None:
-    assert len(list((PACKAGE / room).glob("*.py"))) <= 13
-    (only,) = ast.parse((PACKAGE / room / "__init__.py").read_text(encoding="utf-8")).body
-    assert isinstance(only, ast.Expr)
+def functions() -> Iterator[tuple[str, ast.FunctionDef]]:
+    """All functions of the code that users run, by file and name; click commands aside."""
+    for package in ("pipeline", "stages", "vlm"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.FunctionDef) and "click." not in "".join(
+                    map(ast.unparse, node.decorator_list)
+                ):
+                    yield f"{path.relative_to(ROOT)}: {node.name}", node
+
+
+def parameters(function: ast.FunctionDef) -> int:
+    arguments = function.args
+    named = [a.arg for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
+    return len([name for name in named if name not in ("self", "cls")])
+
+
+@pytest.mark.xfail(reason="a few functions are still to be parted", strict=False)
+def test_a_function_has_at_most_six_parameters_and_sixty_lines() -> None:
+    sizes = {name: (parameters(node), (node.end_lineno or 0) - node.lineno + 1) for name, node in functions()}
+    assert {name: size for name, size in sizes.items() if size[0] > 6 or size[1] > 60} == {}

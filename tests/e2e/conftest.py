@@ -1,6 +1,7 @@
 """A project in a temporary git repository, run by the real DVC on tiny models."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -83,13 +84,9 @@ def make_project(folder: Path, params: Params) -> Project:
     return project
 
 
-@pytest.fixture(scope="module")
-def finished_project(tmp_path_factory: pytest.TempPathFactory, tiny_params: Params) -> Project:
-    """A project after a first `dvc repro`, its results committed."""
-    project = make_project(tmp_path_factory.mktemp("e2e") / "project", tiny_params)
-    project.run("dvc", "repro")
-    project.commit("first run")
-    return project
+def stages_run(output: str) -> set[str]:
+    """The stages that DVC says it ran."""
+    return set(re.findall(r"Running stage '(\w+)'", output))
 
 
 @pytest.fixture

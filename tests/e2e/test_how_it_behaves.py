@@ -1,69 +1,117 @@
 """What README says under "How it behaves", with the real DVC.
 
 The tests share one project and run in order. It has a dataset of its own, outside of the repository.
+Run: .venv/bin/python -m pytest tests/e2e/test_how_it_behaves.py
 """
 
 import hashlib
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from pipeline.params.loader import load_params
 from pipeline.params.schema import Params
-from tests.e2e.conftest import Project, make_project
-from tests.e2e.test_bad_input import write_dataset
-from tests.e2e.test_dvc import stages_run
+from tests.e2e.conftest import Project, make_project, stages_run
+
+
+def add_image(root: Path, name: str, split: str, shade: int) -> None:
+    """Draw an image and list it with two captions."""
+    Image.new("RGB", (40, 30), (shade, 90, 200)).save(root / name)
+    row = {"image": name, "captions": [f"A picture of {name}.", "One colour."], "split": split}
+    with (root / "captions.jsonl").open("a") as file:
+        file.write(json.dumps(row) + "\n")
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory, tiny_params: Params) -> Project:
     """A project whose DVC cache is linked to, on six images."""
     folder = tmp_path_factory.mktemp("behaviour")
-    write_dataset(folder / "photos")
-    data = replace(tiny_params.data, source="jsonl", root=str(folder / "photos"))
+    photos = folder / "photos"
+    photos.mkdir()
+    for number, split in enumerate(["train"] * 4 + ["dev", "test"]):
+        add_image(photos, f"{number}.png", split, number * 40)
+    data = replace(tiny_params.data, source="jsonl", root=str(photos))
     project = make_project(folder / "project", replace(tiny_params, data=data))
     project.run("dvc", "config", "cache.type", "hardlink,symlink")
     project.commit("links")
     return project
 
 
-def cached(project: Project) -> dict[Path, str]:
-    """The files in DVC's cache, and the MD5 that each should have: its name."""
-    root = project.folder / ".dvc" / "cache" / "files" / "md5"
-    return {path: path.parent.name + path.name for path in root.rglob("*") if path.is_file()}
+@pytest.fixture(scope="module")
+def photos(project: Project) -> Path:
+    return project.folder.parent / "photos"
 
 
-def test_large_outputs_are_linked_and_never_written_in_place(project: Project) -> None:
-    project.run("dvc", "repro", "encode", "tokenize")
-    features = project.folder / "data/features.h5"
-    assert features.stat().st_nlink > 1
-    assert features.stat().st_mode & 0o222 == 0
-    # The same stages with other parameters: what lies in the cache stays what it was.
-    changes = ("encoder.layer=-1", "prompt.lowercase=false", "train.learning_rate=1e-5")
-    project.run("dvc", "exp", "run", *(part for one in changes for part in ("-S", one)), "tokenize", "encode")
-    for path, md5 in cached(project).items():
-        content = path.read_bytes()
-        assert hashlib.md5(content, usedforsecurity=False).hexdigest() == md5.removesuffix(".dir")
+def repro(project: Project) -> str:
+    return project.run("dvc", "repro", "encode", "tokenize")
+
+
+def test_large_outputs_are_linked_and_cannot_be_written(project: Project) -> None:
+    assert stages_run(repro(project)) == {"prepare", "encode", "tokenize"}
+    features = (project.folder / "data/features.h5").stat()
+    assert features.st_nlink > 1
+    assert features.st_mode & 0o222 == 0
+
+
+def test_a_mended_caption_encodes_nothing(project: Project, photos: Path) -> None:
+    listed = photos / "captions.jsonl"
+    listed.write_text(listed.read_text().replace("One colour.", "A single colour.", 1))
+    assert stages_run(repro(project)) == {"prepare", "tokenize"}
+
+
+def test_changed_and_added_images_alone_are_encoded(project: Project, photos: Path) -> None:
+    Image.new("RGB", (40, 30), (1, 2, 3)).save(photos / "1.png")
+    add_image(photos, "new.png", "train", 9)
+    printed = repro(project)
+    assert stages_run(printed) == {"prepare", "encode", "tokenize"}
+    assert "2 of 7 images encoded now" in printed
+
+
+def test_what_lies_in_the_cache_was_never_written_over(project: Project) -> None:
+    """The stages have run again, with outputs that were links into the cache."""
+    cached = [path for path in (project.folder / ".dvc/cache/files/md5").rglob("*") if path.is_file()]
+    assert len(cached) > 4
+    for path in cached:
+        content = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+        assert content == (path.parent.name + path.name).removesuffix(".dir")
+
+
+def test_a_bad_parameter_fails_with_one_sentence_and_the_outputs_stay(project: Project) -> None:
+    params = project.folder / "params.yaml"
+    good, listed = params.read_text(), (project.folder / "data/captions.jsonl").read_bytes()
+    params.write_text(good.replace("max_megapixels: ", "max_megapixel: "))
+    printed = project.stage("prepare", code=1)
+    assert printed.count("Error: ") == 1
+    assert "unknown key data.max_megapixel" in printed
+    assert "Traceback" not in printed
+    assert (project.folder / "data/captions.jsonl").read_bytes() == listed
+    params.write_text(good)
 
 
 def test_numbers_that_dvc_writes_are_numbers(project: Project) -> None:
     """DVC writes 1e-05, which YAML 1.1 reads as text."""
+    project.run("dvc", "exp", "run", "-S", "train.learning_rate=1e-5", "prepare")
     params = project.folder / "params.yaml"
     assert "learning_rate: 1e-05" in params.read_text()
     assert load_params(params).train.learning_rate == 1e-5
 
 
-def test_a_run_apart_sees_a_dataset_by_its_absolute_path(project: Project) -> None:
+def test_a_run_apart_sees_a_dataset_by_its_absolute_path_and_changes_no_file_here(project: Project) -> None:
     project.commit("parameters")
     printed = project.run("dvc", "exp", "run", "--temp", "-S", "data.limits.train=2", "prepare")
     assert stages_run(printed) == {"prepare"}
     assert "4 images (train 2, dev 1, test 1)" in printed
+    assert project.run("git", "status", "--porcelain") == ""
 
 
-def test_a_run_apart_does_not_see_what_nobody_tracks_unless_it_is_copied(project: Project) -> None:
-    shutil.copytree(project.folder.parent / "photos", project.folder / "mine")
+def test_a_run_apart_does_not_see_what_nobody_tracks_unless_it_is_copied(
+    project: Project, photos: Path
+) -> None:
+    shutil.copytree(photos, project.folder / "mine")
     (project.folder / ".git/info/exclude").write_text("/mine/\n")
     apart = ("dvc", "exp", "run", "--temp", "-S", "data.root=mine", "-S", "data.limits.train=3")
     printed = project.run(*apart, "prepare", code=255)
@@ -73,10 +121,18 @@ def test_a_run_apart_does_not_see_what_nobody_tracks_unless_it_is_copied(project
     assert "5 images (train 3, dev 1, test 1)" in printed
 
 
+def test_a_queued_run_is_carried_out(project: Project) -> None:
+    project.run("dvc", "exp", "run", "--queue", "--name", "queued", "-S", "data.limits.train=1", "prepare")
+    project.run("dvc", "queue", "start")
+    # `start` returns at once; `logs --follow` returns when the task has ended.
+    project.run("dvc", "queue", "logs", "--follow", "queued")
+    assert "Success" in project.run("dvc", "queue", "status")
+    assert "queued" in project.run("dvc", "exp", "show", "--json")
+
+
 @pytest.fixture(scope="module")
-def trained_elsewhere(project: Project) -> tuple[Project, str]:
+def trained_elsewhere(project: Project, photos: Path) -> tuple[Project, str]:
     """A clone that pulled the features and trained, without the dataset, and what it printed."""
-    # In the workspace the last parameters are those of the first test.
     project.run("dvc", "repro", "train")
     project.run("dvc", "remote", "add", "-d", "storage", str(project.folder.parent / "storage"))
     project.commit("features, and where they lie")
@@ -84,7 +140,7 @@ def trained_elsewhere(project: Project) -> tuple[Project, str]:
     other = Project(project.folder.parent / "other")
     project.run("git", "clone", "-q", str(project.folder), str(other.folder))
     other.run("dvc", "pull", "encode", "tokenize")
-    shutil.rmtree(project.folder.parent / "photos")
+    shutil.rmtree(photos)
     # What the commit says of training is done already.
     assert not stages_run(other.run("dvc", "repro", "--allow-missing", "train"))
     command = ("dvc", "exp", "run", "--allow-missing", "-S", "train.learning_rate=2e-3", "train")

@@ -1,4 +1,4 @@
-"""A stage in a process of its own that can be killed, stopped or starved of disk at a chosen moment.
+"""A stage in its own process, to be killed, stopped, interrupted or starved of disk at a chosen moment.
 
 A server process imports the models' libraries once and is forked for each attempt (`multiprocessing`'s
 forkserver), so that an attempt costs the stage's own work and not three seconds of imports.
@@ -30,6 +30,7 @@ _PRELOADED = [
     "pipeline.regions.caption_regions",
     "pipeline.report.report",
     "pipeline.datasets.prepare",
+    "accelerate",
     "bitsandbytes",
     "transformers.models.clip.modeling_clip",
     "transformers.models.llama.modeling_llama",
@@ -39,7 +40,7 @@ _PRELOADED = [
 ]
 _PIPE_BYTES = 1 << 20
 _F_SETPIPE_SZ = 1031  # Linux; Python names it from 3.10 on, but not on every platform
-_LONGEST = 300.0
+LONGEST = 300.0
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,15 @@ class Fault:
     """What happens to a stage.
 
     Attributes:
-        at_change: before the stage's so many-th change of the project's files (opened to write, renamed,
+        at_change: before the stage's change of that number of the project's files (opened to write, renamed,
             removed, a folder made) it gets `signal`.
-        signal: SIGKILL, or SIGSTOP to let others act at that moment.
+        in_swap: it gets `signal` between the two renames that replace a folder.
+        signal: SIGKILL, SIGINT (Ctrl-C), or SIGSTOP to let others act at that moment.
         file_limit: bytes that no file may grow beyond (RLIMIT_FSIZE).
     """
 
     at_change: int | None = None
+    in_swap: bool = False
     signal: int = signal.SIGKILL
     file_limit: int | None = None
 
@@ -63,12 +66,9 @@ NO_FAULT = Fault()
 
 @dataclass(frozen=True)
 class Ended:
-    """How an attempt ended: exit code (-9: killed), what it printed, seconds, changes of files, work.
+    """How an attempt ended: exit code (-9: killed), output, seconds, changes of files and work."""
 
-    Work: images encoded, steps trained, captions made (`count_work`).
-    """
-
-    code: int
+    code: int | None
     printed: str
     seconds: float
     changes: int
@@ -85,8 +85,10 @@ class Ended:
 
     @property
     def last_line(self) -> str:
-        lines = self.printed.strip().splitlines()
-        return lines[-1] if lines else ""
+        """Exit code, and the sentence that was printed last."""
+        text = self.printed.strip()
+        start = text.rfind("Error: ") if "Error: " in text else text.rfind("\n") + 1
+        return f"exit {self.code}: {' '.join(text[start:].split()):.300}"
 
 
 @dataclass
@@ -99,31 +101,25 @@ class Attempt:
     work: Any
     begun: float = field(default_factory=time.monotonic)
 
-    def kill_after(self, seconds: float) -> Ended:
-        """Wait so long for its end, else kill it."""
-        self.process.join(max(0.0, self.begun + seconds - time.monotonic()))
-        if self.process.is_alive():
-            self.process.kill()
-        return self.end()
-
     def wait_until_stopped(self) -> bool:
         """Whether it stopped itself; False where it ended first."""
+        status = Path(f"/proc/{self.process.pid}/stat")
         while self.process.is_alive():
-            if _is_stopped(self.process.pid or 0):
+            if status.read_text().rpartition(")")[2].split()[0] == "T":
                 return True
             time.sleep(0.005)
         return False
 
-    def end(self) -> Ended:
-        """Wait for its end."""
-        self.process.join(_LONGEST)
+    def end(self, seconds: float = LONGEST) -> Ended:
+        """Wait that long for its end, else kill it."""
+        self.process.join(max(0.0, self.begun + seconds - time.monotonic()))
         if self.process.is_alive():
             self.process.kill()
             self.process.join()
-        seconds = time.monotonic() - self.begun
-        code = self.process.exitcode
-        printed = _read_all(self.output)
-        return Ended(-1 if code is None else code, printed, seconds, self.changes.value, self.work.value)
+        took = time.monotonic() - self.begun
+        with open(self.output.fileno(), "rb", closefd=False) as pipe, self.output:
+            printed = pipe.read().decode(errors="replace")
+        return Ended(self.process.exitcode, printed, took, self.changes.value, self.work.value)
 
 
 def start(folder: Path, stage: str, fault: Fault = NO_FAULT) -> Attempt:
@@ -134,16 +130,18 @@ def start(folder: Path, stage: str, fault: Fault = NO_FAULT) -> Attempt:
 def start_call(
     folder: Path, call: Callable[..., None], arguments: tuple[Any, ...] = (), fault: Fault = NO_FAULT
 ) -> Attempt:
-    """Start a function in a project's folder, its output kept."""
+    """Start a function in a project's folder; its output is kept."""
     os.environ["OMP_NUM_THREADS"] = "1"
     os.environ["HF_HUB_OFFLINE"] = "1"
     _SERVER.set_forkserver_preload(_PRELOADED)
+    # Not a file, whose size a fault may limit. Nobody reads before the end: what is printed must fit.
     reader, writer = _SERVER.Pipe(duplex=False)
-    # Nobody reads before the end: what is printed must fit.
     fcntl.fcntl(writer.fileno(), _F_SETPIPE_SZ, _PIPE_BYTES)
     changes = _SERVER.Value("l", 0, lock=False)
     work = _SERVER.Value("l", 0, lock=False)
-    process = _SERVER.Process(target=_in_folder, args=(folder, writer, changes, work, fault, call, arguments))
+    process = _SERVER.Process(
+        target=_in_folder, args=(folder, (writer, changes, work), fault, call, arguments)
+    )
     process.start()
     writer.close()
     return Attempt(process, reader, changes, work)
@@ -155,19 +153,18 @@ def run(folder: Path, stage: str, fault: Fault = NO_FAULT) -> Ended:
 
 
 def run_stage(stage: str) -> None:
-    """The stage's own command, as `python -m stages.NAME` has it; exits."""
+    """Run the stage's own command, as `python -m stages.NAME` does; exits."""
     importlib.import_module(f"stages.{stage}").main(args=[], prog_name=f"stages.{stage}")
 
 
 def _in_folder(
     folder: Path,
-    output: Connection,
-    changes: Any,
-    work: Any,
+    reports: tuple[Connection, Any, Any],
     fault: Fault,
     call: Callable[..., None],
     arguments: tuple[Any, ...],
 ) -> None:
+    output, changes, work = reports
     os.chdir(folder)
     os.dup2(output.fileno(), 1)
     os.dup2(output.fileno(), 2)
@@ -186,6 +183,7 @@ class _Hook:
         self._folder = folder
         self._changes = changes
         self._fault = fault
+        self._sent = False
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open":
@@ -195,28 +193,13 @@ class _Hook:
         if not changes or not self._is_ours(arguments[0]):
             return
         self._changes.value += 1
-        if self._changes.value == self._fault.at_change:
+        # The second rename moves a hidden folder to a name that is not hidden.
+        swaps = event == "os.rename" and Path(arguments[0]).is_dir() and Path(arguments[1]).name[0] != "."
+        due = self._changes.value == self._fault.at_change or (self._fault.in_swap and swaps)
+        if due and not self._sent:
+            self._sent = True
             os.kill(os.getpid(), self._fault.signal)
 
     def _is_ours(self, path: object) -> bool:
-        if not isinstance(path, str | os.PathLike):
-            return False
-        name = os.fspath(path)
+        name = os.fspath(path) if isinstance(path, str | os.PathLike) else b""
         return isinstance(name, str) and (not name.startswith("/") or name.startswith(self._folder))
-
-
-def _is_stopped(process: int) -> bool:
-    try:
-        status = Path(f"/proc/{process}/stat").read_text()
-    except OSError:
-        return False
-    return status.rpartition(")")[2].split()[0] == "T"
-
-
-def _read_all(connection: Connection) -> str:
-    parts = []
-    # Raw bytes, not messages: the other end is the standard output.
-    while part := os.read(connection.fileno(), 1 << 16):
-        parts.append(part)
-    connection.close()
-    return b"".join(parts).decode(errors="replace")

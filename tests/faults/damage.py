@@ -1,21 +1,77 @@
-"""Damaged and exchanged files: each is refused in a sentence, or healed to the right result."""
+"""Damaged, unreadable and exchanged files: each is refused in a sentence, or healed to the right result."""
 
+import json
 import random
+import re
 import shutil
-import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
-
-from pipeline.captions import read_images
-from pipeline.params.loader import load_params
 from tests.faults import child
-from tests.faults.lab import Lab, Tally, flipped
-from tests.params_files import write_params
+from tests.faults.lab import Lab, Tally
 
-HARMS = ("empty", "cut off", "one bit flipped", "overwritten in part", "gone")
+Change = Callable[[bytes, random.Random], bytes]
+Exchange = Callable[[Path, Path], object]
+# Opening it succeeds; whoever reads it, Python, HDF5 or safetensors, gets an error of the system.
+_UNREADABLE = "/proc/self/mem"
+# What may stand for a value of a text: of other types, huge, not finite, half a character.
+_VALUES = (
+    None,
+    True,
+    -1,
+    10**400,
+    float("inf"),
+    float("nan"),
+    "",
+    "x" * 5000,
+    "\ud800",
+    [],
+    {},
+    [[1]],
+    {"a": 1},
+)
+
+
+def _overwrite(content: bytes, rng: random.Random) -> bytes:
+    start = rng.randrange(len(content))
+    length = min(rng.randint(1, 64), len(content) - start)
+    return content[:start] + rng.randbytes(length) + content[start + length :]
+
+
+def _flip(content: bytes, rng: random.Random) -> bytes:
+    spoilt = bytearray(content)
+    spoilt[rng.randrange(len(spoilt))] ^= 1 << rng.randrange(8)
+    return bytes(spoilt)
+
+
+def _insert(content: bytes, rng: random.Random) -> bytes:
+    start = rng.randrange(len(content))
+    return content[:start] + rng.randbytes(rng.randint(1, 40)) + content[start:]
+
+
+def _remove(content: bytes, rng: random.Random) -> bytes:
+    start = rng.randrange(len(content))
+    return content[:start] + content[start + rng.randint(1, 200) :]
+
+
+def _value(content: bytes, rng: random.Random) -> bytes:
+    """Put another value in the place of a word, a number or a text, as a JSON or YAML line has them."""
+    values = list(re.finditer(rb'"[^"\n]*"|[\w.+-]+', content))
+    found = rng.choice(values) if values else None
+    new = json.dumps(rng.choice(_VALUES)).encode()
+    return content[: found.start()] + new + content[found.end() :] if found else new
+
+
+# What happens to the content of a file; "gone" is the file itself.
+HARMS: dict[str, Change] = {
+    "empty": lambda _content, _rng: b"",
+    "cut off": lambda content, rng: content[: rng.randrange(1, len(content))],
+    "one bit flipped": _flip,
+    "overwritten in part": _overwrite,
+    "gone": lambda _content, _rng: b"",
+}
+CHANGES = (*HARMS.values(), _insert, _remove, _value)
 
 
 @dataclass(frozen=True)
@@ -66,31 +122,39 @@ def damaged(lab: Lab, target: Target, harm: str, times: int, seed: int) -> Tally
     for _ in range(times):
         with lab.project() as folder:
             path = rng.choice(sorted(folder.glob(target.pattern)))
-            _do_harm(path, harm, rng)
+            path.write_bytes(HARMS[harm](path.read_bytes(), rng))
+            if harm == "gone":
+                path.unlink()
             _forget_kept(folder, target)
-            ended = child.run(folder, target.stage)
-            if ended.refused and target.heals:
-                ended = child.run(folder, target.stage)
-            right = ended.code == 0 and (not target.checked or not lab.wrong(folder, target.stage))
-            refused = ended.refused and not target.heals
-            tally.check(right or refused, f"exit {ended.code}: {ended.last_line}")
+            ended = _run(folder, target.stage, target.heals)
+            right = lab.right(folder, target.stage, ended) if target.checked else ended.code == 0
+            tally.check(right or (ended.refused and not target.heals), ended.last_line)
     return tally
 
 
-def _do_harm(path: Path, harm: str, rng: random.Random) -> None:
-    content = path.read_bytes()
-    if harm == "gone":
+def unreadable(lab: Lab, target: Target, seed: int) -> Tally:
+    """A disk that does not answer is no damage: the file is left alone, and all is well once it is read."""
+    tally = Tally(f"{target.name}: cannot be read")
+    with lab.project() as folder:
+        path = random.Random(f"{tally.kind} {seed}").choice(sorted(folder.glob(target.pattern)))
+        content = path.read_bytes()
         path.unlink()
-    elif harm == "empty":
-        path.write_bytes(b"")
-    elif harm == "cut off":
-        path.write_bytes(content[: rng.randrange(1, len(content))])
-    elif harm == "one bit flipped":
-        path.write_bytes(flipped(content, rng))
-    else:
-        start = rng.randrange(len(content))
-        length = min(rng.randint(1, 64), len(content) - start)
-        path.write_bytes(content[:start] + rng.randbytes(length) + content[start + length :])
+        path.symlink_to(_UNREADABLE)
+        _forget_kept(folder, target)
+        ended = child.run(folder, target.stage)
+        told = ended.refused and path.is_symlink() and "damaged" not in ended.printed
+        tally.check(told, ended.last_line if path.is_symlink() else f"it was removed; {ended.last_line}")
+        path.unlink(missing_ok=True)
+        path.write_bytes(content)
+        done = child.run(folder, target.stage)
+        good = lab.right(folder, target.stage, done) and not (target.heals and done.work)
+        tally.require(good, f"readable again: {done.work} done again; {done.last_line}")
+    return tally
+
+
+def _run(folder: Path, stage: str, heals: bool) -> child.Ended:
+    ended = child.run(folder, stage)
+    return child.run(folder, stage) if heals and ended.refused else ended
 
 
 def _forget_kept(folder: Path, target: Target) -> None:
@@ -99,23 +163,17 @@ def _forget_kept(folder: Path, target: Target) -> None:
         shutil.rmtree(folder / ".scratch" / target.stage, ignore_errors=True)
 
 
-Exchange = Callable[[Path, Path], None]
-
-
 def _first(folder: Path, pattern: str) -> Path:
     return sorted(folder.glob(pattern))[0]
 
 
 def _take(pattern: str) -> Exchange:
-    def take(folder: Path, other: Path) -> None:
-        shutil.copyfile(_first(other, pattern), _first(folder, pattern))
-
-    return take
+    return lambda folder, other: shutil.copyfile(_first(other, pattern), _first(folder, pattern))
 
 
-def _swap(one: str, two: str) -> Exchange:
+def _swap(pattern: str, one: str, two: str) -> Exchange:
     def swap(folder: Path, _: Path) -> None:
-        first, second = _first(folder, one), _first(folder, two)
+        first, second = _first(folder, pattern.format(one)), _first(folder, pattern.format(two))
         content = first.read_bytes()
         first.write_bytes(second.read_bytes())
         second.write_bytes(content)
@@ -123,118 +181,34 @@ def _swap(one: str, two: str) -> Exchange:
     return swap
 
 
-def _rows_zeroed(folder: Path, _: Path) -> None:
-    """As a disk that lost a write: zeros, and HDF5's checksum of zeros is zero."""
-    path = folder / "data/features.h5"
-    content = bytearray(path.read_bytes())
-    with h5py.File(path, "r") as file:
-        rows = file["features"]
-        chunks = [rows.id.get_chunk_info(row) for row in range(len(rows))]
-    for chunk in chunks:
-        content[chunk.byte_offset : chunk.byte_offset + chunk.size] = bytes(chunk.size)
-    path.write_bytes(content)
-    shutil.rmtree(folder / ".scratch")
+_CHECKPOINT, _KEPT_CHECKPOINT = (
+    f"{folder}/epoch_{{}}.safetensors" for folder in ("data/checkpoints", ".scratch/train/*")
+)
+_KEPT_ANSWERS = ".scratch/evaluate/*/{}.json"
 
-
-def _two_rows_exchanged(folder: Path, _: Path) -> None:
-    """Two of the test images, which evaluate reads, and two of the training images, which train reads."""
-    with h5py.File(folder / "data/features.h5", "r+") as file:
-        rows = file["features"]
-        ids = [name.decode() for name in file["image_id"][:]]
-        for split in ("test", "train"):
-            one, two = [row for row, name in enumerate(ids) if name.startswith(split)][:2]
-            rows[one], rows[two] = rows[two], rows[one]
-    shutil.rmtree(folder / ".scratch")
-
-
-def _digest_flipped(folder: Path, _: Path) -> None:
-    """A bit of the digest under which a kept block lists its first image; the other blocks are gone."""
-    first = read_images(folder / "data/images.jsonl")[0].sha256.encode()
-    for path in folder.glob(".scratch/encode/*/*.safetensors"):
-        content = path.read_bytes()
-        if first in content:
-            path.write_bytes(content.replace(first, first[:-1] + bytes([first[-1] ^ 1])))
-        else:
-            path.unlink()
-
-
-def _of_other_images(folder: Path, _: Path) -> None:
-    """A whole store of the same encoder whose images have the same ids: of scenes drawn by another seed."""
-    params = load_params(folder / "params.yaml")
-    scenes = replace(params.data.scenes, seed=1)
-    with tempfile.TemporaryDirectory() as name:
-        other = Path(name) / "project"
-        shutil.copytree(folder, other)
-        write_params(other / "params.yaml", replace(params, data=replace(params.data, scenes=scenes)))
-        for stage in ("prepare", "encode"):
-            child.run(other, stage)
-        shutil.copyfile(other / "data/features.h5", folder / "data/features.h5")
-
-
-_WRONG_ROWS = "its digest is wrong"
-
-# What is exchanged, the stage that reads it, whether that heals it, a word of the refusal.
-EXCHANGES: dict[str, tuple[Exchange, str, bool, str]] = {
-    "features.h5: rows zeroed with their checksums": (_rows_zeroed, "train", False, _WRONG_ROWS),
-    "features.h5: rows zeroed with their checksums (evaluate)": (
-        _rows_zeroed,
-        "evaluate",
-        False,
-        _WRONG_ROWS,
-    ),
-    "features.h5: two rows exchanged": (_two_rows_exchanged, "train", False, _WRONG_ROWS),
-    "features.h5: two rows exchanged (evaluate)": (_two_rows_exchanged, "evaluate", False, _WRONG_ROWS),
-    "kept features: digest flipped": (_digest_flipped, "encode", True, ""),
-    "features.h5 of another encoder": (_take("data/features.h5"), "evaluate", False, "encoder layer"),
-    "features.h5 of other images of the same names": (
-        _of_other_images,
-        "evaluate",
-        False,
-        "are not those that",
-    ),
-    "tokens.h5 of another language model": (_take("data/tokens.h5"), "train", False, "tokenizer"),
-    "a checkpoint of another run": (
-        _take("data/checkpoints/epoch_002.safetensors"),
-        "evaluate",
-        False,
-        "comes from another training run",
-    ),
-    "checkpoints of two epochs exchanged": (
-        _swap("data/checkpoints/epoch_001.safetensors", "data/checkpoints/epoch_002.safetensors"),
-        "evaluate",
-        False,
-        "holds epoch",
-    ),
-    "kept features of another encoder": (_take(".scratch/encode/*/*.safetensors"), "encode", True, ""),
-    "kept training state of another run": (_take(".scratch/train/*/state.safetensors"), "train", True, ""),
-    "kept checkpoint of another run": (_take(".scratch/train/*/epoch_001.safetensors"), "train", True, ""),
-    "kept checkpoints of two epochs exchanged": (
-        _swap(".scratch/train/*/epoch_001.safetensors", ".scratch/train/*/epoch_002.safetensors"),
-        "train",
-        True,
-        "",
-    ),
-    "kept predictions of another run": (_take(".scratch/evaluate/*/00000000.json"), "evaluate", True, ""),
-    "kept predictions of two batches exchanged": (
-        _swap(".scratch/evaluate/*/00000000.json", ".scratch/evaluate/*/00000002.json"),
-        "evaluate",
-        True,
-        "",
-    ),
-    "kept region answers of another run": (_take(".scratch/regions/*/00000000.json"), "regions", True, ""),
+# What is exchanged, the stage that reads it, a word of the refusal; none where the stage heals it.
+EXCHANGES: dict[str, tuple[Exchange, str, str]] = {
+    "features.h5 of another encoder": (_take("data/features.h5"), "evaluate", "encoder layer"),
+    "tokens.h5 of another language model": (_take("data/tokens.h5"), "train", "tokenizer"),
+    "a checkpoint of another run": (_take(_CHECKPOINT.format("002")), "evaluate", "another training run"),
+    "checkpoints of two epochs": (_swap(_CHECKPOINT, "001", "002"), "evaluate", "holds epoch"),
+    "kept features of another encoder": (_take(".scratch/encode/*/*.safetensors"), "encode", ""),
+    "kept training state of another run": (_take(".scratch/train/*/state.safetensors"), "train", ""),
+    "kept checkpoint of another run": (_take(_KEPT_CHECKPOINT.format("001")), "train", ""),
+    "kept checkpoints of two epochs": (_swap(_KEPT_CHECKPOINT, "001", "002"), "train", ""),
+    "kept predictions of another run": (_take(_KEPT_ANSWERS.format("00000000")), "evaluate", ""),
+    "kept predictions of two batches": (_swap(_KEPT_ANSWERS, "00000000", "00000002"), "evaluate", ""),
+    "kept region answers of another run": (_take(".scratch/regions/*/00000000.json"), "regions", ""),
 }
 
 
 def exchanged(lab: Lab, other: Lab, kind: str) -> Tally:
     """Put a file of another run, or another place, in the place of one, and run the stage that reads it."""
-    exchange, stage, heals, word = EXCHANGES[kind]
-    tally = Tally(kind)
+    exchange, stage, word = EXCHANGES[kind]
+    tally = Tally(f"exchanged: {kind}")
     with lab.project() as folder:
         exchange(folder, other.state(None))
-        ended = child.run(folder, stage)
-        if heals and ended.refused:
-            ended = child.run(folder, stage)
-        right = ended.code == 0 and not lab.wrong(folder, stage)
-        refused = ended.refused and word in ended.printed
-        tally.check(right if heals else refused, f"exit {ended.code}: {ended.last_line}")
+        ended = _run(folder, stage, heals=not word)
+        good = ended.refused and word in ended.printed if word else lab.right(folder, stage, ended)
+        tally.check(good, ended.last_line)
     return tally

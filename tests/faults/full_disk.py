@@ -16,30 +16,31 @@ from tests.faults.lab import Lab, Tally
 _FREE = re.compile(r"cannot write \S+: .+ \([\d,.]+ MB free there\); make room")
 
 
-def limited_files(lab: Lab, stage: str, times: int, seed: int) -> Tally:
-    """No file may grow beyond a size that the stage needs (RLIMIT_FSIZE)."""
+def limit_files(lab: Lab, stage: str, times: int, seed: int) -> Tally:
+    """Let no file grow beyond a size that the stage needs (RLIMIT_FSIZE)."""
     tally = Tally(f"{stage}: file size limit")
     rng = random.Random(f"{stage} {seed}")
-    largest = max(len(content or b"") for content in lab.expected(stage).values())
+    largest = max(_sizes(lab, stage))
     while tally.tried < times:
         with lab.project(stage) as folder:
-            limit = rng.randrange(largest)
-            _check(lab, folder, stage, child.run(folder, stage, Fault(file_limit=limit)), tally)
+            _check(
+                lab, folder, stage, child.run(folder, stage, Fault(file_limit=rng.randrange(largest))), tally
+            )
     return tally
 
 
-def small_disk(lab: Lab, stage: str, times: int, seed: int) -> Tally:
-    """The project lies on a file system with less room than the stage needs."""
+def fill_disk(lab: Lab, stage: str, times: int, seed: int) -> Tally:
+    """Put the project on a file system with less room than the stage needs."""
     tally = Tally(f"{stage}: full disk")
     rng = random.Random(f"{stage} {seed}")
-    needed = _size(lab, stage)
     while tally.tried < times:
         with lab.project(stage) as template, _mounted(lab.folder / "small_disk") as folder:
             shutil.copytree(template, folder, dirs_exist_ok=True)
             taken = os.statvfs(folder)
             used = (taken.f_blocks - taken.f_bfree) * taken.f_frsize
-            _resize(folder, used + rng.randrange(max(1, needed // 2)))
-            _check(lab, folder, stage, child.run(folder, stage), tally)
+            _resize(folder, used + rng.randrange(max(1, sum(_sizes(lab, stage)) // 2)))
+            ended = child.run(folder, stage)
+            _check(lab, folder, stage, ended, tally)
     return tally
 
 
@@ -55,20 +56,16 @@ def why_no_small_disk(folder: Path) -> str | None:
 
 
 def _check(lab: Lab, folder: Path, stage: str, ended: Ended, tally: Tally) -> None:
-    told = ended.refused and _FREE.search(ended.printed) is not None
-    intact = lab.intact(folder, stage)
-    done = ended.code == 0 and not lab.wrong(folder, stage)
-    tally.check((told and intact) or done, ended.last_line if intact else "an output was neither old nor new")
+    told = ended.refused and _FREE.search(ended.printed) is not None and lab.intact(folder, stage)
+    tally.check(told or lab.right(folder, stage, ended), ended.last_line)
     if folder.is_mount():
         _resize(folder, 1 << 30)
-    child.run(folder, stage)
-    wrong = lab.wrong(folder, stage)
-    if wrong:
-        tally.lost.append(f"with room again: {wrong}")
+    done = child.run(folder, stage)
+    tally.require(lab.right(folder, stage, done), f"with room again: {done.last_line}")
 
 
-def _size(lab: Lab, stage: str) -> int:
-    return sum(len(content or b"") for content in lab.expected(stage).values())
+def _sizes(lab: Lab, stage: str) -> list[int]:
+    return [len(content or b"") for content in lab.outputs(lab.state(None), stage).values()]
 
 
 @contextmanager

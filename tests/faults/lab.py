@@ -1,6 +1,5 @@
 """A tiny project on disk: its state before each stage, and the outputs of a run that nothing disturbed."""
 
-import random
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,8 +9,8 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from pipeline.params.loader import load_params
-from pipeline.params.schema import EncoderParams, Params, ScenesParams
+from pipeline.params.schema import Params
+from tests.conftest import make_tiny_params
 from tests.faults import child
 from tests.import_closure import ROOT
 from tests.params_files import write_params
@@ -20,6 +19,8 @@ STAGES = ("prepare", "encode", "tokenize", "train", "evaluate", "regions", "repo
 # A measurement, which differs from run to run.
 _MEASURED = "metrics/cost.json"
 _OLD = b"old\n"
+# File -> content; None for an output that is not there.
+Outputs = dict[str, bytes | None]
 
 
 @dataclass
@@ -39,32 +40,19 @@ class Tally:
     def check(self, good: bool, what: str) -> None:
         """Count an attempt; where it is not good, `what` says what happened."""
         self.tried += 1
+        self.require(good, what)
+
+    def require(self, good: bool, what: str) -> None:
+        """Note a loss unless `good`, as part of the last attempt."""
         if not good:
             self.lost.append(what)
 
 
 def tiny_params(clip: Path, llama: Path) -> Params:
-    """Two dozen small scenes, tiny models, everything in small pieces so that a kill meets many states."""
-    sample = load_params(ROOT / "profiles" / "sample.yaml")
-    return replace(
-        sample,
-        data=replace(sample.data, scenes=ScenesParams(12, 4, 7, image_size=64, seed=0)),
-        encoder=EncoderParams(str(clip), None, layer=-2, tokens="patches", grid=None),
-        language_model=replace(sample.language_model, name=str(llama)),
-        projector=replace(sample.projector, hidden_size=16),
-        train=replace(sample.train, epochs=2, batch_size=4, warmup_steps=2),
-        generate=replace(sample.generate, max_new_tokens=6),
-        regions=replace(sample.regions, images=7),
-        report=replace(sample.report, examples=2, region_images=1),
-        runtime=replace(
-            sample.runtime,
-            device="cpu",
-            num_workers=1,
-            encode_batch_size=2,
-            generate_batch_size=2,
-            save_every_seconds=1e-9,
-        ),
-    )
+    """A tiny run, everything in small pieces so that a kill meets many states."""
+    tiny = make_tiny_params(clip, llama)
+    runtime = replace(tiny.runtime, encode_batch_size=2, generate_batch_size=2, save_every_seconds=1e-9)
+    return replace(tiny, regions=replace(tiny.regions, images=6), runtime=runtime)
 
 
 @dataclass(frozen=True)
@@ -94,59 +82,45 @@ class Lab:
         """The kept project as it was before a stage; None: after all of them."""
         return self.folder / (f"before_{before}" if before else "done")
 
-    def made(self, folder: Path, stage: str) -> dict[str, bytes | None]:
-        """The outputs of a stage: file -> content; None for an output that is not there."""
-        found: dict[str, bytes | None] = {}
-        for name in outputs_of(stage):
-            path = folder / name
-            if path.is_dir():
-                found |= {p.relative_to(folder).as_posix(): p.read_bytes() for p in path.rglob("*")}
-            else:
-                found[name] = path.read_bytes() if path.is_file() else None
-        return found
+    def outputs(self, folder: Path, stage: str) -> Outputs:
+        """The outputs of a stage in a project."""
+        return {file: of for name in outputs_of(stage) for file, of in _output(folder, name).items()}
 
-    def expected(self, stage: str) -> dict[str, bytes | None]:
-        """The outputs of a stage as the undisturbed run left them."""
-        return self.made(self.state(None), stage)
-
-    def intact(self, folder: Path, stage: str) -> bool:
+    def intact(self, folder: Path, stage: str, may_be_absent: bool = True) -> bool:
         """Whether each output is the old one or the new.
 
-        A folder may be absent: two renames replace it. A file never is, one rename replaces it.
+        A folder may be absent after a kill: two renames replace it. A file never is, one rename replaces it.
         """
-        old, new = self.made(self.state(stage), stage), self.expected(stage)
         for name in outputs_of(stage):
-            found, allowed = _below(self.made(folder, stage), name), [_below(old, name), _below(new, name)]
-            if (self.state(None) / name).is_dir():
+            allowed = [_output(self.state(before), name) for before in (stage, None)]
+            if may_be_absent and (self.state(None) / name).is_dir():
                 allowed.append({name: None})
-            if found not in allowed:
+            if _output(folder, name) not in allowed:
                 return False
         return True
 
     def wrong(self, folder: Path, stage: str) -> str:
         """What differs from the undisturbed run's outputs, or was left behind; empty where nothing is."""
-        found, expected = self.made(folder, stage), self.expected(stage)
-        differing = sorted(n for n in found.keys() | expected.keys() if found.get(n) != expected.get(n))
-        left = sorted(p.name for p in folder.rglob(".*") if p.name not in (".scratch",))
-        return "".join(
-            f"{what}: {', '.join(names[:3])}; "
-            for what, names in (("differs", differing), ("left behind", left))
-            if names
-        )
+        found, expected = self.outputs(folder, stage), self.outputs(self.state(None), stage)
+        differing = [n for n in found.keys() | expected.keys() if found.get(n) != expected.get(n)]
+        left = [p.name for p in folder.rglob(".*") if p.name != ".scratch"]
+        return ", ".join(sorted([*differing, *left])[:5])
+
+    def right(self, folder: Path, stage: str, ended: child.Ended) -> bool:
+        """Whether a stage ended with the outputs of the undisturbed run; else `wrong` names the others."""
+        return ended.code == 0 and not self.wrong(folder, stage)
 
 
-def make_lab(folder: Path, models: tuple[Path, Path], changes: dict[str, object] | None = None) -> Lab:
-    """Run a tiny project once, keeping its state before each stage.
-
-    `changes`: sections of the parameters that are others than `tiny_params`.
-    """
-    params = replace(tiny_params(*models), **(changes or {}))  # type: ignore[arg-type]
+def make_lab(folder: Path, params: Params) -> Lab:
+    """Run a tiny project once, keeping its state before each stage."""
     lab = Lab(folder, params)
     project = folder / "project"
-    for name in ("data", "pipeline", ".scratch"):
+    for name in ("data", ".scratch"):
         (project / name).mkdir(parents=True)
     # What `data.root` names for generated scenes.
-    shutil.copy(ROOT / params.data.root, project / params.data.root)
+    source = project / params.data.root
+    source.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(ROOT / params.data.root, source)
     write_params(project / "params.yaml", params)
     for stage in STAGES:
         _write_old_outputs(project, stage)
@@ -165,11 +139,11 @@ def outputs_of(stage: str) -> list[str]:
     return [name for name in names if name != _MEASURED]
 
 
-def flipped(content: bytes, rng: random.Random) -> bytes:
-    """`content` with one bit changed."""
-    spoilt = bytearray(content)
-    spoilt[rng.randrange(len(spoilt))] ^= 1 << rng.randrange(8)
-    return bytes(spoilt)
+def _output(folder: Path, name: str) -> Outputs:
+    path = folder / name
+    if path.is_dir():
+        return {p.relative_to(folder).as_posix(): p.read_bytes() for p in path.rglob("*")}
+    return {name: path.read_bytes() if path.is_file() else None}
 
 
 def _write_old_outputs(project: Path, stage: str) -> None:
@@ -182,7 +156,3 @@ def _write_old_outputs(project: Path, stage: str) -> None:
         elif stage != "prepare":
             path.mkdir(parents=True, exist_ok=True)
             (path / "old.txt").write_bytes(_OLD)
-
-
-def _below(files: dict[str, bytes | None], name: str) -> dict[str, bytes | None]:
-    return {file: of for file, of in files.items() if file == name or file.startswith(f"{name}/")}

@@ -1,14 +1,15 @@
-"""Others act while a stage runs: a second run of it, somebody who replaces an image."""
+"""Others act while a stage runs: a second run of it in the same folder, another machine."""
 
 import os
 import random
 import signal
 import socket
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
-from pipeline.captions import read_images
 from tests.faults import child
-from tests.faults.child import Attempt, Fault
+from tests.faults.child import Ended, Fault
 from tests.faults.lab import Lab, Tally
 
 
@@ -17,70 +18,64 @@ def two_runs(lab: Lab, stage: str, times: int, seed: int) -> Tally:
     tally = Tally(f"{stage}: two runs at once")
     rng = random.Random(f"{stage} {seed}")
     with lab.project(stage) as folder:
-        whole = child.run(folder, stage)
+        changes = child.run(folder, stage).changes
     while tally.tried < times:
         with lab.project(stage) as folder:
             # After the first changes, which are those of the lock itself.
-            first = _stopped(folder, stage, rng.randint(whole.changes // 3, whole.changes - 1))
-            if first is None:
-                tally.pass_over("the first run never came to the change at which it was to wait")
+            at = rng.randint(changes // 3, changes - 1)
+            first = child.start(folder, stage, Fault(at_change=at, signal=signal.SIGSTOP))
+            if not first.wait_until_stopped():
+                tally.pass_over(f"the first did not come to change {at}: {first.end().last_line}")
                 continue
             second = child.run(folder, stage)
             named = f"process {first.process.pid} on {socket.gethostname()} since " in second.printed
             tally.check(second.refused and named, f"the second: {second.last_line}")
             if rng.random() < 0.5:
-                _continue(first)
-                first.end()
+                os.kill(first.process.pid or 0, signal.SIGCONT)
+                done = first.end()
             else:
-                first.process.kill()
-                first.end()
-                child.run(folder, stage)
-            wrong = lab.wrong(folder, stage)
-            if wrong:
-                tally.lost.append(f"the first: {wrong}")
+                first.end(0)
+                done = child.run(folder, stage)
+            tally.require(lab.right(folder, stage, done), f"the first: {done.last_line}")
     return tally
 
 
-def replaced_image(lab: Lab, stage: str, times: int, seed: int) -> Tally:
-    """An image is replaced while the stage runs: it is named, and with the old one back all is well."""
-    tally = Tally(f"{stage}: an image replaced meanwhile")
-    rng = random.Random(f"{stage} {seed}")
-    with lab.project(stage) as folder:
-        whole = child.run(folder, stage)
-        listed = read_images(folder / "data/images.jsonl")
+def two_machines(lab: Lab, times: int, seed: int) -> Tally:
+    """Two machines train together, are killed, and go on: the bytes of two that nothing disturbed.
+
+    Each has a scratch folder that the other does not see; the first one's state is both's.
+    """
+    tally = Tally("train: two machines, killed")
+    rng = random.Random(seed)
+    with ExitStack() as stack:
+        undisturbed = [stack.enter_context(lab.project("train")) for _ in range(2)]
+        first, _ = _train_on(undisturbed)
+        expected = lab.outputs(undisturbed[0], "train")
+        assert first.code == 0, first.printed
     while tally.tried < times:
-        with lab.project(stage) as folder:
-            running = _stopped(folder, stage, rng.randint(1, whole.changes // 3))
-            if running is None:
-                tally.pass_over("the run never came to the change at which it was to wait")
-                continue
-            # One that every stage reads, and comes to late.
-            image = folder / [i for i in listed if i.image_id.startswith("test")][-1].path
-            other = folder / listed[0].path
-            before = image.read_bytes()
-            image.write_bytes(other.read_bytes())
-            _continue(running)
-            ended = running.end()
-            named = ended.refused and image.name in ended.printed
-            # Or it had been read before.
-            in_time = ended.code == 0 and not lab.wrong(folder, stage)
-            tally.check(named or in_time, ended.last_line)
-            image.write_bytes(before)
-            child.run(folder, stage)
-            wrong = lab.wrong(folder, stage)
-            if wrong:
-                tally.lost.append(f"with the old image: {wrong}")
+        with lab.project("train") as one, lab.project("train") as other:
+            # In the second half there is a state.
+            at = rng.randint(first.changes // 2, first.changes - 1)
+            _train_on([one, other], at)
+            done, second = _train_on([one, other])
+            good = (done.code, second.code) == (0, 0) and lab.outputs(one, "train") == expected
+            tally.check(good, f"killed before change {at}: {done.last_line}; {second.last_line}")
     return tally
 
 
-def _stopped(folder: Path, stage: str, at_change: int) -> Attempt | None:
-    """A run that stands still before that change; None where it never came to it."""
-    running = child.start(folder, stage, Fault(at_change=at_change, signal=signal.SIGSTOP))
-    if running.wait_until_stopped():
-        return running
-    running.end()
-    return None
+def _train_on(folders: Sequence[Path], kill_at: int | None = None) -> list[Ended]:
+    """Train with a process in each folder; the first is killed before a change, and with it the others."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    running = []
+    for rank, folder in enumerate(folders):
+        place = {"RANK": str(rank), "LOCAL_RANK": "0", "WORLD_SIZE": str(len(folders)), **address}
+        fault = Fault(at_change=None if rank else kill_at)
+        running.append(child.start_call(folder, _train_as, (place,), fault))
+    first = running[0].end()
+    return [first, *(one.end(child.LONGEST if first.code == 0 else 0) for one in running[1:])]
 
 
-def _continue(running: Attempt) -> None:
-    os.kill(running.process.pid or 0, signal.SIGCONT)
+def _train_as(place: dict[str, str]) -> None:
+    os.environ.update(place)
+    child.run_stage("train")

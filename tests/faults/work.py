@@ -1,9 +1,8 @@
 """How much a stage does, counted where it does it: images encoded, steps trained, captions made.
 
-Of a killed stage too, so that it can be told what the next run did again.
+A killed stage is counted too, so that the next run can be checked for work that it does again.
 """
 
-from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import Any
 
@@ -12,50 +11,47 @@ from torch import Tensor
 from pipeline.model.feature_captioner import FeatureCaptioner
 from pipeline.params.schema import Params
 from pipeline.regions.captioner import BATCH_SIZE
-from pipeline.training.optimizer import StepOptimizer
+from pipeline.training.cost import CostMeter
 from pipeline.vision.transformers_encoder import TransformersEncoder
 
 
 def count_work(counted: Any) -> None:
-    """Count in `counted.value`, from now on in this process, what is finished."""
+    """Count finished work of this process in `counted.value`, from now on."""
+    encode, add, caption = TransformersEncoder.encode, CostMeter.add, FeatureCaptioner.caption
 
-    def after(function: Callable[..., Any], amount: Callable[..., int]) -> Callable[..., Any]:
-        @wraps(function)
-        def counting(*args: Any, **kwargs: Any) -> Any:
-            done = function(*args, **kwargs)
-            counted.value += amount(*args)
-            return done
+    @wraps(encode)
+    def counting_encode(self: TransformersEncoder, pixels: Tensor) -> Tensor:
+        features = encode(self, pixels)
+        # An encoder tries a blank image before it has a spec.
+        counted.value += len(pixels) if hasattr(self, "spec") else 0
+        return features
 
-        return counting
+    @wraps(add)
+    def counting_add(self: CostMeter, captions: int) -> None:
+        add(self, captions)
+        counted.value += 1
 
-    def each(function: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
-        @wraps(function)
-        def counting(*args: Any, **kwargs: Any) -> Iterator[Any]:
-            for done in function(*args, **kwargs):
-                counted.value += 1
-                yield done
+    @wraps(caption)
+    def counting_caption(*args: Any, **kwargs: Any) -> Any:
+        for made in caption(*args, **kwargs):
+            counted.value += 1
+            yield made
 
-        return counting
-
-    encoder, optimizer, model = TransformersEncoder, StepOptimizer, FeatureCaptioner
-    setattr(encoder, "encode", after(encoder.encode, _images))  # noqa: B010
-    setattr(optimizer, "apply", after(optimizer.apply, lambda *_: 1))  # noqa: B010
-    setattr(model, "caption", each(model.caption))  # noqa: B010
-
-
-def _images(encoder: TransformersEncoder, pixels: Tensor) -> int:
-    """Images that were encoded; the blank one that an encoder is tried with before it has a spec is none."""
-    return len(pixels) if hasattr(encoder, "spec") else 0
+    for owner, function in (
+        (TransformersEncoder, counting_encode),
+        (CostMeter, counting_add),
+        (FeatureCaptioner, counting_caption),
+    ):
+        setattr(owner, function.__name__, function)
 
 
 def lost_by_a_kill(stage: str, params: Params) -> int:
-    """What one kill may cost of that work, by docs/reliability.md; other stages do none that is counted."""
-    if stage == "encode":
-        # One batch is being encoded while two wait for being written.
-        return 3 * params.runtime.encode_batch_size
-    if stage == "train":
-        # As often as every step: `save_every_seconds` is nothing.
-        return 1
-    if stage == "evaluate":
-        return params.runtime.generate_batch_size
-    return BATCH_SIZE if stage == "regions" else 0
+    """Return what one kill may cost of that work, by docs/reliability.md; other stages count none."""
+    return {
+        # One batch is being encoded while two wait to be written.
+        "encode": 3 * params.runtime.encode_batch_size,
+        # `save_every_seconds` is nothing: every step is saved.
+        "train": 1,
+        "evaluate": params.runtime.generate_batch_size,
+        "regions": BATCH_SIZE,
+    }.get(stage, 0)
