@@ -7,7 +7,7 @@ SHELL := /bin/bash
 # Stages are run by DVC as `python -m stages.NAME`: the environment's python must come first.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help run test test-ray test-cuda faults lint install ray schema clean
+.PHONY: help run test test-slow test-ray test-cuda faults lint install ray schema clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -16,8 +16,11 @@ run: $(VENV)/.installed ## Run the pipeline as params.yaml says; as shipped, the
 	dvc repro
 	@python -m stages.summary
 
-test: lint ## Check style and types, run all tests
-	pytest -n auto --dist loadfile --ignore tests/cuda
+test: lint ## Check style and types, run all tests but the slow ones
+	pytest -n auto --dist loadfile -m "not slow" --ignore tests/cuda
+
+test-slow: $(VENV)/.installed ## Run the slow tests: faults in short, and what faster tests check in another way
+	pytest -n auto -m slow --ignore tests/cuda
 
 lint: $(VENV)/.installed ## Check style and types alone
 	ruff check .

@@ -18,8 +18,14 @@ from pipeline.text.prompt import CaptionTokenizer
 from pipeline.text.token_store import tokenize_captions
 from tests.import_closure import ROOT, import_closure
 
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    return content
+
+
 FLOW = ROOT / "dvc.yaml"
-STAGES: dict[str, dict[str, Any]] = YAML(typ="safe").load(FLOW.read_text(encoding="utf-8"))["stages"]
+STAGES: dict[str, dict[str, Any]] = read_yaml(FLOW)["stages"]
 SECTIONS = {field.name for field in dataclasses.fields(Params)}
 # Says how a run is carried out: it changes no result, and no stage tracks it.
 UNTRACKED = {"runtime"}

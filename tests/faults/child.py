@@ -168,6 +168,8 @@ def _in_folder(
     os.chdir(folder)
     os.dup2(output.fileno(), 1)
     os.dup2(output.fileno(), 2)
+    # In the background of a shell Ctrl-C is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     count_work(work)
     sys.addaudithook(_Hook(os.fspath(folder), changes, fault))
     if fault.file_limit is not None:

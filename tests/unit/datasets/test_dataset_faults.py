@@ -253,11 +253,11 @@ def test_a_name_behind_which_there_is_no_file_is_refused(tmp_path: Path, kind: s
     assert ".jpg: 1 of 4 images of " in refused("jsonl", tmp_path)
 
 
-def test_a_link_that_leaves_the_folder_is_refused(tmp_path: Path) -> None:
-    make_flickr8k(tmp_path / "root")
-    make_images(tmp_path, ["secret.jpg"])
-    link = tmp_path / "root" / "Flicker8k_Dataset" / "b.jpg"
-    link.unlink()
-    link.symlink_to(tmp_path / "secret.jpg")
-    said = refused("flickr8k", tmp_path / "root")
-    assert said.startswith("b.jpg: 1 of 4 images are links that lead out of ")
+@pytest.mark.parametrize(("image", "link"), [("b.jpg", "b.jpg"), ("sub/b.jpg", "sub")])
+def test_a_link_that_leaves_the_folder_is_refused(tmp_path: Path, image: str, link: str) -> None:
+    outside, root = tmp_path / "outside", make_jsonl(tmp_path / "root")
+    make_images(outside, ["b.jpg"])
+    edit(root / "captions.jsonl", "b.jpg", image)
+    (root / "b.jpg").unlink()
+    (root / link).symlink_to(outside if link == "sub" else outside / "b.jpg")
+    assert refused("jsonl", root).startswith(f"{image}: 1 of 4 images are links that lead out of ")

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from pipeline.errors import PipelineError
 from pipeline.images.images import describe_image, image_from_bytes, open_image
@@ -53,6 +53,8 @@ BOMB = "has too many pixels.*{}.*data.max_megapixels is 50"
         (b"<html>404</html>", NOT_READABLE),
         (EPS, NOT_READABLE),
         (b"P6 1 1 255\nabc", NOT_READABLE),
+        (b"<svg xmlns='x'><script>alert(1)</script></svg>", NOT_READABLE),
+        (b"\x80\x04cos\nsystem\n(S'true'\ntR.", NOT_READABLE),
         (damaged_png(), "is truncated or damaged"),
         # What the header claims is known before anything is decoded.
         (png_claiming(10_000, 5_001), "has 10000 x 5001 pixels, too many: data.max_megapixels is 50;"),
@@ -137,6 +139,15 @@ def test_an_image_overwritten_while_it_is_open_is_seen_as_its_digest_says(
             patch.setattr(Path, "open", opened)
             assert look() in ((5, 4), (listed, 5, 4))
         assert path.read_bytes() == other
+
+
+def test_a_text_that_unpacks_to_100_megabytes_is_refused(tmp_path: Path) -> None:
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Comment", "0" * 100_000_000, zip=True)
+    Image.new("RGB", (5, 4)).save(tmp_path / "a.png", pnginfo=text)
+    assert (tmp_path / "a.png").stat().st_size < 200_000
+    with pytest.raises(PipelineError, match=r"a\.png is truncated or damaged"):
+        open_image(tmp_path / "a.png", max_megapixels=1)
 
 
 @pytest.mark.parametrize("look", [open_image, describe_image])
