@@ -31,7 +31,7 @@ faults: $(VENV)/.installed ## Kill, starve and damage every stage, and count wha
 	python -m tests.faults
 
 test-ray: ray ## Test encoding on a Ray cluster of this machine, installing Ray (90 MB)
-	pytest tests/e2e/test_ray.py
+	pytest tests/unit/cluster tests/e2e/test_ray.py
 
 test-cuda: $(VENV)/.installed ## Test models and training on the CUDA GPU of this machine
 	@python -c 'import sys, torch; torch.cuda.is_available() or sys.exit("PyTorch finds no CUDA GPU; vlm doctor says why.")'

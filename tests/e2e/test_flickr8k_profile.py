@@ -95,23 +95,7 @@ def test_the_doctor_says_what_will_be_had_from_where(project: Project, hub: HubS
     assert not [line for line, _ in hub.requests if "/cdn/" in line]
 
 
-def test_a_dataset_that_cannot_be_reached(project: Project, hub: HubStandIn) -> None:
-    hub.failing, hub.status = 1000, 401
-    printed = reproduce(project, code=255)
-    hub.failing = 0
-    assert f"the hub knows no dataset {NAME}, or your token may not see it" in printed
-
-
-def test_a_download_that_breaks_off_again_and_again(project: Project, hub: HubStandIn) -> None:
-    hub.truncated, hub.share = 1000, 0.0
-    printed = reproduce(project, code=255)
-    hub.truncated, hub.share = 0, 0.5
-    assert f"the download of {NAME} broke off (" in printed
-    assert "repeat the command" in printed
-    assert not (project.folder / "data/captions.jsonl").exists()
-
-
-def test_repeated_it_goes_on_and_no_access_to_llama_is_told_when_it_is_needed(
+def test_a_hub_with_troubles_is_borne_and_no_access_to_llama_is_told_when_it_is_needed(
     project: Project, hub: HubStandIn
 ) -> None:
     # A transfer that ends early, and a hub that is away for a moment.

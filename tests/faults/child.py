@@ -22,24 +22,13 @@ from typing import Any
 from tests.faults.work import count_work
 
 _SERVER = multiprocessing.get_context("forkserver")
-_PRELOADED = [
-    "stages.console",
-    "pipeline.encoding.encode",
-    "pipeline.training.train",
-    "pipeline.evaluation.evaluate",
-    "pipeline.regions.caption_regions",
-    "pipeline.report.report",
-    "pipeline.datasets.prepare",
-    "accelerate",
-    "bitsandbytes",
-    "transformers.models.clip.modeling_clip",
-    "transformers.models.llama.modeling_llama",
-    # A child imports its parent's main module anew: these make that cheap.
-    "tests.faults.suite",
-    "pytest",
-]
+# A child imports its parent's main module again: the last two make that cheap.
+_PRELOADED = """
+    stages.console pipeline.encoding.encode pipeline.training.train pipeline.evaluation.evaluate
+    pipeline.regions.caption_regions pipeline.report.report pipeline.datasets.prepare accelerate bitsandbytes
+    transformers.models.clip.modeling_clip transformers.models.llama.modeling_llama tests.faults.suite pytest
+""".split()  # noqa: SIM905
 _PIPE_BYTES = 1 << 20
-_F_SETPIPE_SZ = 1031  # Linux; Python names it from 3.10 on, but not on every platform
 LONGEST = 300.0
 
 
@@ -136,7 +125,7 @@ def start_call(
     _SERVER.set_forkserver_preload(_PRELOADED)
     # Not a file, whose size a fault may limit. Nobody reads before the end: what is printed must fit.
     reader, writer = _SERVER.Pipe(duplex=False)
-    fcntl.fcntl(writer.fileno(), _F_SETPIPE_SZ, _PIPE_BYTES)
+    fcntl.fcntl(writer.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
     changes = _SERVER.Value("l", 0, lock=False)
     work = _SERVER.Value("l", 0, lock=False)
     process = _SERVER.Process(

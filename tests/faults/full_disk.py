@@ -6,41 +6,37 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from tests.faults import child
-from tests.faults.child import Ended, Fault
+from tests.faults.child import Fault
 from tests.faults.lab import Lab, Tally
 
 _FREE = re.compile(r"cannot write \S+: .+ \([\d,.]+ MB free there\); make room")
 
 
-def limit_files(lab: Lab, stage: str, times: int, seed: int) -> Tally:
-    """Let no file grow beyond a size that the stage needs (RLIMIT_FSIZE)."""
-    tally = Tally(f"{stage}: file size limit")
-    rng = random.Random(f"{stage} {seed}")
-    largest = max(_sizes(lab, stage))
+def leave_no_room(lab: Lab, stage: str, small_disk: bool, times: int, seed: int) -> Tally:
+    """Let no file grow beyond a size that the stage needs (RLIMIT_FSIZE), or give the disk less room."""
+    tally = Tally(f"{stage}: {'full disk' if small_disk else 'file size limit'}")
+    rng = random.Random(f"{tally.kind} {seed}")
+    sizes = [len(content or b"") for content in lab.outputs(lab.state(None), stage).values()]
     while tally.tried < times:
-        with lab.project(stage) as folder:
-            _check(
-                lab, folder, stage, child.run(folder, stage, Fault(file_limit=rng.randrange(largest))), tally
-            )
-    return tally
-
-
-def fill_disk(lab: Lab, stage: str, times: int, seed: int) -> Tally:
-    """Put the project on a file system with less room than the stage needs."""
-    tally = Tally(f"{stage}: full disk")
-    rng = random.Random(f"{stage} {seed}")
-    while tally.tried < times:
-        with lab.project(stage) as template, _mounted(lab.folder / "small_disk") as folder:
-            shutil.copytree(template, folder, dirs_exist_ok=True)
-            taken = os.statvfs(folder)
-            used = (taken.f_blocks - taken.f_bfree) * taken.f_frsize
-            _resize(folder, used + rng.randrange(max(1, sum(_sizes(lab, stage)) // 2)))
-            ended = child.run(folder, stage)
-            _check(lab, folder, stage, ended, tally)
+        disk = _mounted(lab.folder / "small_disk") if small_disk else nullcontext()
+        with lab.project(stage) as folder, disk as mounted:
+            if mounted:
+                folder = shutil.copytree(folder, mounted, dirs_exist_ok=True)
+                taken = os.statvfs(folder)
+                used = (taken.f_blocks - taken.f_bfree) * taken.f_frsize
+                _resize(folder, used + rng.randrange(max(1, sum(sizes) // 2)))
+            limit = None if mounted else rng.randrange(max(sizes))
+            ended = child.run(folder, stage, Fault(file_limit=limit))
+            told = ended.refused and _FREE.search(ended.printed) is not None and lab.intact(folder, stage)
+            tally.check(told or lab.right(folder, stage, ended), ended.last_line)
+            if mounted:
+                _resize(folder, 1 << 30)
+            done = child.run(folder, stage)
+            tally.require(lab.right(folder, stage, done), f"with room again: {done.last_line}")
     return tally
 
 
@@ -53,19 +49,6 @@ def why_no_small_disk(folder: Path) -> str | None:
             return None
     except (subprocess.CalledProcessError, FileNotFoundError) as error:
         return f"a small file system cannot be mounted here ({error})"
-
-
-def _check(lab: Lab, folder: Path, stage: str, ended: Ended, tally: Tally) -> None:
-    told = ended.refused and _FREE.search(ended.printed) is not None and lab.intact(folder, stage)
-    tally.check(told or lab.right(folder, stage, ended), ended.last_line)
-    if folder.is_mount():
-        _resize(folder, 1 << 30)
-    done = child.run(folder, stage)
-    tally.require(lab.right(folder, stage, done), f"with room again: {done.last_line}")
-
-
-def _sizes(lab: Lab, stage: str) -> list[int]:
-    return [len(content or b"") for content in lab.outputs(lab.state(None), stage).values()]
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from tests.params_files import write_params
 _IN_A_ROW = 3
 # Kills a stage in a folder, given how it ends undisturbed; returns how it ended, and when it was killed.
 Kill = Callable[[Path, str, Ended, random.Random], tuple[Ended, str]]
+Run = Callable[[Path, str], Ended]
 
 
 def kill_at_random(folder: Path, stage: str, whole: Ended, rng: random.Random) -> tuple[Ended, str]:
@@ -29,12 +30,7 @@ def kill_at_random(folder: Path, stage: str, whole: Ended, rng: random.Random) -
 
 
 def kill(
-    lab: Lab,
-    stage: str,
-    kills: int,
-    seed: int,
-    kill_once: Kill = kill_at_random,
-    run: Callable[[Path, str], Ended] = child.run,
+    lab: Lab, stage: str, kills: int, seed: int, kill_once: Kill = kill_at_random, run: Run = child.run
 ) -> Tally:
     """Kill a stage `kills` times, and `run` it to its end after some of them.
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 from tests.faults import damage, full_disk, fuzz, kills, together
@@ -60,10 +61,9 @@ def cases(labs: tuple[Lab, Lab], effort: Effort) -> Iterator[tuple[str, Case]]:
     for stage in WITH_SCRATCH:
         yield "two at once", partial(together.two_runs, lab, stage, times, seed)
     yield "two at once", partial(together.two_machines, lab, times, seed)
-    for stage in STAGES:
-        yield "no room", partial(full_disk.limit_files, lab, stage, times, seed)
-        if full_disk.why_no_small_disk(lab.folder) is None:
-            yield "no room", partial(full_disk.fill_disk, lab, stage, times, seed)
+    small_disks = (False,) if full_disk.why_no_small_disk(lab.folder) else (False, True)
+    for stage, small_disk in product(STAGES, small_disks):
+        yield "no room", partial(full_disk.leave_no_room, lab, stage, small_disk, times, seed)
     for target in damage.TARGETS:
         for harm in effort.harms:
             yield "damaged files", partial(damage.damaged, lab, target, harm, times, seed)

@@ -37,12 +37,9 @@ def count_work(counted: Any) -> None:
             counted.value += 1
             yield made
 
-    for owner, function in (
-        (TransformersEncoder, counting_encode),
-        (CostMeter, counting_add),
-        (FeatureCaptioner, counting_caption),
-    ):
-        setattr(owner, function.__name__, function)
+    setattr(TransformersEncoder, "encode", counting_encode)  # noqa: B010
+    setattr(CostMeter, "add", counting_add)  # noqa: B010
+    setattr(FeatureCaptioner, "caption", counting_caption)  # noqa: B010
 
 
 def lost_by_a_kill(stage: str, params: Params) -> int:

@@ -1,4 +1,4 @@
-"""Encoding on Ray, as far as no cluster is needed; tests/e2e/test_ray.py has the rest.
+"""Encoding on Ray, as far as no cluster is needed; test_ray_cluster.py has the rest.
 
 Run: .venv/bin/python -m pytest tests/unit/cluster/test_ray_engine.py
 """

@@ -104,6 +104,11 @@ def test_a_second_time_nothing_is_asked_and_nothing_is_written(dataset: Dataset)
     assert {path: path.stat().st_mtime_ns for path in times} == times
 
 
+def test_a_dataset_that_the_hub_does_not_know_is_named(dataset: Dataset) -> None:
+    dataset.hub.failing, dataset.hub.status = 1000, 401
+    assert f"the hub knows no dataset {NAME}, or your token may not see it" in dataset.refused()
+
+
 def test_an_interrupted_run_goes_on(dataset: Dataset) -> None:
     dataset.hub.truncated, dataset.hub.share = 1000, 0.0
     assert f"the download of {NAME} broke off" in dataset.refused()
