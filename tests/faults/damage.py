@@ -16,7 +16,7 @@ Exchange = Callable[[Path, Path], object]
 # Opening it succeeds; whoever reads it, Python, HDF5 or safetensors, gets an error of the system.
 _UNREADABLE = "/proc/self/mem"
 # What may stand for a value of a text: of other types, huge, not finite, half a character.
-_VALUES = (None, True, -1, 10**400, float("inf"), "", "x" * 5000, "\ud800", [], {}, [[1]], {"a": 1})
+_VALUES: list[object] = [None, True, -1, 10**400, float("inf"), "", "x" * 5000, "\ud800", [], {}, {"a": [1]}]
 
 
 def _overwrite(content: bytes, rng: random.Random) -> bytes:
