@@ -32,7 +32,7 @@ def main(kills: int, times: int, examples: int, seed: int, group: str | None) ->
                 continue
             tally = case()
             click.echo(f"{tally.kind:<52} {tally.tried:6} tried, {len(tally.lost)} lost", err=True)
-            for what in tally.lost:
+            for what in tally.lost.values():
                 click.echo(f"  lost: {what}", err=True)
             for total in (name, "all"):
                 kinds[total] += 1

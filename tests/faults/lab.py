@@ -25,11 +25,11 @@ Outputs = dict[str, bytes | None]
 
 @dataclass
 class Tally:
-    """How often a kind of fault was tried, and what was lost."""
+    """How often a kind of fault was tried, and what was lost in which attempt."""
 
     kind: str
     tried: int = 0
-    lost: list[str] = field(default_factory=list)
+    lost: dict[int, str] = field(default_factory=dict)
     passed_over: int = 0
 
     def pass_over(self, why: str) -> None:
@@ -45,7 +45,7 @@ class Tally:
     def require(self, good: bool, what: str) -> None:
         """Note a loss unless `good`, as part of the last attempt."""
         if not good:
-            self.lost.append(what)
+            self.lost.setdefault(self.tried, what)
 
 
 def tiny_params(clip: Path, llama: Path) -> Params:

@@ -46,7 +46,7 @@ def run_forgetfully(folder: Path, stage: str) -> Ended:
 
 @pytest.mark.parametrize("stage", KILLED)
 def test_the_suite_sees_work_that_is_done_again(labs: tuple[Lab, Lab], stage: str) -> None:
-    (lost,) = kills.kill(labs[0], stage, 1, SHORT.seed, kill_late, run_forgetfully).lost
+    (lost,) = kills.kill(labs[0], stage, 1, SHORT.seed, kill_late, run_forgetfully).lost.values()
     assert lost.endswith("were done again")
 
 
