@@ -25,11 +25,11 @@ from ruamel.yaml import YAML
 
 from benchmarks.common import print_rows, save_captions, save_clip
 from pipeline.captions import ImageRecord, read_images
-from pipeline.encoding.batches import batches_of, load_pixels
-from pipeline.encoding.blocks import FeatureBlocks
+from pipeline.encoding.batches import load_pixels
 from pipeline.encoding.encode import encode_locally
 from pipeline.files.json_files import write_jsonl
 from pipeline.hardware.device import choose_placement
+from pipeline.hardware.execution import Execution
 from pipeline.hardware.memory import keep_freed_memory
 from pipeline.hardware.progress import batched
 from pipeline.params.loader import load_params
@@ -110,8 +110,10 @@ def _rates(
             list(threads.map(lambda image: load_pixels(encoder, image).shape, images))
 
     def both() -> None:
-        with tempfile.TemporaryDirectory(dir=work) as folder, FeatureBlocks(Path(folder)) as blocks:
-            encode_locally(images, len(images), blocks, encoder, runtime)
+        with tempfile.TemporaryDirectory(dir=work) as folder:
+            execution = Execution(choose_placement(runtime.device), runtime, work)
+            for _ in encode_locally(images, len(images), Path(folder), encoder, execution):
+                pass
 
     ways: tuple[Callable[[], None], ...] = (forward, read, both)
     forward()  # warms up
