@@ -12,7 +12,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -135,8 +134,7 @@ def _set_params(project: Path, profile: str, changes: dict[str, dict[str, Any]])
 
 
 def _dvc(project: Path, *arguments: str) -> None:
-    command: Sequence[str] = [sys.executable, "-m", "dvc", *arguments]
-    subprocess.run(command, cwd=project, check=True, stdout=sys.stderr)
+    subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=project, check=True, stdout=sys.stderr)
 
 
 if __name__ == "__main__":
