@@ -181,6 +181,7 @@ def test_files_of_a_folder_that_are_no_images_by_name_are_counted_in_a_note(phot
         # No such process: what a killed one left.
         (2**22 + 1, "run `dvc repro`"),
     ],
+    ids=["DVC at work", "DVC killed"],
 )
 def test_a_checkpoint_that_dvc_is_making_is_not_said_to_be_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: str, process: int, sentence: str
