@@ -237,7 +237,7 @@ def test_a_split_without_images_is_refused(tmp_path: Path, split: str) -> None:
 def test_absent_images_are_counted_and_three_named(tmp_path: Path, source: str) -> None:
     for image in MAKERS[source](tmp_path).rglob("*.jpg"):
         image.unlink()
-    assert refused(source, tmp_path).startswith("a.jpg, b.jpg, c.jpg, ...: 4 of 4 images of ")
+    assert refused(source, tmp_path).startswith("a.jpg, b.jpg, c.jpg and 1 more: 4 of 4 images of ")
 
 
 @pytest.mark.parametrize("kind", ["dangling", "loop", "folder", "long name"])
