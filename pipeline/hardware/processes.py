@@ -1,9 +1,10 @@
 """The processes of one training run: one, or as many as `torchrun` or `accelerate launch` started.
 
 Each process computes its share of every batch; gradients are summed over all, so that every process takes
-the same step, that of the whole batch. Only the main process writes files and logs.
+the same step, that of the whole batch. Only the main process reads and writes the run's state, and logs.
 """
 
+import json
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, distributed
 
+from pipeline.errors import PipelineError
+from pipeline.files.differences import differences
+from pipeline.files.json_files import JsonObject, canonical_json
 from pipeline.hardware.device import Placement
 
 logger = logging.getLogger(__name__)
@@ -35,13 +39,54 @@ class Processes:
             return
         # One message instead of one for each tensor.
         flat = torch.cat([tensor.flatten() for tensor in tensors])
-        distributed.all_reduce(flat)
+        with _lost_processes_explained():
+            distributed.all_reduce(flat)
         totals = torch.split(flat, [tensor.numel() for tensor in tensors])
         for tensor, total in zip(tensors, totals, strict=True):
             tensor.copy_(total.view_as(tensor))
 
+    def broadcast(self, content: bytes, sender: int = 0) -> bytes:
+        """Return the content that the process `sender` gives; that of the others is ignored."""
+        if self.count == 1:
+            return content
+        # NCCL sends what lies on a GPU alone.
+        device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
+        length = torch.tensor(len(content), device=device)
+        with _lost_processes_explained():
+            distributed.broadcast(length, sender)
+            message = torch.zeros(int(length), dtype=torch.uint8, device=device)
+            if self.rank == sender:
+                message = torch.frombuffer(bytearray(content), dtype=torch.uint8).to(device)
+            distributed.broadcast(message, sender)
+        return message.cpu().numpy().tobytes()
+
+    def require_same(self, facts: JsonObject) -> None:
+        """Raise PipelineError, in every process, unless all processes have the same facts."""
+        own = canonical_json(facts).encode()
+        main, *others = (json.loads(self.broadcast(own, sender)) for sender in range(self.count))
+        for rank, found in enumerate(others, start=1):
+            for name, value, expected in differences(found, main):
+                raise PipelineError(
+                    f"The processes of this training do not belong together: {name} is {value!r:.60} in "
+                    f"process {rank}, and {expected!r:.60} in process 0. All need the same code, libraries, "
+                    "models, params.yaml, data/features.h5 and data/tokens.h5. Fix: copy those of process 0 "
+                    "to the other machines, and start all processes again."
+                )
+
 
 ONE_PROCESS = Processes()
+
+
+@contextmanager
+def _lost_processes_explained() -> Iterator[None]:
+    """Turn the error of a lost connection into a PipelineError."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise PipelineError(
+            "Another process of this training has stopped or cannot be reached; its own message says why. "
+            "Fix: mend that, and start all processes again."
+        ) from error
 
 
 @contextmanager

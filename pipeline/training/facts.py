@@ -19,6 +19,15 @@ from pipeline.training.batches import TrainingData
 logger = logging.getLogger(__name__)
 
 _FILE = "facts.json"
+# Facts whose values tell people nothing: how a difference reads, and which other facts it changes as well.
+_KINDS = {
+    "code": ("the code differs from that", ()),
+    "encoder": ("the image encoder differs from that", ("features",)),
+    "language_model": ("the language model differs from that", ("tokenizer", "tokens")),
+    "tokenizer": ("the prompt or the tokenizer differs from that", ("tokens",)),
+    "tokens": ("the images or captions differ from those", ("features",)),
+    "features": ("the features differ from those", ()),
+}
 
 
 def training_facts(
@@ -72,9 +81,7 @@ def note_training(folder: Path, facts: JsonObject) -> None:
     readable = [path for path in others if _read_facts(path)]
     if readable and not any(folder.glob("state*.safetensors")):
         last = max(readable, key=lambda path: path.stat().st_mtime_ns)
-        differing = differences(facts, _read_facts(last))
-        named = [f"{name} is {_shorten(now)}, was {_shorten(was)}" for name, now, was in differing]
-        logger.info("starting afresh, unlike %s: %s", last.parent, first_few(named, 4, "; "))
+        logger.info("New training from step 1: %s.", _explain(differences(facts, _read_facts(last))))
     # Also where it exists already: its time says which training ran last.
     write_json(folder / _FILE, facts)
 
@@ -88,7 +95,18 @@ def _read_facts(path: Path) -> JsonObject:
     return facts if isinstance(facts, dict) else {}
 
 
-def _shorten(value: Any) -> str:
-    """Return a value as text, cut short where it is a digest."""
-    text = value[:12] if isinstance(value, str) and len(value) == 64 else value
-    return f"{text!r:.60}"
+def _explain(differing: list[tuple[str, Any, Any]]) -> str:
+    """Say how a training differs from the last one: kinds of input first, then values of parameters."""
+    kinds = {name.split(".")[0] for name, _, _ in differing}
+    effects = {effect for kind in kinds & _KINDS.keys() for effect in _KINDS[kind][1]}
+    causes = [
+        f"{text} of the last run"
+        for kind, (text, _) in _KINDS.items()
+        if kind in kinds and kind not in effects
+    ]
+    values = [
+        f"{name} is {now!r:.60}, was {was!r:.60}"
+        for name, now, was in differing
+        if name.split(".")[0] not in _KINDS
+    ]
+    return first_few([*causes, *values], 4, "; ")

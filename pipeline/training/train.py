@@ -51,7 +51,9 @@ def train(paths: TrainPaths, settings: Params, execution: Execution) -> TrainSum
         facts = training_facts(settings, data, model.language_model.spec, execution.processes.count)
         info = _checkpoint_info(facts, model, data, settings)
         is_main = execution.processes.is_main
-        folder = RunFolder(execution.scratch / info.training[:16], paths.checkpoints, info, writes=is_main)
+        folder = RunFolder(execution.scratch / info.training[:16], paths.checkpoints, info, is_main)
+        of_run = {"epochs": settings.train.epochs, "libraries": folder.versions}
+        execution.processes.require_same({**facts, **of_run})
         trainer = Trainer(model, data, settings.train, execution, folder)
         if is_main:
             note_training(folder.path, facts)

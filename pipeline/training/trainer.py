@@ -1,19 +1,24 @@
 """The training loop: step after step, epoch after epoch, saving the state as it goes."""
 
+import json
 import logging
 import time
 from contextlib import closing
 
+from safetensors.torch import load, save
+
 from pipeline.errors import PipelineError
+from pipeline.files.json_files import canonical_json
 from pipeline.hardware.execution import Execution
 from pipeline.hardware.progress import bar
+from pipeline.model.checkpoints import tensor_digest
 from pipeline.model.vision_language_model import VisionLanguageModel
 from pipeline.params.schema import TrainParams
 from pipeline.training.batches import Plan, Step, StepDataset, TrainingData, largest_batch, plan_epoch
 from pipeline.training.cost import CostMeter
 from pipeline.training.optimizer import StepOptimizer, learning_rate
 from pipeline.training.prefetch import take_steps
-from pipeline.training.run_folder import RunFolder
+from pipeline.training.run_folder import RunFolder, SavedState
 from pipeline.training.state import TrainingState
 
 logger = logging.getLogger(__name__)
@@ -33,19 +38,26 @@ class Trainer:
         execution: Execution,
         folder: RunFolder,
     ) -> None:
-        """Continue the state in `folder`, or start afresh. Raises PipelineError where it is not readable."""
+        """Continue the state in the main process's `folder`, or start afresh; all processes do the same.
+
+        Raises PipelineError where it is not readable, or a process ends up with another state.
+        """
         self._model = model
         self._data = data
         self._params = params
         self._execution = execution
         self._folder = folder
         self.optimizer = StepOptimizer(model, params, execution)
-        saved = folder.load_state()
+        self.state = TrainingState({k: v.detach().clone() for k, v in model.trainable_state().items()})
+        saved = folder.load_state(params.epochs)
+        if execution.processes.count > 1:
+            saved = self._from_main(saved or self._snapshot())
         if saved:
             self.optimizer.restore(*saved)
             self.state = TrainingState.restore(*saved, execution.placement.device)
-        else:
-            self.state = TrainingState({k: v.detach().clone() for k, v in model.trainable_state().items()})
+        if execution.processes.count > 1:
+            tensors, facts = self._snapshot()
+            execution.processes.require_same({**facts, "weights and optimizer": tensor_digest(tensors)})
         self._cost = CostMeter(execution.placement, self.state.cost)
 
     def run(self) -> int:
@@ -116,5 +128,15 @@ class Trainer:
 
     def _save(self) -> None:
         self.state.cost = self._cost.total()
+        self._folder.save_state(*self._snapshot())
+
+    def _snapshot(self) -> SavedState:
+        """Everything that the next step depends on, as tensors and JSON."""
         tensors = {**self.optimizer.tensors(), **self.state.tensors()}
-        self._folder.save_state(tensors, {**self.optimizer.facts(), **self.state.facts()})
+        return tensors, {**self.optimizer.facts(), **self.state.facts()}
+
+    def _from_main(self, saved: SavedState) -> SavedState:
+        """Return the main process's state; that of the others is ignored."""
+        broadcast, (tensors, facts) = self._execution.processes.broadcast, saved
+        content = broadcast(save({key: value.detach().cpu().contiguous() for key, value in tensors.items()}))
+        return load(content), json.loads(broadcast(canonical_json(facts).encode()))

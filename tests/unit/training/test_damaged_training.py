@@ -10,8 +10,9 @@ from typing import NoReturn
 
 import pytest
 
+from pipeline.model.checkpoints import load_checkpoint, save_checkpoint
 from pipeline.training import run_folder
-from tests.unit.training.builders import STEPS, Lab, interrupted_after, outputs
+from tests.unit.training.builders import STEPS, Lab, checkpoint, interrupted_after, outputs
 
 STATES = ("state.safetensors", "state_before.safetensors")
 
@@ -81,6 +82,19 @@ def test_a_kept_checkpoint_that_is_lost_is_copied_from_the_outputs(
     assert outputs(tmp_path) == outputs(finished)
 
 
+def test_a_published_checkpoint_with_other_weights_is_no_copy_of_a_lost_one(
+    lab: Lab, finished: Path, tmp_path: Path
+) -> None:
+    """The same training on another GPU, or with other versions of the libraries."""
+    lab.train(tmp_path, epochs=3)
+    published = load_checkpoint(checkpoint(tmp_path))
+    other = {name: value + 1e-3 for name, value in published.projector.state_dict().items()}
+    save_checkpoint(checkpoint(tmp_path), {**other, **published.adapters}, published.info)
+    kept(tmp_path, "epoch_001.safetensors").unlink()
+    assert lab.train(tmp_path, epochs=3).trained_steps == 3 * STEPS
+    assert outputs(tmp_path) == outputs(finished)
+
+
 @SPOIL
 def test_the_checkpoint_of_the_epoch_that_just_ended_is_made_from_the_state(
     lab: Lab, finished: Path, tmp_path: Path, spoil: Callable[[Path], None]
@@ -118,4 +132,4 @@ def test_a_checkpoint_that_is_nowhere_else_starts_afresh_and_says_why(
     assert lab.train(tmp_path, epochs=3).trained_steps == 3 * STEPS
     assert outputs(tmp_path) == outputs(finished)
     assert f"{lost} is damaged or gone, and {tmp_path / 'checkpoints'} has no whole copy of it" in caplog.text
-    assert f"no state in {lost.parent} can be continued: training starts afresh" in caplog.text
+    assert f"New training from step 1: no state in {lost.parent} can be continued" in caplog.text

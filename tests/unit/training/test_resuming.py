@@ -3,6 +3,7 @@
 Run: .venv/bin/python -m pytest tests/unit/training/test_resuming.py
 """
 
+import importlib.metadata
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -129,6 +130,25 @@ def test_other_code_starts_afresh(lab: Lab, tmp_path: Path, edit_code: EditCode)
         with edit_code(name):
             assert lab.train(tmp_path, epochs=1).trained_steps == STEPS, name
     assert lab.train(tmp_path, epochs=1).trained_steps == 0
+
+
+def test_no_training_mixes_steps_of_two_versions_of_a_library(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    lab.train(tmp_path, epochs=2)
+    before = outputs(tmp_path)
+    version = importlib.metadata.version
+    with monkeypatch.context() as patch:
+        patch.setattr(importlib.metadata, "version", lambda name: f"{version(name)}.new")
+        # What is finished stays, and says nothing of versions.
+        assert lab.train(tmp_path, epochs=2).trained_steps == 0
+        assert outputs(tmp_path) == before
+        with interrupted_after(3):
+            lab.train(tmp_path, epochs=3)
+        saved = version("bitsandbytes")
+        assert f"was saved with bitsandbytes {saved}, and {saved}.new is installed" in caplog.text
+        assert lab.train(tmp_path, epochs=3).trained_steps == 3 * STEPS - 3
+    assert lab.train(tmp_path, epochs=4).trained_steps == 4 * STEPS
 
 
 def test_a_state_that_cannot_be_read_now_is_left_alone(

@@ -1,25 +1,28 @@
-"""A training that continues none of those that are kept says in which facts it differs from the last of them.
+"""A new training says how it differs from the one that ran last.
 
 Run: .venv/bin/python -m pytest tests/unit/training/test_starting_afresh.py
 """
 
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.unit.training.builders import STEPS, Lab
+from pipeline.params.schema import Params
+from tests.edited_code import EditCode
+from tests.unit.training.builders import STEPS, Lab, make_lab, save_features
 
 Said = Callable[[], list[str]]
 
 
 @pytest.fixture
 def said(caplog: pytest.LogCaptureFixture) -> Iterator[Said]:
-    """What was said of starting afresh since the last time."""
+    """What was said of new trainings since the last time."""
 
     def since() -> list[str]:
-        lines = [message for message in caplog.messages if message.startswith("starting afresh")]
+        lines = [message for message in caplog.messages if message.startswith("New training")]
         caplog.clear()
         return lines
 
@@ -32,10 +35,9 @@ def test_the_value_that_differs_from_the_training_that_ran_last_is_named(
 ) -> None:
     lab.train(tmp_path, epochs=1)
     assert said() == []
-    (first,) = (tmp_path / "scratch").iterdir()
     lab.train(tmp_path, epochs=1, learning_rate=0.25)
     was = lab.params.train.learning_rate
-    assert said() == [f"starting afresh, unlike {first}: train.learning_rate is 0.25, was {was}"]
+    assert said() == [f"New training from step 1: train.learning_rate is 0.25, was {was}."]
     # One that continues says nothing of the sort, and is the last from then on.
     assert lab.train(tmp_path, epochs=2).trained_steps == STEPS
     assert said() == []
@@ -43,6 +45,25 @@ def test_the_value_that_differs_from_the_training_that_ran_last_is_named(
     (line,) = said()
     assert "train.ema_decay is 0.25" in line
     assert "learning_rate" not in line
+
+
+def test_other_inputs_are_named_by_their_kind_and_not_by_digests(
+    lab: Lab, tmp_path: Path, said: Said, tiny_params: Params, edit_code: EditCode
+) -> None:
+    lab.train(tmp_path, epochs=1)
+    spoilt = replace(lab, features=tmp_path / "features.h5")
+    save_features(spoilt.features, 8, seed=1)
+    spoilt.train(tmp_path, epochs=1)
+    # Other images have other features, too.
+    more = make_lab(tmp_path, tiny_params, images=9)
+    more.train(tmp_path, epochs=1)
+    with edit_code("training/optimizer.py"):
+        more.train(tmp_path, epochs=1, seed=1)
+    assert said() == [
+        "New training from step 1: the features differ from those of the last run.",
+        "New training from step 1: the images or captions differ from those of the last run.",
+        "New training from step 1: the code differs from that of the last run; train.seed is 1, was 0.",
+    ]
 
 
 @pytest.mark.parametrize("content", ["", "[1]", '{"train": {"learning_rate"'])
