@@ -24,19 +24,23 @@ from pipeline.text.prompt import CaptionTokenizer, Prompt
 
 logger = logging.getLogger(__name__)
 
-FORMAT_VERSION = 2
-_NUMBERS = ("token_ids", "offsets", "image_row", "prompt_before", "prompt_after")
+FORMAT_VERSION = 3
+_NUMBERS = ("token_ids", "offsets", "image_row", "truncated", "prompt_before", "prompt_after")
 _TEXTS = ("image_id", "split")
 
 
 @dataclass(frozen=True)
 class TokenizedCaptions:
-    """What training reads: for each image of a split, the token ids of its captions (without EOS)."""
+    """What training reads: for each image of a split, the token ids of its captions (without EOS).
+
+    `truncated` says of each caption whether it was longer: then no EOS belongs behind its last token.
+    """
 
     prompt: Prompt
     spec: dict[str, Any]
     image_ids: list[str]
     captions: list[list[NDArray[np.int32]]]
+    truncated: list[list[bool]]
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,6 @@ def tokenize_captions(
     """Tokenize all captions of captions.jsonl into `output`; longer ones are cut to `max_tokens`."""
     records = read_captions(captions_path)
     ids: list[list[int]] = []
-    truncated = 0
     for record in records:
         for caption in record.captions:
             tokens = tokenizer.encode_caption(caption)
@@ -64,23 +67,25 @@ def tokenize_captions(
                     f"{captions_path}: the caption {caption!r:.40} of {record.image_id} leaves nothing to "
                     "train on; mend it in the dataset, or set prompt.strip_period: false."
                 )
-            truncated += len(tokens) > max_tokens
-            ids.append(tokens[:max_tokens])
+            ids.append(tokens)
     if not ids:
         raise PipelineError(f"{captions_path} lists no captions; run `dvc repro prepare`.")
+    truncated = [len(tokens) > max_tokens for tokens in ids]
+    ids = [tokens[:max_tokens] for tokens in ids]
     first = tokenizer.decode_caption(ids[0])
     logger.info("first caption, the part that carries loss: %r + end of sequence", first)
-    if truncated:
-        logger.warning("%d captions cut to prompt.max_caption_tokens = %d", truncated, max_tokens)
-    _write(output, records, ids, tokenizer)
+    if any(truncated):
+        logger.warning("%d captions cut to prompt.max_caption_tokens = %d", sum(truncated), max_tokens)
+    _write(output, records, ids, truncated, tokenizer)
     lengths = [len(i) for i in ids]
-    return TokenizeSummary(len(ids), sum(lengths), max(lengths), truncated)
+    return TokenizeSummary(len(ids), sum(lengths), max(lengths), sum(truncated))
 
 
 def _write(
     path: Path,
     records: Sequence[CaptionRecord],
     ids: Sequence[Sequence[int]],
+    truncated: Sequence[bool],
     tokenizer: CaptionTokenizer,
 ) -> None:
     prompt = tokenizer.prompt
@@ -88,6 +93,7 @@ def _write(
         "token_ids": np.concatenate(ids).astype(np.int32),
         "offsets": np.cumsum([0, *map(len, ids)], dtype=np.int64),
         "image_row": np.asarray([row for row, r in enumerate(records) for _ in r.captions], np.int32),
+        "truncated": np.asarray(truncated, np.uint8),
         "prompt_before": np.asarray(prompt.before, np.int32),
         "prompt_after": np.asarray(prompt.after, np.int32),
     }
@@ -152,11 +158,15 @@ def read_tokens(path: Path, split: Split) -> TokenizedCaptions:
     captions: dict[int, list[NDArray[np.int32]]] = {
         row: [] for row, name in enumerate(splits) if name == split
     }
+    truncated: dict[int, list[bool]] = {row: [] for row in captions}
     offsets = numbers["offsets"]
     for index, row in enumerate(numbers["image_row"]):
         if row in captions:
             captions[row].append(numbers["token_ids"][offsets[index] : offsets[index + 1]])
-    return TokenizedCaptions(prompt, spec, [image_ids[row] for row in captions], list(captions.values()))
+            truncated[row].append(bool(numbers["truncated"][index]))
+    return TokenizedCaptions(
+        prompt, spec, [image_ids[row] for row in captions], list(captions.values()), list(truncated.values())
+    )
 
 
 def require_tokenizer(tokens: TokenizedCaptions, name: str, revision: str | None, digest: str) -> None:

@@ -98,8 +98,18 @@ def test_longer_captions_are_cut_and_counted(
     done = tokenize_captions(captions, tmp_path / "tokens.h5", tokenizer, max_tokens=limit)
     assert done == TokenizeSummary(captions=7, tokens=total, longest=limit, truncated=longer)
     assert f"{longer} captions cut to prompt.max_caption_tokens = {limit}" in caplog.text
-    cut = read_tokens(tmp_path / "tokens.h5", "train").captions[1][0]
-    assert cut.tolist() == tokenizer.encode_caption(RECORDS[2].captions[0])[:limit]
+    read = read_tokens(tmp_path / "tokens.h5", "train")
+    assert read.captions[1][0].tolist() == tokenizer.encode_caption(RECORDS[2].captions[0])[:limit]
+    # One that has just the allowed length is whole.
+    assert sum(len(ids) == limit for ids in every) > 0
+    for split in ("train", "dev", "test"):
+        whole = [
+            [len(tokenizer.encode_caption(caption)) <= limit for caption in record.captions]
+            for record in RECORDS
+            if record.split == split
+        ]
+        truncated = read_tokens(tmp_path / "tokens.h5", split).truncated
+        assert [[not cut for cut in of_image] for of_image in truncated] == whole
 
 
 def test_equal_captions_give_equal_bytes(
@@ -142,7 +152,9 @@ def test_a_truncated_store_is_refused(tokens: Path, share: float) -> None:
     assert "is no readable token store" in refused(tokens)
 
 
-@pytest.mark.parametrize("name", ["token_ids", "offsets", "image_row", "prompt_before", "prompt_after"])
+@pytest.mark.parametrize(
+    "name", ["token_ids", "offsets", "image_row", "truncated", "prompt_before", "prompt_after"]
+)
 def test_a_flipped_bit_is_found_in_every_array(tokens: Path, name: str) -> None:
     with h5py.File(tokens, "r") as file:
         place = file[name].id.get_offset()
