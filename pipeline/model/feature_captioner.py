@@ -18,10 +18,10 @@ from pipeline.model.adapters import adapter_params, inject_adapters
 from pipeline.model.checkpoints import Checkpoint, CheckpointInfo
 from pipeline.model.generation import generate_ids
 from pipeline.model.language_model import load_language_model
-from pipeline.model.packing import pack
+from pipeline.model.packing import caption_labels, pack
 from pipeline.model.vision_language_model import VisionLanguageModel
 from pipeline.params.schema import GenerateParams
-from pipeline.text.prompt import CaptionTokenizer
+from pipeline.text.prompt import CaptionTokenizer, truncate_caption
 
 
 @dataclass(frozen=True)
@@ -92,20 +92,25 @@ class FeatureCaptioner:
 
     @torch.inference_mode()
     def loss(self, batches: Iterable[tuple[Tensor, Sequence[Sequence[str]]]]) -> float:
-        """Mean cross-entropy (nats) over all tokens of the captions that people wrote, EOS included.
+        """Mean cross-entropy (nats) over all tokens of the captions that people wrote, their ends included.
 
+        A caption that is longer than those of training is cut as they are, and has no end.
         `batches` are features `[n, P, D_v]` and the captions of each of these n images.
         """
         model = self.model.eval()
         device = model.language_model.device
-        most = self.info.tokenizer["max_caption_tokens"]
         total, labels = 0.0, 0
         for features, captions in batches:
-            ids = [[self._tokenizer.encode_caption(caption)[:most] for caption in of] for of in captions]
-            batch = pack(ids, model.prefix_length(features.shape[1]), model.prompt.eos)
+            rows = [[self._labels(caption) for caption in of_image] for of_image in captions]
+            batch = pack(rows, model.prefix_length(features.shape[1]))
             total += float(model.loss(features.to(device), batch.to(device)))
             labels += len(batch.labels)
         return total / labels
+
+    def _labels(self, caption: str) -> list[int]:
+        ids = self._tokenizer.encode_caption(caption)
+        ids, truncated = truncate_caption(ids, self.info.tokenizer["max_caption_tokens"])
+        return caption_labels(ids, self.model.prompt.eos, truncated)
 
     def caption(self, features: Tensor, params: GenerateParams, batch_size: int) -> Iterator[ScoredCaption]:
         """Features `[n, P, D_v]` -> n captions, as they are made."""

@@ -45,28 +45,32 @@ class PackedBatch:
         return PackedBatch(**{k: v.pin_memory() for k, v in self.__dict__.items()})
 
 
-def pack(rows: Sequence[Sequence[Sequence[int]]], prefix_length: int, eos: int | None) -> PackedBatch:
-    """Pack the captions (token ids without EOS) of each row behind a prefix of `prefix_length`.
+def caption_labels(ids: Sequence[int], eos: int | None, truncated: bool) -> list[int]:
+    """Return the tokens of a caption that are to be predicted: `ids`, and `eos` as its end.
 
-    With `eos`, each caption ends in it and it is predicted too; with None captions have no end (and the
-    model that learns from them does not stop).
+    A truncated caption does not end where it was cut. With None no caption has an end, and the model that
+    learns from them does not stop.
+    """
+    return [*ids] if eos is None or truncated else [*ids, eos]
+
+
+def pack(rows: Sequence[Sequence[Sequence[int]]], prefix_length: int) -> PackedBatch:
+    """Pack the captions of each row, as `caption_labels` gives them, behind a prefix of `prefix_length`.
 
     Labels are shifted here, and nowhere else: position t predicts the token at t + 1, and a caption's
     first token is predicted by the prefix's last position.
     """
-    end = [] if eos is None else [eos]
-    packed = [[[*caption, *end] for caption in row] for row in rows]
-    longest = max(sum(map(len, row)) for row in packed)
+    longest = max(sum(map(len, row)) for row in rows)
     length = prefix_length + longest
-    caption_ids = torch.zeros(len(packed), longest, dtype=torch.long)  # [B, S]
-    positions = torch.arange(length).repeat(len(packed), 1)  # [B, T]
+    caption_ids = torch.zeros(len(rows), longest, dtype=torch.long)  # [B, S]
+    positions = torch.arange(length).repeat(len(rows), 1)  # [B, T]
     # Which caption a position belongs to: 0 the prefix, 1.. the captions, -1 padding.
-    owner = torch.full((len(packed), length), -1)  # [B, T]
+    owner = torch.full((len(rows), length), -1)  # [B, T]
     owner[:, :prefix_length] = 0
     label_row: list[int] = []
     label_source: list[int] = []
     labels: list[int] = []
-    for row, captions in enumerate(packed):
+    for row, captions in enumerate(rows):
         start = prefix_length
         for number, caption in enumerate(captions, start=1):
             stop = start + len(caption)

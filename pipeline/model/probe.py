@@ -40,7 +40,7 @@ def require_packable(model: "LanguageModel") -> None:
     try:
         model.require_window(separate.shape[1])
         own = model.model.base_model(inputs_embeds=separate, use_cache=False).last_hidden_state[0]  # [T, D_l]
-        batch = pack([[[0] * _CAPTION, [0] * _CAPTION]], _PREFIX, None).to(model.device)
+        batch = pack([[[0] * _CAPTION, [0] * _CAPTION]], _PREFIX).to(model.device)
         packed, changed = (
             model.hidden_states(torch.cat([prefix, other, second], dim=1), batch.mask, batch.positions)[0]
             for other in (first, first.flip(1))

@@ -106,6 +106,11 @@ class CaptionTokenizer:
         return ids
 
 
+def truncate_caption(ids: list[int], most: int) -> tuple[list[int], bool]:
+    """Return at most so many token ids of a caption, and whether it was longer: then it has no end there."""
+    return ids[:most], len(ids) > most
+
+
 def normalize_caption(caption: str, lowercase: bool, strip_period: bool) -> str:
     """One line, single blanks; lower case and without a final period where asked for.
 

@@ -20,7 +20,7 @@ from pipeline.errors import PipelineError
 from pipeline.files.differences import differences
 from pipeline.files.hdf5_text import FORMAT, read_fact, read_texts, write_fact, write_texts
 from pipeline.files.json_files import canonical_json, write_atomic
-from pipeline.text.prompt import CaptionTokenizer, Prompt
+from pipeline.text.prompt import CaptionTokenizer, Prompt, truncate_caption
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +59,7 @@ def tokenize_captions(
     """Tokenize all captions of captions.jsonl into `output`; longer ones are cut to `max_tokens`."""
     records = read_captions(captions_path)
     ids: list[list[int]] = []
+    truncated: list[bool] = []
     for record in records:
         for caption in record.captions:
             tokens = tokenizer.encode_caption(caption)
@@ -67,13 +68,14 @@ def tokenize_captions(
                     f"{captions_path}: the caption {caption!r:.40} of {record.image_id} leaves nothing to "
                     "train on; mend it in the dataset, or set prompt.strip_period: false."
                 )
+            tokens, is_longer = truncate_caption(tokens, max_tokens)
             ids.append(tokens)
+            truncated.append(is_longer)
     if not ids:
         raise PipelineError(f"{captions_path} lists no captions; run `dvc repro prepare`.")
-    truncated = [len(tokens) > max_tokens for tokens in ids]
-    ids = [tokens[:max_tokens] for tokens in ids]
     first = tokenizer.decode_caption(ids[0])
-    logger.info("first caption, the part that carries loss: %r + end of sequence", first)
+    end = "nothing: it was cut" if truncated[0] else "end of sequence"
+    logger.info("first caption, the part that carries loss: %r + %s", first, end)
     if any(truncated):
         logger.warning("%d captions cut to prompt.max_caption_tokens = %d", sum(truncated), max_tokens)
     _write(output, records, ids, truncated, tokenizer)

@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from pipeline.hardware.processes import Processes
-from pipeline.model.packing import PackedBatch, pack
+from pipeline.model.packing import PackedBatch, caption_labels, pack
 from pipeline.params.schema import TrainParams
 from pipeline.text.token_store import TokenizedCaptions
 from pipeline.training.features import TrainingFeatures
@@ -29,8 +29,11 @@ class TrainingData:
 
     @cached_property
     def lengths(self) -> list[list[int]]:
-        """For each image, the tokens of each caption, its end included."""
-        return [[len(caption) + 1 for caption in captions] for captions in self.tokens.captions]
+        """For each image, the tokens of each caption, its end included, which a truncated one lacks."""
+        return [
+            [len(ids) + (not is_cut) for ids, is_cut in zip(captions, truncated, strict=True)]
+            for captions, truncated in zip(self.tokens.captions, self.tokens.truncated, strict=True)
+        ]
 
     @property
     def prefix_length(self) -> int:
@@ -121,17 +124,19 @@ class StepDataset:
         return len(self._plan)
 
     def __getitem__(self, index: int) -> Step:
-        tokens, lengths = self._data.tokens.captions, self._data.lengths
         batches = []
         labels = 0
         for rows in self._plan[index]:
-            # Of each caption its tokens, and its end if that is supervised.
-            unsupervised = int(self._eos is None)
-            labels += sum(lengths[row.image][c] - unsupervised for row in rows for c in row.captions)
+            captions = [[self._labels(row.image, c) for c in row.captions] for row in rows]
+            labels += sum(len(caption) for of_row in captions for caption in of_row)
             # Rows are sorted by length: every `count`-th row gives all processes equal work.
-            own = rows[self._processes.rank :: self._processes.count]
-            if own:
-                features = self._data.features.read([row.image for row in own])
-                captions = [[tokens[row.image][c].tolist() for c in row.captions] for row in own]
-                batches.append((features, pack(captions, self._data.prefix_length, self._eos)))
+            own = slice(self._processes.rank, None, self._processes.count)
+            if rows[own]:
+                features = self._data.features.read([row.image for row in rows[own]])
+                batches.append((features, pack(captions[own], self._data.prefix_length)))
         return Step(batches, labels)
+
+    def _labels(self, image: int, caption: int) -> list[int]:
+        tokens = self._data.tokens
+        ids: list[int] = tokens.captions[image][caption].tolist()
+        return caption_labels(ids, self._eos, tokens.truncated[image][caption])

@@ -51,12 +51,15 @@ def training_facts(
 
 
 def _tokens_digest(tokens: TokenizedCaptions) -> str:
-    """SHA-256 (hex) over the prompt's ids, and each image's id and caption ids, in order."""
+    """SHA-256 (hex) over the prompt's ids, and each image's id, caption ids and which are truncated."""
     prompt = tokens.prompt
     total = hashlib.sha256(canonical_json([prompt.before, prompt.after, prompt.eos]).encode())
     # Image by image: as one text they would take more memory than all that training holds of captions.
-    for image_id, captions in zip(tokens.image_ids, tokens.captions, strict=True):
-        total.update(canonical_json([image_id, [caption.tolist() for caption in captions]]).encode())
+    for image_id, captions, truncated in zip(
+        tokens.image_ids, tokens.captions, tokens.truncated, strict=True
+    ):
+        ids = [caption.tolist() for caption in captions]
+        total.update(canonical_json([image_id, ids, truncated]).encode())
     return total.hexdigest()
 
 

@@ -53,7 +53,7 @@ def test_compiled_layers_compute_the_same(tiny_llama: Path, checkpointing: bool)
     torch._dynamo.reset()
     counters.clear()
     for images, prefix in ((3, 5), (2, 7), (1, 5)):
-        batch = pack([[[1, 2, 3], [4, 5]] for _ in range(images)], prefix, eos=0)
+        batch = pack([[[1, 2, 3, 0], [4, 5, 0]] for _ in range(images)], prefix)
         given = torch.randn(images, batch.positions.shape[1], plain.width, generator=torch.manual_seed(0))
         outputs, gradients = [], []
         for model in (plain, compiled):

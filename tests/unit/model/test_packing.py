@@ -8,14 +8,17 @@ import torch
 from torch import Tensor
 
 from pipeline.hardware.device import choose_placement
+from pipeline.model.checkpoints import load_checkpoint
+from pipeline.model.feature_captioner import FeatureCaptioner
 from pipeline.model.language_model import load_language_model
-from pipeline.model.packing import pack
+from pipeline.model.packing import caption_labels, pack
 from pipeline.model.projector import Projector
 from pipeline.model.vision_language_model import VisionLanguageModel
 from pipeline.params.loader import load_params
-from pipeline.params.schema import LanguageModelParams
+from pipeline.params.schema import LanguageModelParams, Params
 from pipeline.text.prompt import CaptionTokenizer, Prompt
 from tests.conftest import ROOT
+from tests.tiny_captioner import save_captioner
 
 EOS = 1
 PROMPT = Prompt(before=(0, 5, 6), after=(7, 8), eos=EOS)
@@ -64,7 +67,8 @@ def model_of(params: LanguageModelParams, prompt: Prompt) -> VisionLanguageModel
 def loss_and_gradients(
     model: VisionLanguageModel, features: Tensor, rows: list[list[list[int]]]
 ) -> tuple[float, list[Tensor]]:
-    batch = pack(rows, model.prefix_length(NUM_TOKENS), model.prompt.eos)
+    labels = [[caption_labels(ids, model.prompt.eos, truncated=False) for ids in row] for row in rows]
+    batch = pack(labels, model.prefix_length(NUM_TOKENS))
     loss = model.loss(features, batch) / len(batch.labels)
     return float(loss.detach()), list(torch.autograd.grad(loss, list(model.projector.parameters())))
 
@@ -87,7 +91,7 @@ def test_the_loss_is_that_of_the_causal_model_on_one_plain_sequence(model: Visio
     """Against `transformers`' own loss, whose labels are shifted inside the model."""
     features = torch.randn(1, NUM_TOKENS, WIDTH, generator=torch.Generator().manual_seed(2))
     caption = [*CAPTIONS[0][2], EOS]
-    batch = pack([[CAPTIONS[0][2]]], model.prefix_length(NUM_TOKENS), EOS)
+    batch = pack([[caption]], model.prefix_length(NUM_TOKENS))
     ours = model.loss(features, batch) / len(caption)
 
     prefix = model.embed_prefix(features)
@@ -97,18 +101,39 @@ def test_the_loss_is_that_of_the_causal_model_on_one_plain_sequence(model: Visio
     assert float(ours) == pytest.approx(float(theirs), rel=1e-5)
 
 
-@pytest.mark.parametrize("eos", [EOS, None])
-def test_labels_are_the_captions_tokens_and_their_end_if_it_is_supervised(eos: int | None) -> None:
-    batch = pack(CAPTIONS, prefix_length=9, eos=eos)
-    end = [] if eos is None else [eos]
+@pytest.mark.parametrize("most", [3, 48], ids=["cut", "whole"])
+def test_the_loss_on_dev_expects_no_end_of_a_caption_that_was_cut(
+    tiny_params: Params, tmp_path: Path, most: int
+) -> None:
+    params = replace(tiny_params, prompt=replace(tiny_params.prompt, max_caption_tokens=most))
+    checkpoint = save_captioner(tmp_path / "checkpoint.safetensors", params)
+    captioner = FeatureCaptioner.load(load_checkpoint(checkpoint), choose_placement("cpu"), None)
+    tokenizer = CaptionTokenizer(params.prompt, params.language_model)
+    ids = tokenizer.encode_caption(WORDS[0][0])
+    labels = ids[:most] if len(ids) > most else [*ids, tokenizer.prompt.eos]
+    assert (len(ids) > most) == (most == 3)
+
+    encoder = captioner.info.encoder
+    features = torch.randn(1, encoder["num_tokens"], encoder["width"], generator=torch.manual_seed(0))
+    batch = pack([[labels]], tokenizer.prompt.prefix_length(encoder["num_tokens"]))
+    expected = float(captioner.model.loss(features, batch).detach()) / len(labels)
+    assert captioner.loss([(features, [[WORDS[0][0]]])]) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("eos", "truncated", "end"), [(EOS, False, [EOS]), (EOS, True, []), (None, False, [])], ids=str
+)
+def test_labels_are_the_captions_tokens_and_their_end_if_it_is_supervised_and_was_not_cut(
+    eos: int | None, truncated: bool, end: list[int]
+) -> None:
+    batch = pack([[caption_labels(c, eos, truncated) for c in of] for of in CAPTIONS], prefix_length=9)
     assert batch.labels.tolist() == [token for of in CAPTIONS for c in of for token in (*c, *end)]
-    assert (EOS in batch.caption_ids) == (eos is not None)
     # A row of the mask without any true entry, even where padded, would make softmax return NaN.
     assert batch.mask.diagonal(dim1=2, dim2=3).all()
 
 
 def test_a_caption_attends_to_the_prefix_and_to_its_own_past_alone() -> None:
-    batch = pack([[[10, 11], [12, 13, 14]]], prefix_length=3, eos=EOS)
+    batch = pack([[[10, 11, EOS], [12, 13, 14, EOS]]], prefix_length=3)
     # Prefix 0-2, first caption 3-5, second caption 6-9.
     mask = batch.mask[0, 0]
     assert mask[4].nonzero().flatten().tolist() == [0, 1, 2, 3, 4]

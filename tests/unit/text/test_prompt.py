@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from pipeline.errors import PipelineError
-from pipeline.model.packing import pack
+from pipeline.model.packing import caption_labels, pack
 from pipeline.pretrained.pretrained import resolve_model
 from pipeline.text.prompt import CaptionTokenizer, normalize_caption
 from tests.caption_tokenizers import caption_tokenizer
@@ -173,8 +173,8 @@ def test_the_supervised_labels_are_the_caption_and_the_end_and_nothing_else(
 ) -> None:
     """Of different lengths, in one batch: without a padding token nothing is masked by its id."""
     ids = [tokenizer.encode_caption(caption) for caption in CAPTIONS]
-    prefix = tokenizer.prompt.prefix_length(num_tokens=4)
-    batch = pack([ids[:2], ids[2:]], prefix, tokenizer.prompt.eos)
+    labels = [caption_labels(one, tokenizer.prompt.eos, truncated=False) for one in ids]
+    batch = pack([labels[:2], labels[2:]], tokenizer.prompt.prefix_length(num_tokens=4))
     assert batch.labels.tolist() == [token for one in ids for token in (*one, plain.eos_token_id)]
 
 

@@ -46,7 +46,7 @@ def save_features(path: Path, count: int, fill: float | None = None, seed: int =
     values = np.random.default_rng(seed).normal(size=(count, NUM_TOKENS, WIDTH)).astype(np.float16)
     if fill is not None:
         values[-1] = fill
-    records = [ImageRecord(f"{n}.png", f"{n}.png", f"{n:064x}", 8, 8) for n in range(count)]
+    records = [ImageRecord(f"{n:02}.png", f"{n:02}.png", f"{n:064x}", 8, 8) for n in range(count)]
     write_store(path, records, SPEC, values)
 
 
@@ -101,17 +101,17 @@ class Lab:
         return train(paths, settings, self.execution(folder, processes, **how))
 
 
-def make_lab(folder: Path, params: Params, images: int = 8) -> Lab:
-    """A lab whose images have one to three captions."""
+def make_lab(folder: Path, params: Params, images: int = 8, max_tokens: int = 48) -> Lab:
+    """A lab whose images have one to three captions, cut to `max_tokens`."""
     records = [
         CaptionRecord(
-            f"{n}.png", "train", tuple(f"A {WORDS[(n + c) % 4]} {'on top ' * c}" for c in range(1 + n % 3))
+            f"{n:02}.png", "train", tuple(f"A {WORDS[(n + c) % 4]} {'on top ' * c}" for c in range(1 + n % 3))
         )
         for n in range(images)
     ]
     write_captions(folder / "captions.jsonl", records)
     tokenizer = CaptionTokenizer(params.prompt, params.language_model)
-    tokenize_captions(folder / "captions.jsonl", folder / "tokens.h5", tokenizer, max_tokens=48)
+    tokenize_captions(folder / "captions.jsonl", folder / "tokens.h5", tokenizer, max_tokens)
     save_features(folder / "features.h5", images)
     return Lab(folder / "features.h5", folder / "tokens.h5", params)
 

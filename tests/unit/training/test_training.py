@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import PipelineError
-from pipeline.hardware.processes import Processes
+from pipeline.hardware.processes import ONE_PROCESS, Processes
 from pipeline.model.adapters import adapter_facts, inject_adapters
 from pipeline.model.checkpoints import CheckpointInfo, load_checkpoint, tensor_digest
 from pipeline.model.language_model import LanguageModel, load_language_model
@@ -204,6 +204,19 @@ def test_the_rate_warms_up_and_stays_or_falls_to_nothing(
     params = replace(lab.params.train, learning_rate=0.1, warmup_steps=4, schedule=schedule)
     rates = [learning_rate(params, step, total=10) for step in range(11)]
     assert rates == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_caption_that_was_cut_is_not_taught_to_end(tmp_path: Path, tiny_params: Params) -> None:
+    cut = make_lab(tmp_path, tiny_params, max_tokens=6)
+    with cut.data() as data:
+        plan = plan_epoch(data.lengths, cut.params.train, epoch=1)
+        steps = StepDataset(data, plan, True, ONE_PROCESS)
+        labels = [batch.labels for index in range(STEPS) for _, batch in steps[index].batches]
+        truncated = [is_cut for of_image in data.tokens.truncated for is_cut in of_image]
+        tokens = sum(len(ids) for of_image in data.tokens.captions for ids in of_image)
+        ends = int((torch.cat(labels) == data.tokens.prompt.eos).sum())
+    assert 0 < ends == truncated.count(False) < len(truncated)
+    assert sum(steps[index].labels for index in range(STEPS)) == tokens + ends
 
 
 @given(count=st.integers(1, 6), batch_size=st.integers(1, 5))
