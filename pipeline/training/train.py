@@ -6,6 +6,7 @@ scratch folder of that name. A run with the same fingerprint continues there; an
 
 import logging
 
+import numpy as np
 import torch
 
 from pipeline.errors import PipelineError
@@ -30,7 +31,7 @@ from pipeline.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
-# Images whose features the fresh projector's input and output are scaled by.
+# Images, drawn by the seed, whose features the fresh projector's input and output are scaled by.
 _SCALE_IMAGES = 64
 
 
@@ -81,7 +82,9 @@ def _fresh_model(data: TrainingData, settings: Params, execution: Execution) -> 
     params = settings.projector
     width_in, width_out = features.spec["width"], language_model.width
     projector = Projector(width_in, params.hidden_size, width_out, params.dropout)
-    sample = features.read(range(min(_SCALE_IMAGES, len(data.lengths)))).float()  # [n, P, D_v]
+    # Not the first ones: in a folder that is sorted by class they show one class.
+    images = np.random.default_rng(settings.train.seed).permutation(len(data.lengths))[:_SCALE_IMAGES]
+    sample = features.read(images.tolist()).float()  # [n, P, D_v]
     if params.standardize:
         projector.standardize(sample)
     if params.match_embedding_norm:

@@ -119,6 +119,20 @@ def test_the_last_layer_starts_scaled_or_as_torch_initialises_it(
     assert (factor == pytest.approx(1, rel=1e-6)) is not match_embedding_norm
 
 
+def test_the_projector_is_scaled_by_images_that_the_seed_draws_and_not_by_the_first(
+    tmp_path: Path, tiny_params: Params
+) -> None:
+    """64 of 65 images, of which the last is like no other: a folder that is sorted by class."""
+    large = make_lab(tmp_path, tiny_params, images=65)
+    save_features(large.features, 65, fill=1000)
+    means = []
+    for seed in (0, 1):
+        large.train(tmp_path / str(seed), epochs=1, batch_size=64, learning_rate=1e-12, seed=seed)
+        means.append(load_checkpoint(checkpoint(tmp_path / str(seed))).projector.get_buffer("mean"))
+    assert all(mean.min() > 10 for mean in means)
+    assert not torch.equal(means[0], means[1])
+
+
 def test_the_loss_falls_on_a_few_images(lab: Lab, tmp_path: Path) -> None:
     lab.train(tmp_path, epochs=25, learning_rate=0.02, runtime={"save_every_seconds": 1e9})
     curve = losses(tmp_path)
