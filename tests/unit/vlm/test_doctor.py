@@ -193,7 +193,7 @@ def test_a_dataset_is_counted_or_its_fault_named(folder: Path, write: Write, tin
         for n, split in enumerate(["train", "train", "dev", "test"])
     ]
     (folder / "photos" / "captions.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    assert "0.jpg, 1.jpg, 2.jpg, ...: 4 of 4 images" in result("dataset")["text"]
+    assert "0.jpg, 1.jpg, 2.jpg and 1 more: 4 of 4 images" in result("dataset")["text"]
     for row in rows:
         (folder / "photos" / str(row["image"])).touch()
     found = result("dataset")
