@@ -7,7 +7,7 @@ SHELL := /bin/bash
 # Stages are run by DVC as `python -m stages.NAME`: the environment's python must come first.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help run test test-slow test-ray test-cuda faults lint install ray schema clean
+.PHONY: help run test test-slow test-ray test-cuda faults lint install ray schema pictures clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -57,6 +57,9 @@ $(VENV)/.ray: $(VENV)/.installed requirements-ray.lock
 
 schema: $(VENV)/.installed ## Write params.schema.json, by which editors check params.yaml
 	python -c 'import json; from pipeline.params.schema import json_schema; print(json.dumps(json_schema(), indent=1))' > params.schema.json
+
+pictures: $(VENV)/.installed ## Draw docs/sample.png from the last run of the embedded sample
+	python docs/pictures.py
 
 clean: ## Remove the environment and all results, kept work (.scratch) too
 	rm -rf $(VENV) .scratch report metrics plots

@@ -26,6 +26,17 @@ ARCHITECTURE = ROOT / "docs" / "architecture.md"
 COMMANDS = {block.place: commands_in(block) for page in pages() for block in blocks_of(page)}
 # How a path of the repository in code font is recognised.
 _PATH = re.compile(r"(?:\.ci|benchmarks|docs|notebooks|pipeline|profiles|stages|tests|vlm)/[\w./-]*\w")
+# Words that a reader stumbles over, and what says the same plainly.
+UNPLAIN = {
+    "beside": "next to, in addition to",
+    "anew": "again",
+    "is none": "does not exist, is not a",
+    "to be had": "is available",
+    "such as these are": "like these",
+    "of its own": "its own",
+    "whoever": "anyone who",
+    "in the making": "being built",
+}
 WRONG = """
 vlm captions photo.jpg
 vlm caption photo.jpg --asks top
@@ -61,6 +72,13 @@ def test_a_command_that_cannot_be_given_is_noticed(wrong: str) -> None:
     (words,) = simple_commands(wrong)
     with pytest.raises((AssertionError, click.UsageError, PipelineError)):
         check(words)
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=relative)
+def test_pages_are_in_plain_words(page: Path) -> None:
+    """Blocks of code are left out; words may be parted by the end of a line."""
+    text = " ".join(re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.S).lower().split())
+    assert {word: plain for word, plain in UNPLAIN.items() if re.search(rf"\b{word}\b", text)} == {}
 
 
 @pytest.mark.parametrize("page", pages(), ids=relative)
