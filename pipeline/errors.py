@@ -16,6 +16,10 @@ class PipelineError(Exception):
     """
 
 
+class UnreadableError(PipelineError):
+    """The system refuses to read a file, which may be good: it is never taken for damaged or gone."""
+
+
 def shown(value: object) -> str:
     """A value as an error shows it: short, however large, however deep."""
     try:

@@ -17,12 +17,12 @@ class _Failing(io.FileIO):
         raise OSError(errno.EIO, os.strerror(errno.EIO), self.name)
 
 
-def fail_reads(patch: pytest.MonkeyPatch, folder: Path) -> None:
-    """Let reading every file below that folder raise an input/output error."""
+def fail_reads(patch: pytest.MonkeyPatch, place: Path) -> None:
+    """Let reading that file, or every file below that folder, raise an input/output error."""
     opened = Path.open
 
     def open_failing(path: Path, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
-        if folder not in path.parents or "r" not in mode:
+        if place not in (path, *path.parents) or "r" not in mode:
             return opened(path, mode, *args, **kwargs)
         file = io.BufferedReader(_Failing(path))
         return file if "b" in mode else io.TextIOWrapper(file, encoding="utf-8")

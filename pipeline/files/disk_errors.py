@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, UnreadableError
 
 # No space, no quota, and a limit on the size of files (`ulimit -f`).
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -62,7 +62,7 @@ def explain_write_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def explain_read_errors(path: Path) -> Iterator[None]:
-    """Turn what the system raises while `path` is read into a PipelineError.
+    """Turn what the system raises while `path` is read into an UnreadableError.
 
     A file that the system cannot read (a disk that does not answer, rights, no file handles left) may be
     good. So it is never taken for damaged, and never deleted.
@@ -75,7 +75,7 @@ def explain_read_errors(path: Path) -> Iterator[None]:
         refused = system_error(error)
         if refused is None or not refused.errno:
             raise
-        raise PipelineError(
+        raise UnreadableError(
             f"cannot read {path}: {os.strerror(refused.errno)}; it is left as it is: mend that, and run the "
             "command again."
         ) from error

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from pipeline.errors import PipelineError
+from pipeline.files.disk_errors import explain_read_errors
 from pipeline.files.json_files import sha256_of_file
 
 # No checkpoint or state comes near it: a wrong file must not fill the memory.
@@ -31,22 +32,22 @@ class UnchangedFile:
     def read(cls, path: Path) -> tuple[Self, bytes]:
         """Open a file once; return what is remembered of it, and its bytes.
 
-        Raises PipelineError for a file that is missing, far too large, or that the system refuses to read.
+        Raises PipelineError for a file that is missing or far too large, UnreadableError for one that the
+        system refuses to read.
         """
-        try:
-            with path.open("rb") as file:
-                found = os.fstat(file.fileno())
-                if found.st_size > _MOST_BYTES:
-                    raise PipelineError(
-                        f"{path} has {found.st_size} bytes, more than any checkpoint; name another file."
-                    )
-                content = file.read()
-        except FileNotFoundError as error:
-            raise PipelineError(
-                f"{path} does not exist; run `dvc repro` in the project's folder, or name another."
-            ) from error
-        except OSError as error:
-            raise PipelineError(f"cannot read {path}: {error.strerror or error}; run `dvc repro`.") from error
+        with explain_read_errors(path):
+            try:
+                with path.open("rb") as file:
+                    found = os.fstat(file.fileno())
+                    if found.st_size > _MOST_BYTES:
+                        raise PipelineError(
+                            f"{path} has {found.st_size} bytes, more than any checkpoint; name another file."
+                        )
+                    content = file.read()
+            except FileNotFoundError as error:
+                raise PipelineError(
+                    f"{path} does not exist; run `dvc repro` in the project's folder, or name another."
+                ) from error
         return cls(path, hashlib.sha256(content).hexdigest(), _status(found)), content
 
     def require_unchanged(self) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, UnreadableError
 from pipeline.files.differences import differences
-from pipeline.files.disk_errors import explain_read_errors, explain_write_errors
-from pipeline.files.json_files import digest, sha256_of_file
+from pipeline.files.disk_errors import explain_write_errors
+from pipeline.files.json_files import digest
 from pipeline.model.checkpoints import (
     CheckpointInfo,
     checkpoint_path,
@@ -78,13 +78,10 @@ class RunFolder:
         A checkpoint that was lost is written again, from the state or from the published outputs. A state
         that is damaged, belongs to another training, has a checkpoint that cannot be written again, or would
         be continued with other versions of the libraries is passed over with a warning; its steps are taken
-        again. None where no state is left. Raises PipelineError where the system refuses to read a file.
+        again. None where no state is left. Raises UnreadableError where the system refuses to read a file.
         """
         if not self._is_main:
             return None
-        for kept in self.path.glob("*.safetensors"):
-            with explain_read_errors(kept):
-                sha256_of_file(kept)  # reads all of it
         found = [path for path in (self._state, self._state_before) if path.exists()]
         for path in found:
             try:
@@ -94,6 +91,8 @@ class RunFolder:
                 if facts["epoch"] <= epochs:
                     self._require_same_versions(path, facts["versions"])
                 lost = self._lost_checkpoints(path, tensors, facts)
+            except UnreadableError:
+                raise
             except PipelineError as error:
                 logger.warning("%s It is passed over; steps that are lost are taken again.", error)
             else:
@@ -142,6 +141,8 @@ class RunFolder:
         """The tensors of a checkpoint; None where it is gone, damaged, or not the one that was saved."""
         try:
             found = load_checkpoint(path)
+        except UnreadableError:
+            raise
         except PipelineError:
             return None
         if digest(asdict(found.info)) != digest(asdict(replace(self._info, epoch=epoch))):

@@ -151,13 +151,18 @@ def test_no_training_mixes_steps_of_two_versions_of_a_library(
     assert lab.train(tmp_path, epochs=4).trained_steps == 4 * STEPS
 
 
-def test_a_state_that_cannot_be_read_now_is_left_alone(
-    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", ["state.safetensors", "epoch_001.safetensors", "published"])
+def test_what_a_training_cannot_read_now_is_not_passed_over_as_damaged(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
+    """The published checkpoints are read where a kept one is lost."""
     lab.train(tmp_path, epochs=2)
+    (folder,) = (tmp_path / "scratch").iterdir()
+    if name == "published":
+        (folder / "epoch_001.safetensors").unlink()
     with monkeypatch.context() as patch:
-        fail_reads(patch, tmp_path)
-        with pytest.raises(PipelineError, match=r"cannot read .*safetensors: Input/output error"):
+        fail_reads(patch, tmp_path / "checkpoints" if name == "published" else folder / name)
+        with pytest.raises(PipelineError, match=r"cannot read .*safetensors: Input/output error; it is left"):
             lab.train(tmp_path, epochs=3)
     assert lab.train(tmp_path, epochs=3).trained_steps == STEPS
 
