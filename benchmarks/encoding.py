@@ -27,11 +27,11 @@ from benchmarks.common import print_rows, save_captions, save_clip
 from pipeline.captions import ImageRecord, read_images
 from pipeline.encoding.batches import load_pixels
 from pipeline.encoding.encode import encode_locally
+from pipeline.files.batched import batched
 from pipeline.files.json_files import write_jsonl
 from pipeline.hardware.device import choose_placement
 from pipeline.hardware.execution import Execution
 from pipeline.hardware.memory import keep_freed_memory
-from pipeline.hardware.progress import batched
 from pipeline.params.loader import load_params
 from pipeline.params.schema import EncoderParams, RuntimeParams
 from pipeline.vision.encoder import ImageEncoder

@@ -20,10 +20,10 @@ from pipeline.captions import ImageRecord, read_images, write_images
 from pipeline.encoding.batches import EncodedBatch, Unreadable, encode_batches
 from pipeline.encoding.block_files import DAMAGED, Block, block_path
 from pipeline.errors import PipelineError
+from pipeline.files.batched import batched
 from pipeline.files.json_files import JsonObject, canonical_json
 from pipeline.hardware.execution import Execution
 from pipeline.hardware.memory import keep_freed_memory
-from pipeline.hardware.progress import batched
 from pipeline.vision.encoder import EncoderSpec, ImageEncoder
 from pipeline.vision.load import load_encoder
 

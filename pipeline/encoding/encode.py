@@ -11,9 +11,10 @@ from pipeline.encoding.batches import EncodedBatch, Unreadable, encode_batches
 from pipeline.encoding.blocks import FeatureBlocks
 from pipeline.errors import PipelineError, first_few
 from pipeline.features.store import write_store
+from pipeline.files.batched import batched
 from pipeline.files.json_files import JsonObject, digest, read_json, write_json
 from pipeline.hardware.execution import Execution
-from pipeline.hardware.progress import bar, batched
+from pipeline.hardware.progress import bar
 from pipeline.params.schema import EncoderParams
 from pipeline.result_code import ENCODE, library_versions
 from pipeline.vision.encoder import EncoderSpec, ImageEncoder

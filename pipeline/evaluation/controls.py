@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.captions import CaptionRecord, of_split
-from pipeline.evaluation.prediction_cache import PredictionCache
 from pipeline.features.compatibility import features_digest
 from pipeline.features.store import FeatureStore
+from pipeline.files.batched import batched
 from pipeline.files.json_files import canonical_json
-from pipeline.hardware.progress import batched
+from pipeline.files.prediction_cache import PredictionCache
 from pipeline.metrics.controls import constant_caption, nearest_rows
 from pipeline.result_code import CONTROLS
 

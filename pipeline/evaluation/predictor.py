@@ -15,12 +15,13 @@ from torch import Tensor
 
 from pipeline.captions import Split
 from pipeline.errors import PipelineError
-from pipeline.evaluation.prediction_cache import PredictionCache
 from pipeline.features.compatibility import features_digest
 from pipeline.features.store import FeatureStore
+from pipeline.files.batched import batched
 from pipeline.files.json_files import digest
+from pipeline.files.prediction_cache import PredictionCache
 from pipeline.hardware.execution import Execution
-from pipeline.hardware.progress import bar, batched
+from pipeline.hardware.progress import bar
 from pipeline.model.checkpoints import Checkpoint
 from pipeline.model.feature_captioner import FeatureCaptioner, GeneratedCaption
 from pipeline.model.generation import images_at_a_time

@@ -6,8 +6,8 @@ from typing import Any
 
 from pipeline.errors import PipelineError
 from pipeline.features.store import FeatureStore
+from pipeline.files.batched import batched
 from pipeline.files.differences import differences
-from pipeline.hardware.progress import batched
 
 # So many rows' digests are in memory at a time.
 _ROWS = 1024

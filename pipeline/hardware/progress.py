@@ -1,22 +1,14 @@
-"""Going through many items: in batches, and behind a progress bar.
+"""Going through many items behind a progress bar.
 
-A bar is drawn on stderr where that is a terminal, and absent in logs and pipes.
+It is drawn on stderr where that is a terminal, and absent in logs and pipes.
 """
 
 from collections.abc import Iterable, Iterator, Sized
-from itertools import islice
 from typing import NoReturn, TypeVar
 
 from tqdm import tqdm
 
 T = TypeVar("T")
-
-
-def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Yield `items` in lists of `size`; the last may be shorter. (Python 3.12 has `itertools.batched`.)"""
-    remaining = iter(items)
-    while batch := list(islice(remaining, size)):
-        yield batch
 
 
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:

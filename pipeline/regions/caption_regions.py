@@ -18,11 +18,11 @@ from pipeline.captions import (
     vocabulary,
 )
 from pipeline.errors import PipelineError
-from pipeline.evaluation.prediction_cache import PredictionCache
 from pipeline.files.atomic import replace_folder
+from pipeline.files.batched import batched
 from pipeline.files.json_files import JsonObject, write_json, write_jsonl
+from pipeline.files.prediction_cache import PredictionCache
 from pipeline.hardware.execution import Execution
-from pipeline.hardware.progress import batched
 from pipeline.images.images import crop, open_image
 from pipeline.metrics.scene_truth import names_object, score_objects
 from pipeline.model.checkpoints import load_checkpoint

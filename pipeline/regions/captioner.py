@@ -21,8 +21,8 @@ from PIL import Image
 from torch import Tensor
 
 from pipeline.errors import PipelineError
+from pipeline.files.batched import batched
 from pipeline.hardware.device import Placement, choose_placement
-from pipeline.hardware.progress import batched
 from pipeline.images.images import crop, image_from_array, image_from_pil, open_image
 from pipeline.model.checkpoints import Checkpoint, find_checkpoint, load_checkpoint
 from pipeline.model.feature_captioner import FeatureCaptioner

@@ -160,7 +160,7 @@ def test_other_code_captions_anew(
     project: Project, monkeypatch: pytest.MonkeyPatch, edit_code: EditCode
 ) -> None:
     monkeypatch.setattr(FeatureCaptioner, "load", refuse_to_load)
-    for name in ("evaluation/evaluate.py", "evaluation/prediction_cache.py", "metrics/bleu.py"):
+    for name in ("evaluation/evaluate.py", "files/prediction_cache.py", "metrics/bleu.py"):
         with edit_code(name):
             project.evaluate()
     for name in ("evaluation/predictor.py", "model/generation.py", "text/prompt.py"):

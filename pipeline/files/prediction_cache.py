@@ -11,9 +11,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from pipeline.files.batched import batched
 from pipeline.files.disk_errors import explain_read_errors
 from pipeline.files.json_files import JsonObject, digest, write_json
-from pipeline.hardware.progress import batched
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class PredictionCache:
         for path in sorted(self._folder.glob("*.json")):
             first = _first(path)
             # Batches of other sizes may overlap: the first of them counts.
-            if first is not None and first not in self._rows and (batch := read_batch(path)) is not None:
+            if first is not None and first not in self._rows and (batch := _read_batch(path)) is not None:
                 self._rows |= dict(enumerate(batch, start=first))
 
     @property
@@ -68,7 +68,7 @@ def _first(path: Path) -> int | None:
     return int(path.stem) if path.stem.isdecimal() else None
 
 
-def read_batch(path: Path) -> list[JsonObject] | None:
+def _read_batch(path: Path) -> list[JsonObject] | None:
     """Return the rows of one batch; None for a missing file, or a damaged one, which is removed.
 
     Raises PipelineError when the system refuses to read the file, which may be good and is left alone.

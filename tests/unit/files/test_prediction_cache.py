@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import PipelineError
-from pipeline.evaluation.prediction_cache import PredictionCache
-from pipeline.hardware.progress import batched
+from pipeline.files.batched import batched
+from pipeline.files.prediction_cache import PredictionCache
 from tests.refusals import fail_reads
 
 FACTS = {"checkpoint": "abc", "images": ["a", "b"]}
