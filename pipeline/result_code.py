@@ -47,10 +47,7 @@ def library_versions(*names: str) -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in names}
 
 
-_GENERATES = {
-    "model/generation.py": "training generates no captions",
-    "model/feature_captioner.py": "training generates no captions",
-}
+_PROBE = {"model/probe.py": "refuses models; it computes no result"}
 _COMPUTED_AGAIN = "computed again in every run, from what is kept"
 
 ENCODE = ResultCode(
@@ -64,16 +61,18 @@ ENCODE = ResultCode(
 TRAIN = ResultCode(
     rooms=("model", "training", "hardware/processes.py"),
     without={
-        **_GENERATES,
+        **_PROBE,
+        "model/generation.py": "training generates no captions",
+        "model/feature_captioner.py": "training generates no captions",
         "training/cost.py": "measures time and memory",
         "training/facts.py": "says what is compared: other facts are another fingerprint",
-        "training/features.py": "reads features, whose digest is compared",
         "training/outputs.py": _COMPUTED_AGAIN,
         "training/prefetch.py": "decides when a step is prepared, not what is in it",
     },
 )
 EVALUATE = ResultCode(
     rooms=("model", "text/prompt.py", "evaluation/predictor.py"),
+    without=_PROBE,
 )
 CONTROLS = ResultCode(
     rooms=(
@@ -87,5 +86,5 @@ CONTROLS = ResultCode(
 )
 REGIONS = ResultCode(
     rooms=("images", "vision", "model", "text/prompt.py", "regions"),
-    without={"regions/words.py": "the boxes that words become are compared"},
+    without={**_PROBE, "regions/words.py": "the boxes that words become are compared"},
 )
