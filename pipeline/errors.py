@@ -20,8 +20,8 @@ class UnreadableError(PipelineError):
     """The system refuses to read a file, which may be good: it is never taken for damaged or gone."""
 
 
-def shown(value: object) -> str:
-    """A value as an error shows it: short, however large, however deep."""
+def shorten(value: object) -> str:
+    """Show a value as errors do: short, however large, however deep."""
     try:
         return _SHOWN.repr(value)
     except ValueError:  # a whole number of thousands of digits

@@ -7,15 +7,6 @@ import click
 
 from stages.errors import report_user_errors
 
-_NAMES = {
-    "bleu_1": "BLEU-1",
-    "bleu_2": "BLEU-2",
-    "bleu_3": "BLEU-3",
-    "bleu_4": "BLEU-4",
-    "cider": "CIDEr-D",
-    "rouge_l": "ROUGE-L",
-}
-
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -40,7 +31,7 @@ def score(predictions: Path, references: Path, split: str | None, as_json: bool)
     Example: vlm score data/predictions/epoch_001_test.jsonl data/captions.jsonl --split test
     """
     from pipeline.metrics.bootstrap import intervals
-    from pipeline.metrics.scores import measure
+    from pipeline.metrics.scores import SCORES, measure
     from vlm.caption_files import read_caption_file
 
     said = {image: only for image, (only,) in read_caption_file(predictions, "caption").items()}
@@ -52,4 +43,4 @@ def score(predictions: Path, references: Path, split: str | None, as_json: bool)
         return
     click.echo(f"{scores.images} images, {scores.words:.1f} words a caption        95 % interval")
     for name, interval in within.items():
-        click.echo(f"  {_NAMES[name]:<8} {getattr(scores, name):8.2f}       {interval}")
+        click.echo(f"  {SCORES[name]:<8} {getattr(scores, name):8.2f}       {interval}")

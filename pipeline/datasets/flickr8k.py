@@ -18,7 +18,7 @@ from pipeline.datasets.readers import karpathy_files, read_karpathy
 from pipeline.datasets.text_files import read_lines, read_rows
 from pipeline.errors import PipelineError, first_few
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 # The archive's folder is misspelt; people unpack it as it is, mended, or into a folder of its own.
 _ARCHIVE_FOLDERS = ("Flicker8k_Dataset", "Flickr8k_Dataset")
@@ -45,7 +45,7 @@ def read_flickr8k(root: Path) -> Listing:
     # Other datasets' files in Karpathy's format may lie next to that of Flickr8k.
     karpathy = [file for file in karpathy_files(root) if file.name in ("dataset.json", _KARPATHY)]
     if karpathy and not (tokens and all(file.is_file() for file in _split_lists(tokens).values())):
-        log.info("Flickr8k in Karpathy's layout")
+        logger.info("Flickr8k in Karpathy's layout")
         return read_karpathy(karpathy[0], _image_folder(root))
     source = tokens or root / _KAGGLE
     if not source.is_file():
@@ -59,7 +59,7 @@ def read_flickr8k(root: Path) -> Listing:
             f"{root} has no folder {_ARCHIVE_FOLDERS[0]}, {_ARCHIVE_FOLDERS[1]} or {_PLAIN_FOLDERS[0]}; "
             f"unpack the images of Flickr8k there or change data.root. It holds {_contents(root)}."
         )
-    log.info("Flickr8k in %s layout", "its official" if tokens else "Kaggle's")
+    logger.info("Flickr8k in %s layout", "its official" if tokens else "Kaggle's")
     return _listing(source, folder, has_lists=tokens is not None)
 
 
@@ -85,7 +85,7 @@ def _listing(source: Path, folder: Path, has_lists: bool) -> Listing:
         else:
             unused.add(name)
     if unused:
-        log.info("%d images have captions but are in no split; they stay unused", len(unused))
+        logger.info("%d images have captions but are in no split; they stay unused", len(unused))
     return listing
 
 

@@ -25,7 +25,7 @@ from pipeline.hardware.progress import track
 from pipeline.params.schema import Limits
 from pipeline.pretrained.hub import HubRepository, ask_for_file, download_file, forget
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _SUFFIXES = {b"\xff\xd8\xff": ".jpg", b"\x89PNG\r\n\x1a\n": ".png"}
 _TEMPORARY = ".part"
@@ -60,12 +60,12 @@ def unpack_hub_dataset(pins: PinnedDataset, limits: Limits, folder: Path) -> Ent
         cleaned = tuple(clean_caption(text, place) for text in captions)
         entries.append((CaptionRecord(image_id, split, cleaned), folder / image_id))
     _refuse_strangers(folder, {record.image_id for record, _ in entries})
-    log.info("%s at %.7s: %d images unpacked into %s", repository, pins.revision, len(entries), folder)
-    log.info("licence of %s: %s", repository, pins.licence)
+    logger.info("%s at %.7s: %d images unpacked into %s", repository, pins.revision, len(entries), folder)
+    logger.info("licence of %s: %s", repository, pins.licence)
     if total < (pinned := sum(shard.rows for shard in pins.shards)):
-        log.info("data.limits keeps %d of %d images", total, pinned)
+        logger.info("data.limits keeps %d of %d images", total, pinned)
     if replaced:
-        log.warning("%d images in %s had other bytes than the pinned ones: replaced", replaced, folder)
+        logger.warning("%d images in %s had other bytes than the pinned ones: replaced", replaced, folder)
     return sorted(entries, key=lambda entry: entry[0].image_id)
 
 
@@ -120,7 +120,7 @@ def _verified(repository: HubRepository, shard: Shard) -> Path:
     path = download_file(repository, shard.file)
     found = sha256_of_file(path)
     if found != shard.sha256:
-        log.warning("%s of %s is damaged in the cache: it is downloaded again", shard.file, repository)
+        logger.warning("%s of %s is damaged in the cache: it is downloaded again", shard.file, repository)
         forget(path)
         path = download_file(repository, shard.file)
         found = sha256_of_file(path)

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from pipeline.captions import SPLITS, Split
 from pipeline.errors import PipelineError
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _MAX_CAPTION_CHARACTERS = 2000
 # Of the control characters, only what separates words is text: COCO's own captions hold newlines.
@@ -80,7 +80,7 @@ class Listing:
             raise PipelineError(
                 f"{self.source} gives some images a split but not {without!r}; give all images one, or none."
             )
-        log.info("%s has no splits: made from hashes of the names (80/10/10)", self.source)
+        logger.info("%s has no splits: made from hashes of the names (80/10/10)", self.source)
         return _split_by_hash(self._splits)
 
 

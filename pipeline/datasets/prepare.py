@@ -28,7 +28,7 @@ from pipeline.hardware.progress import track
 from pipeline.images.images import describe_image
 from pipeline.params.schema import DataParams
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ def _summarize(images: Sequence[ImageRecord], captions: Sequence[CaptionRecord])
     of_image = [len(record.captions) for record in captions]
     words = [len(caption.split()) for record in captions for caption in record.captions]
     widths, heights = [image.width for image in images], [image.height for image in images]
-    log.info(
+    logger.info(
         "%s captions an image, %s words a caption, images of %s x %s pixels",
         *map(_range, (of_image, words, widths, heights)),
     )
@@ -135,7 +135,7 @@ def _summarize(images: Sequence[ImageRecord], captions: Sequence[CaptionRecord])
     leaks = [records for records in copies.values() if len({record.split for record in records}) > 1]
     if leaks:
         first = first_few([f"{record.image_id} ({record.split})" for record in leaks[0]], separator=" = ")
-        log.warning("%d images are in several splits under different names: %s, ...", len(leaks), first)
+        logger.warning("%d images are in several splits under different names: %s, ...", len(leaks), first)
     counts = Counter(record.split for record in captions)
     totals: Counter[Split] = Counter()
     for record in captions:

@@ -16,7 +16,7 @@ from pipeline.datasets.readers import read_csv, read_jsonl, read_karpathy
 from pipeline.errors import PipelineError, first_few
 from pipeline.params.schema import DataParams, Limits
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 # Captions of each image, and the image's file; sorted by image id.
 Entries = list[tuple[CaptionRecord, Path]]
@@ -58,7 +58,7 @@ def read_dataset(params: DataParams) -> Entries:
                 f"{listing.source} has no image in the split {split} ({found}); every split needs one."
             )
     total = sum(map(len, listing.captions.values()))
-    log.info("%s lists %d images (%s) with %d captions", listing.source, len(splits), found, total)
+    logger.info("%s lists %d images (%s) with %d captions", listing.source, len(splits), found, total)
     image_ids = _first_of_each_split(splits, params.limits)
     _require_files(image_ids, listing)
     _tell_unlisted(listing)
@@ -86,7 +86,7 @@ def _first_of_each_split(splits: dict[str, Split], limits: Limits) -> list[str]:
             taken[split] += 1
             kept.append(image_id)
     if len(kept) < len(splits):
-        log.info("data.limits keeps %d of %d images", len(kept), len(splits))
+        logger.info("data.limits keeps %d of %d images", len(kept), len(splits))
     return kept
 
 
@@ -117,7 +117,7 @@ def _tell_unlisted(listing: Listing) -> None:
         if (name := file.relative_to(listing.folder).as_posix()) not in listing.captions
     )
     if unlisted:
-        log.warning(
+        logger.warning(
             "%s: %d images in %s are not used, as %s does not list them or gives them no split",
             first_few(unlisted, 3),
             len(unlisted),

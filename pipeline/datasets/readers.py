@@ -11,7 +11,7 @@ from pipeline.datasets.listing import Listing, to_split
 from pipeline.datasets.text_files import parse_json, read_lines, read_rows, read_text
 from pipeline.errors import PipelineError
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 # Karpathy's restval is what COCO's validation images leave over; everyone trains on it.
 _KARPATHY_SPLITS: dict[str, Split] = {"train": "train", "restval": "train", "val": "dev", "test": "test"}
@@ -59,7 +59,7 @@ def read_jsonl(root: Path) -> Listing:
         listing.add_captions(image_id, row.get("captions"), place)
         unread |= row.keys() - {"image", "captions", "split"}
     if unread:
-        log.warning("%s: only image, captions and split are read, not %s", listing.source, sorted(unread))
+        logger.warning("%s: only image, captions and split are read, not %s", listing.source, sorted(unread))
     return listing
 
 

@@ -27,7 +27,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from pipeline.captions import MAX_SIDE
 from pipeline.errors import PipelineError
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom, in fractions of the image
 
@@ -204,7 +204,7 @@ def _upright(name: str, image: Image.Image) -> Image.Image:
     try:
         turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception as error:
-        log.warning("%s: EXIF cannot be read (%s); taken as upright", name, error)
+        logger.warning("%s: EXIF cannot be read (%s); taken as upright", name, error)
         turn = None
     return rgb if turn is None else rgb.transpose(turn)
 

@@ -36,13 +36,12 @@ def names_object(
     every shape word. So the background may be named (`a red circle on a blue background`, `a circle
     over blue`), and a colour said elsewhere (`a circle that is red`) does not count.
     """
-    named = _named(caption, shapes, colors)
-    return {one for one, _ in named} == {shape}, {one for _, one in named} == {color}
-
-
-def colors_of_shapes(caption: str, *, shapes: Collection[str], colors: Collection[str]) -> frozenset[str]:
-    """The colours that a caption says of shapes, whichever shapes they are; `names_object` has the rule."""
-    return frozenset(color for _, color in _named(caption, shapes, colors) if color is not None)
+    words = re.findall(r"\w+", caption.lower())
+    singular = {form: s for s in shapes for form in (s, f"{s}s", f"{s}es")}
+    places = [place for place, word in enumerate(words) if word in singular]
+    named = {singular[words[place]] for place in places}
+    said = {_last_color(words[max(0, place - _REACH) : place], colors) for place in places}
+    return named == {shape}, said == {color}
 
 
 def score_objects(
@@ -68,16 +67,6 @@ def score_objects(
         both_accuracy=percent(sum(shape and color for shape, color in named)),
         objects=len(named),
     )
-
-
-def _named(
-    caption: str, shapes: Collection[str], colors: Collection[str]
-) -> frozenset[tuple[str, str | None]]:
-    """Each shape that a caption names, with the colour in front of it."""
-    words = re.findall(r"\w+", caption.lower())
-    singular = {form: s for s in shapes for form in (s, f"{s}s", f"{s}es")}
-    places = [place for place, word in enumerate(words) if word in singular]
-    return frozenset((singular[words[p]], _last_color(words[max(0, p - _REACH) : p], colors)) for p in places)
 
 
 def _last_color(words: Sequence[str], colors: Collection[str]) -> str | None:

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, first_few
 from pipeline.files.differences import differences
 from pipeline.files.json_files import canonical_json, digest, write_atomic
 from pipeline.files.unchanged_file import UnchangedFile
@@ -40,7 +40,7 @@ class CheckpointInfo:
     `encoder`, `tokenizer` and `language_model` are the specs of the frozen parts, so that a checkpoint
     alone says what it must be used with; `training` is the fingerprint of everything that led to it.
     `features` is the digest of the features of the images that it was trained on (`features_digest`),
-    `tokens` that of their captions' ids (`tokens_digest`).
+    `tokens` that of the prompt's and their captions' ids.
     `longest_caption` counts the tokens of the longest caption that it was trained on, its end included.
     `lora` says how the adapters are built, None where there are none.
     """
@@ -171,7 +171,7 @@ def find_checkpoint(path: Path) -> Path:
             held = sorted(file.name for file in path.glob("*.safetensors"))
             raise PipelineError(
                 f"the folder {path} holds no {_BEST}; "
-                + (f"name one of its files ({', '.join(held[:5])}), or " if held else "")
+                + (f"name one of its files ({first_few(held)}), or " if held else "")
                 + "run `dvc repro`, which writes data/best.safetensors."
             )
         return best
@@ -184,27 +184,22 @@ def checkpoint_path(folder: Path, epoch: int) -> Path:
     return folder / f"epoch_{epoch:03d}.safetensors"
 
 
-def list_checkpoints(folder: Path) -> list[tuple[int, Path]]:
-    """Epochs and files of a folder, in epoch order. Raises PipelineError when there are none."""
-    named = ((_CHECKPOINT_NAME.fullmatch(path.name), path) for path in folder.glob("*.safetensors"))
-    found = [(int(match[1]), path) for match, path in named if match]
-    if not found:
-        raise PipelineError(f"{folder} holds no checkpoints; run `dvc repro train`.")
-    return sorted(found)
-
-
 def checkpoints_of_run(folder: Path) -> Iterator[Checkpoint]:
     """Yield the checkpoints of a folder in the order of their epochs, each read once when its turn comes.
 
-    Raises PipelineError naming an epoch that is missing, or a file that is damaged, stands under another
-    epoch's name, or comes from another run than the first, with the fact in which it differs.
+    Raises PipelineError where there are none, or naming an epoch that is missing, or a file that is damaged,
+    stands under another epoch's name, or comes from another run than the first, with the fact in which it
+    differs.
     """
-    found = dict(list_checkpoints(folder))
+    named = ((_CHECKPOINT_NAME.fullmatch(path.name), path) for path in folder.glob("*.safetensors"))
+    found = {int(match[1]): path for match, path in named if match}
+    if not found:
+        raise PipelineError(f"{folder} holds no checkpoints; run `dvc repro train`.")
     missing = set(range(1, max(found))) - found.keys()
     if missing:
         raise PipelineError(f"{folder} lacks the checkpoint of epoch {min(missing)}; run `dvc repro train`.")
     first: CheckpointInfo | None = None
-    for epoch, path in found.items():
+    for epoch, path in sorted(found.items()):
         checkpoint = load_checkpoint(path)
         if checkpoint.info.epoch != epoch:
             raise PipelineError(

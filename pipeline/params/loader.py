@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from pipeline.errors import PipelineError, shown
+from pipeline.errors import PipelineError, shorten
 from pipeline.params.schema import PARAMS, Params
 
 T = TypeVar("T")
@@ -90,8 +90,8 @@ def _explain(place: tuple[int | str, ...], value: Any, schema: dict[str, Any], e
         node = schema["$defs"][node["$ref"].rpartition("/")[2]] if "$ref" in node else node
     key = key.rstrip(".") or "the file"
     if "properties" in node:
-        return f"{key} is {shown(value)}, expected a section of keys"
-    return f"{key} is {shown(value)}; allowed: {_allowed(node)}"
+        return f"{key} is {shorten(value)}, expected a section of keys"
+    return f"{key} is {shorten(value)}; allowed: {_allowed(node)}"
 
 
 def _allowed(node: dict[str, Any]) -> str:

