@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,18 +27,15 @@ def control_captions(
     """Return what each control says of each test image, by the keys of `metrics.scores.CONTROLS`.
 
     The shuffled captions are missing: they are the model's. What is kept in `scratch` under the digests of
-    captions and features is not computed again.
+    captions, and of features where they matter, is not computed again.
     """
     train, test = of_split(records, "train"), of_split(records, "test")
     train_ids, test_ids = [r.image_id for r in train], [r.image_id for r in test]
-    facts = {
-        "code": CONTROLS.digests(),
-        "captions": _captions_digest(train),
-        "features": [features_digest(store, ids) for ids in (train_ids, test_ids)],
-    }
+    facts = {"code": CONTROLS.digests(), "captions": _captions_digest(train)}
+    features = [features_digest(store, ids) for ids in (train_ids, test_ids)]
 
-    def kept(name: str, count: int, compute: Callable[[], list[str]]) -> list[str]:
-        cache = PredictionCache(scratch, {"control": name, **facts}, count)
+    def kept(name: str, count: int, compute: Callable[[], list[str]], **of_it: Any) -> list[str]:
+        cache = PredictionCache(scratch, {"control": name, **facts, **of_it}, count)
         if cache.missing:
             cache.add(0, [{"caption": caption} for caption in compute()])
         return [row["caption"] for row in cache.rows]
@@ -48,9 +46,10 @@ def control_captions(
         return [train[row].captions[0] for row in rows[:, 0]]
 
     constant = kept("constant", 1, lambda: [constant_caption({r.image_id: r.captions for r in train})])
+    neighbors = kept("nearest", len(test), nearest, features=features)
     return {
         "constant": dict.fromkeys(test_ids, constant[0]),
-        "nearest": dict(zip(test_ids, kept("nearest", len(test), nearest), strict=True)),
+        "nearest": dict(zip(test_ids, neighbors, strict=True)),
     }
 
 

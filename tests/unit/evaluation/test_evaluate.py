@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
@@ -154,6 +155,27 @@ def test_other_features_are_refused_or_captioned_anew(
     finally:
         (project.data / "features.h5").write_bytes(before)
     project.evaluate()
+
+
+def test_the_constant_control_stays_with_other_features_and_the_nearest_does_not(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = read_captions(project.data / "captions.jsonl")
+
+    def compute() -> None:
+        with FeatureStore(project.data / "features.h5") as store:
+            controls.control_captions(store, records, tmp_path)
+
+    compute()
+    before = other_features(project, "test")
+    try:
+        monkeypatch.setattr(controls, "constant_caption", refuse_to_load)
+        with monkeypatch.context() as patch, LOADED:
+            patch.setattr(controls, "nearest_rows", refuse_to_load)
+            compute()
+        compute()
+    finally:
+        (project.data / "features.h5").write_bytes(before)
 
 
 def test_other_code_captions_anew(
