@@ -12,8 +12,9 @@ import pyarrow.parquet
 from pipeline.errors import PipelineError
 
 _BATCH_ROWS = 16
-_MAX_IMAGE_BYTES = 64 * 2**20
-_MAX_ROW_GROUP_BYTES = 4 * 2**30
+# What one image may hold, and what may be unpacked at a time.
+MAX_IMAGE_BYTES = 64 * 2**20
+MAX_ROW_GROUP_BYTES = 4 * 2**30
 
 
 def read_rows(
@@ -34,9 +35,9 @@ def read_rows(
             for number, row in enumerate(all_rows):
                 image = row[image_column]
                 data = image.get("bytes") if isinstance(image, dict) else image
-                if not isinstance(data, bytes) or not 0 < len(data) <= _MAX_IMAGE_BYTES:
+                if not isinstance(data, bytes) or not 0 < len(data) <= MAX_IMAGE_BYTES:
                     raise PipelineError(
-                        f"{path}: row {number} has no image of 1 to {_MAX_IMAGE_BYTES} bytes in its "
+                        f"{path}: row {number} has no image of 1 to {MAX_IMAGE_BYTES} bytes in its "
                         f"column {image_column}."
                     )
                 yield data, [row[name] for name in caption_columns]
@@ -54,7 +55,7 @@ def _check(path: Path, file: pyarrow.parquet.ParquetFile, columns: Sequence[str]
         raise PipelineError(f"{path} has {facts.num_rows} rows, its pins say {rows}.")
     for number in range(facts.num_row_groups):
         size = facts.row_group(number).total_byte_size
-        if size > _MAX_ROW_GROUP_BYTES:
+        if size > MAX_ROW_GROUP_BYTES:
             raise PipelineError(
-                f"{path} unpacks {size} bytes at a time; allowed: at most {_MAX_ROW_GROUP_BYTES}."
+                f"{path} unpacks {size} bytes at a time; allowed: at most {MAX_ROW_GROUP_BYTES}."
             )

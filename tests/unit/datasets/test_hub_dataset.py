@@ -242,9 +242,9 @@ def test_columns_that_are_not_there(dataset: Dataset) -> None:
 
 
 def test_absurd_sizes(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.datasets.parquet._MAX_IMAGE_BYTES", 100)
+    monkeypatch.setattr("pipeline.datasets.parquet.MAX_IMAGE_BYTES", 100)
     assert "row 0 has no image of 1 to 100 bytes" in dataset.refused()
-    monkeypatch.setattr("pipeline.datasets.parquet._MAX_ROW_GROUP_BYTES", 100)
+    monkeypatch.setattr("pipeline.datasets.parquet.MAX_ROW_GROUP_BYTES", 100)
     assert "bytes at a time; allowed: at most 100" in dataset.refused()
 
 
