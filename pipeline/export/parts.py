@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import PipelineError
+from pipeline.files.differences import differences
 from pipeline.files.json_files import JsonObject, read_json
 from pipeline.model.adapters import adapter_params, merge_adapters
 from pipeline.model.checkpoints import Checkpoint, CheckpointInfo, load_checkpoint
@@ -82,8 +83,8 @@ def load_parts(checkpoint: Path, model_cache: Path | None) -> Parts:
     _require_equal(checkpoint, name, "weights", info.language_model["weights"], weights_digest(folder))
     vision_folder = _vision_folder(info.encoder, model_cache)
     encoder = load_encoder(info.encoder_params(), torch.device("cpu"), model_cache)
-    for key, found in encoder.spec.as_dict().items():
-        _require_equal(checkpoint, encoder.spec.name, f"encoder {key}", info.encoder[key], found)
+    for key, found, wanted in differences(encoder.spec.as_dict(), info.encoder):
+        _require_equal(checkpoint, encoder.spec.name, f"encoder {key}", wanted, found)
     vision = CLIPVisionModel.from_pretrained(
         vision_folder, local_files_only=True, use_safetensors=True, dtype=_AS_STORED
     )

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from pipeline.errors import PipelineError
 from pipeline.files.batched import batched
+from pipeline.files.differences import differences
 from pipeline.hardware.device import Placement, choose_placement
 from pipeline.images.images import crop, image_from_array, image_from_pil, open_image
 from pipeline.model.checkpoints import Checkpoint, find_checkpoint, load_checkpoint
@@ -108,14 +109,13 @@ class Captioner:
     ) -> Self:
         """Load the frozen models that a checkpoint names, which was read already. As `load`."""
         model = FeatureCaptioner.load(checkpoint, placement, model_cache)
-        wanted, params = checkpoint.info.encoder, checkpoint.info.encoder_params()
+        params = checkpoint.info.encoder_params()
         encoder = load_encoder(params, placement.device, model_cache)
-        for key, found in encoder.spec.as_dict().items():
-            if found != wanted[key]:
-                raise PipelineError(
-                    f"{checkpoint.file.path} was trained with encoder {key} {wanted[key]!r}, but "
-                    f"{params.name} now has {found!r}; train again or restore that revision."
-                )
+        for key, found, wanted in differences(encoder.spec.as_dict(), checkpoint.info.encoder):
+            raise PipelineError(
+                f"{checkpoint.file.path} was trained with encoder {key} {wanted!r}, but "
+                f"{params.name} now has {found!r}; train again or restore that revision."
+            )
         return cls(encoder, model, max_megapixels)
 
     # A str is a sequence of str as well, and is always meant as a path: this overload comes first.
