@@ -69,7 +69,7 @@ def require_packable(model: "LanguageModel") -> None:
 def _refused(model: "LanguageModel", reason: str) -> PipelineError:
     return PipelineError(
         f"{model.spec.name} ({type(model.model).__name__}) {reason}. Models of full attention work, such as "
-        "Llama, Qwen2, Qwen3, Gemma, Phi and GPT-NeoX. Fix: choose another language_model.name."
+        "Llama, Qwen2, Qwen3, Gemma 3, Phi and GPT-NeoX. Fix: choose another language_model.name."
     )
 
 
