@@ -9,7 +9,8 @@ from starlette.types import ASGIApp
 
 from pipeline import Captioner
 from pipeline.errors import PipelineError
-from pipeline.model.checkpoints import load_checkpoint
+from pipeline.hardware.device import choose_placement
+from pipeline.model.checkpoints import find_checkpoint, load_checkpoint
 from vlm.app.page import make_assets
 from vlm.app.server import CaptionServer, Limits
 
@@ -59,10 +60,12 @@ def load_application(
     checkpoint: Path, device: str, model_cache: Path | None, limits: Limits, host: str
 ) -> ASGIApp:
     """Load a trained model and put it behind the page. Raises PipelineError when it cannot be loaded."""
-    captioner = Captioner.load(checkpoint, device, model_cache, limits.max_megapixels)
-    trained = load_checkpoint(checkpoint).info
-    names = {"encoder": trained.encoder["name"], "language_model": trained.language_model["name"]}
-    assets = make_assets({**names, "epoch": trained.epoch}, limits)
+    trained = load_checkpoint(find_checkpoint(checkpoint))
+    placement = choose_placement(device)
+    captioner = Captioner.from_checkpoint(trained, placement, model_cache, limits.max_megapixels)
+    info = trained.info
+    names = {"encoder": info.encoder["name"], "language_model": info.language_model["name"]}
+    assets = make_assets({**names, "epoch": info.epoch}, limits)
     return CaptionServer(captioner.caption_many, limits, assets).application(allowed_hosts(host))
 
 

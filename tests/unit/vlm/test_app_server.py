@@ -19,6 +19,7 @@ import pytest
 from click.testing import CliRunner
 
 from pipeline.errors import PipelineError
+from tests.unit.project import Project, counted_openings
 from tests.unit.vlm.app_client import (
     LIMITS,
     FakeCaptioner,
@@ -30,7 +31,7 @@ from tests.unit.vlm.app_client import (
     upload,
     wait_until,
 )
-from vlm.app.serve import address, allowed_hosts, is_loopback, listen
+from vlm.app.serve import address, allowed_hosts, is_loopback, listen, load_application
 from vlm.app.server import Limits
 from vlm.main import main
 
@@ -326,3 +327,10 @@ def test_the_command_without_its_packages_says_how_to_get_them(monkeypatch: pyte
     assert result.exit_code == 1
     assert "needs the package uvicorn" in result.output
     assert "pip install --editable '.[app]'" in result.output
+
+
+def test_the_checkpoint_is_read_once(project: Project) -> None:
+    """It was read again for the names of its models."""
+    with counted_openings() as opened:
+        load_application(project.best, "cpu", None, LIMITS, "localhost")
+    assert opened["best.safetensors"] == 1
