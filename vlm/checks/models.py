@@ -13,7 +13,7 @@ from pipeline.files.safetensors_files import damaged_weights
 from pipeline.params.schema import EncoderParams, Params
 from pipeline.pretrained.hub import HubRepository, ask_for_file, list_files
 from pipeline.pretrained.pretrained import MODEL_FILES, no_safetensors
-from pipeline.pretrained.wheels import PREFIX, WHEEL_MODELS, is_wheel, wheel_folder
+from pipeline.pretrained.wheels import PREFIX, WHEEL_MODELS, is_wheel, is_whole, wheel_folder
 from vlm.doctor import CheckResult
 
 # OpenAI's CLIP, on the hub or in a folder of that name.
@@ -44,7 +44,7 @@ def _check_wheel(topic: str, name: str, cache: Path | None) -> CheckResult:
         remedy = f"use one of {', '.join(PREFIX + known for known in WHEEL_MODELS)} in params.yaml"
         return CheckResult("problem", topic, f"there is no model {name}", remedy)
     folder = wheel_folder(name, cache)
-    if folder.is_dir():
+    if is_whole(folder):
         place, home = folder.parent, Path.home()
         short = f"~/{place.relative_to(home)}" if place.is_relative_to(home) else str(place)
         return CheckResult("ok", topic, f"{name} is unpacked in {short}")

@@ -13,6 +13,7 @@ import pytest
 from huggingface_hub import try_to_load_from_cache
 
 from pipeline.params.schema import EncoderParams, Params
+from pipeline.pretrained.wheels import wheel_folder
 from tests.hub_stand_in import HubStandIn
 from tests.unit.vlm.doctor_runner import Write, result
 from vlm.checks import models
@@ -170,6 +171,20 @@ def test_truncated_weights_are_a_problem(
     assert "clip is a local folder, but model.safetensors is damaged" in found["text"]
     weights.unlink()
     assert "holds no .safetensors weights" in result("encoder")["text"]
+
+
+def test_a_wheels_folder_that_is_cut_off_is_not_called_unpacked(
+    write: Write, tiny_params: Params, tmp_path: Path
+) -> None:
+    runtime = replace(tiny_params.runtime, model_cache=tmp_path / "cache")
+    write(on_hub(replace(tiny_params, runtime=runtime), "wheel:efficientnet-lite0"))
+    folder = wheel_folder("wheel:efficientnet-lite0", tmp_path / "cache")
+    folder.mkdir(parents=True)
+    (folder / "source.json").write_text('{"sizes": {"model.safetensors": 9}}')
+    (folder / "model.safetensors").write_bytes(b"truncated")
+    assert "is unpacked in" in result("encoder")["text"]
+    (folder / "model.safetensors").write_bytes(b"trunc")
+    assert "is unpacked in" not in result("encoder")["text"]
 
 
 @pytest.mark.parametrize(
