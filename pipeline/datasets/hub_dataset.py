@@ -19,7 +19,7 @@ from pipeline.datasets.parquet import read_rows
 from pipeline.datasets.pins import PinnedDataset, Shard
 from pipeline.datasets.read import Entries
 from pipeline.errors import PipelineError
-from pipeline.files.disk_errors import explain_write_errors
+from pipeline.files.disk_errors import explain_read_errors, explain_write_errors
 from pipeline.files.json_files import sha256_of_file
 from pipeline.hardware.progress import track
 from pipeline.params.schema import Limits
@@ -118,12 +118,14 @@ def _gigabytes(size: int) -> str:
 def _verified(repository: HubRepository, shard: Shard) -> Path:
     """The shard in the cache, its bytes those that the pins say; a damaged one is downloaded once more."""
     path = download_file(repository, shard.file)
-    found = sha256_of_file(path)
+    with explain_read_errors(path):
+        found = sha256_of_file(path)
     if found != shard.sha256:
         logger.warning("%s of %s is damaged in the cache: it is downloaded again", shard.file, repository)
         forget(path)
         path = download_file(repository, shard.file)
-        found = sha256_of_file(path)
+        with explain_read_errors(path):
+            found = sha256_of_file(path)
     if found != shard.sha256:
         raise PipelineError(
             f"{shard.file} of {repository} is not the file that is pinned: its sha256 is {found}, expected "

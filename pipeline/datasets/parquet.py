@@ -10,6 +10,7 @@ import pyarrow
 import pyarrow.parquet
 
 from pipeline.errors import PipelineError
+from pipeline.files.disk_errors import explain_read_errors
 
 _BATCH_ROWS = 16
 # What one image may hold, and what may be unpacked at a time.
@@ -26,7 +27,7 @@ def read_rows(
     PipelineError for anything else and for absurd sizes.
     """
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
+        with explain_read_errors(path), pyarrow.parquet.ParquetFile(path) as file:
             _check(path, file, [image_column, *caption_columns], rows)
             batches = file.iter_batches(
                 _BATCH_ROWS, columns=[image_column, *caption_columns], use_threads=False

@@ -5,6 +5,8 @@ The hub is a stand-in on loopback (tests/hub_stand_in.py), the dataset tiny.
 Run: .venv/bin/python -m pytest tests/unit/datasets/test_hub_dataset.py
 """
 
+import errno
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet
 import pytest
 from PIL import Image
 
@@ -23,6 +26,7 @@ from pipeline.params.schema import Limits
 from tests.dataset_makers import ALL
 from tests.hub_stand_in import HubStandIn
 from tests.import_closure import ROOT
+from tests.refusals import fail_reads
 from tests.tiny_flickr8k import COLUMNS, COMMIT, NAME, pins_of, save_flickr8k, save_parquet, write_pins
 
 TRAIN_2 = "data/train-00001-of-00002.parquet"
@@ -147,6 +151,24 @@ def test_a_damaged_file_in_the_cache_is_downloaded_again(
     cached.resolve().write_bytes(b"damaged")
     assert len(dataset.unpack()) == 16
     assert "is damaged in the cache: it is downloaded again" in caplog.text
+
+
+def test_a_shard_on_a_disk_that_fails_is_not_damaged(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was a traceback, or "no readable parquet file"."""
+    dataset.unpack()
+
+    def fail(_: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pyarrow.parquet, "ParquetFile", fail)
+        assert re.search(r"cannot read .*\.parquet: Input/output error; it is left", dataset.refused())
+    with monkeypatch.context() as patch:
+        fail_reads(patch, tmp_path / "cache")
+        assert re.search(r"cannot read .*\.parquet: Input/output error; it is left", dataset.refused())
+    assert len(dataset.unpack()) == 16
 
 
 def test_flickr8k_is_pinned_to_the_commit_and_the_files() -> None:
