@@ -70,8 +70,8 @@ def caption(
 
     wanted = _regions(ask, region, box)
     found = find_images(images, recursive)
-    if found.passed_over:
-        click.echo(f"Note: {found.describe_passed_over()}", err=True)
+    for note in found.notes():
+        click.echo(f"Note: {note}", err=True)
     for error in found.errors:
         click.echo(f"Error: {error}", err=True)
     failures: set[tuple[Path, str]] = set()

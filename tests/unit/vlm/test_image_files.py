@@ -77,4 +77,21 @@ def test_files_of_a_folder_that_are_passed_over_are_counted_by_kind(folder: Path
     flat, deep = find_images(["."]), find_images(["."], recursive=True)
     assert flat.passed_over == {".heic": 2, ".txt": 1, "without a suffix": 1}
     assert deep.passed_over == flat.passed_over | {".avif": 1}
-    assert deep.describe_passed_over().startswith("5 files were passed over (2 .heic, ")
+    assert deep.notes()[0].startswith("5 files were passed over (2 .heic, ")
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    ("name", "recursive", "notes"),
+    [
+        (".", False, ["1 folder was passed over (deep); --recursive looks into the folders of a folder."]),
+        ("*", False, ["1 folder was passed over (deep); --recursive looks into the folders of a folder."]),
+        (".", True, []),
+        ("**/*", False, []),
+        ("*.jpg", False, []),
+    ],
+)
+def test_folders_that_are_passed_over_are_counted(name: str, recursive: bool, notes: list[str]) -> None:
+    """They were dropped without a word."""
+    found = find_images([name], recursive).notes()
+    assert [note for note in found if "folder was" in note] == notes
