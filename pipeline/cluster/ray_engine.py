@@ -19,8 +19,10 @@ import torch
 from pipeline.captions import ImageRecord, read_images, write_images
 from pipeline.encoding.batches import EncodedBatch, Unreadable, encode_batches
 from pipeline.encoding.block_files import DAMAGED, Block, block_path
+from pipeline.encoding.encode import encode_facts
 from pipeline.errors import PipelineError
 from pipeline.files.batched import batched
+from pipeline.files.differences import differences
 from pipeline.files.json_files import JsonObject, canonical_json
 from pipeline.hardware.execution import Execution
 from pipeline.hardware.memory import keep_freed_memory
@@ -64,6 +66,7 @@ class _Task:
     blocks: Path
     execution: Execution
     spec: EncoderSpec
+    facts: JsonObject  # that features follow from, where the run was started
     pool: Pool
 
 
@@ -97,7 +100,7 @@ def encode_with_ray(
         context = DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
-        task = _Task(Path.cwd(), folder, execution, encoder.spec, pool)
+        task = _Task(Path.cwd(), folder, execution, encoder.spec, encode_facts(encoder.spec), pool)
         results = (
             ray.data.from_items([{"share": str(file)} for file in files], override_num_blocks=len(files))
             .map(
@@ -261,10 +264,18 @@ def _load(task: _Task) -> ImageEncoder:
     encoder = load_encoder(
         task.spec.params, torch.device(task.pool.device), task.execution.runtime.model_cache
     )
-    if encoder.spec != task.spec:
-        raise PipelineError(
-            f"{task.spec.name} is not the same on all machines of the Ray cluster: "
-            f"{socket.gethostname()} has weights {encoder.spec.weights:.12}, expected "
-            f"{task.spec.weights:.12}; copy the model again."
-        )
+    require_equal_machines(encode_facts(encoder.spec), task.facts)
     return encoder
+
+
+def require_equal_machines(found: JsonObject, wanted: JsonObject) -> None:
+    """Compare this machine's encoder, code and libraries with those where the run was started.
+
+    Raises PipelineError naming this machine and the first fact that differs.
+    """
+    for name, value, expected in differences(found, wanted):
+        raise PipelineError(
+            f"{socket.gethostname()} encodes otherwise than the machine where the run was started: {name} is "
+            f"{value!s:.24}, expected {expected!s:.24}; all machines of the Ray cluster need the same model, "
+            "code and libraries."
+        )

@@ -16,6 +16,7 @@ from pipeline.files.json_files import JsonObject, digest, read_json, write_json
 from pipeline.hardware.execution import Execution
 from pipeline.hardware.progress import bar
 from pipeline.params.schema import EncoderParams
+from pipeline.pretrained.wheels import is_wheel
 from pipeline.result_code import ENCODE, library_versions
 from pipeline.vision.encoder import EncoderSpec, ImageEncoder
 from pipeline.vision.load import load_encoder
@@ -100,10 +101,16 @@ def _record(results: Generator[EncodedBatch, None, None], count: int, blocks: Fe
     return encoded
 
 
+def encode_facts(spec: EncoderSpec) -> JsonObject:
+    """Whatever features follow from, apart from their images: the encoder, its code, its libraries."""
+    package = ["efficientnet_lite_pytorch"] if is_wheel(spec.name) else []
+    libraries = library_versions("torch", "transformers", "pillow", *package)
+    return {"encoder": spec.as_dict(), "code": ENCODE.digests(), "libraries": libraries}
+
+
 def _blocks_folder(scratch: Path, spec: EncoderSpec) -> Path:
     """The folder of the features that this encoder gives by this code and these versions of libraries."""
-    libraries = library_versions("torch", "transformers", "pillow")
-    facts = {"encoder": spec.fingerprint, "code": ENCODE.digests(), "libraries": libraries}
+    facts = encode_facts(spec)
     folder = scratch / digest(facts)[:16]
     if not folder.exists():
         _tell_other_libraries(scratch, facts)

