@@ -1,8 +1,10 @@
 """The regions stage: requests put to test images, answered by encoding the crop on the fly."""
 
 import logging
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import count, groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -140,21 +142,18 @@ def _answer(
     kept = PredictionCache(execution.scratch, facts, len(requests))
     missing = kept.missing
     captioner: Captioner | None = None
-    pictures: dict[str, Image.Image] = {}
+    cuts = _save_crops(requests, folder)
     for places in batched(range(len(requests)), BATCH_SIZE):
-        batch = [requests[place] for place in places]
-        # The last image of a batch may be the first of the next.
-        images = {request.image.path: request.image for request in batch}
-        pictures = {path: pictures.get(path) or _open(image) for path, image in images.items()}
-        for place, request in zip(places, batch, strict=True):
-            piece = crop(pictures[request.image.path], request.region.box)
-            piece.save(folder / _crop_name(place), quality=_JPEG_QUALITY)
-        if not kept.has(places):
+        # Taken one by one: a batch of decoded photos would fill the memory.
+        batch = islice(cuts, len(places))
+        if kept.has(places):
+            deque(batch, maxlen=0)
+        else:
             if captioner is None:
                 captioner = Captioner.from_checkpoint(
                     checkpoint, execution.placement, execution.runtime.model_cache
                 )
-            made = captioner.caption_many([(pictures[r.image.path], r.region) for r in batch], generate)
+            made = captioner.caption_many(batch, generate)
             kept.add(
                 places[0],
                 [{"region": a.region.name, "box": list(a.region.box), "caption": a.text} for a in made],
@@ -165,10 +164,19 @@ def _answer(
     return [(Region(row["region"], tuple(row["box"])), row["caption"]) for row in kept.rows]
 
 
-def _open(image: ImageRecord) -> Image.Image:
-    """Open a listed image; PipelineError when its file holds other bytes by now."""
-    # Listed images were checked by prepare; the limit only has to let them pass.
-    return open_image(Path(image.path), image.width * image.height / 1e6 + 1, image.sha256)
+def _save_crops(requests: Sequence[_Request], folder: Path) -> Iterator[tuple[Image.Image, Region]]:
+    """Save the crop of each request and yield its picture and region; one picture is open at a time.
+
+    Requests about an image follow each other. Raises PipelineError when a file holds other bytes by now.
+    """
+    numbers = count()
+    for image, asked in groupby(requests, lambda request: request.image):
+        # Listed images were checked by prepare; the limit only has to let them pass.
+        picture = open_image(Path(image.path), image.width * image.height / 1e6 + 1, image.sha256)
+        for request in asked:
+            piece = crop(picture, request.region.box)
+            piece.save(folder / _crop_name(next(numbers)), quality=_JPEG_QUALITY)
+            yield picture, request.region
 
 
 def _crop_name(number: int) -> str:

@@ -174,7 +174,7 @@ class Captioner:
 
     def caption_many(
         self,
-        requests: Sequence[tuple[ImageLike, Region]],
+        requests: Iterable[tuple[ImageLike, Region]],
         generate: GenerateParams = DEFAULT_GENERATION,
     ) -> list[RegionCaption]:
         """Caption regions of many images, in batches. Raises PipelineError for the first that cannot be."""
@@ -193,20 +193,21 @@ class Captioner:
         """Yield the caption of each request, in order and in batches.
 
         An image that cannot be read, or a box beyond it, gives its error in the place of its caption, and
-        the others go on. Image files are opened when their turn comes, so memory holds one batch.
+        the others go on. Images are opened, and taken from `requests`, when their turn comes: memory holds
+        one of them, and the pixels that the encoder gets of one batch.
         """
-        for batch in batched(requests, BATCH_SIZE):
-            cuts = self._cut(batch)
+        for cuts in batched(self._cut(requests), BATCH_SIZE):
             good = [cut for cut in cuts if not isinstance(cut, PipelineError)]
             captions = iter(self._caption_cuts(good, generate))
             for cut in cuts:
                 yield cut if isinstance(cut, PipelineError) else next(captions)
 
-    def _cut(self, batch: Sequence[tuple[ImageLike, Region]]) -> list[tuple[Tensor, Region] | PipelineError]:
+    def _cut(
+        self, requests: Iterable[tuple[ImageLike, Region]]
+    ) -> Iterator[tuple[Tensor, Region] | PipelineError]:
         """Pixels `[3, S, S]` of each request's crop, and its region in fractions; or why there are none."""
-        cuts: list[tuple[Tensor, Region] | PipelineError] = []
         opened: tuple[ImageLike, Image.Image] | None = None
-        for image, region in batch:
+        for image, region in requests:
             try:
                 # Regions of one image follow each other; it is decoded once.
                 if opened is None or opened[0] is not image:
@@ -214,10 +215,10 @@ class Captioner:
                 picture = opened[1]
                 piece, part = _cut_out(picture, region, image)
                 # A crop goes through the encoder as if it were an image of its own.
-                cuts.append((self._encoder.preprocess(piece), part))
+                cut: tuple[Tensor, Region] | PipelineError = self._encoder.preprocess(piece), part
             except PipelineError as error:
-                cuts.append(error)
-        return cuts
+                cut = error
+            yield cut
 
     def _caption_cuts(
         self, cuts: Sequence[tuple[Tensor, Region]], generate: GenerateParams

@@ -4,6 +4,7 @@ Run: .venv/bin/python -m pytest tests/unit/regions/test_caption_regions.py
 """
 
 import json
+import weakref
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from pipeline import Captioner
 from pipeline.captions import read_captions, vocabulary
 from pipeline.errors import PipelineError
 from pipeline.files.json_files import read_jsonl
+from pipeline.images.images import open_image
 from pipeline.metrics.scene_truth import names_object
+from pipeline.model.feature_captioner import FeatureCaptioner
 from pipeline.regions.caption_regions import RegionPaths, caption_regions, only_object
 from pipeline.regions.captioner import BATCH_SIZE
 from pipeline.regions.regions import REGIONS
@@ -81,12 +84,31 @@ def test_each_image_is_opened_once_for_all_its_requests_and_the_checkpoint_too(p
         assert {opened[name] for name in (*names, "best.safetensors")} == {1}
 
 
+def test_pictures_of_a_batch_are_not_in_memory_together(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All images of a batch were decoded at once: with a request for each image 32 photos."""
+    pictures: list[weakref.ref[Image.Image]] = []
+    most = 0
+
+    def watched(*args: Any) -> Image.Image:
+        nonlocal most
+        most = max(most, sum(seen() is not None for seen in pictures))
+        picture = open_image(*args)
+        pictures.append(weakref.ref(picture))
+        return picture
+
+    monkeypatch.setattr("pipeline.regions.caption_regions.open_image", watched)
+    assert ask(project, "the upper half", images=5)["requests"] == 5
+    assert most <= 2
+
+
 def test_an_image_with_other_bytes_than_listed_is_not_captioned(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = Path(project.test_images[0].path)
     listed = path.read_bytes()
-    monkeypatch.setattr(Captioner, "caption_many", refuse_to_load)
+    monkeypatch.setattr(FeatureCaptioner, "caption", refuse_to_load)
     path.write_bytes(listed + b"\0")
     try:
         with pytest.raises(PipelineError, match=rf"{path.name} has changed since it was listed"):
