@@ -13,7 +13,7 @@ from pipeline.files.json_files import JsonObject, read_json
 from pipeline.model.adapters import adapter_params, merge_adapters
 from pipeline.model.checkpoints import Checkpoint, CheckpointInfo, load_checkpoint
 from pipeline.model.projector import Projector
-from pipeline.pretrained.pretrained import resolve_model, weights_digest
+from pipeline.pretrained.pretrained import ENCODER, resolve_model, weights_digest
 from pipeline.pretrained.wheels import is_wheel
 from pipeline.text.prompt import CaptionTokenizer
 from pipeline.vision.encoder import ImageEncoder
@@ -131,7 +131,7 @@ def _require_expressible(trained: Checkpoint) -> None:
 
 
 def _vision_folder(facts: JsonObject, model_cache: Path | None) -> Path:
-    folder = resolve_model(facts["name"], facts["revision"], model_cache)
+    folder = resolve_model(facts["name"], facts["revision"], model_cache, ENCODER)
     kind = read_json(folder / "config.json").get("model_type")
     if kind not in ("clip", "clip_vision_model"):
         raise PipelineError(f"the encoder {facts['name']} is not a CLIP model but {kind!r}. {INSTEAD}")

@@ -66,19 +66,26 @@ class HubFile:
 
 
 def find_snapshot(repository: HubRepository, patterns: Sequence[str]) -> Path | None:
-    """The folder in the cache that holds the repository's files of these patterns; None if one is missing.
+    """The folder in the cache that holds some of the repository's files of these patterns; None if none does.
 
-    The hub is not asked, also not whether a branch has moved. Raises PipelineError for an impossible name.
+    Where the hub's listing is in the cache (`is_listed`), all of them. The hub is not asked, also not whether
+    a branch has moved. Raises PipelineError for an impossible name.
     """
     with _explained(repository), contextlib.suppress(LocalEntryNotFoundError):
         return Path(_snapshot(repository, patterns, local_files_only=True))
     return None
 
 
+def is_listed(folder: Path) -> bool:
+    """Whether the hub's listing of this snapshot is in the cache; `huggingface_hub` then compares with it."""
+    return (folder.parents[1] / "trees" / f"{folder.name}.json").is_file()
+
+
 def download_snapshot(repository: HubRepository, patterns: Sequence[str]) -> Path:
     """The folder in the cache that holds the repository's files of these patterns, completed if need be.
 
-    Raises PipelineError when the hub does not give them.
+    Where the hub cannot be reached and there is no listing either: what is there. Raises PipelineError when
+    the hub does not give them.
     """
     with _explained(repository):
         return Path(_snapshot(repository, patterns))
@@ -158,7 +165,7 @@ def _explain(repository: HubRepository, error: BaseException) -> str:
         )
     no_network = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, ConnectionError)
     if isinstance(error, (LocalEntryNotFoundError, DryRunError, *no_network)):
-        return _unreachable(repository, type(error).__name__)
+        return unreachable(repository, type(error).__name__)
     if isinstance(error, OSError) and is_full(error):
         cache = Path(constants.HF_HUB_CACHE)
         return f"{cannot_write(cache / name, error)} HF_HOME may name a folder on a larger disk."
@@ -215,7 +222,8 @@ def _explain_answer(repository: HubRepository, error: HfHubHTTPError) -> str:
     )
 
 
-def _unreachable(repository: HubRepository, reason: str) -> str:
+def unreachable(repository: HubRepository, reason: str) -> str:
+    """The sentence for a repository that cannot be completed from here."""
     instead = ", or give the path of a local folder." if repository.kind == "model" else "."
     if constants.HF_HUB_OFFLINE:
         return (

@@ -6,12 +6,20 @@ Weights are safetensors only and no repository's code is ever run.
 import hashlib
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import PipelineError
 from pipeline.files.json_files import digest, read_json, sha256_of_file
 from pipeline.files.safetensors_files import damaged_weights
-from pipeline.pretrained.hub import HubRepository, download_snapshot, find_snapshot, forget
+from pipeline.pretrained.hub import (
+    HubRepository,
+    download_snapshot,
+    find_snapshot,
+    forget,
+    is_listed,
+    unreachable,
+)
 from pipeline.pretrained.wheels import is_wheel, unpack_wheel
 
 logger = logging.getLogger(__name__)
@@ -23,7 +31,29 @@ _NO_ARCHITECTURE = ("transformers_version", "_name_or_path")  # of config.json: 
 _TOKENIZER_FILES = ("tokenizer*.json", "tokenizer.model", "vocab.*", "merges.txt", "special_tokens*.json")
 
 
-def resolve_model(name: str, revision: str | None, model_cache: Path | None) -> Path:
+@dataclass(frozen=True)
+class NeededFiles:
+    """What a model folder has to hold: of each tuple one file, by patterns.
+
+    Attributes:
+        required: without these the model cannot be loaded.
+        wanted: without these it is another one where its repository has them (other tokens end its answers).
+    """
+
+    required: tuple[tuple[str, ...], ...]
+    wanted: tuple[tuple[str, ...], ...] = ()
+
+
+ENCODER = NeededFiles((("config.json",), ("*.safetensors",), ("preprocessor_config.json",)))
+LANGUAGE_MODEL = NeededFiles(
+    (("config.json",), ("*.safetensors",), ("tokenizer.json", "tokenizer.model", "vocab.*")),
+    (("tokenizer_config.json",), ("generation_config.json",)),
+)
+
+
+def resolve_model(
+    name: str, revision: str | None, model_cache: Path | None, needed: NeededFiles = LANGUAGE_MODEL
+) -> Path:
     """The local folder that holds model `name`, downloaded if need be.
 
     A model that is whole in the hub's cache is taken from there, and the hub is not asked; also one without a
@@ -39,8 +69,15 @@ def resolve_model(name: str, revision: str | None, model_cache: Path | None) -> 
         raise PipelineError(f"there is no model folder {name}; give a folder or a hub id like org/model.")
     repository = HubRepository(name, revision)
     folder = find_snapshot(repository, MODEL_FILES)
-    if folder is None or not _has_all_kinds(folder):
+    # Other programs download parts of a repository.
+    if folder is None or (not is_listed(folder) and _lacks(folder, needed.required + needed.wanted)):
         folder = download_snapshot(repository, MODEL_FILES)
+        if not is_listed(folder) and (missing := _lacks(folder, needed.required)):
+            raise PipelineError(unreachable(repository, f"{missing} is missing"))
+        if not is_listed(folder) and (missing := _lacks(folder, needed.wanted)):
+            log.warning(
+                "%s in the cache has no %s, and the hub does not say whether it should", name, missing
+            )
     if not any(folder.glob("*.safetensors")):
         raise PipelineError(no_safetensors(repository))
     damaged = damaged_weights(folder)
@@ -62,10 +99,10 @@ def no_safetensors(repository: HubRepository) -> str:
     )
 
 
-def _has_all_kinds(folder: Path) -> bool:
-    """Whether there are weights and what belongs to them: other programs download parts of a repository."""
-    others = (*_TOKENIZER_FILES, "preprocessor_config.json")
-    return any(folder.glob("*.safetensors")) and any(any(folder.glob(name)) for name in others)
+def _lacks(folder: Path, needed: Sequence[tuple[str, ...]]) -> str:
+    """The first of the needed files that is missing; empty for none."""
+    missing = (names[0] for names in needed if not any(any(folder.glob(name)) for name in names))
+    return next(missing, "")
 
 
 def _require_whole(folder: Path, remedy: str) -> None:

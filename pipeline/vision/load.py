@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from pipeline.params.schema import EncoderParams
-from pipeline.pretrained.pretrained import resolve_model
+from pipeline.pretrained.pretrained import ENCODER, resolve_model
 from pipeline.pretrained.wheels import is_wheel
 from pipeline.vision.encoder import ImageEncoder
 from pipeline.vision.transformers_encoder import TransformersEncoder
@@ -17,7 +17,7 @@ def load_encoder(
     """Load the encoder that `params` name. Raises PipelineError when it cannot be had or used so."""
     # By default CUDA's convolutions round their input to ten bits on GPUs that can (TF32).
     torch.backends.cudnn.allow_tf32 = False
-    folder = resolve_model(params.name, params.revision, model_cache)
+    folder = resolve_model(params.name, params.revision, model_cache, ENCODER)
     if is_wheel(params.name):
         from pipeline.vision.efficientnet import EfficientNetEncoder
 

@@ -21,8 +21,8 @@ from safetensors.numpy import save_file
 from pipeline.errors import PipelineError
 from pipeline.params.schema import EncoderParams, LanguageModelParams, Params
 from pipeline.pretrained import hub as hub_module
-from pipeline.pretrained.hub import HubRepository, download_snapshot
-from pipeline.pretrained.pretrained import resolve_model
+from pipeline.pretrained.hub import HubRepository, download_file, download_snapshot
+from pipeline.pretrained.pretrained import ENCODER, LANGUAGE_MODEL, resolve_model
 from pipeline.text.prompt import CaptionTokenizer
 from pipeline.vision.load import load_encoder
 from tests.hub_stand_in import HubStandIn
@@ -96,6 +96,59 @@ def test_what_another_download_left_out_is_completed(tiny_llama: Path, parts: li
     assert resolve_model(LLAMA, COMMIT, None) == folder
     for name in (WEIGHTS, "tokenizer.json"):
         assert (folder / name).read_bytes() == (tiny_llama / name).read_bytes()
+
+
+def cached_files(name: str, folder: Path, left_out: str = "") -> Path:
+    """The snapshot of a program that took the files of `folder` one by one: without the hub's listing."""
+    files = [file.name for file in folder.iterdir() if file.name != left_out]
+    (snapshot,) = {download_file(HubRepository(name, COMMIT), file).parent for file in files}
+    return snapshot
+
+
+@pytest.mark.usefixtures("granted")
+@pytest.mark.parametrize(
+    "left_out", ["config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"]
+)
+def test_a_part_of_a_language_model_without_a_listing_is_completed(left_out: str, tiny_llama: Path) -> None:
+    """It was taken for whole; without generation_config.json other tokens ended its answers."""
+    folder = cached_files(LLAMA, tiny_llama, left_out)
+    assert resolve_model(LLAMA, COMMIT, None) == folder
+    assert (folder / left_out).is_file()
+
+
+def test_a_part_of_an_encoder_without_a_listing_is_completed(granted: HubStandIn, tiny_clip: Path) -> None:
+    granted.add("openai/clip", tiny_clip, COMMIT)
+    folder = cached_files("openai/clip", tiny_clip, "preprocessor_config.json")
+    resolve_model("openai/clip", COMMIT, None, ENCODER)
+    assert (folder / "preprocessor_config.json").is_file()
+
+
+def test_a_whole_model_without_a_listing_is_not_asked_for(
+    granted: HubStandIn, tiny_clip: Path, tiny_llama: Path
+) -> None:
+    granted.add("openai/clip", tiny_clip, COMMIT)
+    for name, files, needed in (
+        (LLAMA, tiny_llama, LANGUAGE_MODEL),
+        ("openai/clip", tiny_clip, ENCODER),
+    ):
+        cached_files(name, files)
+        granted.requests.clear()
+        resolve_model(name, COMMIT, None, needed)
+        assert granted.requests == []
+
+
+@pytest.mark.parametrize("left_out", ["tokenizer.json", "generation_config.json"])
+def test_a_part_of_a_model_without_hub_and_listing(
+    granted: HubStandIn, left_out: str, tiny_llama: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the model cannot do without is named; what it may never have had, in a warning."""
+    folder = cached_files(LLAMA, tiny_llama, left_out)
+    granted.failing, granted.status = 1000, 503
+    if left_out == "tokenizer.json":
+        assert "tokenizer.json is missing" in sentence()
+    else:
+        assert resolve_model(LLAMA, COMMIT, None) == folder
+        assert "in the cache has no generation_config.json" in caplog.text
 
 
 @pytest.mark.usefixtures("granted")
