@@ -23,6 +23,11 @@ K corner     corner corners quadrant quadrants quarter quarters
 E half       half halves edge edges border borders 1/2 50% ½
 S part       side sides part parts portion area areas region regions section end
 Z elsewhere  north south east west northern southern eastern western vertical horizontal diagonal
+Z elsewhere  northeast northwest southeast southwest northeastern northwestern southeastern southwestern
+Z elsewhere  northward southward eastward westward leftward rightward lhs rhs mid midpoint base
+Z elsewhere  northwards southwards eastwards westwards leftwards rightwards
+Z elsewhere  northeastward northwestward southeastward southwestward
+Z elsewhere  column columns row rows periphery rim perimeter margin margins
 # amount     percent px pixel pixels
 I image      image picture photo photograph pic scene frame shot view painting drawing screenshot
 W all        whole entire full complete
@@ -58,7 +63,7 @@ _TOKEN = re.compile(rf"{BOX}|[¼-¾⅐-⅞]|\d+\s*/\s*\d+(?!\d)|\d[\d.]*(?:\s*%)
 _FUSED = rf"\b({'|'.join(_NAMES)})({'|'.join(w for w in _LETTERS if _LETTERS[w] in 'VbHCDKESh')})\b"
 
 _P = "[VHC]h?"  # a position
-_OF = "[onf][ti]*W?x{0,2}I"  # "of the whole image"
+_OF = "[onf][ti]*(?:x?W)?x{0,2}I"  # "of the whole image"
 _NO_PLACE = (
     "(?<![tWJVHh])[VH](?=a)"  # an adverb: "right now", "left behind"
     "|p[VHC][hVHC]*[SEKx]?"  # somebody's: "her left hand"
@@ -89,7 +94,7 @@ def find_names(text: str) -> list[str]:
     for at, word in enumerate(words):
         shorter = (word, *(word[:i] + word[i + 1 :] for i in range(min(len(word), 20))))
         meant = next((_SLIPS[slip] for slip in shorter if slip in _SLIPS), "")
-        is_image = _LETTERS.get(meant) == "I" and not re.search("[VHCKDE]o[ti]?$", letters[:at])
+        is_image = _LETTERS.get(meant) == "I" and not re.search("[VHCKDEh]o[ti]?W?$", letters[:at])
         if len(word) > 2 and meant and word not in _LETTERS and not is_image:
             raise ValueError(f"'{word}' is no word of place; did you mean '{meant}'?")
     letters = letters.replace("g", "J") if "compar" in text else letters  # "compare the left to the right"
@@ -113,7 +118,12 @@ def find_names(text: str) -> list[str]:
         found += names
         rest, end = rest[:start] + "|" * (stop - start) + rest[stop:], stop
     noun = "D(?!x)|E(?![xi])" + ("" if any("-" in name for name in found) else "|K")
+    noun += "|S(?!o[ti]*x)" if "sides" in words else ""  # which ones?
     unclear += [(m.start() - 1, m.end(), "is not one of the regions") for m in re.finditer(noun, rest)]
+    numbers = [at for at, word in enumerate(words) if word[0].isdigit() and letters[at] in "x#"]
+    if len(numbers) > 1:
+        unclear.append((numbers[0], numbers[-1] + 1, "is no box: left, top, right, bottom"))
+    unclear += [(at - 1, at + 1, "is not one of the regions") for at in numbers if letters[at - 1] == "Z"]
     if unclear:
         start, stop, why = unclear[0]
         raise ValueError(f"'{' '.join(words[start:stop]).strip(' .')}' {why}")

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from decimal import Decimal
 
 import pytest
 from hypothesis import assume, example, given
@@ -143,6 +144,38 @@ def test_an_amount_of_an_edge_is_a_half_or_a_third_or_refused(edge: str, number:
     assert (region.name, number) in [(edge, 50), (f"{edge} third", 33), ("middle third", 33)]
 
 
+COMPASS = [f"{v}{gap}{h}" for v in ("north", "south") for gap in ("", "-", " ") for h in ("east", "west")]
+COMPASS += ["north", "south", "east", "west"]
+# Not of the table: what else people call a part of an image.
+ELSEWHERE = [c + end for c in COMPASS for end in ("", "ern", "ward")]
+ELSEWHERE += ["lhs", "rhs", "midpoint", "mid-section", "periphery", "rim", "first column", "bottommost row"]
+
+
+@given(
+    st.sampled_from(ELSEWHERE),
+    st.sampled_from(["{}", "the {}", "Describe the {}.", "what is in the {} of the image?", "the {} part"]),
+    change_case,
+)
+def test_a_place_that_people_know_and_the_grammar_does_not_is_never_the_whole_image(
+    place: str, around: str, case: Callable[[str], str]
+) -> None:
+    with pytest.raises(PipelineError, match="is unclear"):
+        regions_from_request(case(around.format(place)))
+
+
+@given(
+    st.lists(st.decimals(0, 5000, places=1), min_size=2, max_size=6),
+    st.sampled_from([" to ", " and ", ", ", " by ", " up to ", "x", " height ", " until "]),
+    st.sampled_from(["{}", "from {}", "crop {}, please", "show pixels {}", "width {}"]),
+)
+def test_numbers_are_a_box_or_refused(numbers: list[Decimal], joined_by: str, around: str) -> None:
+    try:
+        found = regions_from_request(around.format(joined_by.join(map(str, numbers))))
+    except PipelineError:
+        return
+    assert [region.name for region in found] == ["box"]
+
+
 # Words without an everyday use that takes the place out of the request.
 plain_words = st.sampled_from(["dog", "a", "red", "show", *words_for("VHCDKESthngJu")])
 
@@ -207,6 +240,7 @@ def test_names_are_requests(name: str) -> None:
         ("top left of the room", ["top-left"]),
         ("the left side of the street", ["left"]),
         ("the left of the whole image", ["left"]),
+        ("top of athe whole picture", ["top"]),
         ("centre left", ["left"]),
         ("the left 50%", ["left"]),
         ("the left ⅓", ["left third"]),
@@ -237,7 +271,11 @@ def test_ways_of_asking(request_: str, names: list[str]) -> None:
         "read it from left to right",
         "What is in her left hand?",
         "the second dog from the left",
-        "count 1, 2, 3",
+        "the sides of the road",
+        "a row of seats at the base of the tower",
+        "in mid-air",
+        "a photo from 2019",
+        "a town northwest of the river",
         "is the light bright at night? stop, then write about the button later",
         "their paper tower, a hot dog, a lot of power and two super flowers",
         "copyright and leftovers on a laptop",
@@ -274,6 +312,26 @@ def test_ordinary_phrases_are_the_full_image(request_: str) -> None:
         ("the other half of the image", "half' asks for what lies outside"),
         ("the north-east corner", "'north' is not"),
         ("the western side", "'western' is not"),
+        ("northwest", "'northwest' is not"),
+        ("the northeast part", "'northeast' is not"),
+        ("both sides", "sides' is not"),
+        ("the sides", "sides' is not"),
+        ("two sides", "sides' is not"),
+        ("leftward", "'leftward' is not"),
+        ("lhs", "'lhs' is not"),
+        ("rhs", "'rhs' is not"),
+        ("mid", "'mid' is not"),
+        ("the midpoint", "'midpoint' is not"),
+        ("the mid-section", "'mid' is not"),
+        ("the first column", "'column' is not"),
+        ("column 2", "'column 2' is not"),
+        ("the base of the image", "'base' is not"),
+        ("the periphery", "'periphery' is not"),
+        ("the rim", "'rim' is not"),
+        ("from 10,10 to 50,50", "'10 , 10 to 50 , 50' is no box"),
+        ("0.1 to 0.5", "'0.1 to 0.5' is no box"),
+        ("width 100 height 100", "'100 height 100' is no box"),
+        ("count 1, 2, 3", "'1 , 2 , 3' is no box"),
         ("top left and right", "'top left and right' can be read in two ways"),
         ("top and bottom left", "'top and bottom left' can be read in two ways"),
         ("what is at the top right now?", "'top right now' can be read in two ways"),
