@@ -44,7 +44,11 @@ def _check_wheel(topic: str, name: str, cache: Path | None) -> CheckResult:
         remedy = f"use one of {', '.join(PREFIX + known for known in WHEEL_MODELS)} in params.yaml"
         return CheckResult("problem", topic, f"there is no model {name}", remedy)
     folder = wheel_folder(name, cache)
-    if is_whole(folder):
+    try:
+        is_unpacked = is_whole(folder)
+    except PipelineError as error:
+        return CheckResult("problem", topic, str(error), f"let {folder} be read")
+    if is_unpacked:
         place, home = folder.parent, Path.home()
         short = f"~/{place.relative_to(home)}" if place.is_relative_to(home) else str(place)
         return CheckResult("ok", topic, f"{name} is unpacked in {short}")

@@ -15,6 +15,7 @@ from huggingface_hub import try_to_load_from_cache
 from pipeline.params.schema import EncoderParams, Params
 from pipeline.pretrained.wheels import wheel_folder
 from tests.hub_stand_in import HubStandIn
+from tests.refusals import fail_reads
 from tests.unit.vlm.doctor_runner import Write, result
 from vlm.checks import models
 
@@ -174,7 +175,7 @@ def test_truncated_weights_are_a_problem(
 
 
 def test_a_wheels_folder_that_is_cut_off_is_not_called_unpacked(
-    write: Write, tiny_params: Params, tmp_path: Path
+    write: Write, tiny_params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runtime = replace(tiny_params.runtime, model_cache=tmp_path / "cache")
     write(on_hub(replace(tiny_params, runtime=runtime), "wheel:efficientnet-lite0"))
@@ -185,6 +186,8 @@ def test_a_wheels_folder_that_is_cut_off_is_not_called_unpacked(
     assert "is unpacked in" in result("encoder")["text"]
     (folder / "model.safetensors").write_bytes(b"trunc")
     assert "is unpacked in" not in result("encoder")["text"]
+    fail_reads(monkeypatch, folder)
+    assert "Input/output error" in result("encoder")["text"]
 
 
 @pytest.mark.parametrize(
