@@ -75,7 +75,7 @@ def resolve_model(
         if not is_listed(folder) and (missing := _lacks(folder, needed.required)):
             raise PipelineError(unreachable(repository, f"{missing} is missing"))
         if not is_listed(folder) and (missing := _lacks(folder, needed.wanted)):
-            log.warning(
+            logger.warning(
                 "%s in the cache has no %s, and the hub does not say whether it should", name, missing
             )
     if not any(folder.glob("*.safetensors")):
