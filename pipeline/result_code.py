@@ -78,6 +78,7 @@ CONTROLS = ResultCode(
     rooms=(
         "evaluation/controls.py",
         "metrics/controls.py",
+        "metrics/consensus.py",
         "metrics/cider.py",
         "metrics/tokenizer.py",
         "metrics/token_characters.py",

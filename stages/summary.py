@@ -19,7 +19,7 @@ def main() -> None:
     Example: python -m stages.summary
     """
     from pipeline.files.json_files import read_json
-    from pipeline.metrics.scores import CONTROLS
+    from pipeline.metrics.scores import CONTROLS, verdict
 
     evaluation = read_json(Path("metrics/evaluate.json"))
     regions = read_json(Path("metrics/regions.json"))
@@ -39,6 +39,8 @@ def main() -> None:
     within = evaluation["intervals"]["test"]
     bounds = (f"{within[key]['low']:.0f} to {within[key]['high']:.0f}" for key in _SCORES)
     click.echo(f"  {'95 % interval of the model':<28} " + ", ".join(bounds))
+    if sentence := verdict(evaluation):
+        click.echo(sentence)
     for title, found in (("single objects", evaluation.get("scenes")), ("region crops", regions)):
         if found and "shape_accuracy" in found:
             click.echo(

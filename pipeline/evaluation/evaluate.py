@@ -67,11 +67,11 @@ def evaluate(paths: EvaluatePaths, settings: Params, execution: Execution) -> Js
             if ranked[0] is result:
                 best = checkpoint.content
             files.append(checkpoint.file)
-        controls = control_captions(store, records, execution.scratch)
+        controls, consensus_images = control_captions(store, records, execution.scratch)
     said = ranked[0].texts("test")
     if len(said) > 1:
         controls["shuffled"] = shuffle_predictions(said, _SHUFFLE_SEED)
-    metrics = evaluation_metrics(ranked, settings.evaluate.select_by, controls, records)
+    metrics = evaluation_metrics(ranked, settings.evaluate.select_by, controls, consensus_images, records)
     for file in files:
         file.require_unchanged()
     _write_predictions(paths.predictions, ranked)

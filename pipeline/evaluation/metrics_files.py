@@ -45,6 +45,7 @@ def evaluation_metrics(
     ranked: Sequence[EpochResult],
     selected_by: str,
     controls: ControlCaptions,
+    consensus_images: int,
     records: Sequence[CaptionRecord],
 ) -> JsonObject:
     """Return the content of metrics/evaluate.json.
@@ -53,6 +54,7 @@ def evaluation_metrics(
         ranked: all epochs, the best first.
         selected_by: the score that ranked them.
         controls: by name, a caption for each test image.
+        consensus_images: how many train images the control `consensus` is of.
         records: the captions of all images.
     """
     best = ranked[0]
@@ -71,6 +73,7 @@ def evaluation_metrics(
             for split in SCORED_SPLITS
         },
         **_control_metrics(best, controls, of_split(records, "test")),
+        "consensus_images": consensus_images,
         **output_statistics(best.predictions["test"]),
         **_scene_metrics(best, records),
         "by_epoch": by_epoch,

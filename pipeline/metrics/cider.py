@@ -8,9 +8,12 @@ scored together.
 """
 
 import math
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 ORDERS = 4
 SIGMA = 6.0
@@ -27,28 +30,22 @@ class Vector:
     length: int
 
 
-class CiderD:
-    """CIDEr-D against one set of references: their idf and their vectors, computed once."""
+class TfIdf:
+    """Weights of n-grams: the fewer images' captions an n-gram is in, the more it counts."""
 
-    def __init__(self, references: Sequence[Sequence[Sequence[str]]]) -> None:
-        """`references[i]` are the tokenised references of image i."""
-        counts = [[_ngram_counts(r) for r in of_image] for of_image in references]
-        images_with = Counter(ngram for of_image in counts for ngram in set().union(*of_image))
-        images = math.log(max(1, len(references)))
-        self._idf = {ngram: images - math.log(n) for ngram, n in images_with.items()}
-        self._idf_of_unseen = images
-        self.references = [[self._weigh(c) for c in of_image] for of_image in counts]
+    def __init__(self, images: Iterable[Sequence[Sequence[str]]]) -> None:
+        """`images` yields the tokenised captions of one image at a time; only numbers of images are kept."""
+        images_with: Counter[Ngram] = Counter()
+        count = 0
+        for captions in images:
+            images_with.update({ngram for caption in captions for ngram in _ngrams(caption)})
+            count += 1
+        self._idf_of_unseen = math.log(max(1, count))
+        self._idf = {ngram: self._idf_of_unseen - math.log(n) for ngram, n in images_with.items()}
 
     def vector(self, caption: Sequence[str]) -> Vector:
         """The tf-idf vector of a tokenised caption."""
-        return self._weigh(_ngram_counts(caption))
-
-    def score(self, caption: Vector, image: int) -> float:
-        """CIDEr-D of a caption for the image at this place in the references."""
-        of_image = self.references[image]
-        return 10 * sum(similarity(caption, r) for r in of_image) / (ORDERS * len(of_image))
-
-    def _weigh(self, counts: Counter[Ngram]) -> Vector:
+        counts = Counter(_ngrams(caption))
         weights = {n: count * self._idf.get(n, self._idf_of_unseen) for n, count in counts.items()}
         squares = [0.0] * ORDERS
         for ngram, weight in weights.items():
@@ -56,6 +53,20 @@ class CiderD:
         # The length that pycocoevalcap compares is the number of bigrams.
         length = sum(count for ngram, count in counts.items() if len(ngram) == 2)
         return Vector(weights, tuple(map(math.sqrt, squares)), length)
+
+
+class CiderD(TfIdf):
+    """CIDEr-D against one set of references: their idf and their vectors, computed once."""
+
+    def __init__(self, references: Sequence[Sequence[Sequence[str]]]) -> None:
+        """`references[i]` are the tokenised references of image i."""
+        super().__init__(references)
+        self.references = [[self.vector(reference) for reference in of_image] for of_image in references]
+
+    def score(self, caption: Vector, image: int) -> float:
+        """CIDEr-D of a caption for the image at this place in the references."""
+        of_image = self.references[image]
+        return 10 * sum(similarity(caption, r) for r in of_image) / (ORDERS * len(of_image))
 
 
 def cider_d(
@@ -86,13 +97,30 @@ def similarity(caption: Vector, reference: Vector) -> float:
     return cosines * length_penalty(caption.length - reference.length)
 
 
+def similarities(captions: Sequence[Vector]) -> NDArray[np.float64]:
+    """Return `similarity` of each caption (row) to each other one as its reference, `[n, n]`; 0 to itself."""
+    holders: defaultdict[Ngram, list[int]] = defaultdict(list)
+    for place, caption in enumerate(captions):
+        for ngram in caption.weights:
+            holders[ngram].append(place)
+    products = np.zeros((ORDERS, len(captions), len(captions)))
+    for ngram, places in holders.items():
+        if len(places) > 1:
+            weights = np.array([captions[place].weights[ngram] for place in places])
+            at = np.array(places)
+            products[len(ngram) - 1, at[:, None], at] += np.minimum(weights[:, None], weights) * weights
+    norms = np.array([caption.norms for caption in captions]).T  # [ORDERS, n]
+    norms[norms == 0] = 1  # the products are 0, too
+    cosines = (products / (norms[:, :, None] * norms[:, None])).sum(axis=0)
+    lengths = np.array([caption.length for caption in captions])
+    found: NDArray[np.float64] = cosines * np.exp(-((lengths[:, None] - lengths) ** 2) / (2 * SIGMA**2))
+    np.fill_diagonal(found, 0)
+    return found
+
+
 def length_penalty(difference: int) -> float:
     """1 for equal lengths, less the more they differ."""
     return math.exp(-(difference**2) / (2 * SIGMA**2))
-
-
-def _ngram_counts(tokens: Sequence[str]) -> Counter[Ngram]:
-    return Counter(_ngrams(tokens))
 
 
 def _ngrams(tokens: Sequence[str]) -> Iterator[Ngram]:

@@ -26,8 +26,23 @@ SCORES = {
 CONTROLS = {
     "constant": "one caption for all",
     "nearest": "nearest training image's",
+    "consensus": "consensus of the nearest",
     "shuffled": "the model, images shuffled",
 }
+
+
+def verdict(evaluation: Mapping[str, Any]) -> str:
+    """Return the sentence that names the controls with a higher CIDEr-D than the model; empty if none has.
+
+    `evaluation` is the content of metrics/evaluate.json.
+    """
+    reached = evaluation["test"]["cider"]
+    better = {name: of["cider"] for name, of in evaluation["controls"].items() if of["cider"] > reached}
+    if not better:
+        return ""
+    names = " and ".join(f"“{CONTROLS.get(name, name)}”" for name in better)
+    figures = " and ".join(f"{cider:.2f}" for cider in better.values())
+    return f"The captions say less than {names}: CIDEr {reached:.2f} against {figures}."
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import jinja2
 
 from pipeline.captions import SPLITS, of_split, read_captions, read_images
 from pipeline.files.json_files import read_json, write_atomic
-from pipeline.metrics.scores import CONTROLS, SCORES
+from pipeline.metrics.scores import CONTROLS, SCORES, verdict
 from pipeline.params.loader import load_params
 from pipeline.params.schema import Params, ReportParams
 from pipeline.report.gallery import ImageFiles, region_answers, scored_examples, written_by_the_run
@@ -22,7 +22,10 @@ from pipeline.report.plots import epoch_curves, training_curves
 
 _PLOTTED = ("bleu_1", "bleu_4", "cider", "rouge_l")
 # What has a place of its own on the page; every other number is shown by its name.
-_PLACED = ("best_epoch", "dev", "test", "controls", "by_epoch", "images", "intervals", "choice", "colors")
+_PLACED = (
+    *("best_epoch", "dev", "test", "controls", "by_epoch", "images", "intervals", "choice", "colors"),
+    "consensus_images",
+)
 _SHARES = {
     "distinct_captions": "distinct captions",
     "cut_off": "captions cut off at the length limit",
@@ -90,6 +93,7 @@ def write_report(inputs: ReportInputs, output: Path, params: ReportParams) -> No
             scores=SCORES,
             plotted=_PLOTTED,
             controls=CONTROLS,
+            verdict=verdict,
             columns=list(dict.fromkeys([*SCORES, *others])),
             epochs=epochs,
             habits=habits,

@@ -16,8 +16,11 @@ import torch
 from pipeline.captions import of_split, read_captions, read_images
 from pipeline.errors import PipelineError
 from pipeline.evaluation import controls
+from pipeline.evaluation.controls import control_captions
 from pipeline.evaluation.predictor import Predictor
 from pipeline.features.store import FeatureStore, write_store
+from pipeline.metrics.consensus import NEIGHBORS
+from pipeline.metrics.scores import CONTROLS
 from pipeline.model.checkpoints import load_checkpoint
 from pipeline.model.feature_captioner import FeatureCaptioner
 from pipeline.model.generation import generate_ids
@@ -43,25 +46,17 @@ def with_generate(project: Project, **changes: Any) -> Project:
 def test_the_metrics_have_the_documented_keys_and_no_nan(project: Project) -> None:
     metrics = read_metrics(project)
     assert metrics.keys() == {
-        *(
-            "best_epoch",
-            "training",
-            "selected_by",
-            "choice",
-            "images",
-            "dev",
-            "test",
-            "intervals",
-            "controls",
-        ),
-        *("constant_caption", "colors", "distinct_captions", "cut_off", "empty", "scenes", "by_epoch"),
+        *("best_epoch", "training", "selected_by", "choice", "images", "dev", "test", "intervals"),
+        *("controls", "constant_caption", "consensus_images", "colors", "scenes", "by_epoch"),
+        *("distinct_captions", "cut_off", "empty"),
     }
     assert metrics["images"] == {"dev": 4, "test": 6}
     assert metrics["selected_by"] == "bleu_4"
     assert metrics["training"] == load_checkpoint(project.best).info.training
     scores = {"bleu_1", "bleu_2", "bleu_3", "bleu_4", "cider", "rouge_l", "words", "images"}
     assert metrics["dev"].keys() == metrics["test"].keys() == scores
-    assert list(metrics["controls"]) == ["constant", "nearest", "shuffled"]
+    assert metrics["controls"].keys() == metrics["colors"].keys() - {"model"} == CONTROLS.keys()
+    assert metrics["consensus_images"] in NEIGHBORS
     assert metrics["by_epoch"].keys() == {"1", "2"}
     best = metrics["by_epoch"][str(metrics["best_epoch"])]
     assert (best["dev"], best["test"]) == (metrics["dev"], metrics["test"])
@@ -80,6 +75,30 @@ def test_the_figures_that_experiments_are_compared_by_are_those_of_the_best_epoc
     assert few["test"].items() >= {"cider": best["test"]["cider"], "cut_off": metrics["cut_off"]}.items()
     assert few["test"]["color_accuracy"] == metrics["scenes"]["color_accuracy"]
     assert few["control_cider"] == {name: of["cider"] for name, of in metrics["controls"].items()}
+
+
+def controls_said(project: Project, folder: Path, **captions: str) -> dict[str, dict[str, str]]:
+    """What the controls say where all captions of some splits are replaced by one."""
+    records = [
+        replace(r, captions=(captions[r.split],)) if r.split in captions else r
+        for r in read_captions(project.data / "captions.jsonl")
+    ]
+    with FeatureStore(project.data / "features.h5") as store:
+        return control_captions(store, records, folder)[0]
+
+
+def test_controls_say_train_captions_whatever_people_said_of_other_images(
+    project: Project, tmp_path: Path
+) -> None:
+    said = controls_said(project, tmp_path)
+    assert said == controls_said(project, tmp_path, test="Nobody sees this.")
+    train = of_split(read_captions(project.data / "captions.jsonl"), "train")
+    known = {caption for record in train for caption in record.captions}
+    for of_dev in (said, controls_said(project, tmp_path, dev="Nobody says this.")):
+        assert of_dev["constant"] == said["constant"]
+        assert of_dev["nearest"] == said["nearest"]
+        assert set(of_dev["consensus"].values()) <= known
+    assert set(controls_said(project, tmp_path, train="a dog")["consensus"].values()) == {"a dog"}
 
 
 def test_the_best_checkpoint_is_the_chosen_epoch(project: Project) -> None:
@@ -119,7 +138,7 @@ def test_what_is_known_of_checkpoints_and_controls_is_not_computed_again(
 ) -> None:
     before = project.outputs()
     monkeypatch.setattr(FeatureCaptioner, "load", refuse_to_load)
-    for control in ("constant_caption", "nearest_rows"):
+    for control in ("constant_caption", "nearest_rows", "Consensus"):
         monkeypatch.setattr(controls, control, refuse_to_load)
     project.evaluate()
     assert project.outputs() == before

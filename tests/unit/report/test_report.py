@@ -63,6 +63,16 @@ def test_a_run_of_one_epoch_has_no_lead(run: ReportInputs, tmp_path: Path) -> No
     assert "1.50 behind" not in page
 
 
+def test_a_model_below_a_control_is_called_so(run: ReportInputs, tmp_path: Path) -> None:
+    assert "say less" not in page_text(run, tmp_path / "index.html")
+    content = json.loads(run.evaluation.read_text())
+    content["controls"]["consensus"] = {**content["controls"]["constant"], "cider": 34.5}
+    write_json(run.evaluation, content | {"consensus_images": 20})
+    page = page_text(run, tmp_path / "index.html")
+    assert "The captions say less than “consensus of the nearest”: CIDEr 11.50 against 34.50." in page
+    assert "the captions of the 20 most similar training images" in page
+
+
 def test_page_is_well_formed_and_fetches_nothing(run: ReportInputs, tmp_path: Path) -> None:
     reader = PageReader(page_text(run, tmp_path / "index.html"))
     assert len(reader.ids) == len(set(reader.ids))

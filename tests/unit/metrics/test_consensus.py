@@ -1,0 +1,77 @@
+"""The consensus of captions: `pytest tests/unit/metrics/test_consensus.py`."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.metrics import consensus
+from pipeline.metrics.cider import TfIdf, similarities, similarity
+from pipeline.metrics.consensus import Consensus
+
+TRAIN = [
+    ["A dog runs on grass.", "A brown dog.", "Lovely weather!"],
+    ["The dog runs on grass.", "Two men."],
+    ["A cat sleeps."],
+    ["A cat sleeps on a sofa.", "A cat sleeps."],
+]
+
+
+class TestCaption:
+    @pytest.mark.parametrize(
+        ("rows", "expected"),
+        [
+            ([0, 1], "A dog runs on grass."),
+            ([1, 0], "A dog runs on grass."),
+            ([0, 2, 3], "A cat sleeps."),
+            ([1, 3, 2], "A cat sleeps."),
+            ([2], "A cat sleeps."),
+        ],
+    )
+    def test_it_is_the_caption_most_similar_to_all_others(self, rows: list[int], expected: str) -> None:
+        # A caption that was given to two images counts twice.
+        assert Consensus(TRAIN).caption(rows) == expected
+
+    @pytest.mark.parametrize("train", [[["b", "a"], ["c"]], [["red dog", "dog red"]], [["", "a"]], [["x y"]]])
+    def test_of_equals_it_is_the_first_of_the_nearest_image(self, train: list[list[str]]) -> None:
+        assert Consensus(train).caption(range(len(train))) == train[0][0]
+        assert Consensus(train).caption([len(train) - 1]) == train[-1][0]
+
+    def test_the_captions_of_the_nearest_images_are_compared_when_there_are_too_many(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(consensus, "MOST_CANDIDATES", 5)
+        assert Consensus(TRAIN).caption([0, 1, 2, 3, 3, 3]) == "A dog runs on grass."
+
+    def test_words_are_weighted_by_images_spread_over_train(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        train = [["red sky", "red car", "dog sits", "dog eats"], ["red"], ["dog"], ["red"]]
+        assert Consensus(train).caption([0]) == "dog sits"
+        monkeypatch.setattr(consensus, "MOST_IMAGES", 2)
+        assert Consensus(train).caption([0]) == "red sky", "the first and the third image count"
+
+
+class TestChooseNeighbors:
+    # The nearest image shows a cat, three of the nearest five a dog, four of all eight men.
+    TRAIN = (["A cat."], ["A dog runs."], ["Two men sit."])
+    ROWS = np.array([[0, 1, 1, 1, 2, 2, 2, 2]] * 2)
+
+    @pytest.mark.parametrize(
+        ("reference", "expected"),
+        [("A cat.", 1), ("A dog runs.", 5), ("Two men sit.", 8), ("Nothing like any of them.", 1)],
+    )
+    def test_it_is_the_number_whose_captions_score_best_and_of_equals_the_least(
+        self, reference: str, expected: int
+    ) -> None:
+        references = [[reference], ["Something else."]]
+        assert Consensus(self.TRAIN).choose_neighbors(self.ROWS, references) == expected
+
+
+captions = st.lists(st.sampled_from(["a", "dog", "man", "runs", "red"]), max_size=8)
+
+
+@given(st.lists(captions, min_size=1, max_size=6))
+def test_similarities_are_those_of_every_pair(texts: list[list[str]]) -> None:
+    tf_idf = TfIdf([texts, [["a", "dog"]], [["a", "man"]]])
+    vectors = [tf_idf.vector(text) for text in texts]
+    expected = [[similarity(a, b) if a is not b else 0 for b in vectors] for a in vectors]
+    assert similarities(vectors) == pytest.approx(np.array(expected))
