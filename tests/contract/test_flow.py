@@ -6,6 +6,8 @@ Run: .venv/bin/python -m pytest tests/contract/test_flow.py
 import dataclasses
 import json
 import re
+import tomllib
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -175,3 +177,18 @@ def test_the_report_profile_is_the_reports_configuration_to_the_letter() -> None
     assert (train.epochs, train.batch_size, train.captions_per_pass) == (3, 4, 1)
     assert (train.learning_rate, train.clip_norm, train.supervise_eos) == (1e-4, 1.0, False)
     assert (params.runtime.num_workers, params.runtime.pin_memory) == (4, True)
+
+
+def test_the_least_version_of_every_dependency_is_one_that_was_tested() -> None:
+    """treeverse/dvc#10948: an old dvc was allowed that a newer library had broken."""
+    locked = dict(
+        line.lower().split("==")
+        for name in ("requirements.lock", "requirements-ray.lock")
+        for line in (ROOT / name).read_text(encoding="utf-8").splitlines()
+        if "==" in line
+    )
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = chain.from_iterable(project["optional-dependencies"].values())
+    least = dict(re.sub(r"\[.*\]", "", line).split(">=") for line in [*project["dependencies"], *extras])
+    assert least.pop("torch") == "2.11"  # on a GPU
+    assert least == {name: locked[name] for name in least}
