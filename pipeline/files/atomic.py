@@ -70,15 +70,12 @@ def replace_folder(path: Path) -> Iterator[Path]:
 def sweep(outputs: Iterable[Path], scratch: Path) -> None:
     """Remove what killed runs left of `outputs` and in `scratch`; nobody else may be writing there.
 
-    A folder that was killed between its two renames gets its old content back; not where another output is
-    gone, as DVC removes all of them before a stage runs: the old content then belongs to none of them.
+    A folder that was killed between its two renames gets its old content back.
     """
     left = list(scratch.rglob(".*"))
-    outputs = list(outputs)
     for output in outputs:
-        others_exist = all(other.exists() for other in outputs if other != output)
         for path in sorted(output.parent.glob(f"{_prefix(output)}*")):
-            if path.suffix == _OLD and others_exist and not output.exists():
+            if path.suffix == _OLD and not output.exists():
                 path.rename(output)
             else:
                 left.append(path)

@@ -108,16 +108,6 @@ def test_a_folder_that_was_killed_between_its_two_renames_is_put_back(tmp_path: 
     assert names(folder) == ["old.txt"]
 
 
-def test_an_old_folder_is_not_put_back_where_the_other_outputs_of_the_stage_are_gone(
-    tmp_path: Path, folder: Path
-) -> None:
-    """DVC removed them. `prepare` stopped at the images that came back alone: "holds files"."""
-    folder.rename(tmp_path / ".results.abc.old")
-    listing = tmp_path / "images.jsonl"
-    sweep([listing, folder], tmp_path / "scratch")
-    assert names(tmp_path) == []
-
-
 def test_a_file_is_written_with_its_folders_under_another_name(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b" / "file"
     with replace_file(path) as temporary:
