@@ -50,5 +50,6 @@ def lost_by_a_kill(stage: str, params: Params) -> int:
         # `save_every_seconds` is nothing: every step is saved.
         "train": 1,
         "evaluate": params.runtime.generate_batch_size,
-        "regions": BATCH_SIZE,
+        # A batch of requests: each is encoded, then captioned.
+        "regions": 2 * BATCH_SIZE,
     }.get(stage, 0)
