@@ -77,8 +77,9 @@ def written_by_the_run(path: Path) -> Iterator[None]:
     try:
         yield
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, TemplateError) as error:
+        reason = " ".join(str(error).split())  # one line, whatever a damaged file holds
         raise PipelineError(
-            f"{path} does not fit the other files of the run ({type(error).__name__}: {error}). "
+            f"{path} does not fit the other files of the run ({type(error).__name__}: {reason}). "
             "Fix: run `dvc repro`."
         ) from error
 

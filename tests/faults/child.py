@@ -184,8 +184,9 @@ class _Hook:
         if not changes or not self._is_ours(arguments[0]):
             return
         self._changes.value += 1
-        # The second rename moves a hidden folder to a name that is not hidden.
+        # The second rename moves a hidden folder to a name that is not hidden; an old one is put back so too.
         swaps = event == "os.rename" and Path(arguments[0]).is_dir() and Path(arguments[1]).name[0] != "."
+        swaps = swaps and Path(arguments[0]).suffix != ".old"
         due = self._changes.value == self._fault.at_change or (self._fault.in_swap and swaps)
         if due and not self._sent:
             self._sent = True
