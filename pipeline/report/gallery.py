@@ -79,7 +79,7 @@ def written_by_the_run(path: Path) -> Iterator[None]:
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, TemplateError) as error:
         reason = " ".join(str(error).split())  # one line, whatever a damaged file holds
         raise PipelineError(
-            f"{path} does not fit the other files of the run ({type(error).__name__}: {reason}). "
+            f"{path} does not fit the other files of the run ({type(error).__name__} {reason}). "
             "Fix: run `dvc repro`."
         ) from error
 
