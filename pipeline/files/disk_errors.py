@@ -4,8 +4,8 @@ import errno
 import os
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from pipeline.errors import PipelineError, UnreadableError
@@ -46,39 +46,42 @@ def cannot_write(path: Path, error: OSError) -> PipelineError:
     )
 
 
-@contextmanager
-def explain_write_errors(path: Path) -> Iterator[None]:
+def explain_write_errors(path: Path) -> AbstractContextManager[None]:
     """Turn what the system raises while `path` is written into a PipelineError."""
-    try:
-        yield
-    except PipelineError:
-        raise
-    except Exception as error:
-        refused = system_error(error)
-        if refused is None:
-            raise
-        raise cannot_write(path, refused) from error
+    return _explain(lambda refused: cannot_write(path, refused))
 
 
-@contextmanager
-def explain_read_errors(path: Path) -> Iterator[None]:
+def explain_read_errors(path: Path) -> AbstractContextManager[None]:
     """Turn what the system raises while `path` is read into an UnreadableError.
 
     A file that the system cannot read (a disk that does not answer, rights, no file handles left) may be
     good. So it is never taken for damaged, and never deleted.
     """
+
+    def sentence(refused: OSError) -> PipelineError | None:
+        if not refused.errno:
+            return None
+        return UnreadableError(
+            f"cannot read {path}: {os.strerror(refused.errno)}; it is left as it is: mend that, and run the "
+            "command again."
+        )
+
+    return _explain(sentence)
+
+
+@contextmanager
+def _explain(sentence: Callable[[OSError], PipelineError | None]) -> Iterator[None]:
+    """Raise what `sentence` makes of an error of the system; other errors, and those without one, pass."""
     try:
         yield
     except PipelineError:
         raise
     except Exception as error:
         refused = system_error(error)
-        if refused is None or not refused.errno:
+        explained = sentence(refused) if refused else None
+        if explained is None:
             raise
-        raise UnreadableError(
-            f"cannot read {path}: {os.strerror(refused.errno)}; it is left as it is: mend that, and run the "
-            "command again."
-        ) from error
+        raise explained from error
 
 
 def usual_mode(of_folder: bool = False) -> int:
