@@ -80,7 +80,7 @@ def step_memory(params: Params, captions: Sequence[int] = LONGEST_IMAGE) -> floa
     from transformers import AutoModelForCausalLM
 
     patches, width = _ENCODERS[params.encoder.name]
-    together = params.train.captions_per_pass
+    together = params.train.captions_per_sequence
     labels = sum(captions if together == "all" else captions[:together])
     rows, positions, config = params.train.batch_size, patches + _PROMPT + labels, llama_config()
     with torch.device("meta"):

@@ -34,7 +34,7 @@ TRAINING = (
     "train.weight_decay=0.1",
     "train.warmup_steps=0",
     "train.warmup_steps=100",
-    "train.captions_per_pass=1 train.batch_size=20",
+    "train.captions_per_sequence=1 train.batch_size=20",
     "projector.dropout=0.1",
     "projector.standardize=false",
     "projector.standardize=false projector.match_embedding_norm=false",

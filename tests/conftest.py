@@ -76,7 +76,7 @@ def make_tiny_params(tiny_clip: Path, tiny_llama: Path) -> Params:
             encode_batch_size=4,
             generate_batch_size=4,
             save_every_seconds=60,
-            features="auto",
+            feature_loading="auto",
             compile="never",
             model_cache=None,
         ),

@@ -163,7 +163,7 @@ class TrainParams:
     """passes over the training images"""
     batch_size: BatchSize
     """sequences in an optimizer step (before accumulation)"""
-    captions_per_pass: AtLeastOne | Literal["all"]
+    captions_per_sequence: AtLeastOne | Literal["all"]
     """captions behind one image prefix: all of the image's, or a number"""
     gradient_accumulation_steps: BatchSize
     """batches in an optimizer step"""
@@ -247,7 +247,7 @@ class RuntimeParams:
     """images that are captioned at once"""
     save_every_seconds: Positive
     """how much training a kill may cost"""
-    features: Literal["auto", "memory", "disk"]
+    feature_loading: Literal["auto", "memory", "disk"]
     """in training: auto (by size) | memory | disk"""
     compile: Literal["auto", "always", "never"]
     """decoder layers while training: auto | always | never"""

@@ -60,13 +60,13 @@ def plan_epoch(lengths: Sequence[Sequence[int]], params: TrainParams, epoch: int
 
     Args:
         lengths: for each image, the length of each of its captions.
-        params: `captions_per_pass`, `batch_size`, `gradient_accumulation_steps` and `seed` are used.
+        params: `captions_per_sequence`, `batch_size`, `gradient_accumulation_steps` and `seed` are used.
         epoch: from 1.
     """
     rng = np.random.default_rng([params.seed, epoch])
     rows = []
     for image, captions in enumerate(lengths):
-        per_row = len(captions) if params.captions_per_pass == "all" else params.captions_per_pass
+        per_row = len(captions) if params.captions_per_sequence == "all" else params.captions_per_sequence
         order = rng.permutation(len(captions)).tolist()
         for start in range(0, len(order), per_row):
             rows.append(Row(image, tuple(order[start : start + per_row])))

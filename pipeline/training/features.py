@@ -31,7 +31,7 @@ class TrainingFeatures:
     def __init__(
         self, store: FeatureStore, image_ids: Sequence[str], where: Literal["auto", "memory", "disk"]
     ) -> None:
-        """Resolve `runtime.features` for these images, and log the choice.
+        """Resolve `runtime.feature_loading` for these images, and log the choice.
 
         The store has to stay open. Raises PipelineError where it lacks an image or is damaged.
         """

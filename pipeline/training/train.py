@@ -46,7 +46,7 @@ def train(paths: TrainPaths, settings: Params, execution: Execution) -> TrainSum
     require_tokenizer(tokens, name, revision, tokenizer)
     # One opening gives everything that is read of it: the file may be exchanged while training goes on.
     with FeatureStore(paths.features) as store:
-        features = TrainingFeatures(store, tokens.image_ids, execution.runtime.features)
+        features = TrainingFeatures(store, tokens.image_ids, execution.runtime.feature_loading)
         data = TrainingData(features, tokens)
         model = _fresh_model(data, settings, execution)
         facts = training_facts(settings, data, model.language_model.spec, execution.processes.count)
@@ -106,7 +106,7 @@ def _flop(data: TrainingData, params: TrainParams, language_model: LanguageModel
     Not of the run: more epochs must not change how the first ones were computed. Each position meets each
     weight once forward and once backward.
     """
-    together = None if params.captions_per_pass == "all" else params.captions_per_pass
+    together = None if params.captions_per_sequence == "all" else params.captions_per_sequence
     rows = sum(-(-len(of) // (together or len(of))) for of in data.lengths)
     positions = data.prefix_length * rows + sum(map(sum, data.lengths))
     return 4.0 * positions * language_model.layer_weights

@@ -75,7 +75,7 @@ class Trainer:
             if state.global_step == first:
                 # What does not fit fails now and not after an hour; and memory that was cut for the largest
                 # batch serves all others, where a growing row of batches would leave gaps. (With
-                # `captions_per_pass` a later epoch may put longer captions together.)
+                # `captions_per_sequence` a later epoch may put longer captions together.)
                 self.optimizer.try_step(self._steps([[largest_batch(plan, self._data)]])[0])
             self._run_epoch(plan)
             self._folder.save_checkpoint(epoch, state.average)

@@ -174,7 +174,7 @@ def test_the_report_profile_is_the_reports_configuration_to_the_letter() -> None
         False,
         False,
     )
-    assert (train.epochs, train.batch_size, train.captions_per_pass) == (3, 4, 1)
+    assert (train.epochs, train.batch_size, train.captions_per_sequence) == (3, 4, 1)
     assert (train.learning_rate, train.clip_norm, train.supervise_eos) == (1e-4, 1.0, False)
     assert (params.runtime.num_workers, params.runtime.pin_memory) == (4, True)
 

@@ -55,12 +55,12 @@ def test_a_file_becomes_typed_values(tmp_path: Path) -> None:
     params = load_changed(tmp_path, "runtime.model_cache", "models")
     assert params.encoder.grid == 4
     assert params.encoder.revision is None
-    assert params.train.captions_per_pass == "all"
+    assert params.train.captions_per_sequence == "all"
     assert params.regions.requests[-1] == "Describe the whole image"
     assert params.train.supervise_eos is True
     assert type(params.data.max_megapixels) is float
     assert params.runtime.model_cache == Path("models")
-    assert load_changed(tmp_path, "train.captions_per_pass", 2).train.captions_per_pass == 2
+    assert load_changed(tmp_path, "train.captions_per_sequence", 2).train.captions_per_sequence == 2
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ WRONG_TYPES: list[tuple[str, list[object], str]] = [
     ("train.epochs", ["3", 1.5, True, None, [3]], f"{WHOLE} 1 to 10000"),
     ("train.learning_rate", ["0.001", False, None], "a number above 0 to 1"),
     ("train.supervise_eos", [1, "true"], "true or false"),
-    ("train.captions_per_pass", ["some", True], f"{WHOLE} 1 to 1000000000 or all"),
+    ("train.captions_per_sequence", ["some", True], f"{WHOLE} 1 to 1000000000 or all"),
     ("train.schedule", ["linear"], "constant, cosine"),
     ("prompt.instruction", [3], "some words"),
     ("encoder.name", [3], "text"),
@@ -108,7 +108,7 @@ OUT_OF_RANGE: list[tuple[str, list[object], str]] = [
     ("lora.dropout", [1.0], "a number from 0 to below 1"),
     ("train.epochs", [0], f"{WHOLE} 1 to 10000"),
     ("train.batch_size", [-1], f"{WHOLE} 1 to 4096"),
-    ("train.captions_per_pass", [0], f"{WHOLE} 1 to 1000000000 or all"),
+    ("train.captions_per_sequence", [0], f"{WHOLE} 1 to 1000000000 or all"),
     ("train.gradient_accumulation_steps", [0], f"{WHOLE} 1 to 4096"),
     ("train.learning_rate", [0.0, 1.1, 10**400], "a number above 0 to 1"),
     ("train.weight_decay", [-0.1], "a number from 0 to 1"),

@@ -49,7 +49,10 @@ def test_an_epoch_has_every_caption_of_every_image_exactly_once(
     lengths: Sequence[Sequence[int]], per_pass: Any, batch_size: int, accumulation: int, epoch: int
 ) -> None:
     params = replace(
-        PARAMS, captions_per_pass=per_pass, batch_size=batch_size, gradient_accumulation_steps=accumulation
+        PARAMS,
+        captions_per_sequence=per_pass,
+        batch_size=batch_size,
+        gradient_accumulation_steps=accumulation,
     )
     plan = plan_epoch(lengths, params, epoch)
     found = Counter((row.image, caption) for row in rows_of(plan) for caption in row.captions)
@@ -81,5 +84,5 @@ def test_padding_is_below_five_percent_for_captions_as_photographs_have_them(
 ) -> None:
     # Lengths with the mean and spread of Flickr8k's captions in SmolLM2's tokens.
     drawn = np.random.default_rng(0).gamma(shape=9, scale=1.5, size=(800, 5)).astype(int) + 1
-    params = replace(PARAMS, captions_per_pass=together, batch_size=batch_size)  # type: ignore[arg-type]
+    params = replace(PARAMS, captions_per_sequence=together, batch_size=batch_size)  # type: ignore[arg-type]
     assert padding(drawn.tolist(), params) < 0.05

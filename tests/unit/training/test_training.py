@@ -144,8 +144,8 @@ def test_the_loss_falls_on_a_few_images(lab: Lab, tmp_path: Path) -> None:
     [
         {},
         {"gradient_checkpointing": True},
-        {"runtime": {"features": "memory"}},
-        {"runtime": {"features": "disk"}},
+        {"runtime": {"feature_loading": "memory"}},
+        {"runtime": {"feature_loading": "disk"}},
     ],
     ids=str,
 )
