@@ -126,8 +126,7 @@ def encode(task: Task) -> float:
     encode_images(task.work / "images.jsonl", task.work / "features.h5", params.encoder, execution)
     seconds = time.perf_counter() - start
     tokenizer = CaptionTokenizer(params.prompt, params.language_model)
-    limit = params.prompt.max_caption_tokens
-    tokenize_captions(task.work / "captions.jsonl", task.work / "tokens.h5", tokenizer, limit)
+    tokenize_captions(task.work / "captions.jsonl", task.work / "tokens.h5", tokenizer)
     return seconds
 
 

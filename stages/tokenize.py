@@ -25,7 +25,7 @@ def main(params: Path) -> None:
     captions, tokens = Path("data/captions.jsonl"), Path("data/tokens.h5")
     with stage_banner("tokenize", [captions], [tokens]) as close_with:
         tokenizer = CaptionTokenizer(settings.prompt, settings.language_model, settings.runtime.model_cache)
-        done = tokenize_captions(captions, tokens, tokenizer, settings.prompt.max_caption_tokens)
+        done = tokenize_captions(captions, tokens, tokenizer)
         close_with(
             f"{done.captions} captions, {done.tokens} tokens, longest {done.longest}, {done.truncated} cut"
         )

@@ -7,7 +7,10 @@ from pipeline.text.prompt import CaptionTokenizer
 
 
 def caption_tokenizer(
-    model: str | Path, lowercase: bool = False, instruction: str = "Describe this image."
+    model: str | Path,
+    lowercase: bool = False,
+    instruction: str = "Describe this image.",
+    max_caption_tokens: int = 48,
 ) -> CaptionTokenizer:
-    prompt = PromptParams(instruction, lowercase, strip_period=True, max_caption_tokens=48)
+    prompt = PromptParams(instruction, lowercase, True, max_caption_tokens)
     return CaptionTokenizer(prompt, LanguageModelParams(str(model), None, "none", double_quantization=False))

@@ -28,7 +28,7 @@ def save_captioner(path: Path, params: Params) -> Path:
     info = CheckpointInfo(
         epoch=1,
         encoder=encoder.spec.as_dict(),
-        tokenizer=tokenizer.spec.as_dict(),
+        tokenizer=tokenizer.spec,
         language_model=language.spec.as_dict(),
         hidden_size=params.projector.hidden_size,
         width_out=language.width,

@@ -78,7 +78,7 @@ def load_parts(checkpoint: Path, model_cache: Path | None) -> Parts:
     _require_expressible(trained)
     name = info.language_model["name"]
     tokenizer = CaptionTokenizer(info.prompt_params(), info.language_model_params(), model_cache)
-    _require_equal(checkpoint, name, "tokenizer", info.tokenizer["digest"], tokenizer.spec.digest)
+    _require_equal(checkpoint, name, "tokenizer", info.tokenizer["digest"], tokenizer.spec["digest"])
     folder = resolve_model(name, info.language_model["revision"], model_cache)
     _require_equal(checkpoint, name, "weights", info.language_model["weights"], weights_digest(folder))
     vision_folder = _vision_folder(info.encoder, model_cache)

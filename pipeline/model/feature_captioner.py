@@ -1,4 +1,4 @@
-"""A checkpoint put back between the frozen models that it names: features in, captions out.
+"""A checkpoint loaded together with the frozen language model that it names: features in, captions out.
 
 n: images, P: tokens of an image, D_v: width of the encoder.
 """
@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import PipelineError
-from pipeline.files.differences import differences
 from pipeline.hardware.device import Placement
 from pipeline.model.adapters import adapter_params, inject_adapters
 from pipeline.model.checkpoints import Checkpoint, CheckpointInfo
@@ -21,7 +20,10 @@ from pipeline.model.language_model import load_language_model
 from pipeline.model.packing import caption_labels, pack
 from pipeline.model.vision_language_model import VisionLanguageModel
 from pipeline.params.schema import GenerateParams
-from pipeline.text.prompt import CaptionTokenizer, truncate_caption
+from pipeline.text.prompt import CaptionTokenizer
+
+# The parts of a language model that must be those of training, and their names in errors.
+_PARTS = {"weights": "weights", "tokenizer": "tokenizer files", "end_ids": "end-of-sequence tokens"}
 
 
 @dataclass(frozen=True)
@@ -34,16 +36,16 @@ class GeneratedCaption:
 
 @dataclass(frozen=True)
 class ScoredCaption(GeneratedCaption):
-    """A caption fresh from the model, with the mean log-probability (nats) of its tokens.
-
-    `generation.Generated` defines the score; files of predictions do not hold it.
-    """
+    """A caption with the mean log-probability (nats) of its tokens, as `generation.Generated` defines it."""
 
     score: float = field(compare=False)
 
 
 class FeatureCaptioner:
-    """Projector, language model (with its adapters, if any) and tokenizer of a checkpoint."""
+    """Captions features with the projector, language model, adapters and tokenizer of a checkpoint.
+
+    `VisionLanguageModel` computes on tensors, and `regions.captioner.Captioner` reads images.
+    """
 
     def __init__(self, model: VisionLanguageModel, tokenizer: CaptionTokenizer, info: CheckpointInfo) -> None:
         self.model = model
@@ -52,25 +54,24 @@ class FeatureCaptioner:
 
     @classmethod
     def load(cls, checkpoint: Checkpoint, placement: Placement, model_cache: Path | None) -> Self:
-        """Put a checkpoint back before the frozen language model that it names.
+        """Load the frozen language model that a checkpoint names, with its projector and adapters.
 
         Raises PipelineError when model or tokenizer are not those that the checkpoint was trained with, or
-        its adapters are not those that its facts call for.
+        its adapters do not fit the model.
         """
         info = checkpoint.info
-        facts = info.language_model
         params = info.language_model_params()
         tokenizer = CaptionTokenizer(info.prompt_params(), params, model_cache)
         language_model = load_language_model(params, placement, model_cache)
-        spec, compared = language_model.spec.as_dict(), ("weights", "end_ids")
-        found = {key: spec[key] for key in compared} | {"tokenizer": tokenizer.spec.digest}
-        expected = {key: facts[key] for key in compared} | {"tokenizer": info.tokenizer["digest"]}
-        for part, value, wanted in differences(found, expected):
-            raise PipelineError(
-                f"the {part} of {params.name} changed since {checkpoint.file.path} was trained: it was "
-                f"trained with {wanted!s:.24}, found {value!s:.24}. Restore that revision, "
-                "or run `dvc repro train`."
-            )
+        present = {**language_model.spec.as_dict(), "tokenizer": tokenizer.spec["digest"]}
+        trained = {**info.language_model, "tokenizer": info.tokenizer["digest"]}
+        for part, name in _PARTS.items():
+            if present[part] != trained[part]:
+                change = f" from {trained[part]} to {present[part]}" if part == "end_ids" else ""
+                raise PipelineError(
+                    f"The {name} of {params.name} changed{change} after {checkpoint.file.path} was trained. "
+                    "Fix: restore the model's files, or run `dvc repro train`."
+                )
         adapters = inject_adapters(language_model, adapter_params(info.lora))
         adapters.load_state_dict(checkpoint.adapters, str(checkpoint.file.path))
         model = VisionLanguageModel(
@@ -79,12 +80,12 @@ class FeatureCaptioner:
         return cls(model, tokenizer, info)
 
     def use_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Swap in the projector, and the adapters, of another epoch of the same training run."""
+        """Load the projector and adapters of another epoch of the same training run."""
         info = checkpoint.info
         if (info.training, info.lora) != (self.info.training, self.info.lora):
             raise PipelineError(
-                f"{checkpoint.file.path} comes from another training run than {self.info.epoch}'s; "
-                "run `dvc repro train`."
+                f"{checkpoint.file.path} comes from another training run than the checkpoint of epoch "
+                f"{self.info.epoch}. Fix: run `dvc repro train`."
             )
         self.model.adapters.load_state_dict(checkpoint.adapters, str(checkpoint.file.path))
         self.model.projector = checkpoint.projector.to(self.model.language_model.device)
@@ -92,28 +93,29 @@ class FeatureCaptioner:
 
     @torch.inference_mode()
     def loss(self, batches: Iterable[tuple[Tensor, Sequence[Sequence[str]]]]) -> float:
-        """Mean cross-entropy (nats) over all tokens of the captions that people wrote, their ends included.
+        """Return the mean cross-entropy (nats) over all tokens of reference captions, their ends included.
 
-        A caption that is longer than those of training is cut as they are, and has no end.
-        `batches` are features `[n, P, D_v]` and the captions of each of these n images.
+        Captions are cut to `prompt.max_caption_tokens`, as in training; one that was cut has no end.
+
+        Args:
+            batches: features `[n, P, D_v]`, and the captions of each of these n images.
         """
         model = self.model.eval()
         device = model.language_model.device
         total, labels = 0.0, 0
         for features, captions in batches:
-            rows = [[self._labels(caption) for caption in of_image] for of_image in captions]
-            batch = pack(rows, model.prefix_length(features.shape[1]))
+            rows = [[self._labels(caption) for caption in image_captions] for image_captions in captions]
+            batch = pack(rows, model.prompt.prefix_length(features.shape[1]))
             total += float(model.loss(features.to(device), batch.to(device)))
             labels += len(batch.labels)
         return total / labels
 
     def _labels(self, caption: str) -> list[int]:
-        ids = self._tokenizer.encode_caption(caption)
-        ids, truncated = truncate_caption(ids, self.info.tokenizer["max_caption_tokens"])
-        return caption_labels(ids, self.model.prompt.eos, truncated)
+        ids, limit = self._tokenizer.encode_caption(caption), self._tokenizer.params.max_caption_tokens
+        return caption_labels(ids[:limit], self.model.prompt.eos, truncated=len(ids) > limit)
 
     def caption(self, features: Tensor, params: GenerateParams, batch_size: int) -> Iterator[ScoredCaption]:
-        """Features `[n, P, D_v]` -> n captions, as they are made."""
+        """Yield the captions of features `[n, P, D_v]`, in order, each when it is finished."""
         limited = replace(params, max_new_tokens=params.max_new_tokens or self.info.longest_caption)
-        for one in generate_ids(self.model, features, limited, batch_size):
-            yield ScoredCaption(self._tokenizer.decode_caption(one.ids), one.finished, one.score)
+        for caption in generate_ids(self.model, features, limited, batch_size):
+            yield ScoredCaption(self._tokenizer.decode_caption(caption.ids), caption.finished, caption.score)

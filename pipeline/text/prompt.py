@@ -3,12 +3,13 @@
     [BOS] "USER: " · P image embeddings · "\\n{instruction}\\nASSISTANT:" · " " + caption · EOS
     └──────── before ────────┘             └────────── after ──────────┘   └── the loss is here ──┘
 
-The parts are tokenized apart and joined as token ids, so the border between prompt and caption is known
-by construction: no text is ever tokenized again to find it.
+The parts are tokenized separately and joined as token ids, so the border between prompt and caption is known
+by construction: no text is tokenized a second time to find it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,86 +20,68 @@ from pipeline.pretrained.pretrained import resolve_model, tokenizer_digest
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-BEFORE_IMAGE = "USER: "
-AFTER_IMAGE = "\n{instruction}\nASSISTANT:"
+_BEFORE_IMAGE = "USER: "
+_AFTER_IMAGE = "\n{instruction}\nASSISTANT:"
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """The token ids around the image, and the one that ends a caption."""
+    """The token ids around the image, and the id that ends a caption."""
 
     before: tuple[int, ...]
     after: tuple[int, ...]
     eos: int
 
     def prefix_length(self, num_tokens: int) -> int:
-        """Positions in front of a caption, for images of `num_tokens` tokens."""
+        """Count the positions before a caption, for images of `num_tokens` tokens."""
         return len(self.before) + num_tokens + len(self.after)
 
 
-@dataclass(frozen=True)
-class TokenizerSpec:
-    """Every fact that token ids depend on."""
-
-    name: str
-    revision: str | None
-    digest: str  # SHA-256 of the tokenizer files
-    instruction: str
-    lowercase: bool
-    strip_period: bool
-    max_caption_tokens: int
-
-    def as_dict(self) -> dict[str, Any]:
-        """The facts as JSON values."""
-        return dict(self.__dict__)
-
-
 class CaptionTokenizer:
-    """Tokenizes prompt and captions for one language model."""
+    """Tokenizes prompt and captions for one language model.
+
+    Attributes:
+        params: the section `prompt` of params.yaml.
+        prompt: its token ids.
+        spec: everything that token ids depend on, as JSON values; `digest` is that of the tokenizer's files.
+    """
 
     def __init__(
-        self, prompt: PromptParams, model: LanguageModelParams, model_cache: Path | None = None
+        self, params: PromptParams, model: LanguageModelParams, model_cache: Path | None = None
     ) -> None:
         from transformers import AutoTokenizer
 
         folder = resolve_model(model.name, model.revision, model_cache)
+        choose_another = "Fix: choose another language_model.name."
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split()).removesuffix(".")
             raise PipelineError(
-                f"{model.name} has no tokenizer that can be loaded: {' '.join(str(error).split())}"
+                f"The tokenizer of {model.name} cannot be loaded ({reason}). {choose_another}"
             ) from error
         if tokenizer.eos_token_id is None:
-            raise PipelineError(f"the tokenizer of {model.name} has no end-of-sequence token.")
+            raise PipelineError(f"The tokenizer of {model.name} has no end of sequence. {choose_another}")
         self._tokenizer: PreTrainedTokenizerBase = tokenizer
-        self._params = prompt
+        self.params = params
         bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
         self.prompt = Prompt(
-            before=(*bos, *self._ids(BEFORE_IMAGE)),
-            after=tuple(self._ids(AFTER_IMAGE.format(instruction=prompt.instruction))),
+            before=(*bos, *self._ids(_BEFORE_IMAGE)),
+            after=tuple(self._ids(_AFTER_IMAGE.format(instruction=params.instruction))),
             eos=tokenizer.eos_token_id,
         )
-        self.spec = TokenizerSpec(
-            name=model.name,
-            revision=model.revision,
-            digest=tokenizer_digest(folder),
-            instruction=prompt.instruction,
-            lowercase=prompt.lowercase,
-            strip_period=prompt.strip_period,
-            max_caption_tokens=prompt.max_caption_tokens,
-        )
+        origin = {"name": model.name, "revision": model.revision, "digest": tokenizer_digest(folder)}
+        self.spec: dict[str, Any] = {**origin, **asdict(params)}
 
     def encode_caption(self, caption: str) -> list[int]:
-        """Token ids of " " + the normalised caption, without EOS and uncut; none if no word is left."""
-        normalized = normalize_caption(caption, self._params.lowercase, self._params.strip_period)
-        return self._ids(f" {normalized}") if normalized else []
+        """Tokenize " " + the normalized caption, at full length and without EOS; [] if no word is left."""
+        text = normalize_caption(caption, self.params.lowercase, self.params.strip_period)
+        return self._ids(f" {text}") if text else []
 
     def decode_caption(self, ids: Sequence[int]) -> str:
-        """The caption that generated ids stand for: up to EOS, on one line, without outer blanks."""
-        kept = list(ids)
-        if self.prompt.eos in kept:
-            kept = kept[: kept.index(self.prompt.eos)]
-        return " ".join(str(self._tokenizer.decode(kept, skip_special_tokens=True)).split())
+        """Turn generated ids into a caption: up to EOS, on one line, without outer blanks."""
+        words = list(takewhile(lambda token: token != self.prompt.eos, ids))
+        return " ".join(str(self._tokenizer.decode(words, skip_special_tokens=True)).split())
 
     def _ids(self, text: str) -> list[int]:
         # A caption that spells out a special token ("<|im_end|>") must not become that token.
@@ -106,15 +89,10 @@ class CaptionTokenizer:
         return ids
 
 
-def truncate_caption(ids: list[int], most: int) -> tuple[list[int], bool]:
-    """Return at most so many token ids of a caption, and whether it was longer: then it has no end there."""
-    return ids[:most], len(ids) > most
-
-
 def normalize_caption(caption: str, lowercase: bool, strip_period: bool) -> str:
-    """One line, single blanks; lower case and without a final period where asked for.
+    """Put a caption on one line with single blanks; if asked, in lower case and without a final period.
 
-    Scores know neither case nor periods, and one form is easier to learn than two: nine of ten captions of
+    Scores ignore case and periods, and one form is easier to learn than two: nine of ten captions of
     Flickr8k end in a period, the tenth does not.
     """
     text = " ".join(caption.split())

@@ -1,7 +1,4 @@
-"""tokens.h5: every caption's token ids, tokenized once.
-
-C: captions of all images, in image id order; T: tokens of all captions together.
-"""
+"""tokens.h5: the token ids of every caption, tokenized once."""
 
 import hashlib
 import json
@@ -20,7 +17,7 @@ from pipeline.errors import PipelineError
 from pipeline.files.differences import differences
 from pipeline.files.hdf5_text import FORMAT, read_fact, read_texts, write_fact, write_texts
 from pipeline.files.json_files import canonical_json, write_atomic
-from pipeline.text.prompt import CaptionTokenizer, Prompt, truncate_caption
+from pipeline.text.prompt import CaptionTokenizer, Prompt
 
 logger = logging.getLogger(__name__)
 
@@ -31,9 +28,14 @@ _TEXTS = ("image_id", "split")
 
 @dataclass(frozen=True)
 class TokenizedCaptions:
-    """What training reads: for each image of a split, the token ids of its captions (without EOS).
+    """The captions of a split, as training reads them.
 
-    `truncated` says of each caption whether it was longer: then no EOS belongs behind its last token.
+    Attributes:
+        prompt: the token ids around the image.
+        spec: `CaptionTokenizer.spec` of the tokenizer that made the ids.
+        image_ids: the images.
+        captions: for each image, the token ids of its captions, without EOS.
+        truncated: for each of these captions, whether it was longer: then no EOS follows its last token.
     """
 
     prompt: Prompt
@@ -53,11 +55,13 @@ class TokenizeSummary:
     truncated: int
 
 
-def tokenize_captions(
-    captions_path: Path, output: Path, tokenizer: CaptionTokenizer, max_tokens: int
-) -> TokenizeSummary:
-    """Tokenize all captions of captions.jsonl into `output`; longer ones are cut to `max_tokens`."""
+def tokenize_captions(captions_path: Path, output: Path, tokenizer: CaptionTokenizer) -> TokenizeSummary:
+    """Tokenize all captions of captions.jsonl into `output`, cut to `prompt.max_caption_tokens`.
+
+    Raises PipelineError where there is no caption, or a caption has no words.
+    """
     records = read_captions(captions_path)
+    limit = tokenizer.params.max_caption_tokens
     ids: list[list[int]] = []
     truncated: list[bool] = []
     for record in records:
@@ -65,21 +69,19 @@ def tokenize_captions(
             tokens = tokenizer.encode_caption(caption)
             if not tokens:
                 raise PipelineError(
-                    f"{captions_path}: the caption {caption!r:.40} of {record.image_id} leaves nothing to "
-                    "train on; mend it in the dataset, or set prompt.strip_period: false."
+                    f"{captions_path}: the caption {caption!r:.40} of {record.image_id} has no words. "
+                    "Fix: correct it in the dataset, or set prompt.strip_period: false."
                 )
-            tokens, is_longer = truncate_caption(tokens, max_tokens)
-            ids.append(tokens)
-            truncated.append(is_longer)
+            ids.append(tokens[:limit])
+            truncated.append(len(tokens) > limit)
     if not ids:
-        raise PipelineError(f"{captions_path} lists no captions; run `dvc repro prepare`.")
-    first = tokenizer.decode_caption(ids[0])
-    end = "nothing: it was cut" if truncated[0] else "end of sequence"
-    logger.info("first caption, the part that carries loss: %r + %s", first, end)
+        raise PipelineError(f"{captions_path} has no captions. Fix: run `dvc repro prepare`.")
+    end = "nothing, because it was cut" if truncated[0] else "end of sequence"
+    logger.info("first caption, the part that carries loss: %r + %s", tokenizer.decode_caption(ids[0]), end)
     if any(truncated):
-        logger.warning("%d captions cut to prompt.max_caption_tokens = %d", sum(truncated), max_tokens)
+        logger.warning("%d captions cut to prompt.max_caption_tokens = %d", sum(truncated), limit)
     _write(output, records, ids, truncated, tokenizer)
-    lengths = [len(i) for i in ids]
+    lengths = [len(tokens) for tokens in ids]
     return TokenizeSummary(len(ids), sum(lengths), max(lengths), sum(truncated))
 
 
@@ -103,8 +105,7 @@ def _write(
         "image_id": [r.image_id for r in records],
         "split": [r.split for r in records],
     }
-    spec = tokenizer.spec.as_dict()
-    # An in-memory file, so that the bytes are written in one atomic step.
+    # A file in memory, so that its bytes are written in one atomic step.
     with h5py.File(path.name, "w", driver="core", backing_store=False, libver=FORMAT) as file:
         for name, values in numbers.items():
             file.create_dataset(name, data=values)
@@ -112,16 +113,16 @@ def _write(
             write_texts(file, name, words)
         file.attrs["eos"] = prompt.eos
         file.attrs["format_version"] = FORMAT_VERSION
-        write_fact(file, "tokenizer", canonical_json(spec))
-        write_fact(file, "checksum", _checksum(numbers, [texts, prompt.eos, spec]))
+        write_fact(file, "tokenizer", canonical_json(tokenizer.spec))
+        write_fact(file, "checksum", _checksum(numbers, [texts, prompt.eos, tokenizer.spec]))
         file.flush()
         content: bytes = file.id.get_file_image()
     write_atomic(path, content)
 
 
-def _checksum(numbers: Mapping[str, NDArray[Any]], facts: Any) -> str:
-    """SHA-256 (hex) over everything in the file."""
-    total = hashlib.sha256(canonical_json(facts).encode())
+def _checksum(numbers: Mapping[str, NDArray[Any]], rest: Any) -> str:
+    """Compute the SHA-256 (hex) of everything in the file: its numbers and, as JSON, the rest."""
+    total = hashlib.sha256(canonical_json(rest).encode())
     for name in _NUMBERS:
         total.update(np.ascontiguousarray(numbers[name]).data)
     return total.hexdigest()
@@ -130,15 +131,19 @@ def _checksum(numbers: Mapping[str, NDArray[Any]], facts: Any) -> str:
 def read_tokens(path: Path, split: Split) -> TokenizedCaptions:
     """Read the captions of one split.
 
-    Raises PipelineError for a missing, foreign or damaged file, be it by one bit.
+    Raises PipelineError for a missing, foreign or damaged file, even if only one bit of it changed.
     """
     try:
         size = path.stat().st_size
         with h5py.File(path, "r") as file:
-            if file.attrs["format_version"] != FORMAT_VERSION:
-                raise PipelineError(f"{path} has another format version; run `dvc repro tokenize`.")
+            version = file.attrs["format_version"]
+            if version != FORMAT_VERSION:
+                raise PipelineError(
+                    f"{path} has format version {version}, expected {FORMAT_VERSION}. "
+                    "Fix: run `dvc repro tokenize`."
+                )
             if any(file[name].nbytes > size for name in _NUMBERS):
-                raise ValueError("it claims more than it can hold")
+                raise ValueError("its arrays claim more bytes than the file has")
             numbers = {name: file[name][:] for name in _NUMBERS}
             texts = {name: read_texts(file, name, size)[:] for name in _TEXTS}
             eos = int(file.attrs["eos"])
@@ -146,17 +151,17 @@ def read_tokens(path: Path, split: Split) -> TokenizedCaptions:
             if read_fact(file, "checksum") != _checksum(numbers, [texts, eos, spec]):
                 raise ValueError("its checksum is wrong")
     except FileNotFoundError as error:
-        raise PipelineError(f"{path} does not exist; run `dvc repro tokenize`.") from error
+        raise PipelineError(f"{path} does not exist. Fix: run `dvc repro tokenize`.") from error
     # What h5py raises for damaged metadata has many types.
     except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
         raise PipelineError(
-            f"{path} is no readable token store ({error}); delete it and run `dvc repro tokenize`."
+            f"{path} is not a readable token store ({error}). Fix: delete it and run `dvc repro tokenize`."
         ) from error
     before, after = (tuple(numbers[name].tolist()) for name in ("prompt_before", "prompt_after"))
     prompt = Prompt(before=before, after=after, eos=eos)
     image_ids, splits = texts["image_id"], texts["split"]
     if split not in splits:
-        raise PipelineError(f"{path} holds no captions of the {split} split; run `dvc repro prepare`.")
+        raise PipelineError(f"{path} has no captions of the {split} split. Fix: run `dvc repro prepare`.")
     captions: dict[int, list[NDArray[np.int32]]] = {
         row: [] for row, name in enumerate(splits) if name == split
     }
@@ -172,10 +177,10 @@ def read_tokens(path: Path, split: Split) -> TokenizedCaptions:
 
 
 def require_tokenizer(tokens: TokenizedCaptions, name: str, revision: str | None, digest: str) -> None:
-    """PipelineError unless the tokens were made by the tokenizer of the model that is to read them."""
-    needed = {"name": name, "revision": revision, "digest": digest}
-    for key, found, wanted in differences({key: tokens.spec.get(key) for key in needed}, needed):
+    """Raise PipelineError unless the tokens come from the tokenizer of the language model to train."""
+    expected = {**tokens.spec, "name": name, "revision": revision, "digest": digest}
+    for key, value, wanted in differences(tokens.spec, expected):
+        change = "files changed" if key == "digest" else f"{key} changed from {value!r} to {wanted!r}"
         raise PipelineError(
-            f"the tokens were made with tokenizer {key} {found!r}, but the language model needs {wanted!r}; "
-            "run `dvc repro tokenize`."
+            f"The tokenizer's {change} after the captions were tokenized. Fix: run `dvc repro tokenize`."
         )

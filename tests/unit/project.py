@@ -57,7 +57,7 @@ class Project:
         prepare(params.data, images, captions, data / "images", workers=1)
         encode_images(images, data / "features.h5", params.encoder, self.execution("encode"))
         tokenizer = CaptionTokenizer(params.prompt, params.language_model)
-        tokenize_captions(captions, data / "tokens.h5", tokenizer, params.prompt.max_caption_tokens)
+        tokenize_captions(captions, data / "tokens.h5", tokenizer)
         self.train()
 
     def train(self) -> None:

@@ -59,7 +59,7 @@ def train(tiny_clip: Path, tiny_llama: Path, tmp_path_factory: pytest.TempPathFa
         info = CheckpointInfo(
             epoch=2,
             encoder=encoder.spec.as_dict(),
-            tokenizer=tokenizer.spec.as_dict(),
+            tokenizer=tokenizer.spec,
             language_model=language.spec.as_dict(),
             hidden_size=hidden_size,
             width_out=language.width,

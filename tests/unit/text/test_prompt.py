@@ -196,8 +196,8 @@ def test_captions_are_normalised(caption: str, lowercase: bool, strip_period: bo
 
 
 def test_the_spec_tells_what_token_ids_depend_on(tokenizer: CaptionTokenizer, model: str) -> None:
-    spec = tokenizer.spec.as_dict()
-    assert spec == caption_tokenizer(model).spec.as_dict()
+    spec = tokenizer.spec
+    assert spec == caption_tokenizer(model).spec
     assert spec["name"] == model
     assert spec["instruction"] == "Describe this image."
     assert (spec["lowercase"], spec["max_caption_tokens"]) == (False, 48)
@@ -206,5 +206,5 @@ def test_the_spec_tells_what_token_ids_depend_on(tokenizer: CaptionTokenizer, mo
 
 def test_a_folder_without_a_tokenizer_is_named(tmp_path: Path, tiny_clip: Path) -> None:
     for folder in (tmp_path, tiny_clip):
-        with pytest.raises(PipelineError, match="has no tokenizer that can be loaded"):
+        with pytest.raises(PipelineError, match=r"tokenizer of .* cannot be loaded"):
             caption_tokenizer(folder)

@@ -101,8 +101,8 @@ class Lab:
         return train(paths, settings, self.execution(folder, processes, **how))
 
 
-def make_lab(folder: Path, params: Params, images: int = 8, max_tokens: int = 48) -> Lab:
-    """A lab whose images have one to three captions, cut to `max_tokens`."""
+def make_lab(folder: Path, params: Params, images: int = 8) -> Lab:
+    """A lab whose images have one to three captions."""
     records = [
         CaptionRecord(
             f"{n:02}.png", "train", tuple(f"A {WORDS[(n + c) % 4]} {'on top ' * c}" for c in range(1 + n % 3))
@@ -111,7 +111,7 @@ def make_lab(folder: Path, params: Params, images: int = 8, max_tokens: int = 48
     ]
     write_captions(folder / "captions.jsonl", records)
     tokenizer = CaptionTokenizer(params.prompt, params.language_model)
-    tokenize_captions(folder / "captions.jsonl", folder / "tokens.h5", tokenizer, max_tokens)
+    tokenize_captions(folder / "captions.jsonl", folder / "tokens.h5", tokenizer)
     save_features(folder / "features.h5", images)
     return Lab(folder / "features.h5", folder / "tokens.h5", params)
 

@@ -221,7 +221,8 @@ def test_the_rate_warms_up_and_stays_or_falls_to_nothing(
 
 
 def test_a_caption_that_was_cut_is_not_taught_to_end(tmp_path: Path, tiny_params: Params) -> None:
-    cut = make_lab(tmp_path, tiny_params, max_tokens=6)
+    prompt = replace(tiny_params.prompt, max_caption_tokens=6)
+    cut = make_lab(tmp_path, replace(tiny_params, prompt=prompt))
     with cut.data() as data:
         plan = plan_epoch(data.lengths, cut.params.train, epoch=1)
         steps = StepDataset(data, plan, True, ONE_PROCESS)
