@@ -24,7 +24,7 @@ from pipeline.hardware.execution import Execution
 from pipeline.hardware.progress import bar
 from pipeline.model.checkpoints import Checkpoint
 from pipeline.model.feature_captioner import FeatureCaptioner, GeneratedCaption
-from pipeline.model.generation import images_at_a_time
+from pipeline.model.generation import images_per_batch
 from pipeline.params.schema import GenerateParams
 from pipeline.result_code import EVALUATE
 
@@ -56,7 +56,7 @@ class Predictor:
             with bar(f"epoch {epoch} {split}", missing) as progress:
                 # As many as are generated together, so that a run that continues has the batches of one
                 # that was never interrupted.
-                for places in kept.gaps(images_at_a_time(self._generate, batch_size)):
+                for places in kept.gaps(images_per_batch(self._generate, batch_size)):
                     batch = image_ids[places.start : places.stop]
                     made = model.caption(self._features(batch), self._generate, batch_size)
                     kept.add(places.start, [{"caption": one.text, "finished": one.finished} for one in made])

@@ -1,12 +1,13 @@
 """Captions from image features: batched greedy and beam search with a key-value cache.
 
 Both find, token for token, what `transformers`' `generate` finds for each image alone, in less time: the
-words before the image are computed once for a batch, and what is finished leaves it. All prefixes have one
-length (a fixed prompt and P image tokens), so nothing is padded and the caption of an image does not depend
-on its batch; but for rounding, which depends on the shape of a product and can turn a close choice
+words before the image are computed once for a batch, and finished captions leave the batch. All prefixes have
+one length (a fixed prompt and P image tokens), so nothing is padded and a caption does not depend on its
+batch, except through rounding: it depends on the shapes of the products and can turn a close choice
 (docs/architecture.md).
 
-B: images of a batch, K: beams, R: rows in the making, V: vocabulary.
+B: images of a batch, K: beams, R: rows (captions being generated), t: tokens of each, V: vocabulary,
+P: tokens of an image, D_v: width of the encoder, D_l: width of the language model.
 """
 
 from collections.abc import Iterator, Set
@@ -22,14 +23,14 @@ from pipeline.params.schema import GenerateParams
 
 @dataclass(frozen=True)
 class Generated:
-    """Token ids of one caption, whether it ended by itself, and how likely the model finds it.
+    """The token ids of a caption.
 
     Attributes:
         ids: the tokens before EOS.
         finished: whether EOS followed them.
-        score: the mean log-probability (nats) of a token, over `ids` and, where it followed, EOS. The
-            same for greedy and beam search, whatever `length_penalty` ranked beams by. Equality leaves
-            it out: its last digits depend on the batch.
+        score: the mean log-probability (nats) of a token, over `ids` and EOS, if it followed. It has the same
+            meaning for greedy and beam search, and does not depend on `length_penalty`. It is not compared,
+            because its last digits depend on the batch.
     """
 
     ids: tuple[int, ...]
@@ -43,10 +44,9 @@ def generate_ids(
 ) -> Iterator[Generated]:
     """Yield the caption of each image of `features` `[n, P, D_v]`, in order.
 
-    Ids stop before EOS, the tokenizer's or another that the model is known to end with; a caption that
-    reached `max_new_tokens` without one is not `finished`. At most `batch_size` rows (images times beams)
-    are in the making at a time. Raises ValueError without `max_new_tokens`: what the model was trained on,
-    its checkpoint alone knows.
+    A caption ends before the tokenizer's EOS or another end token of the model; one that reaches
+    `max_new_tokens` first is not `finished`. At most `batch_size` rows (images times beams) are generated at
+    a time. Raises ValueError without `max_new_tokens`: only a checkpoint knows the default.
     """
     limit = params.max_new_tokens
     if limit is None:
@@ -54,21 +54,21 @@ def generate_ids(
     model.eval()
     ends = model.language_model.end_ids | {model.prompt.eos}
     search = _greedy_search if params.beams == 1 else _beam_search
-    for batch in torch.split(features, images_at_a_time(params, batch_size)):
+    for batch in torch.split(features, images_per_batch(params, batch_size)):
         decoder = _Decoder(model, batch.to(model.language_model.device), params.no_repeat_ngram_size)
         yield from search(decoder, params, limit, ends)
 
 
-def images_at_a_time(params: GenerateParams, batch_size: int) -> int:
-    """How many images `generate_ids` works on together: as many as have `batch_size` beams, at least one."""
+def images_per_batch(params: GenerateParams, batch_size: int) -> int:
+    """Count the images that `generate_ids` works on together: those of `batch_size` beams, at least one."""
     return max(1, batch_size // params.beams)
 
 
 class _Decoder:
-    """Log-probabilities of the next token for rows of captions in the making.
+    """Log-probabilities of the next token for rows of captions.
 
     Attributes:
-        ids: `[R, t]`, the tokens so far.
+        ids: `[R, t]`, the tokens of each row.
         scores: `[R, V]`, the log-probabilities of the next token.
     """
 
@@ -76,18 +76,19 @@ class _Decoder:
         self._model = model.language_model
         self._guard = NoRepeatNGramLogitsProcessor(no_repeat_ngram_size) if no_repeat_ngram_size else None
         self._cache = self._model.new_cache()
-        # The words before the image are the same for all: computed for one row, then repeated.
+        # The words before the image are the same for all: they are computed for one row, then repeated.
         self._model.next_hidden_states(model.embed_before(), self._cache)
         self._cache.batch_repeat_interleave(len(features))
         self.ids = torch.empty(len(features), 0, dtype=torch.long, device=features.device)
         self._predict(model.embed_image(features))
 
     def append(self, rows: Tensor, tokens: Tensor) -> None:
-        """Go on with these rows (each may be left out or be there several times), each one token longer.
+        """Replace the rows by R' rows that are one token longer.
 
         Args:
-            rows: `[R']`, indices into the present rows.
-            tokens: `[R']`, the token that each of them is followed by.
+            rows: `[R']`, the present row that each new row continues; a row may occur several times or not at
+                all.
+            tokens: `[R']`, the token that each new row ends with.
         """
         if not torch.equal(rows, torch.arange(len(self.ids), device=rows.device)):
             self._cache.batch_select_indices(rows)
@@ -103,95 +104,94 @@ class _Decoder:
 def _greedy_search(
     decoder: _Decoder, _params: GenerateParams, limit: int, end_ids: Set[int]
 ) -> list[Generated]:
-    """The likeliest token again and again."""
-    images = list(range(len(decoder.ids)))  # of each row
+    """Take the likeliest token at each position."""
+    images = list(range(len(decoder.ids)))  # the image of each row
     totals = [0.0] * len(images)  # the log-probability of each row's tokens
-    done: dict[int, Generated] = {}
+    captions: dict[int, Generated] = {}
     for length in range(1, limit + 1):
-        # argmax, as transformers does: of equal scores it takes the first, max need not.
+        # `argmax` takes the first of equal scores, as transformers does; `max` may take another.
         tokens = decoder.scores.argmax(dim=-1)  # [R]
         values = decoder.scores.gather(1, tokens.unsqueeze(1)).squeeze(1)  # [R]
         totals = [total + value for total, value in zip(totals, values.tolist(), strict=True)]
-        going = []
-        for row, (so_far, token) in enumerate(zip(decoder.ids.tolist(), tokens.tolist(), strict=True)):
+        rows = []  # those that go on
+        for row, (ids, token) in enumerate(zip(decoder.ids.tolist(), tokens.tolist(), strict=True)):
             score = totals[row] / length
             if token in end_ids:
-                done[images[row]] = Generated(tuple(so_far), True, score)
+                captions[images[row]] = Generated(tuple(ids), True, score)
             elif length == limit:
-                done[images[row]] = Generated((*so_far, token), False, score)
+                captions[images[row]] = Generated((*ids, token), False, score)
             else:
-                going.append(row)
-        if not going:
+                rows.append(row)
+        if not rows:
             break
-        rows = torch.tensor(going, device=tokens.device)
-        images, totals = [images[row] for row in going], [totals[row] for row in going]
-        decoder.append(rows, tokens[rows])
-    return [done[image] for image in sorted(done)]
+        images, totals = [images[row] for row in rows], [totals[row] for row in rows]
+        parents = torch.tensor(rows, device=tokens.device)
+        decoder.append(parents, tokens[parents])
+    return [captions[image] for image in sorted(captions)]
 
 
 @dataclass
 class _Beams:
-    """The state of one image's search.
+    """The search for the caption of one image.
 
     Attributes:
-        rows: the decoder's rows that hold its running beams, best first; one before the first token.
-        scores: the log-probability of each.
-        ended: at most K captions that reached their end, with what they are ranked by, best first.
+        rows: the decoder's rows of its K beams, best first; a single row before the first token.
+        scores: the log-probability of each beam.
+        complete: at most K captions that reached their end, each with its rank value, best first.
     """
 
     image: int
     rows: list[int]
     scores: list[float]
-    ended: list[tuple[float, Generated]] = field(default_factory=list)
+    complete: list[tuple[float, Generated]] = field(default_factory=list)
 
 
 def _beam_search(decoder: _Decoder, params: GenerateParams, limit: int, end_ids: Set[int]) -> list[Generated]:
-    """Beam search as `transformers` defines it with `early_stopping=False`.
+    """Search with K beams as `transformers` does with `early_stopping=False`.
 
-    Captions are ranked by log-probability over length to the power of `length_penalty`. An image's search
-    ends when K captions ended and the best running one, as it stands, ranks no better than the worst of
-    them.
+    Captions are ranked by log-probability divided by length to the power of `length_penalty`. The search for
+    an image ends when K captions are complete and the best beam ranks no better than the worst of them.
     """
     count, device = params.beams, decoder.scores.device
-    # Of so many candidates of an image K are left to go on with, even if every beam ends in every way.
+    # Enough that K candidates of an image go on, even if every beam can end with every end token.
     candidates = max(2, 1 + len(end_ids)) * count
-    open_beams = [_Beams(image, [image], [0.0]) for image in range(len(decoder.ids))]
-    done: dict[int, Generated] = {}
+    searches = [_Beams(image, [image], [0.0]) for image in range(len(decoder.ids))]
+    captions: dict[int, Generated] = {}
     for length in range(1, limit + 1):
         last = length == limit
-        running = torch.tensor([beams.scores for beams in open_beams], device=device)  # [B, 1 or K]
-        totals = decoder.scores.unflatten(0, running.shape) + running.unsqueeze(2)  # [B, 1 or K, V]
+        beam_scores = torch.tensor([beams.scores for beams in searches], device=device)  # [B, 1 or K]
+        totals = decoder.scores.unflatten(0, beam_scores.shape) + beam_scores.unsqueeze(2)  # [B, 1 or K, V]
         values, places = totals.flatten(1).topk(candidates)  # [B, candidates]
         vocabulary = totals.shape[2]
         parents, tokens = (places // vocabulary).tolist(), (places % vocabulary).tolist()
-        scores, so_far = values.tolist(), decoder.ids.tolist()
+        scores, row_ids = values.tolist(), decoder.ids.tolist()
         next_rows: list[int] = []
         next_tokens: list[int] = []
-        still_open = []
-        for n, beams in enumerate(open_beams):
-            going: list[tuple[float, int, int]] = []
+        unfinished = []
+        for n, beams in enumerate(searches):
+            longer: list[tuple[float, int, int]] = []  # score, row and token of the candidates that go on
             for rank in range(candidates):
                 row, token, score = beams.rows[parents[n][rank]], tokens[n][rank], scores[n][rank]
                 ends = token in end_ids
                 if not ends and not last:
-                    going.append((score, row, token))
+                    longer.append((score, row, token))
                 elif rank < count:
-                    ids = so_far[row] if ends else [*so_far[row], token]
-                    ended = Generated(tuple(ids), ends, score / length)
-                    beams.ended.append((score / length**params.length_penalty, ended))
-            beams.ended = sorted(beams.ended, key=lambda e: -e[0])[:count]
-            going = going[:count]
-            full = len(beams.ended) == count
-            if last or (full and going[0][0] / length**params.length_penalty <= beams.ended[-1][0]):
-                done[beams.image] = beams.ended[0][1]
+                    ids = row_ids[row] if ends else [*row_ids[row], token]
+                    caption = Generated(tuple(ids), ends, score / length)
+                    beams.complete.append((score / length**params.length_penalty, caption))
+            beams.complete = sorted(beams.complete, key=lambda pair: -pair[0])[:count]
+            longer = longer[:count]
+            full = len(beams.complete) == count
+            if last or (full and longer[0][0] / length**params.length_penalty <= beams.complete[-1][0]):
+                captions[beams.image] = beams.complete[0][1]
                 continue
             beams.rows = list(range(len(next_rows), len(next_rows) + count))
-            beams.scores = [score for score, _, _ in going]
-            next_rows += [row for _, row, _ in going]
-            next_tokens += [token for _, _, token in going]
-            still_open.append(beams)
-        if not still_open:
+            beams.scores = [score for score, _, _ in longer]
+            next_rows += [row for _, row, _ in longer]
+            next_tokens += [token for _, _, token in longer]
+            unfinished.append(beams)
+        if not unfinished:
             break
-        open_beams = still_open
+        searches = unfinished
         decoder.append(torch.tensor(next_rows, device=device), torch.tensor(next_tokens, device=device))
-    return [done[image] for image in sorted(done)]
+    return [captions[image] for image in sorted(captions)]

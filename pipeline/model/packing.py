@@ -1,11 +1,11 @@
 """Several captions of one image in one sequence.
 
-All captions of an image share its prefix (prompt and image embeddings). They are laid behind it one
-after the other; each attends to the prefix and to itself, and its position ids continue from the prefix:
+All captions of an image share its prefix (prompt and image embeddings). They follow it one after the other.
+Each caption attends to the prefix and to itself, and its position ids continue from the prefix:
 
     prefix · caption 1 · caption 2 · ...
 
-So loss and gradient equal those of separate sequences, at about a third of the tokens.
+Loss and gradient therefore equal those of separate sequences, with about a third of the tokens.
 
 B: rows, L: length of the prefix, S: longest row of captions, T = L + S, N: labels in the batch.
 """
@@ -19,14 +19,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class PackedBatch:
-    """Rows of captions behind prefixes of one length, padded on the right.
+    """Rows of captions after prefixes of equal length, padded on the right.
 
     Attributes:
-        caption_ids: `[B, S]` token ids behind the prefix (0 where padded).
-        positions: `[B, T]` position ids.
-        mask: `[B, 1, T, T]` true where a position (row) may attend to another (column).
-        label_row, label_source: `[N]` row and position whose hidden state predicts a label.
-        labels: `[N]` the token ids to predict.
+        caption_ids: `[B, S]`, token ids after the prefix (0 where padded).
+        positions: `[B, T]`, position ids.
+        mask: `[B, 1, T, T]`, true where a position (row) may attend to another (column).
+        label_row, label_source: `[N]`, row and position whose hidden state predicts a label.
+        labels: `[N]`, the token ids to predict.
     """
 
     caption_ids: Tensor
@@ -37,34 +37,34 @@ class PackedBatch:
     labels: Tensor
 
     def to(self, device: torch.device) -> "PackedBatch":
-        """The same batch on another device."""
+        """Copy the batch to a device."""
         return PackedBatch(**{k: v.to(device, non_blocking=True) for k, v in self.__dict__.items()})
 
     def pin_memory(self) -> "PackedBatch":
-        """The same batch in page-locked memory."""
+        """Copy the batch to page-locked memory."""
         return PackedBatch(**{k: v.pin_memory() for k, v in self.__dict__.items()})
 
 
 def caption_labels(ids: Sequence[int], eos: int | None, truncated: bool) -> list[int]:
-    """Return the tokens of a caption that are to be predicted: `ids`, and `eos` as its end.
+    """Return the tokens of a caption to predict: `ids`, and `eos` as its end.
 
-    A truncated caption does not end where it was cut. With None no caption has an end, and the model that
-    learns from them does not stop.
+    A truncated caption does not end where it was cut. With `eos=None` no caption has an end, and a model
+    trained on them does not stop by itself.
     """
     return [*ids] if eos is None or truncated else [*ids, eos]
 
 
 def pack(rows: Sequence[Sequence[Sequence[int]]], prefix_length: int) -> PackedBatch:
-    """Pack the captions of each row, as `caption_labels` gives them, behind a prefix of `prefix_length`.
+    """Pack the captions of each row, as `caption_labels` returns them, after a prefix of `prefix_length`.
 
-    Labels are shifted here, and nowhere else: position t predicts the token at t + 1, and a caption's
-    first token is predicted by the prefix's last position.
+    Labels are shifted here and nowhere else: position t predicts the token at t + 1, and the prefix's last
+    position predicts the first token of each caption.
     """
-    longest = max(sum(map(len, row)) for row in rows)
-    length = prefix_length + longest
+    longest = max(sum(map(len, row)) for row in rows)  # S
+    length = prefix_length + longest  # T
     caption_ids = torch.zeros(len(rows), longest, dtype=torch.long)  # [B, S]
     positions = torch.arange(length).repeat(len(rows), 1)  # [B, T]
-    # Which caption a position belongs to: 0 the prefix, 1.. the captions, -1 padding.
+    # What a position belongs to: 0 the prefix, 1.. the captions, -1 padding.
     owner = torch.full((len(rows), length), -1)  # [B, T]
     owner[:, :prefix_length] = 0
     label_row: list[int] = []
@@ -81,15 +81,8 @@ def pack(rows: Sequence[Sequence[Sequence[int]]], prefix_length: int) -> PackedB
             label_source.extend([prefix_length - 1, *range(start, stop - 1)])
             labels.extend(caption)
             start = stop
-    causal = torch.ones(length, length, dtype=torch.bool).tril()
-    same = owner.unsqueeze(2) == owner.unsqueeze(1)  # [B, T, T]
-    to_prefix = owner.unsqueeze(1) == 0
-    mask = causal & (same | to_prefix)
-    return PackedBatch(
-        caption_ids=caption_ids,
-        positions=positions,
-        mask=mask.unsqueeze(1),
-        label_row=torch.tensor(label_row),
-        label_source=torch.tensor(label_source),
-        labels=torch.tensor(labels),
-    )
+    causal = torch.ones(length, length, dtype=torch.bool).tril()  # [T, T]
+    column = owner.unsqueeze(1)  # [B, 1, T]
+    mask = causal & ((owner.unsqueeze(2) == column) | (column == 0))  # [B, T, T]
+    indices = (torch.tensor(values) for values in (label_row, label_source, labels))  # each [N]
+    return PackedBatch(caption_ids, positions, mask.unsqueeze(1), *indices)

@@ -1,9 +1,9 @@
-"""Projector and language model together: from image features to loss, or to captions.
+"""Projector and language model together: from image features to the loss, or to captions.
 
-It never sees an image: training and evaluation work on cached features alone.
+No image is read here: training and evaluation work on cached features alone.
 
-B: images, P: tokens of an image, D_v: width of the encoder, D_l: of the language model, L: length of the
-prefix (prompt and image), N: labels in a batch.
+B: images, P: tokens of an image, D_v: width of the encoder, D_l: width of the language model, L: length of
+the prefix (prompt and image), S, T, N: as in `pipeline.model.packing`.
 """
 
 from collections.abc import Mapping
@@ -37,43 +37,39 @@ class VisionLanguageModel(nn.Module):
         self.adapters = adapters
         with torch.no_grad():
             device = language_model.device
-            # The constant words are embedded once.
+            # The words of the prompt are constant: they are embedded once.
             before = language_model.embed(torch.tensor(prompt.before, device=device))
             after = language_model.embed(torch.tensor(prompt.after, device=device))
         self.register_buffer("_before", before.unsqueeze(0), persistent=False)  # [1, .., D_l]
-        self.register_buffer("_after", after.unsqueeze(0), persistent=False)
+        self.register_buffer("_after", after.unsqueeze(0), persistent=False)  # [1, .., D_l]
 
     def trainable_parameters(self) -> list[nn.Parameter]:
-        """What the optimizer changes: the projector, then the adapters."""
+        """List what the optimizer changes: the projector, then the adapters."""
         return [*self.projector.parameters(), *self.adapters.parameters()]
 
     def trainable_state(self) -> dict[str, Tensor]:
-        """All tensors that training makes, by name: what a checkpoint holds."""
+        """Return all tensors that training makes, by name: the content of a checkpoint."""
         return {**self.projector.state_dict(), **self.adapters.state_dict()}
 
     def load_trainable_state(self, state: Mapping[str, Tensor], source: str) -> None:
-        """Take over what `trainable_state` gave; PipelineError, naming `source`, for other adapters."""
+        """Load what `trainable_state` returned; raises PipelineError, naming `source`, for other adapters."""
         projector, adapters = split_state(state)
         self.adapters.load_state_dict(adapters, source)
         self.projector.load_state_dict(projector)
 
     def train(self, mode: bool = True) -> Self:
-        """Training or evaluation mode of what is trained; the language model's own layers keep theirs."""
+        """Set the mode of projector and adapters; the frozen layers stay in evaluation mode."""
         self.training = mode
         self.projector.train(mode)
         self.adapters.train(mode)
         return self
 
-    def prefix_length(self, num_tokens: int) -> int:
-        """L for images of `num_tokens` tokens."""
-        return self.prompt.prefix_length(num_tokens)
-
     def embed_before(self) -> Tensor:
-        """Embeddings of the words before the image `[1, .., D_l]`."""
+        """Return the embeddings of the words before the image `[1, .., D_l]`."""
         return self.get_buffer("_before")
 
     def embed_image(self, features: Tensor) -> Tensor:
-        """Image features `[B, P, D_v]` -> embeddings of the image and the words behind it `[B, .., D_l]`."""
+        """Image features `[B, P, D_v]` -> embeddings of the image and the words after it `[B, .., D_l]`."""
         after = self.get_buffer("_after")
         # The projector stays in float32; the language model computes in its own type.
         image = self.projector(features.float()).to(after.dtype)  # [B, P, D_l]
@@ -85,7 +81,7 @@ class VisionLanguageModel(nn.Module):
         return torch.cat([before, self.embed_image(features)], dim=1)
 
     def loss(self, features: Tensor, batch: PackedBatch) -> Tensor:
-        """Summed cross-entropy over the batch's N labels; divide by N for the mean per token.
+        """Sum the cross-entropy over the batch's N labels; divided by N, it is the mean per token (nats).
 
         Args:
             features: `[B, P, D_v]`, the image of each row of `batch`.
@@ -96,6 +92,6 @@ class VisionLanguageModel(nn.Module):
         hidden = self.language_model.hidden_states(
             torch.cat([prefix, captions], dim=1), batch.mask, batch.positions
         )  # [B, T, D_l]
-        # Logits only where there is a label: [B, T, V] would be most of the memory.
+        # Logits only where there is a label: [B, T, V] would need most of the memory.
         predicting = hidden[batch.label_row, batch.label_source]  # [N, D_l]
         return caption_loss(predicting, self.language_model.logits, batch.labels)

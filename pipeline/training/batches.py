@@ -1,4 +1,4 @@
-"""What a training step reads: rows of captions behind their images, planned anew for each epoch.
+"""What a training step reads: rows of captions after their images, planned for each epoch.
 
 B: rows of a batch, P: tokens of an image, D_v: width of the encoder.
 """
@@ -10,26 +10,27 @@ from functools import cached_property
 import numpy as np
 from torch import Tensor
 
+from pipeline.files.batched import batched
 from pipeline.hardware.processes import Processes
 from pipeline.model.packing import PackedBatch, caption_labels, pack
 from pipeline.params.schema import TrainParams
 from pipeline.text.token_store import TokenizedCaptions
 from pipeline.training.features import TrainingFeatures
 
-# Rows are sorted by length within pools of so many batches: little padding, and still random.
+# Rows are sorted by length within pools of this many batches: little padding, and still random.
 _BATCHES_PER_POOL = 16
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a run trains on: the features and the captions of the same images, in the same order."""
+    """The features and the captions of the training images, in the same order."""
 
     features: TrainingFeatures
     tokens: TokenizedCaptions
 
     @cached_property
     def lengths(self) -> list[list[int]]:
-        """For each image, the tokens of each caption, its end included, which a truncated one lacks."""
+        """For each image, the number of tokens of each caption; EOS counts, a truncated caption has none."""
         return [
             [len(ids) + (not is_cut) for ids, is_cut in zip(captions, truncated, strict=True)]
             for captions, truncated in zip(self.tokens.captions, self.tokens.truncated, strict=True)
@@ -37,13 +38,13 @@ class TrainingData:
 
     @property
     def prefix_length(self) -> int:
-        """Positions in front of the captions: prompt and image."""
+        """Positions before the captions: prompt and image."""
         return self.tokens.prompt.prefix_length(self.features.spec["num_tokens"])
 
 
 @dataclass(frozen=True)
 class Row:
-    """One sequence: an image (index into the split) and some of its captions."""
+    """A sequence: an image (index into the split) and some of its captions (indices into the image's)."""
 
     image: int
     captions: tuple[int, ...]
@@ -55,8 +56,8 @@ Plan = list[list[list[Row]]]
 def plan_epoch(lengths: Sequence[Sequence[int]], params: TrainParams, epoch: int) -> Plan:
     """Plan an epoch's optimizer steps, each a list of micro-batches, each a list of rows.
 
-    Every caption of every image is in exactly one row. The order depends on seed and epoch alone, so a
-    resumed run finds the same plan.
+    Every caption of every image is in exactly one row. The plan depends on lengths, parameters and epoch
+    alone, so a resumed run finds the same plan.
 
     Args:
         lengths: for each image, the length of each of its captions.
@@ -64,30 +65,29 @@ def plan_epoch(lengths: Sequence[Sequence[int]], params: TrainParams, epoch: int
         epoch: from 1.
     """
     rng = np.random.default_rng([params.seed, epoch])
-    rows = []
+    rows: list[Row] = []
     for image, captions in enumerate(lengths):
         per_row = len(captions) if params.captions_per_sequence == "all" else params.captions_per_sequence
         order = rng.permutation(len(captions)).tolist()
-        for start in range(0, len(order), per_row):
-            rows.append(Row(image, tuple(order[start : start + per_row])))
+        rows += [Row(image, tuple(chosen)) for chosen in batched(order, per_row)]
     rows = [rows[index] for index in rng.permutation(len(rows))]
-    pool = params.batch_size * _BATCHES_PER_POOL
-    batches = []
-    for start in range(0, len(rows), pool):
-        pooled = sorted(
-            rows[start : start + pool], key=lambda r: sum(lengths[r.image][c] for c in r.captions)
-        )
-        batches += [pooled[at : at + params.batch_size] for at in range(0, len(pooled), params.batch_size)]
+    batches: list[list[Row]] = []
+    for pool in batched(rows, params.batch_size * _BATCHES_PER_POOL):
+        by_length = sorted(pool, key=lambda row: _caption_tokens(row, lengths))
+        batches += batched(by_length, params.batch_size)
     batches = [batches[index] for index in rng.permutation(len(batches))]
-    together = params.gradient_accumulation_steps
-    return [batches[start : start + together] for start in range(0, len(batches), together)]
+    return list(batched(batches, params.gradient_accumulation_steps))
+
+
+def _caption_tokens(row: Row, lengths: Sequence[Sequence[int]]) -> int:
+    return sum(lengths[row.image][caption] for caption in row.captions)
 
 
 def largest_batch(plan: Plan, data: TrainingData) -> list[Row]:
-    """The micro-batch of a plan with the most positions, padding included."""
+    """Find the micro-batch of a plan with the most positions, padding included."""
 
     def positions(rows: list[Row]) -> int:
-        longest = max(sum(data.lengths[row.image][c] for c in row.captions) for row in rows)
+        longest = max(_caption_tokens(row, data.lengths) for row in rows)
         return len(rows) * (data.prefix_length + longest)
 
     return max((rows for step in plan for rows in step), key=positions)
@@ -95,24 +95,24 @@ def largest_batch(plan: Plan, data: TrainingData) -> list[Row]:
 
 @dataclass(frozen=True)
 class Step:
-    """What one process computes of an optimizer step.
+    """The share of one process in an optimizer step.
 
     Attributes:
         batches: its micro-batches, as features `[B, P, D_v]` and packed captions.
-        labels: how many labels the whole step has, in all micro-batches and processes.
+        labels: the number of labels of the whole step, in all micro-batches and processes.
     """
 
     batches: list[tuple[Tensor, PackedBatch]]
     labels: int
 
     def pin_memory(self) -> "Step":
-        """The same step in page-locked memory."""
+        """Copy the step to page-locked memory."""
         pinned = [(features.pin_memory(), batch.pin_memory()) for features, batch in self.batches]
         return Step(pinned, self.labels)
 
 
 class StepDataset:
-    """The steps of a plan; of each step, the share of one of several processes."""
+    """The steps of a plan, each as the share of this process."""
 
     def __init__(self, data: TrainingData, plan: Plan, supervise_eos: bool, processes: Processes) -> None:
         self._data = data
@@ -128,12 +128,12 @@ class StepDataset:
         labels = 0
         for rows in self._plan[index]:
             captions = [[self._labels(row.image, c) for c in row.captions] for row in rows]
-            labels += sum(len(caption) for of_row in captions for caption in of_row)
-            # Rows are sorted by length: every `count`-th row gives all processes equal work.
-            own = slice(self._processes.rank, None, self._processes.count)
-            if rows[own]:
-                features = self._data.features.read([row.image for row in rows[own]])
-                batches.append((features, pack(captions[own], self._data.prefix_length)))
+            labels += sum(len(ids) for row_captions in captions for ids in row_captions)
+            # Each process takes every `count`-th row; rows are sorted by length, so the work is equal.
+            share = slice(self._processes.rank, None, self._processes.count)
+            if rows[share]:
+                features = self._data.features.read([row.image for row in rows[share]])
+                batches.append((features, pack(captions[share], self._data.prefix_length)))
         return Step(batches, labels)
 
     def _labels(self, image: int, caption: int) -> list[int]:

@@ -68,7 +68,7 @@ def loss_and_gradients(
     model: VisionLanguageModel, features: Tensor, rows: list[list[list[int]]]
 ) -> tuple[float, list[Tensor]]:
     labels = [[caption_labels(ids, model.prompt.eos, truncated=False) for ids in row] for row in rows]
-    batch = pack(labels, model.prefix_length(NUM_TOKENS))
+    batch = pack(labels, model.prompt.prefix_length(NUM_TOKENS))
     loss = model.loss(features, batch) / len(batch.labels)
     return float(loss.detach()), list(torch.autograd.grad(loss, list(model.projector.parameters())))
 
@@ -91,7 +91,7 @@ def test_the_loss_is_that_of_the_causal_model_on_one_plain_sequence(model: Visio
     """Against `transformers`' own loss, whose labels are shifted inside the model."""
     features = torch.randn(1, NUM_TOKENS, WIDTH, generator=torch.Generator().manual_seed(2))
     caption = [*CAPTIONS[0][2], EOS]
-    batch = pack([[caption]], model.prefix_length(NUM_TOKENS))
+    batch = pack([[caption]], model.prompt.prefix_length(NUM_TOKENS))
     ours = model.loss(features, batch) / len(caption)
 
     prefix = model.embed_prefix(features)
