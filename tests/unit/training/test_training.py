@@ -199,7 +199,7 @@ def test_tokens_of_a_tokenizer_that_has_changed_since_are_refused(
     content = path.read_bytes()
     path.write_bytes(content + b"\n")
     try:
-        with pytest.raises(PipelineError, match=r"tokenizer digest .*tokenize`"):
+        with pytest.raises(PipelineError, match="tokenizer's files changed"):
             lab.train(tmp_path)
     finally:
         path.write_bytes(content)
@@ -287,5 +287,5 @@ def test_a_checkpoint_names_the_features_that_it_was_trained_on_although_the_sto
         return load_language_model(*arguments)
 
     monkeypatch.setattr(train_module, "load_language_model", load_after_an_exchange)
-    exchanged.train(tmp_path, epochs=3, runtime={"features": where})
+    exchanged.train(tmp_path, epochs=3, runtime={"feature_loading": where})
     assert outputs(tmp_path) == outputs(finished)
