@@ -103,7 +103,8 @@ def _copy_project(project: Path) -> None:
 def _make_images(photos: Path, folder: Path, images: int) -> None:
     """Write `images` pictures cut from `photos` and a captions.jsonl, each split repeated alike."""
     nothing = ScenesParams(1, 1, 1, image_size=224, seed=0)
-    items = read_dataset(DataParams("flickr8k", str(photos), Limits(None, None, None), _MEGAPIXELS, nothing))
+    all_images = Limits(None, None, None)
+    items = read_dataset(DataParams("flickr8k", str(photos), all_images, _MEGAPIXELS, nothing, pins=""))
     # Few of them are of all splits, too.
     random.Random(0).shuffle(items)
     folder.mkdir()

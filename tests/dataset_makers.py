@@ -20,8 +20,9 @@ ALL = Limits(None, None, None)
 
 
 def data_params(source: str, root: Path, limits: Limits = ALL, seed: int = 0) -> DataParams:
+    """Parameters of a dataset in `root`; where pins are read, they are in `pins.json`."""
     scenes = ScenesParams(train=3, dev=1, test=2, image_size=64, seed=seed)
-    return DataParams(source, str(root), limits, 0.5, scenes)  # type: ignore[arg-type]  # any source
+    return DataParams(source, str(root), limits, 0.5, scenes, "pins.json")  # type: ignore[arg-type]  # any source
 
 
 def read(layout: str, root: Path, limits: Limits = ALL) -> Entries:

@@ -65,4 +65,4 @@ def _dataset(params: "DataParams") -> str:
     """What the model card calls the dataset by: a source, or of the hub the repository."""
     from pipeline.datasets.pins import read_pins
 
-    return read_pins(Path(params.root)).repository if params.source == "hub" else params.source
+    return read_pins(Path(params.root, params.pins)).repository if params.source == "hub" else params.source

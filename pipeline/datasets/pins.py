@@ -1,7 +1,7 @@
 """A pinned dataset: which parquet files of which commit of a hub repository, and their SHA-256.
 
-The pins of Flickr8k are in `flickr8k.json` next to this file; `data.root` names the file, so another dataset
-with a column of images and columns of captions needs no code.
+The pins of Flickr8k are `pinned/flickr8k.json`. `data.root` and `data.pins` name the folder and the file, so
+another dataset with a column of images and columns of captions needs no code.
 """
 
 from pathlib import Path
@@ -54,4 +54,4 @@ class PinnedDataset:
 def read_pins(path: Path) -> PinnedDataset:
     """Read and check a file of pins. Raises PipelineError naming the file, the key and what is allowed."""
     content = parse_json(read_text(path), path)
-    return validated(TypeAdapter(PinnedDataset), content, path, "pipeline/datasets/flickr8k.json")
+    return validated(TypeAdapter(PinnedDataset), content, path, "pipeline/datasets/pinned/flickr8k.json")

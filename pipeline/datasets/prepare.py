@@ -21,7 +21,7 @@ from pipeline.captions import (
     write_images,
 )
 from pipeline.datasets.read import Entries, read_dataset
-from pipeline.datasets.scenes import draw_scenes
+from pipeline.datasets.scenes.draw import draw_scenes
 from pipeline.errors import PipelineError, first_few
 from pipeline.files.atomic import replace_folder
 from pipeline.hardware.progress import track
@@ -83,7 +83,7 @@ def _entries(params: DataParams, image_folder: Path) -> Entries:
         from pipeline.datasets.hub_dataset import unpack_hub_dataset
         from pipeline.datasets.pins import read_pins
 
-        return unpack_hub_dataset(read_pins(Path(params.root)), params.limits, image_folder)
+        return unpack_hub_dataset(read_pins(Path(params.root, params.pins)), params.limits, image_folder)
     entries = read_dataset(params)
     if image_folder.is_dir() and any(image_folder.iterdir()):
         raise PipelineError(

@@ -68,12 +68,12 @@ def read_dataset(params: DataParams) -> Entries:
 def _require_root(root: Path, source: str, expected: str) -> None:
     expected = f"data.source {source} expects {expected}"
     if not root.exists():
-        hub = "(Flickr8k can be downloaded too: data.source hub, data.root pipeline/datasets/flickr8k.json)"
+        hub = "(Flickr8k can be downloaded too: data.source hub, data.root pipeline/datasets/pinned)"
         raise PipelineError(
             f"data.root is {root}, which does not exist; {expected}; put them there or change data.root"
             f"{f' {hub}' if source == 'flickr8k' else ''}."
         )
-    if not root.is_dir() and source != "karpathy":
+    if not root.is_dir():
         raise PipelineError(f"data.root is {root}, which is no folder; {expected} in a folder.")
 
 

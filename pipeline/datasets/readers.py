@@ -18,7 +18,7 @@ _KARPATHY_SPLITS: dict[str, Split] = {"train": "train", "restval": "train", "val
 
 
 def read_karpathy(root: Path, image_folder: Path | None = None) -> Listing:
-    """Karpathy's JSON of Flickr8k, Flickr30k, COCO, ...; `root` is its folder or the file.
+    """Karpathy's JSON of Flickr8k, Flickr30k, COCO, ...; `root` is its folder, or the file.
 
     Images are looked for in `image_folder`; None: in images/ next to the file, or next to it.
     """
@@ -83,8 +83,5 @@ def _karpathy_file(root: Path) -> Path:
     found = karpathy_files(root)
     if len(found) != 1:
         names = ", ".join(file.name for file in found) or "none"
-        raise PipelineError(
-            f"{root} needs dataset.json or exactly one dataset_*.json, found {names}; "
-            "or let data.root be the JSON file itself."
-        )
+        raise PipelineError(f"{root} needs dataset.json or exactly one dataset_*.json, found {names}.")
     return found[0]

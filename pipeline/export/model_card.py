@@ -28,7 +28,7 @@ _DATASETS = {
     "csv": "a private folder of images and captions",
     "hub": "a dataset of the Hugging Face hub",
 }
-_FLICKR8K_PINS = Path(__file__).parents[1] / "datasets" / "flickr8k.json"
+_FLICKR8K_PINS = Path(__file__).parents[1] / "datasets" / "pinned" / "flickr8k.json"
 # Meta's and OpenAI's own models; other people's have other licences (TinyLlama, LAION's CLIP).
 _LLAMA = re.compile(r"(?i)(^|/)(meta-)?(code)?llama-?[234]")
 _CLIP = re.compile(r"(?i)^(openai/)?clip-vit-(base|large)-patch\d+(-336)?$")

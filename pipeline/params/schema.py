@@ -66,14 +66,17 @@ class DataParams:
 
     source: Literal["scenes", "flickr8k", "hub", "karpathy", "jsonl", "csv"]
     """scenes | flickr8k | hub | karpathy | jsonl | csv"""
-    root: Annotated[StrictStr, text_like(r"\S", "a folder, relative to the project or absolute")]
-    """the dataset's folder; scenes: their code; hub: a file of pins"""
+    # DVC opens it as a dependency: it expands no ~ and reads no URL.
+    root: Annotated[StrictStr, text_like(r"^[^~\s:]([^:]|:[^/])*$", "a folder's path (no URL, no ~)")]
+    """the dataset's folder; scenes: that of their code; hub: that of the pins"""
     limits: Limits
     """at most so many images of each split; null: all"""
     max_megapixels: Annotated[StrictFloat, Field(gt=0, le=178)]  # Pillow refuses more by itself
     """a larger image is refused (decompression bombs)"""
     scenes: ScenesParams
     """how many, their side in pixels, the seed"""
+    pins: Annotated[StrictStr, text_like(r"^[\w-][\w.-]*$", "the name of a file in data.root")]
+    """hub: the file in root that says what is downloaded"""
 
 
 @dataclass(frozen=True, config=_CONFIG)

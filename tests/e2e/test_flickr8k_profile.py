@@ -66,7 +66,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, files: Path, hub: HubStand
         shutil.copytree(ROOT / name, project.folder / name, ignore=ignore)
     shutil.copy(project.folder / "profiles" / "flickr8k.yaml", project.folder / "params.yaml")
     assert params.data.source == "hub"
-    write_pins(project.folder / params.data.root, pins_of(files))
+    write_pins(project.folder / params.data.root / params.data.pins, pins_of(files))
     project.environment |= {**hub.environment(folder / "home"), "HF_TOKEN": ""}
     project.commit("profile")
     return project

@@ -118,9 +118,7 @@ def make_lab(folder: Path, params: Params) -> Lab:
     for name in ("data", ".scratch"):
         (project / name).mkdir(parents=True)
     # What `data.root` names for generated scenes.
-    source = project / params.data.root
-    source.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy(ROOT / params.data.root, source)
+    (project / params.data.root).mkdir(parents=True)
     write_params(project / "params.yaml", params)
     for stage in STAGES:
         _write_old_outputs(project, stage)

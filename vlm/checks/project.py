@@ -14,7 +14,7 @@ from pipeline.captions import SPLITS
 from pipeline.datasets.hub_dataset import needed_shards
 from pipeline.datasets.pins import read_pins
 from pipeline.datasets.read import read_dataset
-from pipeline.datasets.scenes import scene_counts
+from pipeline.datasets.scenes.draw import scene_counts
 from pipeline.errors import PipelineError
 from pipeline.params.schema import DataParams, Params
 from pipeline.pretrained.hub import HubRepository, ask_for_file
@@ -49,9 +49,9 @@ def check_dataset(params: Params) -> tuple[CheckResult, DiskNeeds]:
 def _check_hub_dataset(params: DataParams) -> tuple[CheckResult, DiskNeeds]:
     """Check what the pins name, and ask the hub for the sizes of what prepare would still download."""
     text, needs = "", DiskNeeds()
-    remedy = "mend the file, or `dvc exp run -S data.root=FILE` with a file of pins"
+    remedy = "mend the file, or `dvc exp run -S data.root=FOLDER -S data.pins=FILE` with other pins"
     try:
-        pins = read_pins(Path(params.root))
+        pins = read_pins(Path(params.root, params.pins))
         repository = HubRepository(pins.repository, pins.revision, "dataset")
         shards = needed_shards(pins, params.limits)
         images = Counter(

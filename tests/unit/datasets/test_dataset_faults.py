@@ -128,7 +128,7 @@ def test_kaggle_with_some_of_the_split_lists_is_refused(tmp_path: Path) -> None:
 def test_several_karpathy_files_are_refused(tmp_path: Path) -> None:
     for name in ("dataset_coco.json", "dataset_flickr8k.json"):
         make_karpathy(tmp_path, name=name)
-    assert "found dataset_coco.json, dataset_flickr8k.json;" in refused("karpathy", tmp_path)
+    assert "found dataset_coco.json, dataset_flickr8k.json." in refused("karpathy", tmp_path)
 
 
 def test_an_empty_csv_is_refused(tmp_path: Path) -> None:

@@ -172,7 +172,7 @@ def test_a_shard_on_a_disk_that_fails_is_not_damaged(
 
 
 def test_flickr8k_is_pinned_to_the_commit_and_the_files() -> None:
-    pins = read_pins(ROOT / "pipeline" / "datasets" / "flickr8k.json")
+    pins = read_pins(ROOT / "pipeline" / "datasets" / "pinned" / "flickr8k.json")
     assert (pins.repository, pins.revision) == ("jxie/flickr8k", COMMIT)
     images: Counter[str] = Counter()
     for shard in pins.shards:
@@ -304,7 +304,7 @@ def test_pins_that_are_not_allowed(tmp_path: Path, key: str, value: object, mess
     [
         ("{", "pins.json:1 is not valid JSON"),
         ("[1]", "pins.json: the file is [1], expected a section of keys"),
-        ("{}", "repository is missing; compare the section with pipeline/datasets/flickr8k.json"),
+        ("{}", "repository is missing; compare the section with pipeline/datasets/pinned/flickr8k.json"),
     ],
 )
 def test_a_file_that_holds_no_pins(tmp_path: Path, text: str, message: str) -> None:

@@ -195,9 +195,8 @@ def test_pictures_that_cannot_all_be_drawn_leave_those_of_before(
 def test_a_dataset_of_the_hub_is_downloaded(tmp_path: Path, local_hub: HubStandIn) -> None:
     save_flickr8k(tmp_path / "files")
     local_hub.add(NAME, tmp_path / "files", COMMIT, kind="dataset")
-    project = Project(
-        tmp_path, source="hub", root=write_pins(tmp_path / "pins.json", pins_of(tmp_path / "files"))
-    )
+    write_pins(tmp_path / "pins.json", pins_of(tmp_path / "files"))
+    project = Project(tmp_path, source="hub", root=tmp_path)
     assert project.prepare().images == {"train": 9, "dev": 3, "test": 4}
     images = read_images(project.images)
     assert [i.image_id for i in images] == [c.image_id for c in read_captions(project.captions)]

@@ -154,11 +154,11 @@ def test_karpathy_with_coco_folders(tmp_path: Path, parent: str) -> None:
     assert path == tmp_path / parent / "val2014" / "a.jpg"
 
 
-def test_karpathy_images_beside_the_json_which_is_the_root(tmp_path: Path) -> None:
+def test_karpathy_images_next_to_the_json(tmp_path: Path) -> None:
     make_karpathy(tmp_path)
     for name in NAMES:
         (tmp_path / "images" / name).rename(tmp_path / name)
-    assert read("karpathy", tmp_path / "dataset.json")[0][1] == tmp_path / "a.jpg"
+    assert read("karpathy", tmp_path)[0][1] == tmp_path / "a.jpg"
 
 
 @pytest.mark.parametrize("source", ["jsonl", "csv"])

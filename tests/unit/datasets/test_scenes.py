@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from pipeline.captions import CaptionRecord, SceneObject
-from pipeline.datasets.scenes import BACKGROUNDS, COLORS, QUADRANTS, SHAPES, draw_scenes
+from pipeline.datasets.scenes.describe import QUADRANTS
+from pipeline.datasets.scenes.draw import BACKGROUNDS, COLORS, SHAPES, draw_scenes
 from pipeline.images.images import open_image
 from pipeline.params.schema import Limits, ScenesParams
 from tests.dataset_makers import ALL

@@ -95,7 +95,8 @@ WRONG_TYPES: list[tuple[str, list[object], str]] = [
 OUT_OF_RANGE: list[tuple[str, list[object], str]] = [
     ("data.limits.dev", [0], f"{WHOLE} 1 to 1000000000 or null"),
     ("data.max_megapixels", [0.0, 179], "a number above 0 to 178"),
-    ("data.root", [""], "a folder, relative to the project or absolute"),
+    ("data.root", ["", "~/photos", "https://host/photos", "s3://bucket"], "a folder's path (no URL, no ~)"),
+    ("data.pins", ["", "../pins.json", "folder/pins.json"], "the name of a file in data.root"),
     ("data.scenes.test", [0], f"{WHOLE} 1 to 100000"),
     ("data.scenes.image_size", [63], f"{WHOLE} 64 to 1024"),
     ("encoder.grid", [0], f"{WHOLE} 1 to 64 or null"),

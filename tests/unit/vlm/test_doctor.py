@@ -90,9 +90,8 @@ def test_parameters_that_no_stage_accepts_are_to_be_mended_not_overwritten(
 @pytest.mark.parametrize("profile", sorted((ROOT / "profiles").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_profile_can_be_examined(folder: Path, profile: Path) -> None:
     shutil.copytree(ROOT / "profiles", folder / "profiles")
-    pins = folder / "pipeline" / "datasets"
-    pins.mkdir(parents=True)
-    shutil.copy(ROOT / "pipeline" / "datasets" / "flickr8k.json", pins)
+    pinned = "pipeline/datasets/pinned"
+    shutil.copytree(ROOT / pinned, folder / pinned)
     shutil.copy(profile, folder / "params.yaml")
     found = {row["topic"]: row for row in json.loads(run("--json").stdout)}
     assert found["parameters"]["text"] == f"params.yaml is the profile {profile.stem}"
@@ -204,7 +203,7 @@ def test_a_dataset_is_counted_or_its_fault_named(folder: Path, write: Write, tin
 def test_a_dataset_of_the_hub_is_counted_and_what_is_missing_told(
     folder: Path, write: Write, tiny_params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = replace(tiny_params.data, source="hub", root="pins.json", limits=Limits(train=7, dev=None, test=2))
+    data = replace(tiny_params.data, source="hub", root=".", pins="pins.json", limits=Limits(7, None, 2))
     write(replace(tiny_params, data=data))
     assert "pins.json" in result("dataset")["text"]
     save_flickr8k(folder / "files")

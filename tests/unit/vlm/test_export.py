@@ -66,9 +66,9 @@ def test_a_checkpoint_that_is_named_gets_the_scores_that_are_named(project: Path
 
 def test_a_dataset_of_the_hub_is_called_by_its_repository(project: Path) -> None:
     shutil.copy(ROOT / "profiles" / "flickr8k.yaml", project / "params.yaml")
-    pinned = project / "pipeline" / "datasets" / "flickr8k.json"
+    pinned = project / "pipeline" / "datasets" / "pinned" / "flickr8k.json"
     pinned.parent.mkdir(parents=True)
-    pins = (ROOT / "pipeline" / "datasets" / "flickr8k.json").read_text()
+    pins = (ROOT / "pipeline" / "datasets" / "pinned" / "flickr8k.json").read_text()
     pinned.write_text(pins)
     assert run("a").exit_code == 0
     assert "Flickr8k is for non-commercial" in (project / "a" / "README.md").read_text()

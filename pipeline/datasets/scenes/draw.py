@@ -10,12 +10,12 @@ adding a scene changes no other.
 import math
 import random
 from pathlib import Path
-from typing import Literal
 
 from PIL import Image, ImageDraw
 
 from pipeline.captions import SPLITS, CaptionRecord, SceneObject, Split
 from pipeline.datasets.read import Entries
+from pipeline.datasets.scenes.describe import MIDDLE, QUADRANTS, describe
 from pipeline.files.disk_errors import explain_write_errors
 from pipeline.params.schema import Limits, ScenesParams
 
@@ -37,23 +37,12 @@ BACKGROUNDS = {
     "turquoise": (120, 196, 190),
 }
 
-# Left and top of each quadrant, in fractions of the image.
-QUADRANTS = {
-    "top left": (0.0, 0.0),
-    "top right": (0.5, 0.0),
-    "bottom left": (0.0, 0.5),
-    "bottom right": (0.5, 0.5),
-}
-_MIDDLE = "middle"
 # An object at least this wide (fraction of the image) is called large.
 _LARGE = 0.3
 # Half of the scenes show one object; the rest two, three or four.
 _COUNTS = (1, 1, 1, 1, 2, 2, 3, 4)
-_NUMBERS = {2: "two", 3: "three", 4: "four"}
 # Drawn larger and scaled down, because ImageDraw does not smooth edges.
 _SUPERSAMPLING = 2
-
-Relation = Literal["left of", "right of", "above", "below"]
 
 
 def draw_scenes(params: ScenesParams, limits: Limits, folder: Path) -> Entries:
@@ -74,7 +63,7 @@ def draw_scenes(params: ScenesParams, limits: Limits, folder: Path) -> Entries:
             picture = _draw(rng, background, [o for o, _ in placed], params.image_size)
             with explain_write_errors(path):
                 picture.save(path)
-            captions = _describe(rng, background, placed)
+            captions = describe(rng, background, placed)
             record = CaptionRecord(image_id, split, captions, tuple(o for o, _ in placed))
             scenes.append((record, path))
     return sorted(scenes, key=lambda scene: scene[0].image_id)
@@ -89,14 +78,14 @@ def _place_objects(rng: random.Random) -> list[tuple[SceneObject, str]]:
     """One to four objects and the place of each, in reading order; no colour-and-shape pair twice."""
     count = rng.choice(_COUNTS)
     if count == 1 and rng.random() < 0.5:
-        places = [_MIDDLE]
+        places = [MIDDLE]
     else:
         chosen = set(rng.sample(list(QUADRANTS), count))
         places = [place for place in QUADRANTS if place in chosen]
     looks = rng.sample([(c, s) for c in COLORS for s in SHAPES], count)
     objects = []
     for place, (color, shape) in zip(places, looks, strict=True):
-        if place == _MIDDLE:
+        if place == MIDDLE:
             diameter = rng.uniform(0.4, 0.85)
             room, origin = 1.0, (0.0, 0.0)
         else:
@@ -173,67 +162,3 @@ def _outline(shape: str, radius: float) -> list[tuple[float, float]]:
         reach = radius * (inner if index % 2 else 1.0)
         points.append((reach * math.cos(angle), reach * math.sin(angle)))
     return points
-
-
-def _describe(rng: random.Random, background: str, placed: list[tuple[SceneObject, str]]) -> tuple[str, ...]:
-    """Five captions of a scene, each worded differently."""
-    if len(placed) == 1:
-        captions = _describe_one(background, *placed[0])
-    elif len(placed) == 2:
-        captions = _describe_two(background, placed)
-    else:
-        captions = _describe_many(background, [_look(o) for o, _ in placed])
-    rng.shuffle(captions)
-    return tuple(captions)
-
-
-def _describe_one(background: str, item: SceneObject, place: str) -> list[str]:
-    where = "in the middle" if place == _MIDDLE else f"in the {place} corner"
-    what = f"{item.color} {item.shape}"
-    return [
-        f"A {item.size} {what} on a {background} background.",
-        f"There is {_with_article(what)} {where}.",
-        f"One {item.size} {what} {where} of the picture.",
-        f"A picture of {_with_article(what)} on a {background} background.",
-        f"{_with_article(what).capitalize()} is {where} of a {background} picture.",
-    ]
-
-
-def _describe_two(background: str, placed: list[tuple[SceneObject, str]]) -> list[str]:
-    (first, first_place), (second, second_place) = placed
-    relation, inverse = _relation(first_place, second_place)
-    one, two = _look(first), _look(second)
-    return [
-        f"{one.capitalize()} and {two} on a {background} background.",
-        f"There is {one} {relation} {two}.",
-        f"Two shapes, {one} and {two}.",
-        f"A picture of {one} and {two}.",
-        f"{two.capitalize()} is {inverse} {one}.",
-    ]
-
-
-def _describe_many(background: str, looks: list[str]) -> list[str]:
-    number = _NUMBERS[len(looks)]
-    listed = f"{', '.join(looks[:-1])} and {looks[-1]}"
-    return [
-        f"{listed.capitalize()} on a {background} background.",
-        f"There are {number} shapes, {listed}.",
-        f"{number.capitalize()} shapes on a {background} background, {listed}.",
-        f"A picture of {number} shapes, {listed}.",
-        f"{listed.capitalize()}.",
-    ]
-
-
-def _look(item: SceneObject) -> str:
-    return _with_article(f"{item.color} {item.shape}")
-
-
-def _with_article(words: str) -> str:
-    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
-
-
-def _relation(first: str, second: str) -> tuple[Relation, Relation]:
-    """How the first quadrant lies to the second, and the second to the first, in reading order."""
-    if QUADRANTS[first][1] == QUADRANTS[second][1]:
-        return "left of", "right of"
-    return "above", "below"

@@ -1,0 +1,1 @@
+"""The generated dataset: scenes of colored shapes, drawn and described."""
