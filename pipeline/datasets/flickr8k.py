@@ -1,10 +1,10 @@
-"""Flickr8k in a folder, in whichever of its layouts people have it: detected, and said which.
+"""Read a folder with Flickr8k in any of its layouts; the layout is detected and logged.
 
 - official: `Flickr8k.token.txt` with the lists of the splits;
 - Karpathy's: `dataset.json` or `dataset_flickr8k.json`, with the same splits;
-- Kaggle's: `captions.txt`, which has no splits: those of the official lists where they lie next to it.
+- Kaggle's: `captions.txt`, which has no splits: the official lists are used if they lie next to it.
 
-Where several lie together, the first of them that has splits is taken.
+If several lie together, the first of them that has splits is read.
 """
 
 import logging
@@ -14,16 +14,20 @@ from pathlib import Path
 
 from pipeline.captions import Split
 from pipeline.datasets.listing import Listing
-from pipeline.datasets.readers import karpathy_files, read_karpathy
+from pipeline.datasets.readers import karpathy_files, read_karpathy_file
 from pipeline.datasets.text_files import read_lines, read_rows
 from pipeline.errors import PipelineError, first_few
 
 logger = logging.getLogger(__name__)
 
-# The archive's folder is misspelt; people unpack it as it is, mended, or into a folder of its own.
+# The archive's folder is misspelt; people unpack it as it is, corrected, or into another folder.
 _ARCHIVE_FOLDERS = ("Flicker8k_Dataset", "Flickr8k_Dataset")
-_PLAIN_FOLDERS = ("Images", "images")
-_TEXTS = "Flickr8k_text"
+_IMAGE_FOLDERS = (
+    *(f"{outer}/{inner}" for outer in _ARCHIVE_FOLDERS for inner in _ARCHIVE_FOLDERS),
+    *_ARCHIVE_FOLDERS,
+    "Images",
+    "images",
+)
 _TOKENS = "Flickr8k.token.txt"
 _KAGGLE = "captions.txt"
 _KARPATHY = "dataset_flickr8k.json"
@@ -36,42 +40,37 @@ _TOKEN_LINE = re.compile(r"([^\t]+)#(\d+)\t(.*)")
 
 
 def read_flickr8k(root: Path) -> Listing:
-    """The captions and splits of a folder with Flickr8k; the layout found is logged.
-
-    Raises PipelineError saying what is missing and what is there instead.
-    """
-    published = (root / _TOKENS, root / _TEXTS / _TOKENS)
+    """Read captions and splits. Raises PipelineError saying what is missing and what the folder holds."""
+    folder = next((root / name for name in _IMAGE_FOLDERS if (root / name).is_dir()), None)
+    published = (root / _TOKENS, root / "Flickr8k_text" / _TOKENS)
     tokens = next((file for file in published if file.is_file()), None)
     # Other datasets' files in Karpathy's format may lie next to that of Flickr8k.
     karpathy = [file for file in karpathy_files(root) if file.name in ("dataset.json", _KARPATHY)]
-    if karpathy and not (tokens and all(file.is_file() for file in _split_lists(tokens).values())):
+    if karpathy and not (tokens and all((tokens.parent / name).is_file() for name in _SPLIT_LISTS.values())):
         logger.info("Flickr8k in Karpathy's layout")
-        return read_karpathy(karpathy[0], _image_folder(root))
+        return read_karpathy_file(karpathy[0], folder or root)
     source = tokens or root / _KAGGLE
-    if not source.is_file():
+    if folder is None or not source.is_file():
+        captions = f"captions: {_TOKENS}, {_KAGGLE} or {_KARPATHY}"
+        missing = f"images: a folder {_ARCHIVE_FOLDERS[0]} or Images" if source.is_file() else captions
+        names = sorted(f"{path.name}/" if path.is_dir() else path.name for path in root.iterdir())
         raise PipelineError(
-            f"{root} has neither {_TOKENS} nor {_KAGGLE} nor {_KARPATHY}; put the captions of Flickr8k "
-            f"there or change data.root. It holds {_contents(root)}."
-        )
-    folder = _image_folder(root)
-    if folder is None:
-        raise PipelineError(
-            f"{root} has no folder {_ARCHIVE_FOLDERS[0]}, {_ARCHIVE_FOLDERS[1]} or {_PLAIN_FOLDERS[0]}; "
-            f"unpack the images of Flickr8k there or change data.root. It holds {_contents(root)}."
+            f"{root} lacks Flickr8k's {missing}; it holds {first_few(names, 8) or 'nothing'}. "
+            "Fix: put them there or change data.root."
         )
     logger.info("Flickr8k in %s layout", "its official" if tokens else "Kaggle's")
-    return _listing(source, folder, has_lists=tokens is not None)
+    return _read_texts(source, folder)
 
 
-def _listing(source: Path, folder: Path, has_lists: bool) -> Listing:
-    """The images of the split lists next to `source`, which must be there if `has_lists`; else all images."""
+def _read_texts(source: Path, folder: Path) -> Listing:
+    """Read the images of the split lists next to `source`, or all if Kaggle's captions lie there alone."""
     listing = Listing(source, folder)
-    lists = _split_lists(source)
+    lists = {split: source.parent / name for split, name in _SPLIT_LISTS.items()}
     missing = [file for file in lists.values() if not file.is_file()]
-    has_lists = has_lists or len(missing) < len(lists)
+    has_lists = source.name == _TOKENS or len(missing) < len(lists)
     if has_lists and missing:
         names = ", ".join(_SPLIT_LISTS.values())
-        raise PipelineError(f"{missing[0]} does not exist; put {names} beside {source.name}.")
+        raise PipelineError(f"{missing[0]} does not exist. Fix: put {names} next to {source.name}.")
     for split, file in lists.items() if has_lists else ():
         for place, line in read_lines(file):
             listing.add_image(line.strip(), split, place)
@@ -79,7 +78,7 @@ def _listing(source: Path, folder: Path, has_lists: bool) -> Listing:
     for name, text, place in _read_tokens(source) if source.name == _TOKENS else _read_kaggle(source):
         if not has_lists:
             listing.add_image(name, None, place, again=True)
-        # Most of Flickr8k's oddities concern images in no split, and must not stop those who do not use them.
+        # Most of Flickr8k's oddities concern images in no split; they must not stop a run with splits.
         if name in listing.captions:
             listing.add_captions(name, [text], place)
         else:
@@ -87,21 +86,6 @@ def _listing(source: Path, folder: Path, has_lists: bool) -> Listing:
     if unused:
         logger.info("%d images have captions but are in no split; they stay unused", len(unused))
     return listing
-
-
-def _split_lists(source: Path) -> dict[Split, Path]:
-    return {split: source.parent / name for split, name in _SPLIT_LISTS.items()}
-
-
-def _image_folder(root: Path) -> Path | None:
-    nested = [root / outer / inner for outer in _ARCHIVE_FOLDERS for inner in _ARCHIVE_FOLDERS]
-    plain = [root / name for name in (*_ARCHIVE_FOLDERS, *_PLAIN_FOLDERS)]
-    return next((folder for folder in (*nested, *plain) if folder.is_dir()), None)
-
-
-def _contents(root: Path) -> str:
-    names = sorted(f"{path.name}/" if path.is_dir() else path.name for path in root.iterdir())
-    return first_few(names, 8) or "nothing"
 
 
 def _read_tokens(source: Path) -> Iterator[tuple[str, str, str]]:
@@ -113,11 +97,12 @@ def _read_tokens(source: Path) -> Iterator[tuple[str, str, str]]:
             raise PipelineError(f"{place} is {line!r:.60}, expected name.jpg#number, a tab and a caption.")
         name, number, text = match.groups()
         if (name, number) in numbered:
-            raise PipelineError(f"{place} repeats caption {number} of {name!r}; remove one of the two.")
+            raise PipelineError(f"{place} repeats caption {number} of {name!r}. Fix: remove one of the two.")
         numbered.add((name, number))
         yield name, text, place
 
 
 def _read_kaggle(source: Path) -> Iterator[tuple[str, str, str]]:
+    """Yield name, caption and place of each row."""
     for place, row in read_rows(source):
         yield row["image"], row["caption"], place

@@ -20,10 +20,9 @@ _CONFIG = ConfigDict(extra="forbid")
 
 @dataclass(frozen=True, config=_CONFIG)
 class Shard:
-    """One parquet file: its split, its name in the repository, its SHA-256 (hex), its images."""
+    """One parquet file: its split, its name in the repository, its SHA-256 (hex), its number of images."""
 
     split: Split
-    # Nothing but plain names below the repository's root.
     file: Annotated[StrictStr, text_like(r"^[\w-][\w.-]*(/[\w-][\w.-]*)*$", "a path like data/train.parquet")]
     sha256: Annotated[StrictStr, text_like("^[0-9a-f]{64}$", "64 hex digits")]
     rows: Annotated[StrictInt, Field(ge=1, le=1_000_000)]
@@ -31,10 +30,10 @@ class Shard:
 
 @dataclass(frozen=True, config=_CONFIG)
 class PinnedDataset:
-    """A dataset of the hub at one commit; shards of a split are in its order."""
+    """A dataset of the hub at one commit; the shards of a split are in order."""
 
     repository: StrictStr
-    # A branch may move: then other images would come under the same names.
+    # A commit: a branch may move, and other images would come under the same names.
     revision: Annotated[StrictStr, text_like("^[0-9a-f]{40}$", "the 40 hex digits of a commit")]
     image_column: StrictStr
     caption_columns: Annotated[tuple[StrictStr, ...], Field(min_length=1)]

@@ -1,13 +1,12 @@
-"""The stage `prepare`: a dataset of any source -> images.jsonl and captions.jsonl.
+"""The prepare stage: a dataset of any source becomes images.jsonl and captions.jsonl.
 
-Every image is decoded once here, so that a damaged file is known before hours of encoding and
-training, and all damaged files are known at once.
+Every image is decoded here once, so that all damaged files are known before hours of encoding and training.
 """
 
 import logging
-from collections import Counter, defaultdict, deque
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from pipeline.datasets.read import Entries, read_dataset
 from pipeline.datasets.scenes.draw import draw_scenes
 from pipeline.errors import PipelineError, first_few
 from pipeline.files.atomic import replace_folder
+from pipeline.files.batched import batched
 from pipeline.hardware.progress import track
 from pipeline.images.images import describe_image
 from pipeline.params.schema import DataParams
@@ -46,14 +46,13 @@ class PreparedCounts:
 def prepare(
     params: DataParams, images_path: Path, captions_path: Path, image_folder: Path, workers: int
 ) -> PreparedCounts:
-    """Write the table of the dataset; both files, or none when anything is wrong.
+    """Write the table of the dataset: both files, or neither when anything is wrong.
 
-    `image_folder` receives the images that are generated or downloaded; for a dataset that has its own it
-    is made, empty, since DVC wants each output of a stage to exist. Raises PipelineError naming what is
-    wrong.
+    `image_folder` receives the images that are generated or downloaded; for other datasets it is created and
+    stays empty, since DVC wants each output of a stage to exist. Raises PipelineError naming what is wrong.
     """
-    # Drawn pictures replace those of before all at once, at the end: a disk that is full in the middle must
-    # not leave new pictures under the digests of the old ones.
+    # New scenes replace the old ones all at once, at the end: if the disk gets full before that, no new
+    # picture stands under the digest of an old one.
     drawn = params.source == "scenes"
     with replace_folder(image_folder) if drawn else nullcontext(image_folder) as folder:
         entries = _entries(params, folder)
@@ -70,7 +69,7 @@ def prepare(
             raise PipelineError(f"{len(bad)} of {len(entries)} images cannot be used:\n  {named}")
         captions = [record for record, _ in entries]
         write_captions(captions_path, captions)
-        # Last, so that hardly anything can come between the images' digests and the images.
+        # Last, so that little time passes between the digests of the images and the images.
         write_images(images_path, images)
     return _summarize(images, captions)
 
@@ -79,7 +78,7 @@ def _entries(params: DataParams, image_folder: Path) -> Entries:
     if params.source == "scenes":
         return draw_scenes(params.scenes, params.limits, image_folder)
     if params.source == "hub":
-        # The only source that needs huggingface_hub and pyarrow.
+        # Only this source needs huggingface_hub and pyarrow.
         from pipeline.datasets.hub_dataset import unpack_hub_dataset
         from pipeline.datasets.pins import read_pins
 
@@ -87,48 +86,44 @@ def _entries(params: DataParams, image_folder: Path) -> Entries:
     entries = read_dataset(params)
     if image_folder.is_dir() and any(image_folder.iterdir()):
         raise PipelineError(
-            f"{image_folder} holds files, but {params.source} brings its own images; "
-            "remove the folder, or run `dvc repro prepare`, which does."
+            f"{image_folder} holds files, but the images of data.source {params.source} are in data.root. "
+            "Fix: remove the folder, or run `dvc repro prepare`, which removes it."
         )
     image_folder.mkdir(parents=True, exist_ok=True)
     return entries
 
 
 def _inspect_all(
-    entries: Sequence[tuple[CaptionRecord, Path]], max_megapixels: float, workers: int
+    entries: Entries, max_megapixels: float, workers: int
 ) -> Iterator[ImageRecord | PipelineError]:
-    """Look into each image, in order. Threads suffice: decoding and hashing release the GIL."""
-    threads = max(1, workers)
-    window: deque[Future[ImageRecord | PipelineError]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
-        for record, path in entries:
-            window.append(pool.submit(_inspect, record.image_id, path, max_megapixels))
-            # Few at a time, so that neither a large dataset nor Ctrl-C waits for a long queue.
-            if len(window) >= 4 * threads:
-                yield window.popleft().result()
-        while window:
-            yield window.popleft().result()
+    """Decode each image, in order; errors are returned, because all of them are collected."""
 
+    def inspect(entry: tuple[CaptionRecord, Path]) -> ImageRecord | PipelineError:
+        record, path = entry
+        try:
+            return ImageRecord(record.image_id, path.as_posix(), *describe_image(path, max_megapixels))
+        except PipelineError as error:
+            return error
 
-def _inspect(image_id: str, path: Path, max_megapixels: float) -> ImageRecord | PipelineError:
-    """What images.jsonl says of an image; an error is returned, because all are collected."""
-    try:
-        sha256, width, height = describe_image(path, max_megapixels)
-    except PipelineError as error:
-        return error
-    return ImageRecord(image_id, path.as_posix(), sha256, width, height)
+    # Threads suffice: decoding and hashing release the GIL. In batches, so that Ctrl-C waits for few images.
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        for batch in batched(entries, 64):
+            yield from pool.map(inspect, batch)
 
 
 def _summarize(images: Sequence[ImageRecord], captions: Sequence[CaptionRecord]) -> PreparedCounts:
     """Log what the dataset holds, and warn of images that are in several splits."""
-    of_image = [len(record.captions) for record in captions]
+    per_image = [len(record.captions) for record in captions]
     words = [len(caption.split()) for record in captions for caption in record.captions]
     widths, heights = [image.width for image in images], [image.height for image in images]
     logger.info(
         "%s captions an image, %s words a caption, images of %s x %s pixels",
-        *map(_range, (of_image, words, widths, heights)),
+        *(
+            f"{min(numbers)}" if min(numbers) == max(numbers) else f"{min(numbers)} to {max(numbers)}"
+            for numbers in (per_image, words, widths, heights)
+        ),
     )
-    # Equal bytes in different splits: a test image that was trained on.
+    # Equal bytes in different splits: a test image that the model was trained on.
     copies: defaultdict[str, list[CaptionRecord]] = defaultdict(list)
     for image, record in zip(images, captions, strict=True):
         copies[image.sha256].append(record)
@@ -137,12 +132,5 @@ def _summarize(images: Sequence[ImageRecord], captions: Sequence[CaptionRecord])
         first = first_few([f"{record.image_id} ({record.split})" for record in leaks[0]], separator=" = ")
         logger.warning("%d images are in several splits under different names: %s, ...", len(leaks), first)
     counts = Counter(record.split for record in captions)
-    totals: Counter[Split] = Counter()
-    for record in captions:
-        totals[record.split] += len(record.captions)
+    totals = Counter(record.split for record in captions for _ in record.captions)
     return PreparedCounts({s: counts[s] for s in SPLITS}, {s: totals[s] for s in SPLITS})
-
-
-def _range(numbers: Sequence[int]) -> str:
-    low, high = min(numbers), max(numbers)
-    return f"{low}" if low == high else f"{low} to {high}"

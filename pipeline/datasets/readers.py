@@ -1,6 +1,6 @@
 """The readers of caption datasets: each turns one family of files into a Listing.
 
-They read text only. Whether the images are there is checked for all formats in `pipeline.datasets.read`.
+They read text only; `pipeline.datasets.read` checks for all formats that the images exist.
 """
 
 import logging
@@ -13,26 +13,41 @@ from pipeline.errors import PipelineError
 
 logger = logging.getLogger(__name__)
 
-# Karpathy's restval is what COCO's validation images leave over; everyone trains on it.
+# Karpathy's restval is the part of COCO's validation images that is left over; everyone trains on it.
 _KARPATHY_SPLITS: dict[str, Split] = {"train": "train", "restval": "train", "val": "dev", "test": "test"}
 
 
-def read_karpathy(root: Path, image_folder: Path | None = None) -> Listing:
-    """Karpathy's JSON of Flickr8k, Flickr30k, COCO, ...; `root` is its folder, or the file.
+def karpathy_files(root: Path) -> list[Path]:
+    """List the JSON files in Karpathy's format in a folder: dataset.json, else all dataset_*.json."""
+    plain = root / "dataset.json"
+    return [plain] if plain.is_file() else sorted(root.glob("dataset_*.json"))
 
-    Images are looked for in `image_folder`; None: in images/ next to the file, or next to it.
-    """
-    source = root if root.is_file() else _karpathy_file(root)
+
+def read_karpathy(root: Path) -> Listing:
+    """Read the one file in Karpathy's format of a folder; the images lie in images/ or next to the file."""
+    files = karpathy_files(root)
+    if len(files) != 1:
+        names = ", ".join(file.name for file in files) or "neither"
+        raise PipelineError(f"{root} needs dataset.json or exactly one dataset_*.json; it holds {names}.")
+    listing = read_karpathy_file(files[0], root / "images")
+    first = next(iter(listing.captions))
+    if not (listing.folder / first).is_file() and (root / first).is_file():
+        listing.folder = root
+    return listing
+
+
+def read_karpathy_file(source: Path, image_folder: Path) -> Listing:
+    """Read Karpathy's JSON of Flickr8k, Flickr30k or COCO."""
     content = parse_json(read_text(source), source)
     images = content.get("images") if isinstance(content, dict) else None
     if not isinstance(images, list) or not images:
         raise PipelineError(f'{source} lists no images; expected {{"images": [{{"filename": ...}}, ...]}}.')
-    listing = Listing(source, image_folder or source.parent / "images")
+    listing = Listing(source, image_folder)
     for number, image in enumerate(images):
         place = f"{source}: images[{number}]"
         if not isinstance(image, dict):
             raise PipelineError(f"{place} is {image!r:.60}, expected an object.")
-        # COCO's file names repeat nothing, but its files lie in train2014/ and val2014/.
+        # COCO has its files in train2014/ and val2014/, which only `filepath` says.
         name, prefix = image.get("filename"), image.get("filepath")
         split = to_split(image.get("split"), place, _KARPATHY_SPLITS)
         image_id = listing.add_image(f"{prefix}/{name}" if prefix and name else name, split, place)
@@ -40,14 +55,11 @@ def read_karpathy(root: Path, image_folder: Path | None = None) -> Listing:
         if isinstance(sentences, list):
             sentences = [s.get("raw") if isinstance(s, dict) else s for s in sentences]
         listing.add_captions(image_id, sentences, place)
-    first = next(iter(listing.captions))
-    if image_folder is None and not (listing.folder / first).is_file() and (source.parent / first).is_file():
-        listing.folder = source.parent
     return listing
 
 
 def read_jsonl(root: Path) -> Listing:
-    """captions.jsonl: an image, its captions and maybe its split on each line."""
+    """Read captions.jsonl: on each line an image, its captions and possibly its split."""
     listing = Listing(root / "captions.jsonl", root)
     unread: set[str] = set()
     for place, line in read_lines(listing.source):
@@ -64,24 +76,10 @@ def read_jsonl(root: Path) -> Listing:
 
 
 def read_csv(root: Path) -> Listing:
-    """captions.csv with the header image,caption or image,caption,split: a caption on each row."""
+    """Read captions.csv with the header image,caption or image,caption,split: one caption on each row."""
     listing = Listing(root / "captions.csv", root)
     for place, row in read_rows(listing.source, optional=("split",)):
         split = to_split(row["split"], place) if "split" in row else None
         image_id = listing.add_image(row["image"], split, place, again=True)
         listing.add_captions(image_id, [row["caption"]], place)
     return listing
-
-
-def karpathy_files(root: Path) -> list[Path]:
-    """The JSON files in Karpathy's format in a folder: dataset.json, else all dataset_*.json."""
-    plain = root / "dataset.json"
-    return [plain] if plain.is_file() else sorted(root.glob("dataset_*.json"))
-
-
-def _karpathy_file(root: Path) -> Path:
-    found = karpathy_files(root)
-    if len(found) != 1:
-        names = ", ".join(file.name for file in found) or "none"
-        raise PipelineError(f"{root} needs dataset.json or exactly one dataset_*.json, found {names}.")
-    return found[0]

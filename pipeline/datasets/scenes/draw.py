@@ -1,10 +1,9 @@
-"""The embedded sample: generated scenes of coloured shapes, so that what every region shows is known.
+"""Draw generated scenes of colored shapes: the embedded sample, whose every region has a known content.
 
-A scene has a background and one to four objects (shape x colour x size). Several objects stand in
-different quadrants of the picture, one to a quadrant, inside it; a single object stands in a quadrant or
-in the middle, then larger, so that the scene looks like what a crop of a quadrant looks like. Each scene
-is described in five differently worded captions. Everything follows from the seed and the scene's name:
-adding a scene changes no other.
+A scene has a background and one to four objects (shape x color x size). Several objects stand in different
+quadrants, entirely inside them. A single object stands in a quadrant or in the middle; in the middle it is
+larger, so that the scene looks like a crop of a quadrant. Everything follows from the seed and the scene's
+name: more scenes change no other.
 """
 
 import math
@@ -41,14 +40,14 @@ BACKGROUNDS = {
 _LARGE = 0.3
 # Half of the scenes show one object; the rest two, three or four.
 _COUNTS = (1, 1, 1, 1, 2, 2, 3, 4)
-# Drawn larger and scaled down, because ImageDraw does not smooth edges.
+# Scenes are drawn larger and scaled down, because ImageDraw does not smooth edges.
 _SUPERSAMPLING = 2
 
 
 def draw_scenes(params: ScenesParams, limits: Limits, folder: Path) -> Entries:
-    """Draw the scenes of all splits, at most so many as `limits` says, as PNG files into `folder`.
+    """Draw the scenes of all splits, within `limits`, as PNG files into `folder`.
 
-    Returns a caption record, with the objects shown, and the file of each, sorted by image id.
+    Returns captions, with the objects of the scene, and file of each, sorted by image id.
     """
     with explain_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -59,23 +58,22 @@ def draw_scenes(params: ScenesParams, limits: Limits, folder: Path) -> Entries:
             rng = random.Random(f"{params.seed}/{image_id}")
             background = rng.choice(list(BACKGROUNDS))
             placed = _place_objects(rng)
-            path = folder / image_id
-            picture = _draw(rng, background, [o for o, _ in placed], params.image_size)
-            with explain_write_errors(path):
-                picture.save(path)
-            captions = describe(rng, background, placed)
-            record = CaptionRecord(image_id, split, captions, tuple(o for o, _ in placed))
-            scenes.append((record, path))
+            objects = tuple(item for item, _ in placed)
+            picture = _draw(rng, background, objects, params.image_size)
+            with explain_write_errors(folder / image_id):
+                picture.save(folder / image_id)
+            record = CaptionRecord(image_id, split, describe(rng, background, placed), objects)
+            scenes.append((record, folder / image_id))
     return sorted(scenes, key=lambda scene: scene[0].image_id)
 
 
 def scene_counts(params: ScenesParams, limits: Limits) -> dict[Split, int]:
-    """How many scenes of each split are drawn."""
+    """Number of scenes of each split."""
     return {s: min(getattr(params, s), getattr(limits, s) or getattr(params, s)) for s in SPLITS}
 
 
 def _place_objects(rng: random.Random) -> list[tuple[SceneObject, str]]:
-    """One to four objects and the place of each, in reading order; no colour-and-shape pair twice."""
+    """One to four objects, each with its place, in reading order; no pair of color and shape twice."""
     count = rng.choice(_COUNTS)
     if count == 1 and rng.random() < 0.5:
         places = [MIDDLE]
@@ -91,19 +89,19 @@ def _place_objects(rng: random.Random) -> list[tuple[SceneObject, str]]:
         else:
             diameter = rng.choice((rng.uniform(0.2, 0.26), rng.uniform(0.34, 0.44)))
             room, origin = 0.5, QUADRANTS[place]
-        slack = room - diameter
-        left = origin[0] + slack * rng.uniform(0.15, 0.85)
-        top = origin[1] + slack * rng.uniform(0.15, 0.85)
-        box = tuple(round(v, 4) for v in (left, top, left + diameter, top + diameter))
+        left, top = (start + (room - diameter) * rng.uniform(0.15, 0.85) for start in origin)
+        x0, y0, x1, y1 = (round(v, 4) for v in (left, top, left + diameter, top + diameter))
         size = "large" if diameter >= _LARGE else "small"
-        objects.append((SceneObject(shape, color, size, (box[0], box[1], box[2], box[3])), place))
+        objects.append((SceneObject(shape, color, size, (x0, y0, x1, y1)), place))
     return objects
 
 
-def _draw(rng: random.Random, background: str, objects: list[SceneObject], image_size: int) -> Image.Image:
+def _draw(
+    rng: random.Random, background: str, objects: tuple[SceneObject, ...], image_size: int
+) -> Image.Image:
     side = image_size * _SUPERSAMPLING
-    base = tuple(_jitter(rng, v, 14) for v in BACKGROUNDS[background])
-    # A soft gradient, so that a background is no single number; one factor, so that its hue stays.
+    base = _jitter(rng, BACKGROUNDS[background], 14)
+    # A soft gradient, so that a background is not a single color; one factor, so that its hue stays.
     darker = rng.uniform(0.7, 0.95)
     shade = tuple(round(v * darker) for v in base)
     ramp = Image.linear_gradient("L").rotate(rng.choice((0, 90, 180, 270))).resize((side, side))
@@ -112,14 +110,14 @@ def _draw(rng: random.Random, background: str, objects: list[SceneObject], image
     )
     draw = ImageDraw.Draw(canvas)
     for item in objects:
-        color = tuple(_jitter(rng, v, 9) for v in COLORS[item.color])
+        color = _jitter(rng, COLORS[item.color], 9)
         left, top, right, bottom = (v * side for v in item.box)
         _draw_shape(draw, item.shape, (left, top, right, bottom), color, rng.uniform(-18, 18))
     return canvas.resize((image_size, image_size), Image.Resampling.LANCZOS)
 
 
-def _jitter(rng: random.Random, value: int, spread: int) -> int:
-    return min(255, max(0, value + rng.randint(-spread, spread)))
+def _jitter(rng: random.Random, color: tuple[int, ...], spread: int) -> tuple[int, ...]:
+    return tuple(min(255, max(0, v + rng.randint(-spread, spread))) for v in color)
 
 
 def _draw_shape(
@@ -144,21 +142,18 @@ def _draw_shape(
 
 
 def _outline(shape: str, radius: float) -> list[tuple[float, float]]:
-    """Corners of a polygon of at most `radius` around the origin, y downwards."""
+    """Corners of a polygon within `radius` of the origin, y downwards."""
     if shape == "cross":
         arm, half = radius * 0.95, radius * 0.3
         quarter = [(half, -arm), (half, -half), (arm, -half)]
         turns = ((1, 0), (0, 1), (-1, 0), (0, -1))  # cosine and sine of each quarter turn
         return [(x * cos - y * sin, x * sin + y * cos) for cos, sin in turns for x, y in quarter]
-    # (number of corners, radius of every second corner) of a star-shaped outline from an angle on
+    # Number of corners, relative radius of every second corner, angle of the first corner.
     corners, inner, start = {
         "square": (4, 1.0, -45.0),
         "triangle": (3, 1.0, -90.0),
         "star": (10, 0.42, -90.0),
     }[shape]
-    points = []
-    for index in range(corners):
-        angle = math.radians(start + 360 * index / corners)
-        reach = radius * (inner if index % 2 else 1.0)
-        points.append((reach * math.cos(angle), reach * math.sin(angle)))
-    return points
+    angles = [math.radians(start + 360 * index / corners) for index in range(corners)]
+    reaches = [radius * (inner if index % 2 else 1.0) for index in range(corners)]
+    return [(reach * math.cos(a), reach * math.sin(a)) for reach, a in zip(reaches, angles, strict=True)]

@@ -71,7 +71,7 @@ def rows(count: int, **changed: Any) -> list[dict[str, Any]]:
 # --- what works -----------------------------------------------------------------------------------
 
 
-def test_images_and_captions_are_unpacked_with_their_splits(dataset: Dataset) -> None:
+def test_images_and_captions_are_unpacked_once_with_their_splits(dataset: Dataset) -> None:
     entries = dataset.unpack()
     records = [record for record, _ in entries]
     assert Counter(r.split for r in records) == {"train": 9, "dev": 3, "test": 4}
@@ -85,41 +85,31 @@ def test_images_and_captions_are_unpacked_with_their_splits(dataset: Dataset) ->
         with Image.open(path) as image:
             assert image.size == (60, 40)
 
+    times = {path: path.stat().st_mtime_ns for _, path in entries}
+    dataset.hub.stop()
+    assert dataset.unpack() == entries
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+
 
 def test_limits_take_the_first_of_each_split_and_download_no_more(
     dataset: Dataset, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "pipeline")
-    entries = dataset.unpack(Limits(train=2, dev=1, test=None))
-    assert [r.image_id for r, _ in entries if r.split != "test"] == [
-        "dev_00001.jpg",
-        "train_00001.jpg",
-        "train_00002.jpg",
-    ]
+    ids = [record.image_id for record, _ in dataset.unpack(Limits(train=2, dev=1, test=None))]
+    assert ids[0] == "dev_00001.jpg"
+    assert ids[5:] == ["train_00001.jpg", "train_00002.jpg"]
     assert not dataset.hub.transfers(TRAIN_2)
     assert "data.limits keeps 7 of 16 images" in caplog.text
 
 
-def test_a_second_time_nothing_is_asked_and_nothing_is_written(dataset: Dataset) -> None:
-    first = dataset.unpack()
-    times = {path: path.stat().st_mtime_ns for _, path in first}
-    dataset.hub.stop()
-    assert dataset.unpack() == first
-    assert {path: path.stat().st_mtime_ns for path in times} == times
-
-
-def test_a_dataset_that_the_hub_does_not_know_is_named(dataset: Dataset) -> None:
-    dataset.hub.failing, dataset.hub.status = 1000, 401
-    assert f"the hub knows no dataset {NAME}, or your token may not see it" in dataset.refused()
-
-
-def test_an_interrupted_run_goes_on(dataset: Dataset) -> None:
+def test_an_interrupted_run_continues(dataset: Dataset) -> None:
     dataset.hub.truncated, dataset.hub.share = 1000, 0.0
-    assert f"the download of {NAME} broke off" in dataset.refused()
-    assert f"`hf download {NAME} --repo-type dataset --revision {COMMIT}`" in dataset.refused()
+    message = dataset.refused()
+    assert f"the download of {NAME} broke off" in message
+    assert f"`hf download {NAME} --repo-type dataset --revision {COMMIT}`" in message
     dataset.hub.truncated = 1
     entries = dataset.unpack()
-    # As a killed process leaves it: an image less, one half, one under its temporary name.
+    # A killed process leaves one image missing, one incomplete, one under its temporary name.
     whole = entries[3][1].read_bytes()
     entries[2][1].unlink()
     entries[3][1].write_bytes(whole[:100])
@@ -150,13 +140,13 @@ def test_a_damaged_file_in_the_cache_is_downloaded_again(
     cached = next((tmp_path / "cache").rglob("snapshots/*/data/test-*.parquet"))
     cached.resolve().write_bytes(b"damaged")
     assert len(dataset.unpack()) == 16
-    assert "is damaged in the cache: it is downloaded again" in caplog.text
+    assert "is damaged in the cache" in caplog.text
 
 
 def test_a_shard_on_a_disk_that_fails_is_not_damaged(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It was a traceback, or "no readable parquet file"."""
+    """It was a traceback, or called not a parquet file."""
     dataset.unpack()
 
     def fail(_: Path) -> None:
@@ -164,20 +154,21 @@ def test_a_shard_on_a_disk_that_fails_is_not_damaged(
 
     with monkeypatch.context() as patch:
         patch.setattr(pyarrow.parquet, "ParquetFile", fail)
-        assert re.search(r"cannot read .*\.parquet: Input/output error; it is left", dataset.refused())
+        assert re.search(r"cannot read .*\.parquet: Input/output error", dataset.refused())
     with monkeypatch.context() as patch:
         fail_reads(patch, tmp_path / "cache")
-        assert re.search(r"cannot read .*\.parquet: Input/output error; it is left", dataset.refused())
+        assert re.search(r"cannot read .*\.parquet: Input/output error", dataset.refused())
     assert len(dataset.unpack()) == 16
 
 
 def test_flickr8k_is_pinned_to_the_commit_and_the_files() -> None:
     pins = read_pins(ROOT / "pipeline" / "datasets" / "pinned" / "flickr8k.json")
     assert (pins.repository, pins.revision) == ("jxie/flickr8k", COMMIT)
-    images: Counter[str] = Counter()
-    for shard in pins.shards:
-        images[shard.split] += shard.rows
-    assert images == {"train": 6000, "dev": 1000, "test": 1000}
+    assert Counter(s.split for s in pins.shards for _ in range(s.rows)) == {
+        "train": 6000,
+        "dev": 1000,
+        "test": 1000,
+    }
     assert pins.caption_columns == tuple(COLUMNS)
     assert {s.sha256[:8] for s in pins.shards} == {"f3bc4c35", "68bc2d97", "55afbb11", "2470e49d"}
 
@@ -196,9 +187,7 @@ def test_other_sources_load_neither_pyarrow_nor_the_hub() -> None:
 
 def test_other_bytes_than_the_pinned_ones(dataset: Dataset) -> None:
     dataset.hub.corrupted = {TRAIN_2}
-    said = dataset.refused()
-    assert f"{TRAIN_2} of {NAME} is not the file that is pinned: its sha256 is " in said
-    assert f"expected {dataset.pins['shards'][1]['sha256']}" in said
+    assert f"{TRAIN_2} of {NAME} is not the file that is pinned" in dataset.refused()
     assert not dataset.images.exists()
 
 
@@ -207,24 +196,8 @@ def test_a_full_disk_is_known_before_anything_is_downloaded(
 ) -> None:
     usage = shutil.disk_usage(".")._replace(free=100_000)
     monkeypatch.setattr("pipeline.datasets.hub_dataset.shutil.disk_usage", lambda _: usage)
-    said = dataset.refused()
-    assert said.startswith(f"{NAME} needs 0.0 GB in ")
-    assert "only 0.0 GB is free there; free some, set HF_HOME to a folder on a larger disk" in said
+    assert re.match(rf"{NAME} needs 0\.0 GB in .* only 0\.0 GB is free there.*HF_HOME", dataset.refused())
     assert not dataset.hub.transfers(".parquet")
-
-
-def test_no_network(dataset: Dataset) -> None:
-    dataset.hub.stop()
-    said = dataset.refused()
-    assert said.startswith(f"{NAME} is not, or not wholly, in the local cache and the hub cannot be reached")
-    assert said.endswith(f"run `hf download {NAME} --repo-type dataset --revision {COMMIT}`.")
-
-
-def test_a_file_that_the_commit_lacks(dataset: Dataset) -> None:
-    dataset.pins["shards"][0]["file"] = "data/other.parquet"
-    said = dataset.refused()
-    assert f"{NAME} lacks a file that is needed" in said
-    assert f"https://huggingface.co/datasets/{NAME}/tree/{COMMIT}" in said
 
 
 def test_files_of_another_run(dataset: Dataset) -> None:
@@ -237,15 +210,15 @@ def test_files_of_another_run(dataset: Dataset) -> None:
     ("content", "message"),
     [
         (rows(5), "has 5 rows, its pins say 4"),
-        (rows(4, image=None), "row 0 has no image of 1 to"),
-        (rows(4, image={"bytes": None, "path": "x.jpg"}), "row 0 has no image of 1 to"),
-        (rows(4, image={"bytes": b"GIF89a", "path": None}), "row 0 is no JPEG and no PNG image"),
+        (rows(4, image=None), "row 0 has no image"),
+        (rows(4, image={"bytes": None, "path": "x.jpg"}), "row 0 has no image"),
+        (rows(4, image={"bytes": b"GIF89a", "path": None}), "row 0 is neither a JPEG nor a PNG"),
         (rows(4, caption_3=" "), "row 0: a caption is empty"),
         (rows(4, caption_4=None), "row 0: a caption is None, expected text"),
-        (None, "is no readable parquet file"),
+        (None, "is not a parquet file"),
     ],
 )
-def test_rows_that_are_no_captioned_images(
+def test_rows_without_image_or_caption(
     dataset: Dataset, content: list[dict[str, Any]] | None, message: str
 ) -> None:
     if content is None:
@@ -253,40 +226,35 @@ def test_rows_that_are_no_captioned_images(
     else:
         save_parquet(dataset.files / TRAIN_2, content)
     dataset.pin_as_it_is()
-    said = dataset.refused()
-    assert message in said
-    assert "train-00001-of-00002.parquet" in said
+    assert re.search(f"{Path(TRAIN_2).name}.*{message}", dataset.refused())
 
 
-def test_columns_that_are_not_there(dataset: Dataset) -> None:
+def test_columns_that_do_not_exist_and_absurd_sizes(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.datasets.parquet.MAX_IMAGE_BYTES", 100)
+    assert "1 to 100 bytes" in dataset.refused()
+    monkeypatch.setattr("pipeline.datasets.parquet.MAX_ROW_GROUP_BYTES", 100)
+    assert "bytes at a time; at most 100" in dataset.refused()
     dataset.pins["caption_columns"] = ["text"]
     assert "has no column 'text'; its columns are image, caption_0" in dataset.refused()
-
-
-def test_absurd_sizes(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.datasets.parquet.MAX_IMAGE_BYTES", 100)
-    assert "row 0 has no image of 1 to 100 bytes" in dataset.refused()
-    monkeypatch.setattr("pipeline.datasets.parquet.MAX_ROW_GROUP_BYTES", 100)
-    assert "bytes at a time; allowed: at most 100" in dataset.refused()
 
 
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("revision", "main", "revision is 'main'; allowed: the 40 hex digits of a commit"),
-        ("caption_columns", [], "caption_columns is []; allowed: a list of text, not empty"),
-        ("shards", [], "shards is []; allowed: one or more of each split"),
-        ("shards", [7], "shards.0 is 7, expected a section of keys"),
-        ("licence", None, "licence is None; allowed: text"),
-        ("color", "red", "unknown key color; allowed here: repository, revision"),
-        ("shards.0.split", "validation", "shards.0.split is 'validation'; allowed: train, dev, test"),
-        ("shards.0.file", "../x.parquet", "shards.0.file is '../x.parquet'; allowed: a path like data/"),
-        ("shards.0.file", "/x.parquet", "shards.0.file is '/x.parquet'; allowed: a path like data/"),
-        ("shards.0.file", "data/.x", "shards.0.file is 'data/.x'; allowed: a path like data/"),
-        ("shards.0.sha256", "abc", "shards.0.sha256 is 'abc'; allowed: 64 hex digits"),
-        ("shards.0.rows", 0, "shards.0.rows is 0; allowed: a whole number from 1 to 1000000"),
-        ("shards.0.rows", True, "shards.0.rows is True; allowed: a whole number from 1 to 1000000"),
-        ("shards.0.rows", 10_000_000, "shards.0.rows is 10000000; allowed: a whole number from 1 to 1000000"),
+        ("revision", "main", "'main'.*40 hex digits of a commit"),
+        ("caption_columns", [], "a list of text, not empty"),
+        ("shards", [], "one or more of each split"),
+        ("licence", None, "None"),
+        ("color", "red", "repository, revision"),
+        ("shards.0.split", "validation", "'validation'.*train, dev, test"),
+        *(
+            ("shards.0.file", file, "data/train.parquet")
+            for file in ("../x.parquet", "/x.parquet", "data/.x")
+        ),
+        ("shards.0.sha256", "abc", "64 hex digits"),
+        *(("shards.0.rows", count, "1 to 1000000") for count in (0, True, 10_000_000)),
     ],
 )
 def test_pins_that_are_not_allowed(tmp_path: Path, key: str, value: object, message: str) -> None:
@@ -294,21 +262,19 @@ def test_pins_that_are_not_allowed(tmp_path: Path, key: str, value: object, mess
     pins = pins_of(tmp_path)
     section = pins["shards"][0] if "." in key else pins
     section[key.rpartition(".")[2]] = value
-    with pytest.raises(PipelineError) as caught:
+    with pytest.raises(PipelineError, match=rf"pins\.json: .*{key}.*{message}"):
         read_pins(write_pins(tmp_path / "pins.json", pins))
-    assert str(caught.value).startswith(f"{tmp_path / 'pins.json'}: {message}")
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("{", "pins.json:1 is not valid JSON"),
-        ("[1]", "pins.json: the file is [1], expected a section of keys"),
-        ("{}", "repository is missing; compare the section with pipeline/datasets/pinned/flickr8k.json"),
+        ("[1]", r"pins.json: .*\[1\]"),
+        ("{}", "repository .*pipeline/datasets/pinned/flickr8k.json"),
     ],
 )
-def test_a_file_that_holds_no_pins(tmp_path: Path, text: str, message: str) -> None:
+def test_a_file_without_pins(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "pins.json").write_text(text)
-    with pytest.raises(PipelineError) as caught:
+    with pytest.raises(PipelineError, match=message):
         read_pins(tmp_path / "pins.json")
-    assert message in str(caught.value)

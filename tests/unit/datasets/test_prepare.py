@@ -21,7 +21,6 @@ from pipeline.files.json_files import sha256_of_file
 from pipeline.params.schema import Limits
 from tests.dataset_makers import ALL, data_params
 from tests.hub_stand_in import HubStandIn
-from tests.shared_data import photos
 from tests.tiny_flickr8k import COMMIT, NAME, pins_of, save_flickr8k, write_pins
 
 
@@ -89,86 +88,54 @@ def test_the_log_sums_the_dataset_up_and_warns_of_images_in_several_splits(
     assert f"{dev} (dev)" in caplog.text
 
 
-def test_size_is_that_of_the_upright_image(project: Project) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.new("RGB", (30, 20)).save(project.photos / "00.png", exif=exif)
-    project.prepare()
-    record = read_images(project.images)[0]
-    assert (record.width, record.height) == (20, 30)
-
-
 def test_the_number_of_workers_changes_nothing(project: Project) -> None:
     project.prepare()
     expected = [path.read_bytes() for path in (project.images, project.captions)]
-    for workers in (0, 1, 7):
+    for workers in (0, 7):
         project.prepare(workers)
         assert [path.read_bytes() for path in (project.images, project.captions)] == expected
 
 
-def test_relative_root_is_written_as_given(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_root_gives_relative_paths(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project.folder)
     project.root = Path("mine")
     project.prepare()
     assert read_images(project.images)[0].path == "mine/00.png"
 
 
-def test_all_bad_images_are_told_at_once_and_nothing_is_written(project: Project) -> None:
+def test_all_bad_images_are_named_at_once_and_the_last_table_stays(project: Project) -> None:
+    project.prepare()
+    before = [path.read_bytes() for path in (project.images, project.captions)]
     mine = project.photos
     (mine / "01.png").write_bytes(b"")
-    (mine / "04.png").write_bytes((mine / "04.png").read_bytes()[:50])
     (mine / "05.png").write_text("<html>")
     for n in (7, 8, 9, 10):
         Image.new("1", (1000, 501)).save(mine / f"{n:02}.png")
     with pytest.raises(PipelineError) as caught:
         project.prepare()
     first, *lines = str(caught.value).split("\n")
-    assert first == "7 of 20 images cannot be used:"
-    expected = [
-        "01.png is empty",
-        "04.png is truncated",
-        "05.png is not a readable image",
-        "07.png has 1000 x 501",
-    ]
-    for line, said in zip(lines, [*expected, "08.png", "  and 2 more"], strict=True):
-        assert said in line
-    assert "data.max_megapixels is 0.5" in lines[3]
-    assert not project.images.exists()
-    assert not project.captions.exists()
+    assert first == "6 of 20 images cannot be used:"
+    for line, named in zip(lines, ["01.png", "05.png", "07.png", "08.png", "09.png", "1 more"], strict=True):
+        assert named in line
+    assert "data.max_megapixels is 0.5" in lines[2]
+    assert [path.read_bytes() for path in (project.images, project.captions)] == before
 
 
-def test_a_failing_run_leaves_the_table_of_the_last_one(project: Project) -> None:
-    project.prepare()
-    before = project.images.read_bytes()
-    (project.photos / "01.png").write_bytes(b"")
-    with pytest.raises(PipelineError, match="1 of 20 images cannot be used"):
-        project.prepare()
-    assert project.images.read_bytes() == before
-
-
-def test_image_folder_with_files_of_another_run_is_refused(project: Project) -> None:
+def test_an_image_folder_with_other_files_is_refused(project: Project) -> None:
     project.image_folder.mkdir(parents=True)
     (project.image_folder / "old.png").touch()
-    with pytest.raises(PipelineError, match=r"data/images holds files, but jsonl brings its own"):
+    with pytest.raises(PipelineError, match=r"data/images holds files.*jsonl.*dvc repro prepare"):
         project.prepare()
     assert (project.image_folder / "old.png").exists()
-
-
-def test_scenes_are_drawn_and_described(tmp_path: Path) -> None:
-    project = Project(tmp_path, source="scenes")
-    assert project.prepare().images == {"train": 3, "dev": 1, "test": 2}
-    images = read_images(project.images)
-    assert {(i.width, i.height) for i in images} == {(64, 64)}
-    assert all(Path(i.path).parent == project.image_folder for i in images)
-    assert all(c.objects for c in read_captions(project.captions))
 
 
 def test_pictures_that_cannot_all_be_drawn_leave_those_of_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A full disk while the third of six is written, the seed being another."""
+    """The disk is full while the third of six scenes of another seed is written."""
     project = Project(tmp_path, source="scenes")
-    project.prepare()
+    assert project.prepare().images == {"train": 3, "dev": 1, "test": 2}
+    assert all(record.objects for record in read_captions(project.captions))
     project.image_folder.joinpath("of_before.png").touch()
     before = {path: path.read_bytes() for path in project.folder.rglob("*.*")}
     save, saved = Image.Image.save, 0
@@ -182,7 +149,7 @@ def test_pictures_that_cannot_all_be_drawn_leave_those_of_before(
 
     with monkeypatch.context() as patch:
         patch.setattr(Image.Image, "save", save_two)
-        with pytest.raises(PipelineError, match=r"cannot write .*: No space left .* what was there before"):
+        with pytest.raises(PipelineError, match=r"cannot write .*: No space left"):
             replace(project, seed=1).prepare()
     assert {path: path.read_bytes() for path in project.folder.rglob("*.*")} == before
     replace(project, seed=1).prepare()
@@ -205,10 +172,3 @@ def test_a_dataset_of_the_hub_is_downloaded(tmp_path: Path, local_hub: HubStandI
     before = project.images.read_bytes()
     project.prepare()
     assert project.images.read_bytes() == before
-
-
-def test_real_photographs(tmp_path: Path) -> None:
-    limits = Limits(train=40, dev=10, test=10)
-    counts = Project(tmp_path, source="flickr8k", root=photos(), limits=limits).prepare()
-    assert counts.images == {"train": 40, "dev": 10, "test": 10}
-    assert counts.captions == {"train": 200, "dev": 50, "test": 50}
