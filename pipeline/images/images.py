@@ -1,9 +1,8 @@
-"""Image files and arrays -> upright 8-bit RGB images; and crops of them.
+"""Read image files and arrays as upright 8-bit RGB images, and crop them.
 
-Everything that reads pixels goes through here, so that encoding a dataset and captioning a single
-photo see the same image. Whatever a file holds (grey, palette, CMYK, 16 bit, transparency, a camera
-held sideways), what leaves is RGB, upright and fully decoded; whatever is wrong with it is a
-PipelineError that names the file.
+All code that reads pixels uses this module, so that encoding a dataset and captioning a single photo see the
+same image. Gray, palette, CMYK, 16-bit and transparent images and those of a camera held sideways become RGB,
+upright and fully decoded. A file that cannot be read is a PipelineError that names it.
 """
 
 import hashlib
@@ -12,7 +11,7 @@ import logging
 import os
 import stat
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,16 +30,15 @@ logger = logging.getLogger(__name__)
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom, in fractions of the image
 
-# Datasets come from strangers: only these decoders are ever reached, not Pillow's forty others.
-# Naming their classes also loads them here, once, and not in several threads at a time.
+# Datasets come from strangers: only these decoders are used, not Pillow's forty others. Naming their classes
+# also loads them here, once, and not in several threads at a time.
 _DECODERS = (JpegImageFile, PngImageFile, WebPImageFile, BmpImageFile, GifImageFile, TiffImageFile)
 _FORMATS = tuple(decoder.format for decoder in _DECODERS)
-# Encoders scale the shorter side to theirs, and the other with it: a line of pixels would fill the memory.
+# Encoders scale by the shorter side: a line of pixels would fill the memory.
 _MAX_RATIO = 100
-# A file is read whole. Pillow refuses 179 megapixels and more, and few formats have over 3 bytes for each.
+# A file is read whole. Pillow refuses 179 megapixels and more, and few formats have over 3 bytes a pixel.
 _MAX_BYTES = 512 * 2**20
 _LIMIT = "data.max_megapixels"
-_READABLE = "JPEG, PNG, WEBP, BMP, GIF or TIFF"
 # How to turn an image upright, by its EXIF orientation; 1 is upright already.
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -56,65 +54,68 @@ _TURNS = {
 def open_image(
     path: Path, max_megapixels: float, sha256: str | None = None, limit: str = _LIMIT
 ) -> Image.Image:
-    """The image in a file, in RGB, upright and fully decoded; of several frames the first.
+    """Read an image file in RGB, upright and fully decoded; of several frames the first.
 
-    `max_megapixels` is compared with the size that the header claims, before anything is decoded; `limit` is
-    what an error calls it. With `sha256` (hex) other bytes than those are never decoded.
-    Raises PipelineError naming the file when it is missing, changed, no image, damaged or too large.
+    Args:
+        path: the file.
+        max_megapixels: compared with the size in the header, before anything is decoded.
+        sha256: digest (hex) that the file must have, compared before anything is decoded.
+        limit: name of `max_megapixels` in errors.
+
+    Raises:
+        PipelineError: naming the file, if it is missing, changed, not an image, damaged or too large.
     """
     content = _read_bytes(path)
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
-        raise PipelineError(f"{path} has changed since it was listed; run `dvc repro` again.")
-    return _decode(str(path), io.BytesIO(content), max_megapixels, limit)
+        raise PipelineError(f"{path} has changed since it was listed. Fix: run `dvc repro` again.")
+    return _decode(str(path), content, max_megapixels, limit)
 
 
 def describe_image(path: Path, max_megapixels: float) -> tuple[str, int, int]:
     """SHA-256 (hex), width and height (pixels, upright) of an image file that can be decoded.
 
-    All of the same bytes, whatever becomes of the file meanwhile. Raises as `open_image` does.
+    All are of the same bytes, even if the file changes meanwhile. Raises as `open_image` does.
     """
     content = _read_bytes(path)
-    image = _decode(str(path), io.BytesIO(content), max_megapixels, _LIMIT)
+    image = _decode(str(path), content, max_megapixels, _LIMIT)
     return hashlib.sha256(content).hexdigest(), image.width, image.height
 
 
 def image_from_bytes(name: str, content: bytes, max_megapixels: float, limit: str) -> Image.Image:
-    """The image in what would be a file's content, as `open_image` reads one.
+    """Read an image from the content of a file, as `open_image` does.
 
-    Raises PipelineError; in it `name` stands for the image, `limit` for the setting that bounds its size.
+    In errors, `name` is the image and `limit` the setting that bounds its size.
     """
-    if not content:
-        raise PipelineError(f"{name} is empty (0 bytes); choose another file.")
-    return _decode(name, io.BytesIO(content), max_megapixels, limit)
+    return _decode(name, content, max_megapixels, limit)
 
 
 def image_from_array(array: npt.NDArray[Any]) -> Image.Image:
-    """An RGB image of uint8 pixels: `[H, W]` grey, `[H, W, 3]` RGB or `[H, W, 4]` RGBA."""
+    """An RGB image from uint8 pixels: `[H, W]` gray, `[H, W, 3]` RGB or `[H, W, 4]` RGBA."""
     fits = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
     if array.dtype != np.uint8 or not fits or array.size == 0:
         raise PipelineError(
-            f"an image array has shape {array.shape} and type {array.dtype}; "
-            "allowed: uint8 of shape (H, W), (H, W, 3) or (H, W, 4), not empty."
+            f"an image array has shape {array.shape} and type {array.dtype}. "
+            "Use uint8 of shape (H, W), (H, W, 3) or (H, W, 4), not empty."
         )
     return _to_rgb("an image array", Image.fromarray(array))
 
 
 def image_from_pil(image: Image.Image) -> Image.Image:
-    """A PIL image as files are opened: RGB, upright, white where it is transparent."""
+    """A PIL image in RGB, upright, white where it is transparent."""
     return _upright("the image", image)
 
 
 def crop(image: Image.Image, box: Box) -> Image.Image:
-    """The part of `image` inside `box`, at its own resolution, at least one pixel wide and high.
+    """The part of `image` inside `box`, at its resolution, at least one pixel wide and high.
 
-    Edges are rounded to the nearest pixel, so boxes that share an edge neither overlap nor leave a
-    gap, unless one of them would be empty. Raises PipelineError for what is not a box, or a line.
+    Edges are rounded to the nearest pixel, so boxes that share an edge neither overlap nor leave a gap,
+    unless one of them would be empty. Raises PipelineError for an impossible box and for a line of pixels.
     """
     left, top, right, bottom = box
     if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
         raise PipelineError(
-            f"the box {box} is not a part of an image; "
-            "allowed: left,top,right,bottom from 0 to 1 with left < right and top < bottom."
+            f"the box {box} is not a part of an image. "
+            "Use left,top,right,bottom from 0 to 1 with left < right and top < bottom."
         )
     x0, x1 = _pixel_span(left, right, image.width)
     y0, y1 = _pixel_span(top, bottom, image.height)
@@ -131,18 +132,16 @@ def _read_bytes(path: Path) -> bytes:
     """The content of an image file, read once: a file may be overwritten while it is open."""
     try:
         mode = path.stat().st_mode
-        # Opening a pipe, for one, would wait for ever.
+        # Opening a pipe would wait for ever.
         if not stat.S_ISREG(mode):
-            kind = "is a folder" if stat.S_ISDIR(mode) else "is not a regular file"
-            raise PipelineError(f"{path} {kind}, expected an image file.")
+            kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
+            raise PipelineError(f"{path} is {kind}, expected an image file.")
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
-            if size == 0:
-                raise PipelineError(f"{path} is empty (0 bytes); get the file again or leave it out.")
             if size > _MAX_BYTES:
                 raise PipelineError(
-                    f"{path} has more than {_MAX_BYTES / 2**20:,.0f} MiB, which no image file here may have; "
-                    "save it in another format, or leave it out."
+                    f"{path} has more than the {_MAX_BYTES / 2**20:,.0f} MiB that are allowed for an image. "
+                    "Fix: save it in another format or leave it out."
                 )
             return file.read(size)
     except FileNotFoundError as error:
@@ -151,70 +150,69 @@ def _read_bytes(path: Path) -> bytes:
         raise PipelineError(f"cannot read {path}: {error}.") from error
 
 
-def _decode(name: str, file: BinaryIO, max_megapixels: float, limit: str) -> Image.Image:
+def _decode(name: str, content: bytes, max_megapixels: float, limit: str) -> Image.Image:
+    if not content:
+        raise PipelineError(f"{name} is empty (0 bytes). Fix: get the file again or choose another.")
     try:
-        with Image.open(file, formats=_FORMATS) as image:
-            _check_pixels(name, image.size, max_megapixels, limit)
+        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+            _check_shape(name, image.size)
+            width, height = image.size
+            if max(width, height) > MAX_SIDE:
+                raise PipelineError(
+                    f"{name} has {width} x {height} pixels; {MAX_SIDE} a side are allowed. Fix: scale it down."
+                )
+            if width * height > max_megapixels * 1e6:
+                raise PipelineError(
+                    f"{name} has {width} x {height} pixels, too many: {limit} is {max_megapixels:g}. "
+                    "Fix: scale the image down, or raise the limit if you trust it."
+                )
             image.load()
             return _upright(name, image)
     except PipelineError:
         raise
     except UnidentifiedImageError as error:
-        raise PipelineError(f"{name} is not a readable image; allowed: {_READABLE}.") from error
+        raise PipelineError(
+            f"{name} is not a readable image. Use one of: {', '.join(map(str, _FORMATS))}."
+        ) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise PipelineError(
-            f"{name} has too many pixels: {str(error).partition(', ')[0]}; {limit} is "
-            f"{max_megapixels:g}; scale the image down or leave it out."
+            f"{name} has too many pixels: {str(error).partition(', ')[0]}; {limit} is {max_megapixels:g}. "
+            "Fix: scale the image down or leave it out."
         ) from error
     # Damaged files make decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error.
     except Exception as error:
         raise PipelineError(
-            f"{name} is truncated or damaged: {error or type(error).__name__}; "
-            "get the file again or leave it out."
+            f"{name} is truncated or damaged: {error or type(error).__name__}. "
+            "Fix: get the file again or leave it out."
         ) from error
 
 
 def _check_shape(name: str, size: tuple[int, int]) -> None:
     if max(size) > min(size) * _MAX_RATIO:
         raise PipelineError(
-            f"{name} has {size[0]} x {size[1]} pixels: one side is more than {_MAX_RATIO} times the other, "
-            "which encoders cannot see; take another part of it, or leave it out."
-        )
-
-
-def _check_pixels(name: str, size: tuple[int, int], max_megapixels: float, limit: str) -> None:
-    _check_shape(name, size)
-    width, height = size
-    if max(size) > MAX_SIDE:
-        raise PipelineError(
-            f"{name} has {width} x {height} pixels; {MAX_SIDE} are allowed a side: scale the image down."
-        )
-    if width * height > max_megapixels * 1e6:
-        raise PipelineError(
-            f"{name} has {width} x {height} pixels, too many: {limit} is "
-            f"{max_megapixels:g}; raise it if the image is meant, or scale the image down."
+            f"{name} has {size[0]} x {size[1]} pixels; one side may be at most {_MAX_RATIO} times the other. "
+            "Fix: take another part of it or leave it out."
         )
 
 
 def _upright(name: str, image: Image.Image) -> Image.Image:
     """A decoded image in RGB, turned as its EXIF orientation says."""
     rgb = _to_rgb(name, image)
-    # The pixels are good even where a camera wrote its notes badly. (Image.Exif keeps all errors of
-    # its parser: SyntaxError, struct.error, ValueError, ...)
+    # Pixels are good even if EXIF is damaged. (Its parser raises SyntaxError, struct.error, ValueError, ...)
     try:
         turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception as error:
-        logger.warning("%s: EXIF cannot be read (%s); taken as upright", name, error)
+        logger.warning("%s: EXIF cannot be read (%s); the image is taken as upright", name, error)
         turn = None
     return rgb if turn is None else rgb.transpose(turn)
 
 
 def _to_rgb(name: str, image: Image.Image) -> Image.Image:
-    """`image` in RGB, free of its file and its metadata; what is transparent becomes white."""
+    """`image` in RGB, without its file and its metadata; transparent pixels become white."""
     if image.mode == "I" or image.mode.startswith("I;16"):
         # Pillow's own conversion clips 16 bit at 255, which makes nearly everything white.
-        grey = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
-        rgb = Image.fromarray(grey).convert("RGB")
+        gray = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
+        rgb = Image.fromarray(gray).convert("RGB")
     elif image.has_transparency_data:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, "white")
@@ -223,8 +221,8 @@ def _to_rgb(name: str, image: Image.Image) -> Image.Image:
         rgb = image.convert("RGB")
     else:
         raise PipelineError(
-            f"{name} has pixels of the kind {image.mode}; allowed: 1-, 8- or 16-bit grey, palette, RGB, CMYK."
+            f"{name} has pixels of the kind {image.mode}. Use 1-, 8- or 16-bit gray, palette, RGB or CMYK."
         )
-    # A colour profile or an orientation that no longer holds must not be written along with a crop.
+    # A color profile or an orientation that no longer applies must not be saved with a crop.
     rgb.info = {}
     return rgb

@@ -240,8 +240,8 @@ def test_a_caption_is_copied(app: App, page: Chromium, photo: Path, button: str,
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("notes.png", b"no image at all", "This file is not a readable image; allowed: JPEG, PNG, "),
-        ("empty.png", b"", "This file is empty (0 bytes); choose another file."),
+        ("notes.png", b"no image at all", "This file is not a readable image. Use one of: JPEG, PNG, "),
+        ("empty.png", b"", "This file is empty (0 bytes). Fix: get the file again or choose another."),
         ("large.png", bytes(1_000_001), "This file has 1.0 MB; at most 1 MB are taken (--max-upload-mb)."),
     ],
 )
@@ -257,7 +257,7 @@ def test_a_file_that_cannot_be_captioned_gets_a_sentence(
 def test_an_image_of_too_many_pixels_gets_a_sentence(page: Chromium, tmp_path: Path) -> None:
     Image.new("RGB", (1000, 501)).save(tmp_path / "wide.png")
     choose(page, tmp_path / "wide.png")
-    assert error(page).startswith("This file has 1000 x 501 pixels, too many: --max-megapixels is 0.5;")
+    assert error(page).startswith("This file has 1000 x 501 pixels, too many: --max-megapixels is 0.5.")
 
 
 @pytest.mark.parametrize(

@@ -38,57 +38,51 @@ def damaged_png() -> bytes:
     return bytes(content)
 
 
-NOT_READABLE = "is not a readable image; allowed: JPEG, PNG"
-EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n"
-BOMB = "has too many pixels.*{}.*data.max_megapixels is 50"
-
-
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("look", [open_image, describe_image])
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (None, "does not exist"),
         (b"", r"is empty \(0 bytes\)"),
-        (b"<html>404</html>", NOT_READABLE),
-        (EPS, NOT_READABLE),
-        (b"P6 1 1 255\nabc", NOT_READABLE),
-        (b"<svg xmlns='x'><script>alert(1)</script></svg>", NOT_READABLE),
-        (b"\x80\x04cos\nsystem\n(S'true'\ntR.", NOT_READABLE),
+        (b"<html>404</html>", "is not a readable image.*: JPEG, PNG"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "is not a readable image"),
+        (b"P6 1 1 255\nabc", "is not a readable image"),
+        (b"\x80\x04cos\nsystem\n(S'true'\ntR.", "is not a readable image"),
         (damaged_png(), "is truncated or damaged"),
         # What the header claims is known before anything is decoded.
-        (png_claiming(10_000, 5_001), "has 10000 x 5001 pixels, too many: data.max_megapixels is 50;"),
-        (png_claiming(1, 101), "has 1 x 101 pixels: one side is more than 100 times"),
-        (png_claiming(20_000, 10), "has 20000 x 10 pixels: one side is more than 100 times"),
-        (png_claiming(65_536, 700), "has 65536 x 700 pixels; 65535 are allowed a side"),
-        (png_claiming(10_000, 10_000), BOMB.format(10_000**2)),
-        (png_claiming(60_000, 60_000), BOMB.format(60_000**2)),
+        (png_claiming(10_000, 5_001), r"has 10000 x 5001 pixels, .*data\.max_megapixels is 50"),
+        (png_claiming(1, 101), "has 1 x 101 pixels.* 100 times"),
+        (png_claiming(20_000, 10), "has 20000 x 10 pixels.* 100 times"),
+        (png_claiming(65_536, 700), "has 65536 x 700 pixels.* 65535"),
+        (png_claiming(10_000, 10_000), f"{10_000**2}.*data.max_megapixels is 50"),
+        (png_claiming(60_000, 60_000), f"{60_000**2}.*data.max_megapixels is 50"),
     ],
 )
 def test_what_is_not_a_good_image_is_named(
-    tmp_path: Path, look: Callable[..., object], content: bytes | None, said: str
+    tmp_path: Path, look: Callable[..., object], content: bytes | None, message: str
 ) -> None:
     path = tmp_path / "a.jpg"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(PipelineError, match=rf"a\.jpg {said}"):
+    with pytest.raises(PipelineError, match=rf"a\.jpg .*{message}"):
         look(path, max_megapixels=50)
 
 
 def test_what_is_not_a_file_is_refused_without_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.jpg")
-    for name, said in (
+    for name, message in (
         ("", "is a folder"),
         ("a.jpg", r"a\.jpg is not a regular file"),
         ("x" * 300, "cannot read .*/xxx"),
         ("a\0b", "cannot read .*/a"),
     ):
-        with pytest.raises(PipelineError, match=said):
+        with pytest.raises(PipelineError, match=message):
             open_image(tmp_path / name, max_megapixels=1)
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "bmp", "gif", "tiff", "webp"])
-def test_truncated_file(tmp_path: Path, suffix: str) -> None:
+def test_a_truncated_file_is_refused(tmp_path: Path, suffix: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     path = tmp_path / f"a.{suffix}"
     Image.fromarray(noise).save(path)
@@ -98,10 +92,16 @@ def test_truncated_file(tmp_path: Path, suffix: str) -> None:
         open_image(path, max_megapixels=1)
 
 
+def test_floating_point_pixels_are_refused(tmp_path: Path) -> None:
+    Image.new("F", (3, 2), 0.5).save(tmp_path / "a.tiff")
+    with pytest.raises(PipelineError, match=r"a\.tiff has pixels of the kind F"):
+        open_image(tmp_path / "a.tiff", max_megapixels=1)
+
+
 def test_other_bytes_than_those_listed_are_never_decoded(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(png_claiming(60_000, 60_000))
-    with pytest.raises(PipelineError, match=r"a\.png has changed since it was listed; run `dvc repro`"):
+    with pytest.raises(PipelineError, match=r"a\.png has changed since it was listed.*`dvc repro`"):
         open_image(path, max_megapixels=1, sha256="0" * 64)
     Image.new("RGB", (5, 4), RED).save(path)
     listed = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -111,7 +111,7 @@ def test_other_bytes_than_those_listed_are_never_decoded(tmp_path: Path) -> None
 def test_an_image_overwritten_while_it_is_open_is_seen_as_its_digest_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Overwritten in place, not exchanged: who reads the open file a second time gets the new bytes."""
+    """Overwritten in place: a second read of the open file would give the new bytes."""
     path = tmp_path / "a.bmp"
     Image.new("RGB", (7, 6), (0, 255, 0)).save(path)
     other = path.read_bytes()
@@ -150,24 +150,21 @@ def test_a_text_that_unpacks_to_100_megabytes_is_refused(tmp_path: Path) -> None
         open_image(tmp_path / "a.png", max_megapixels=1)
 
 
-@pytest.mark.parametrize("look", [open_image, describe_image])
-def test_a_huge_file_is_refused_before_it_is_read(tmp_path: Path, look: Callable[..., object]) -> None:
+def test_a_huge_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
     with (tmp_path / "a.png").open("wb") as file:
         file.write(png_claiming(5, 4))
         file.truncate(2**40)
-    with pytest.raises(PipelineError, match=r"a\.png has more than 512 MiB, which no image file here may"):
-        look(tmp_path / "a.png", max_megapixels=1)
+    with pytest.raises(PipelineError, match=r"a\.png .* 512 MiB"):
+        open_image(tmp_path / "a.png", max_megapixels=1)
 
 
-def test_an_image_is_described_as_it_would_be_opened(tmp_path: Path) -> None:
+def test_as_many_pixels_as_allowed_are_read(tmp_path: Path) -> None:
     Image.new("1", (1000, 1000)).save(tmp_path / "a.png")
-    assert open_image(tmp_path / "a.png", max_megapixels=1).size == (1000, 1000), "as many pixels as allowed"
-    sha256 = hashlib.sha256((tmp_path / "a.png").read_bytes()).hexdigest()
-    assert describe_image(tmp_path / "a.png", max_megapixels=1) == (sha256, 1000, 1000)
+    assert open_image(tmp_path / "a.png", max_megapixels=1).size == (1000, 1000)
 
 
 def test_the_content_of_a_file_is_an_image_too() -> None:
     with pytest.raises(PipelineError, match=r"this file is empty \(0 bytes\)"):
         image_from_bytes("this file", b"", 1, "--limit")
-    with pytest.raises(PipelineError, match="this file has 2000 x 1000 pixels, too many: --limit is 1"):
+    with pytest.raises(PipelineError, match=r"this file has 2000 x 1000 pixels, .*--limit is 1"):
         image_from_bytes("this file", png_claiming(2000, 1000), 1, "--limit")

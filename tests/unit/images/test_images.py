@@ -1,128 +1,82 @@
-"""Every image becomes upright RGB, whatever its format, mode and metadata.
+"""Every image becomes upright RGB, whatever its format, mode and metadata; crops lie inside and tile it.
 
 Run: .venv/bin/python -m pytest tests/unit/images/test_images.py
 """
 
+import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.errors import PipelineError
-from pipeline.images.images import image_from_array, open_image
+from pipeline.images.images import crop, describe_image, image_from_array, image_from_pil, open_image
 
-RED, WHITE = (255, 0, 0), (255, 255, 255)
+RED, WHITE, GRAY = (255, 0, 0), (255, 255, 255), (0x64, 0x64, 0x64)
+CLOSE = 15  # what lossy formats may change
+
+# Mode, color, file, options of saving, expected color.
+PIXELS: list[tuple[str, Any, str, dict[str, Any], tuple[int, int, int]]] = [
+    *(("RGB", RED, f"a.{suffix}", {}, RED) for suffix in ("jpg", "png", "webp", "bmp", "gif", "tiff")),
+    ("1", 1, "a.png", {}, WHITE),
+    ("L", 100, "a.png", {}, GRAY),
+    ("LA", (100, 255), "a.png", {}, GRAY),
+    ("LA", (0, 0), "a.png", {}, WHITE),
+    ("RGBA", (10, 20, 30, 255), "a.png", {}, (10, 20, 30)),
+    ("RGBA", (10, 20, 30, 0), "a.png", {}, WHITE),
+    ("RGBA", (0, 0, 0, 51), "a.png", {}, (204, 204, 204)),
+    ("I;16", 0x6432, "a.png", {}, GRAY),
+    ("I;16", 0xFFFF, "a.png", {}, WHITE),
+    ("I;16B", 0x6432, "a.tiff", {}, GRAY),
+    ("I", 0x6432, "a.tiff", {}, GRAY),
+    ("I", 1 << 20, "a.tiff", {}, WHITE),
+    ("I", -9, "a.tiff", {}, (0, 0, 0)),
+    ("P", 0, "a.png", {}, (0, 0, 0)),
+    ("P", 0, "a.png", {"transparency": 0}, WHITE),
+    ("RGB", RED, "a.png", {"transparency": RED}, WHITE),
+    ("CMYK", (0, 255, 255, 0), "a.jpg", {}, RED),
+    ("RGB", RED, "a.gif", {"save_all": True, "append_images": [Image.new("RGB", (16, 16))]}, RED),
+]
 
 
-def rgb_at(path: Path, x: int = 0, y: int = 0) -> tuple[int, int, int]:
-    image = open_image(path, max_megapixels=1)
-    assert image.mode == "RGB"
-    pixel = image.getpixel((x, y))
-    assert isinstance(pixel, tuple)
-    return pixel[0], pixel[1], pixel[2]
-
-
-@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.bmp", "a.gif", "a.tiff"])
-def test_each_format_is_read(tmp_path: Path, name: str) -> None:
-    Image.new("RGB", (6, 4), RED).save(tmp_path / name)
-    image = open_image(tmp_path / name, max_megapixels=1)
-    assert image.size == (6, 4)
-    red, green, blue = rgb_at(tmp_path / name)
-    assert red > 240
-    assert max(green, blue) < 15
-
-
-@pytest.mark.parametrize(
-    ("mode", "color", "expected"),
-    [
-        ("1", 1, WHITE),
-        ("L", 100, (100, 100, 100)),
-        ("LA", (100, 255), (100, 100, 100)),
-        ("LA", (0, 0), WHITE),
-        ("RGB", (10, 20, 30), (10, 20, 30)),
-        ("RGBA", (10, 20, 30, 255), (10, 20, 30)),
-        ("RGBA", (10, 20, 30, 0), WHITE),
-        ("RGBA", (0, 0, 0, 51), (204, 204, 204)),
-        ("I;16", 0x6432, (0x64, 0x64, 0x64)),
-        ("I;16", 0xFFFF, WHITE),
-    ],
-)
-def test_png_modes_become_rgb(
-    tmp_path: Path, mode: str, color: int | tuple[int, ...], expected: tuple[int, int, int]
+@pytest.mark.parametrize(("mode", "color", "name", "options", "expected"), PIXELS)
+def test_every_format_and_mode_becomes_rgb(
+    tmp_path: Path, mode: str, color: Any, name: str, options: dict[str, Any], expected: tuple[int, ...]
 ) -> None:
-    Image.new(mode, (3, 2), color).save(tmp_path / "a.png")
-    assert rgb_at(tmp_path / "a.png") == expected
+    Image.new(mode, (16, 16), color).save(tmp_path / name, **options)
+    image = open_image(tmp_path / name, max_megapixels=1)
+    assert (image.mode, image.size) == ("RGB", (16, 16))
+    limit = CLOSE if name.endswith(("jpg", "webp")) else 0
+    assert np.abs(np.asarray(image).astype(int) - expected).max() <= limit
 
 
-@pytest.mark.parametrize(("value", "expected"), [(0x6432, 0x64), (0xFFFF, 255), (1 << 20, 255), (-9, 0)])
-def test_32_bit_grey_is_scaled_and_kept_in_range(tmp_path: Path, value: int, expected: int) -> None:
-    Image.new("I", (3, 2), value).save(tmp_path / "a.tiff")
-    assert rgb_at(tmp_path / "a.tiff") == (expected,) * 3
-
-
-def test_big_endian_16_bit_grey(tmp_path: Path) -> None:
-    Image.new("I;16B", (3, 2), 0x6432).save(tmp_path / "a.tiff")
-    assert rgb_at(tmp_path / "a.tiff") == (0x64,) * 3
-
-
-def test_16_bit_grey_keeps_its_contrast(tmp_path: Path) -> None:
+def test_16_bit_gray_keeps_its_contrast(tmp_path: Path) -> None:
     ramp = np.linspace(0, 65535, 64, dtype=np.uint16).reshape(8, 8)
     Image.fromarray(ramp).save(tmp_path / "a.png")
     levels = np.asarray(open_image(tmp_path / "a.png", max_megapixels=1))[..., 0]
     assert (levels == ramp >> 8).all()
 
 
-@pytest.mark.parametrize(("transparency", "expected"), [(None, RED), (0, WHITE)])
-def test_palette_with_and_without_transparency(
-    tmp_path: Path, transparency: int | None, expected: tuple[int, int, int]
-) -> None:
-    image = Image.new("P", (3, 2), 0)
-    image.putpalette([*RED, 0, 255, 0])
-    image.save(tmp_path / "a.png", transparency=transparency)
-    assert rgb_at(tmp_path / "a.png") == expected
-
-
-def test_transparent_color_of_an_rgb_png_becomes_white(tmp_path: Path) -> None:
-    Image.new("RGB", (3, 2), RED).save(tmp_path / "a.png", transparency=RED)
-    assert rgb_at(tmp_path / "a.png") == WHITE
-
-
-def test_cmyk_jpeg_keeps_its_colors(tmp_path: Path) -> None:
-    Image.new("CMYK", (16, 16), (0, 255, 255, 0)).save(tmp_path / "a.jpg")
-    red, green, blue = rgb_at(tmp_path / "a.jpg")
-    assert red > 240
-    assert max(green, blue) < 15
-
-
-def test_floating_point_pixels_are_refused(tmp_path: Path) -> None:
-    Image.new("F", (3, 2), 0.5).save(tmp_path / "a.tiff")
-    with pytest.raises(PipelineError, match=r"a\.tiff has pixels of the kind F; allowed: "):
-        open_image(tmp_path / "a.tiff", max_megapixels=1)
-
-
-def test_first_frame_of_an_animation(tmp_path: Path) -> None:
-    frames = [Image.new("RGB", (4, 4), color) for color in (RED, (0, 0, 255))]
-    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
-    assert rgb_at(tmp_path / "a.gif") == RED
-
-
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tiff"])
 @pytest.mark.parametrize(
     ("orientation", "size", "corner"),
     [
-        (1, (48, 32), "left top"),
-        (2, (48, 32), "right top"),
-        (3, (48, 32), "right bottom"),
-        (4, (48, 32), "left bottom"),
-        (5, (32, 48), "left top"),
-        (6, (32, 48), "right top"),
-        (7, (32, 48), "right bottom"),
-        (8, (32, 48), "left bottom"),
+        (1, (48, 32), (6, 6)),
+        (2, (48, 32), (42, 6)),
+        (3, (48, 32), (42, 26)),
+        (4, (48, 32), (6, 26)),
+        (5, (32, 48), (6, 6)),
+        (6, (32, 48), (26, 6)),
+        (7, (32, 48), (26, 42)),
+        (8, (32, 48), (6, 42)),
     ],
 )
 def test_exif_orientation_is_applied(
-    tmp_path: Path, suffix: str, orientation: int, size: tuple[int, int], corner: str
+    tmp_path: Path, suffix: str, orientation: int, size: tuple[int, int], corner: tuple[int, int]
 ) -> None:
     image = Image.new("RGB", (48, 32), WHITE)
     image.paste(RED, (0, 0, 16, 16))
@@ -131,10 +85,9 @@ def test_exif_orientation_is_applied(
     path = tmp_path / f"a.{suffix}"
     image.save(path, exif=exif)
     upright = open_image(path, max_megapixels=1)
+    assert describe_image(path, max_megapixels=1) == (hashlib.sha256(path.read_bytes()).hexdigest(), *size)
     assert upright.size == size
-    x = 6 if "left" in corner else size[0] - 6
-    y = 6 if "top" in corner else size[1] - 6
-    red, green, _ = rgb_at(path, x, y)
+    red, green, _ = np.asarray(upright)[corner[1], corner[0]]
     assert red > 200
     assert green < 60
     assert not upright.info, "an orientation left behind would be applied twice"
@@ -147,30 +100,58 @@ def test_unreadable_exif_does_not_cost_the_image(tmp_path: Path, caplog: pytest.
 
 
 @pytest.mark.parametrize("shape", [(2, 3), (2, 3, 3), (2, 3, 4)])
-def test_arrays_become_images(shape: tuple[int, ...]) -> None:
-    image = image_from_array(np.full(shape, 255, dtype=np.uint8))
-    assert (image.mode, image.size, image.getpixel((0, 0))) == ("RGB", (3, 2), WHITE)
-
-
-def test_transparent_array_becomes_white() -> None:
-    assert image_from_array(np.zeros((1, 1, 4), dtype=np.uint8)).getpixel((0, 0)) == WHITE
-
-
-def test_array_that_is_a_view() -> None:
-    array = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)[::-1, ::2]
-    assert (np.asarray(image_from_array(array)) == array).all()
+def test_arrays_and_pil_images_become_images(shape: tuple[int, ...]) -> None:
+    array = np.full(shape, 255, np.uint8)
+    for image in (image_from_array(array), image_from_pil(Image.fromarray(array))):
+        assert (image.mode, image.size, image.getpixel((2, 1))) == ("RGB", (3, 2), WHITE)
 
 
 @pytest.mark.parametrize(
-    "array",
-    [
-        np.zeros((2, 3), dtype=np.float32),
-        np.zeros((2, 3, 2), dtype=np.uint8),
-        np.zeros((3,), dtype=np.uint8),
-        np.zeros((0, 3), dtype=np.uint8),
-        np.zeros((1, 2, 3, 3), dtype=np.uint8),
-    ],
+    "array", [np.zeros((2, 3, 2), np.uint8), np.zeros((2, 3), np.float32), np.zeros((0, 3, 3), np.uint8)]
 )
-def test_other_arrays_are_refused(array: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> None:
-    with pytest.raises(PipelineError, match=r"an image array has shape \(.* and type .*allowed"):
+def test_other_arrays_are_refused(array: np.ndarray) -> None:  # type: ignore[type-arg]  # of any type
+    with pytest.raises(PipelineError, match=rf"shape \({array.shape[0]}, 3.* type {array.dtype}"):
         image_from_array(array)
+
+
+# --- crops ----------------------------------------------------------------------------------------
+
+spans = (
+    st.tuples(st.floats(0, 1), st.floats(0, 1))
+    .map(lambda ends: (min(ends), max(ends)))
+    .filter(lambda span: span[0] < span[1])
+)
+
+
+@given(st.integers(1, 40), st.integers(1, 40), spans, spans)
+def test_crops_lie_inside_and_are_never_empty(
+    width: int, height: int, across: tuple[float, float], down: tuple[float, float]
+) -> None:
+    # Every pixel says where it is, so that a crop which reached outside would show black.
+    ys, xs = np.mgrid[1 : height + 1, 1 : width + 1]
+    image = Image.fromarray(np.stack([xs, ys, xs * 0], axis=-1).astype(np.uint8))
+    part = np.asarray(crop(image, (across[0], down[0], across[1], down[1])))
+    assert min(part.shape[:2]) >= 1
+    assert part[..., :2].min() >= 1
+    assert abs(part.shape[1] - (across[1] - across[0]) * width) <= 1
+    assert abs(part.shape[0] - (down[1] - down[0]) * height) <= 1
+
+
+@given(st.integers(2, 300), st.floats(0.26, 0.74))
+def test_crops_that_share_an_edge_tile_the_image(width: int, edge: float) -> None:
+    image = Image.new("RGB", (width, 3))
+    assert crop(image, (0, 0, edge, 1)).width + crop(image, (edge, 0, 1, 1)).width == width
+
+
+@pytest.mark.parametrize(
+    "box",
+    [(0.5, 0, 0.5, 1), (0.6, 0, 0.4, 1), (-0.1, 0, 1, 1), (0, 0, 1, 1.1), (0, float("nan"), 1, 1)],
+)
+def test_an_impossible_box_is_refused(box: tuple[float, float, float, float]) -> None:
+    with pytest.raises(PipelineError, match=r"the box \(.*\) is not a part of an image"):
+        crop(Image.new("RGB", (4, 4)), box)
+
+
+def test_a_line_of_pixels_is_refused() -> None:
+    with pytest.raises(PipelineError, match=r"the box .* 400 x 1 pixels"):
+        crop(Image.new("RGB", (400, 300)), (0, 0, 1, 0.003))

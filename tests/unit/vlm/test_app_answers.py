@@ -40,10 +40,10 @@ def test_a_preview_is_upright() -> None:
     ("content", "message"),
     [
         (b"", r"0 bytes"),
-        (b"%PDF-1.7 and so on", "not a readable image; allowed: JPEG, PNG"),
+        (b"%PDF-1.7 and so on", "not a readable image. Use one of: JPEG, PNG"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a readable image"),
         (png()[:-40], "truncated or damaged"),
-        (png(1001, 1000), "1001 x 1000 pixels, too many: --max-megapixels is 1;"),
+        (png(1001, 1000), "1001 x 1000 pixels, too many: --max-megapixels is 1."),
     ],
 )
 def test_an_upload_that_is_no_image_or_too_large_is_refused(content: bytes, message: str) -> None:

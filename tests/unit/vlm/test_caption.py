@@ -87,7 +87,7 @@ def test_a_bad_file_is_a_sentence_and_the_others_have_captions(photos: Path) -> 
     assert len(result.stdout.splitlines()) == 6
     missing, broken = errors(result)
     assert missing == "Error: none.png does not exist; expected an image, a folder or a pattern."
-    assert broken.startswith("Error: photos/0.png is not a readable image;")
+    assert broken.startswith("Error: photos/0.png is not a readable image.")
 
 
 @pytest.mark.usefixtures("photos")
