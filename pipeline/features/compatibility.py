@@ -1,4 +1,4 @@
-"""Whether a feature store is the one that other work was done with."""
+"""Compare a feature store with the features that other work was done with."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -9,15 +9,14 @@ from pipeline.features.store import FeatureStore
 from pipeline.files.batched import batched
 from pipeline.files.differences import differences
 
-# So many rows' digests are in memory at a time.
-_ROWS = 1024
+_ROWS = 1024  # digests in memory at a time
 
 
 def features_digest(store: FeatureStore, image_ids: Sequence[str]) -> str:
-    """SHA-256 (hex) over the features of images and the digests of their files, in order.
+    """SHA-256 (hex) over the row digests of images, in order, which stands for their features and files.
 
-    Work that was computed from features is compared by it. It reads no features: the store has a digest of
-    each row, and gives no row that has another. Raises PipelineError for an image that the store lacks.
+    No features are read: the store gives no row that has another digest. Raises PipelineError for an image
+    that is not in the store.
     """
     total = hashlib.sha256()
     for ids in batched(image_ids, _ROWS):
@@ -26,9 +25,9 @@ def features_digest(store: FeatureStore, image_ids: Sequence[str]) -> str:
 
 
 def require_encoder(store: FeatureStore, spec: Mapping[str, Any], wanted_by: str) -> None:
-    """Raise PipelineError for the first fact in which the store's encoder differs from `spec`."""
-    for name, found, wanted in differences(store.spec, spec):
+    """Raise PipelineError for the first setting in which the store's encoder differs from `spec`."""
+    for name, actual, expected in differences(store.spec, spec):
         raise PipelineError(
-            f"{store.path} was made with encoder {name} {found!r}, but {wanted_by} needs {wanted!r}; run "
-            "`dvc repro`."
+            f"{store.path} was made with encoder {name} {actual!r}, but {wanted_by} needs {expected!r}. "
+            "Fix: run `dvc repro`."
         )

@@ -1,8 +1,8 @@
-"""The HDF5 cache of image features, written in one go from finished blocks (`encoding/blocks.py`), and read.
+"""The HDF5 store of image features: format, writer and reader.
 
-HDF5 has no checksums of text. Its checksum of a chunk is 0 for zeros, and does not say whose chunk it is: a
-row that was zeroed together with it, or exchanged with another, passes. So the store has a digest of each row
-and a checksum of everything else.
+HDF5 has no checksums of text. Its checksum of a chunk is 0 for zeros, and does not say which chunk it belongs
+to: a row that was zeroed with its checksum, or exchanged with another, passes. So the store has a digest of
+each row and a checksum of everything else.
 
 N: images, P: tokens of an image, D_v: width of the encoder.
 """
@@ -10,9 +10,8 @@ N: images, P: tokens of an image, D_v: width of the encoder.
 import hashlib
 import json
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Protocol, Self
 
 import h5py
@@ -23,7 +22,7 @@ from pipeline.captions import ImageRecord
 from pipeline.errors import PipelineError
 from pipeline.files.atomic import replace_file
 from pipeline.files.disk_errors import explain_read_errors
-from pipeline.files.hdf5_text import FORMAT, TextWriter, read_fact, read_texts, write_fact
+from pipeline.files.hdf5_text import FORMAT, read_attribute, read_texts, write_attribute, write_texts
 from pipeline.files.json_files import canonical_json
 
 FORMAT_VERSION = 3
@@ -32,81 +31,72 @@ Features = NDArray[np.float16]
 
 
 class Images(Protocol):
-    """Images that can be counted and iterated over more than once, without being held in memory."""
+    """Images that can be counted and iterated over more than once; they need not be in memory."""
 
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[ImageRecord]: ...
 
 
 def row_digest(sha256: str, features: Features) -> str:
-    """SHA-256 (hex) over an image's own digest and its features `[P, D_v]`."""
+    """SHA-256 (hex) over an image file's digest and the image's features `[P, D_v]`."""
     total = hashlib.sha256(sha256.encode())
     total.update(np.ascontiguousarray(features).data)
     return total.hexdigest()
 
 
-class _FactsChecksum:
-    """SHA-256 over what a store says of its encoder and of its images, one image after the other."""
-
-    def __init__(self, spec: Mapping[str, Any]) -> None:
-        self._total = hashlib.sha256(canonical_json(spec).encode())
-
-    def add(self, image_id: str, sha256: str, digest: str) -> None:
-        """Add the next image: its id, its file's digest, its row's digest."""
-        self._total.update(canonical_json([image_id, sha256, digest]).encode())
-
-    def value(self) -> str:
-        """The checksum (hex) of what was added so far."""
-        return self._total.hexdigest()
+def _row_bytes(image_id: str, sha256: str, digest: str) -> bytes:
+    """What the checksum covers of each image."""
+    return canonical_json([image_id, sha256, digest]).encode()
 
 
 def write_store(path: Path, images: Images, spec: dict[str, Any], features: Iterable[Features]) -> None:
-    """Write features.h5: one row per image, in the order of `images`, and the digest of each.
+    """Write features.h5: the features of each image, in the order of `images`, and the digest of each row.
 
-    One chunk per image and no compression (it makes random reads tens of times slower and saves 8 %);
-    no time stamps, so equal content gives equal bytes. Raises ValueError for more rows or fewer than images.
+    One chunk per image and no compression, which would make random reads tens of times slower and save 8 %.
+    No time stamps, so equal content gives equal bytes. Raises ValueError unless there is a row per image.
     """
     if not images:
-        raise PipelineError(f"there are no images to write {path} of; run `dvc repro prepare`.")
-    shape = (len(images), spec["num_tokens"], spec["width"])
-    checksum = _FactsChecksum(spec)
+        raise PipelineError(f"There are no images to write to {path}. Fix: run `dvc repro prepare`.")
+    count, shape = len(images), (spec["num_tokens"], spec["width"])
+    checksum = hashlib.sha256(canonical_json(spec).encode())
     with replace_file(path) as temporary, h5py.File(temporary, "w", libver=FORMAT) as file:
-        rows = file.create_dataset("features", shape, np.float16, chunks=(1, *shape[1:]), fletcher32=True)
-        digests = TextWriter(file, "digest", len(images), _DIGEST_LENGTH)
-        for index, (image, values) in enumerate(zip(images, features, strict=True)):
-            rows[index] = values
-            digest = row_digest(image.sha256, values)
-            digests.add(digest)
-            checksum.add(image.image_id, image.sha256, digest)
-        digests.flush()
+        rows = file.create_dataset(
+            "features", (count, *shape), np.float16, chunks=(1, *shape), fletcher32=True
+        )
+
+        def write_rows() -> Iterator[str]:
+            for index, (image, values) in enumerate(zip(images, features, strict=True)):
+                rows[index] = values
+                digest = row_digest(image.sha256, values)
+                checksum.update(_row_bytes(image.image_id, image.sha256, digest))
+                yield digest
+
+        write_texts(file, "digest", write_rows(), count, _DIGEST_LENGTH)
         for name in ("image_id", "sha256"):
             length = max(len(getattr(image, name).encode()) for image in images)
-            column = TextWriter(file, name, len(images), length or 1)
-            for image in images:
-                column.add(getattr(image, name))
-            column.flush()
+            write_texts(file, name, (getattr(image, name) for image in images), count, length)
         file.attrs["format_version"] = FORMAT_VERSION
-        write_fact(file, "encoder", canonical_json(spec))
+        write_attribute(file, "encoder", canonical_json(spec))
         # HDF5 keeps no checksum of contiguous data.
-        write_fact(file, "checksum", checksum.value())
+        write_attribute(file, "checksum", checksum.hexdigest())
 
 
 class FeatureStore:
-    """Features read back from features.h5; what is read is what was written, or a PipelineError.
+    """Read features.h5: features are those that were written, or there is a PipelineError.
 
-    Use as a context manager.
+    Use it as a context manager.
 
     Attributes:
-        path: of the file.
-        spec: every fact of the encoder that the features depend on.
-        image_ids: of all images, sorted.
-        sha256: of the files of all images, in the same order.
+        path: the file.
+        spec: the encoder: everything that the features depend on.
+        image_ids: ids of all images, sorted.
+        sha256: digests (hex) of their files, in the same order.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         if not path.exists():
-            raise PipelineError(f"{path} does not exist; run `dvc repro encode`.")
+            raise PipelineError(f"{path} does not exist. Fix: run `dvc repro encode`.")
         try:
             with explain_read_errors(path):
                 # One-image chunks gain nothing from the chunk cache, which costs a copy each.
@@ -115,8 +105,8 @@ class FeatureStore:
             raise self._unreadable(error) from error
         try:
             with explain_read_errors(path):
-                self._read_facts()
-        # What h5py raises for damaged metadata has many types.
+                self._read_header()
+        # h5py raises many types of error for damaged metadata.
         except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
             self._file.close()
             raise self._unreadable(error) from error
@@ -124,52 +114,47 @@ class FeatureStore:
             self._file.close()
             raise
 
-    def _read_facts(self) -> None:
+    def _read_header(self) -> None:
         version = self._file.attrs["format_version"]
         if version != FORMAT_VERSION:
             raise PipelineError(
-                f"{self.path} has format version {version}, expected {FORMAT_VERSION}; "
-                "run `dvc repro encode`."
+                f"{self.path} has format version {version}, expected {FORMAT_VERSION}. "
+                "Fix: run `dvc repro encode`."
             )
         self._rows = self._file["features"]
         size = self.path.stat().st_size
         self.image_ids = read_texts(self._file, "image_id", size)
         self.sha256 = read_texts(self._file, "sha256", size)
         self._digests = read_texts(self._file, "digest", size)
-        self.spec: dict[str, Any] = json.loads(read_fact(self._file, "encoder"))
+        self.spec: dict[str, Any] = json.loads(read_attribute(self._file, "encoder"))
         shape = (len(self.image_ids), self.spec["num_tokens"], self.spec["width"])
         chunks = self._rows.id.get_num_chunks()
-        checksum = _FactsChecksum(self.spec)
-        for image in zip(self.image_ids, self.sha256, self._digests, strict=True):
-            checksum.add(*image)
-        if checksum.value() != read_fact(self._file, "checksum"):
-            raise ValueError("the checksum of its ids and facts is wrong")
+        checksum = hashlib.sha256(canonical_json(self.spec).encode())
+        for row in zip(self.image_ids, self.sha256, self._digests, strict=True):
+            checksum.update(_row_bytes(*row))
+        if checksum.hexdigest() != read_attribute(self._file, "checksum"):
+            raise ValueError("the checksum of its ids and its encoder is wrong")
         if (self._rows.shape, self._rows.dtype) != (shape, np.float16) or chunks != len(self.image_ids):
             # HDF5 reads chunks that were never written as zeros, without an error.
             raise PipelineError(
-                f"{self.path} is incomplete: {chunks} rows of shape {self._rows.shape}, expected "
-                f"{shape}; run `dvc repro encode`."
+                f"{self.path} is incomplete: {chunks} rows of shape {self._rows.shape}, expected {shape}. "
+                "Fix: run `dvc repro encode`."
             )
 
     def _unreadable(self, error: Exception) -> PipelineError:
         return PipelineError(
-            f"{self.path} is not a feature store ({error}). Pass a file written by the encode stage, such as "
-            "data/features.h5; if that is damaged, delete it and run `dvc repro encode`."
+            f"{self.path} is not a feature store ({error}). Fix: pass a file that the encode stage wrote, "
+            "like data/features.h5; if that is damaged, delete it and run `dvc repro encode`."
         )
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """Close the file; a context manager does so at its end."""
+        """Close the file."""
         self._file.close()
 
     def __len__(self) -> int:
@@ -183,7 +168,7 @@ class FeatureStore:
         return values
 
     def rows(self) -> Iterator[tuple[str, str, Features | PipelineError]]:
-        """Yield `(image id, SHA-256, features [P, D_v])` row by row; an error in place of damaged ones."""
+        """Yield `(image id, SHA-256, features [P, D_v])` of each row, or an error for a damaged one."""
         values = np.empty(self._rows.shape[1:], np.float16)
         for row, (image_id, sha256) in enumerate(zip(self.image_ids, self.sha256, strict=True)):
             try:
@@ -194,17 +179,14 @@ class FeatureStore:
                 yield image_id, sha256, values
 
     def row_digests(self, image_ids: Sequence[str]) -> list[str]:
-        """SHA-256 (hex) of each image's features together with its file's digest, in the order of the ids.
-
-        `read` gives nothing else, so what follows from the features follows from these.
-        """
+        """`row_digest` of each image, in the order of the ids; `read` gives no other features than these."""
         return [self._digests[self._row(image_id)] for image_id in image_ids]
 
     def _row(self, image_id: str) -> int:
-        # They are sorted, as images.jsonl is; a dictionary of a million ids would take 150 MB.
+        # Ids are sorted; a dictionary of a million ids would take 150 MB.
         row = bisect_left(self.image_ids, image_id)
         if row == len(self) or self.image_ids[row] != image_id:
-            raise PipelineError(f"{self.path} has no image {image_id}; run `dvc repro encode`.")
+            raise PipelineError(f"{self.path} has no image {image_id}. Fix: run `dvc repro encode`.")
         return row
 
     def _read_row(self, row: int, values: Features) -> None:
@@ -216,6 +198,6 @@ class FeatureStore:
                 raise ValueError("its digest is wrong")
         except (OSError, ValueError) as error:
             raise PipelineError(
-                f"{self.path} is damaged at image {self.image_ids[row]} ({error}); delete the file and run "
-                "`dvc repro encode`."
+                f"{self.path} is damaged at image {self.image_ids[row]} ({error}). "
+                "Fix: delete the file and run `dvc repro encode`."
             ) from error

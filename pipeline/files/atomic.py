@@ -1,7 +1,7 @@
-"""Files and folders that are being built: hidden next to the place that they take once they are complete.
+"""Write files and folders atomically: under a hidden name next to their place, then renamed.
 
-A reader sees the old or the new, never half. The next run finds what a killed one left by its name, and
-sweeps it away.
+A reader sees the old or the new content, never a part. The next run finds leftovers of a killed run by their
+names and removes them.
 """
 
 import os
@@ -18,10 +18,10 @@ _OLD = ".old"
 
 @contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
-    """Yield an empty file that becomes `path` when the block ends without an exception, and else is removed.
+    """Yield an empty file that becomes `path` when the block ends without an exception, else is removed.
 
-    It lies in the same folder, because renaming is atomic only within a file system. Raises PipelineError
-    where the disk refuses.
+    It lies in the same folder, because renaming is atomic only within a file system. Raises PipelineError if
+    the file cannot be written.
     """
     with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,7 +31,7 @@ def replace_file(path: Path) -> Iterator[Path]:
     try:
         with explain_write_errors(path):
             yield temporary
-            # Before the name: after a power failure it must not stand for a file without its content.
+            # Before renaming: after a power failure, the name must not stand for a file without its content.
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
             temporary.chmod(usual_mode())
@@ -43,10 +43,10 @@ def replace_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replace_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder that takes the place of `path` when the block ends without an exception.
+    """Yield an empty folder that replaces `path` when the block ends without an exception.
 
-    With an exception, at whatever moment, the old folder is in its place. Raises PipelineError where the
-    disk refuses.
+    After an exception, at any moment, the old folder is in its place. Raises PipelineError if the folder
+    cannot be written.
     """
     with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +60,7 @@ def replace_folder(path: Path) -> Iterator[Path]:
                 path.rename(old)
             temporary.rename(path)
     finally:
-        # Between the two renames there is neither; Ctrl-C may come there too.
+        # Ctrl-C may come between the two renames, when neither folder is in place.
         if old.exists() and not path.exists():
             old.rename(path)
         shutil.rmtree(temporary, ignore_errors=True)
@@ -68,18 +68,18 @@ def replace_folder(path: Path) -> Iterator[Path]:
 
 
 def sweep(outputs: Iterable[Path], scratch: Path) -> None:
-    """Remove what killed runs left of `outputs` and in `scratch`; nobody else may be writing there.
+    """Remove leftovers of killed runs next to `outputs` and in `scratch`; no other process may write there.
 
-    A folder that was killed between its two renames gets its old content back.
+    The old content of a folder is put back if the run was killed between the two renames.
     """
-    left = list(scratch.rglob(".*"))
+    leftovers = list(scratch.rglob(".*"))
     for output in outputs:
         for path in sorted(output.parent.glob(f"{_prefix(output)}*")):
             if path.suffix == _OLD and not output.exists():
                 path.rename(output)
             else:
-                left.append(path)
-    for path in left:
+                leftovers.append(path)
+    for path in leftovers:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:

@@ -1,4 +1,4 @@
-"""Going through many items in batches."""
+"""Cut many items into batches."""
 
 from collections.abc import Iterable, Iterator
 from itertools import islice

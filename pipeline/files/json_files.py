@@ -1,7 +1,6 @@
-"""Small files that pass between stages: canonical JSON and JSON lines, written atomically.
+"""JSON and JSON lines between stages, written atomically.
 
-DVC compares files byte by byte, so everything here is canonical: sorted keys, `\\n` line ends, no NaN,
-no time stamps. Equal content gives equal bytes.
+DVC compares files byte by byte, so equal content must give equal bytes: sorted keys, `\\n` line ends, no NaN.
 """
 
 import hashlib
@@ -22,7 +21,7 @@ def canonical_json(value: Any) -> str:
 
 
 def digest(value: Any) -> str:
-    """SHA-256 (hex) of the canonical JSON of `value`: the fingerprint of a set of facts."""
+    """SHA-256 (hex) of the canonical JSON of `value`: a fingerprint."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
@@ -33,22 +32,19 @@ def sha256_of_file(path: Path) -> str:
 
 
 def write_atomic(path: Path, content: bytes | Iterable[bytes]) -> None:
-    """Write `content`, whole or in pieces, so that a reader or a crash sees the old file or the new.
-
-    Raises PipelineError where the disk refuses.
-    """
+    """Write `content`, whole or in pieces, atomically. Raises PipelineError if it cannot be written."""
     with replace_file(path) as temporary, temporary.open("wb") as file:
         file.writelines([content] if isinstance(content, bytes) else content)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON, keys in the given order, for files that people read too."""
+    """Write `value` as indented JSON with keys in the given order, for files that people read too."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     write_atomic(path, f"{text}\n".encode())
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file; PipelineError when it is missing or malformed."""
+    """Read a JSON file. Raises PipelineError if it is missing or malformed."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -56,7 +52,7 @@ def read_json(path: Path) -> Any:
 
 
 def write_jsonl(path: Path, rows: Iterable[JsonObject]) -> None:
-    """Write one canonical JSON object a line, one after the other: `rows` may be too many to hold."""
+    """Write one canonical JSON object a line; `rows` may be an iterator over more than memory holds."""
     write_atomic(path, (f"{canonical_json(row)}\n".encode() for row in rows))
 
 
@@ -64,7 +60,7 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, JsonObject]]:
     """Yield `(line number, object)` for each non-empty line; PipelineError names a malformed line."""
     number = 0
     try:
-        # Editors on Windows begin a file with a byte order mark.
+        # Editors on Windows put a byte order mark at the beginning.
         with path.open(encoding="utf-8-sig") as file:
             for number, line in enumerate(file, start=1):
                 if not line.strip():
@@ -78,9 +74,9 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, JsonObject]]:
 
 
 def _explain(error: Exception, path: Path, place: str) -> PipelineError:
-    """The sentence for what was met while JSON was read at `place` of `path`."""
+    """The sentence for an error while JSON was read at `place` of `path`."""
     if isinstance(error, FileNotFoundError):
-        return PipelineError(f"{path} does not exist; run `dvc repro` to make it.")
+        return PipelineError(f"{path} does not exist. Fix: run `dvc repro`.")
     if isinstance(error, OSError):
         return PipelineError(f"cannot read {path}: {error.strerror}.")
     if isinstance(error, UnicodeDecodeError):

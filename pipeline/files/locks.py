@@ -1,4 +1,4 @@
-"""One run at a time: a lock file that names its holder and is free again however the holder ended."""
+"""Lock files: one run at a time; a lock names its holder and is free when the holder ends."""
 
 import os
 import socket
@@ -18,8 +18,8 @@ from pipeline.files.json_files import canonical_json, read_json
 def file_lock(path: Path, what: str) -> Iterator[None]:
     """Hold the lock file `path` while the block runs; `what` names the work in the error.
 
-    The system itself frees the lock when its holder ends, killed or not, so there is nothing to clean up.
-    Raises PipelineError where another process holds it, saying which, on which host and since when.
+    The system frees the lock when its holder ends, killed or not. Raises PipelineError if another process
+    holds it, naming the process, its host and the time.
     """
     holder = path.with_name(f"{path.name}.json")
     lock = FileLock(path)
@@ -29,15 +29,15 @@ def file_lock(path: Path, what: str) -> Iterator[None]:
             lock.acquire(blocking=False)
         except Timeout as error:
             raise PipelineError(
-                f"{what} is under way in this folder already, by {_holder(holder)}; wait until it has ended "
-                f"or stop it, then run the command again (the lock is {path})."
+                f"{what} is under way in this folder already, by {_holder(holder)} (lock: {path}). "
+                "Fix: wait until it ends or stop it, then run the command again."
             ) from error
     try:
         now = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
-        facts = {"process": os.getpid(), "host": socket.gethostname(), "since": now}
+        signature = {"process": os.getpid(), "host": socket.gethostname(), "since": now}
         with explain_write_errors(holder):
-            # In place: half of it is read as "another process", and a kill leaves no other name behind.
-            holder.write_text(canonical_json(facts), encoding="utf-8")
+            # Not atomically: a part of it is read as "another process", and a kill leaves no temporary file.
+            holder.write_text(canonical_json(signature), encoding="utf-8")
         yield
     finally:
         holder.unlink(missing_ok=True)
@@ -45,9 +45,9 @@ def file_lock(path: Path, what: str) -> Iterator[None]:
 
 
 def _holder(path: Path) -> str:
-    """Who wrote the file beside the lock; a holder that has only just come has not written it yet."""
+    """The holder by the file next to the lock, which a holder that has just started has not written yet."""
     try:
-        facts = read_json(path)
-        return f"process {facts['process']} on {facts['host']} since {facts['since']}"
+        signature = read_json(path)
+        return f"process {signature['process']} on {signature['host']} since {signature['since']}"
     except (PipelineError, KeyError, TypeError):
         return "another process"

@@ -1,7 +1,7 @@
-"""The headers of safetensors files: whether a file is whole, told without reading its tensors.
+"""Read the headers of safetensors files, which say whether a file is complete.
 
-The library maps files into memory, where a disk that cannot be read kills the process (SIGBUS). Here files
-are read, so that such a disk is an OSError.
+The library maps files into memory, where a failing disk kills the process (SIGBUS). Here files are read, so
+that a failing disk is an OSError.
 """
 
 import json
@@ -17,9 +17,9 @@ _MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 
 
 def read_header(file: BinaryIO) -> tuple[JsonObject, int]:
-    """The header of a safetensors file, and the place in bytes at which its tensors begin.
+    """The header of a safetensors file, and the offset in bytes at which its tensors begin.
 
-    Raises ValueError for a file that is damaged: the header says how many bytes there must be.
+    Raises ValueError if the file is damaged or has another size than its header says.
     """
     size = os.fstat(file.fileno()).st_size
     length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
@@ -39,26 +39,27 @@ def read_header(file: BinaryIO) -> tuple[JsonObject, int]:
 
 
 def damaged_weights(folder: Path) -> dict[str, str]:
-    """File names of missing and damaged weights -> what is wrong with each; empty where all is well.
+    """Map the names of missing and damaged weight files to what is wrong with each.
 
-    Weights are missing if an index names them. A folder without any weights is not called damaged. Raises
-    PipelineError where the system refuses to read a file.
+    Weights are missing if an index names them and they do not exist; a folder without weights is not damaged.
+    Raises PipelineError if the system refuses to read a file.
     """
     faults: dict[str, str] = {}
     for index in sorted(folder.glob("*.safetensors.index.json")):
         with explain_read_errors(index):
             content = index.read_bytes()
         try:
-            named = set(json.loads(content)["weight_map"].values())
+            names = set(json.loads(content)["weight_map"].values())
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             faults[index.name] = "is not a readable index"
             continue
-        if all(isinstance(name, str) and _is_plain(name) for name in named):
-            faults |= {name: "is missing" for name in named if not (folder / name).is_file()}
+        # Plain names only; pathlib counts "" and ".." as such.
+        if all(isinstance(n, str) and Path(n).name == n and n not in ("", "..") for n in names):
+            faults |= {name: "is missing" for name in names if not (folder / name).is_file()}
         else:
             faults[index.name] = "is damaged: it names files outside its folder"
     for weights in sorted(folder.glob("*.safetensors")):
-        if not weights.is_file():  # a link of the hub's cache to a file that is gone
+        if not weights.is_file():  # a link of the hub's cache to a deleted file
             faults[weights.name] = "is missing"
             continue
         try:
@@ -67,7 +68,3 @@ def damaged_weights(folder: Path) -> dict[str, str]:
         except ValueError as error:
             faults[weights.name] = f"is damaged: {error}"
     return dict(sorted(faults.items()))
-
-
-def _is_plain(name: str) -> bool:
-    return name not in ("", ".", "..") and "/" not in name and "\\" not in name

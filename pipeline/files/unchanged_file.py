@@ -1,4 +1,4 @@
-"""A file that a run reads once, at its beginning, and whether it holds the same bytes at the end."""
+"""A file that a run reads once, and whether it has the same bytes later in the run."""
 
 import hashlib
 import os
@@ -10,8 +10,8 @@ from pipeline.errors import PipelineError
 from pipeline.files.disk_errors import explain_read_errors
 from pipeline.files.json_files import sha256_of_file
 
-# No checkpoint or state comes near it: a wrong file must not fill the memory.
-_MOST_BYTES = 8 * 2**30
+# Far more than any checkpoint or state: a wrong file must not fill the memory.
+_MAX_BYTES = 8 * 2**30
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,9 @@ class UnchangedFile:
     """A file as it was read.
 
     Attributes:
-        path: where the file lies.
-        sha256: the digest (hex) of the bytes that were read.
-        status: what the system said of the file then; while it says the same, the file is the same.
+        path: the file.
+        sha256: digest (hex) of the bytes that were read.
+        status: inode, size and times; while they are the same, the bytes are not compared again.
     """
 
     path: Path
@@ -30,37 +30,37 @@ class UnchangedFile:
 
     @classmethod
     def read(cls, path: Path) -> tuple[Self, bytes]:
-        """Open a file once; return what is remembered of it, and its bytes.
+        """Read a file; return it with its bytes.
 
-        Raises PipelineError for a file that is missing or far too large, UnreadableError for one that the
-        system refuses to read.
+        Raises PipelineError if it is missing or far too large, UnreadableError if the system refuses to read
+        it.
         """
         with explain_read_errors(path):
             try:
                 with path.open("rb") as file:
-                    found = os.fstat(file.fileno())
-                    if found.st_size > _MOST_BYTES:
+                    status = os.fstat(file.fileno())
+                    if status.st_size > _MAX_BYTES:
                         raise PipelineError(
-                            f"{path} has {found.st_size} bytes, more than any checkpoint; name another file."
+                            f"{path} has {status.st_size} bytes; at most {_MAX_BYTES} are allowed."
                         )
                     content = file.read()
             except FileNotFoundError as error:
                 raise PipelineError(
-                    f"{path} does not exist; run `dvc repro` in the project's folder, or name another."
+                    f"{path} does not exist. Fix: run `dvc repro` in the project's folder, or name another."
                 ) from error
-        return cls(path, hashlib.sha256(content).hexdigest(), _status(found)), content
+        return cls(path, hashlib.sha256(content).hexdigest(), _identity(status)), content
 
     def require_unchanged(self) -> None:
-        """Raise PipelineError if the file holds other bytes by now, or is gone."""
+        """Raise PipelineError if the file has other bytes now or is gone."""
         try:
-            if _status(self.path.stat()) == self.status or sha256_of_file(self.path) == self.sha256:
+            if _identity(self.path.stat()) == self.status or sha256_of_file(self.path) == self.sha256:
                 return
         except OSError as error:
             raise PipelineError(
-                f"cannot read {self.path} again: {error.strerror}; run `dvc repro`."
+                f"cannot read {self.path} again: {error.strerror}. Fix: run `dvc repro`."
             ) from error
-        raise PipelineError(f"{self.path} was exchanged while it was in use; run the command again.")
+        raise PipelineError(f"{self.path} was exchanged while it was in use. Fix: run the command again.")
 
 
-def _status(found: os.stat_result) -> tuple[int, ...]:
-    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+def _identity(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

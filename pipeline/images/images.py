@@ -159,7 +159,7 @@ def _decode(name: str, content: bytes, max_megapixels: float, limit: str) -> Ima
             width, height = image.size
             if max(width, height) > MAX_SIDE:
                 raise PipelineError(
-                    f"{name} has {width} x {height} pixels; {MAX_SIDE} a side are allowed. Fix: scale it down."
+                    f"{name} has {width} x {height} pixels; at most {MAX_SIDE} a side. Fix: scale it down."
                 )
             if width * height > max_megapixels * 1e6:
                 raise PipelineError(

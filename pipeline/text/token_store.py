@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pipeline.captions import CaptionRecord, Split, read_captions
 from pipeline.errors import PipelineError
 from pipeline.files.differences import differences
-from pipeline.files.hdf5_text import FORMAT, read_fact, read_texts, write_fact, write_texts
+from pipeline.files.hdf5_text import FORMAT, read_attribute, read_texts, write_attribute, write_texts
 from pipeline.files.json_files import canonical_json, write_atomic
 from pipeline.text.prompt import CaptionTokenizer, Prompt
 
@@ -110,11 +110,12 @@ def _write(
         for name, values in numbers.items():
             file.create_dataset(name, data=values)
         for name, words in texts.items():
-            write_texts(file, name, words)
+            length = max((len(word.encode()) for word in words), default=0)
+            write_texts(file, name, words, len(words), length)
         file.attrs["eos"] = prompt.eos
         file.attrs["format_version"] = FORMAT_VERSION
-        write_fact(file, "tokenizer", canonical_json(tokenizer.spec))
-        write_fact(file, "checksum", _checksum(numbers, [texts, prompt.eos, tokenizer.spec]))
+        write_attribute(file, "tokenizer", canonical_json(tokenizer.spec))
+        write_attribute(file, "checksum", _checksum(numbers, [texts, prompt.eos, tokenizer.spec]))
         file.flush()
         content: bytes = file.id.get_file_image()
     write_atomic(path, content)
@@ -145,10 +146,10 @@ def read_tokens(path: Path, split: Split) -> TokenizedCaptions:
             if any(file[name].nbytes > size for name in _NUMBERS):
                 raise ValueError("its arrays claim more bytes than the file has")
             numbers = {name: file[name][:] for name in _NUMBERS}
-            texts = {name: read_texts(file, name, size)[:] for name in _TEXTS}
+            texts = {name: list(read_texts(file, name, size)) for name in _TEXTS}
             eos = int(file.attrs["eos"])
-            spec = json.loads(read_fact(file, "tokenizer"))
-            if read_fact(file, "checksum") != _checksum(numbers, [texts, eos, spec]):
+            spec = json.loads(read_attribute(file, "tokenizer"))
+            if read_attribute(file, "checksum") != _checksum(numbers, [texts, eos, spec]):
                 raise ValueError("its checksum is wrong")
     except FileNotFoundError as error:
         raise PipelineError(f"{path} does not exist. Fix: run `dvc repro tokenize`.") from error

@@ -1,6 +1,8 @@
-"""Answers are kept batch by batch: a run that continues finds the finished ones, and only good ones."""
+"""Predictions are stored batch by batch: a run that continues finds the finished ones, and only good ones.
 
-import json
+Run: .venv/bin/python -m pytest tests/unit/files/test_prediction_cache.py
+"""
+
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,117 +11,91 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import PipelineError
-from pipeline.files.batched import batched
 from pipeline.files.prediction_cache import PredictionCache
 from tests.refusals import fail_reads
 
-FACTS = {"checkpoint": "abc", "images": ["a", "b"]}
+PROVENANCE = {"checkpoint": "abc", "images": ["a", "b"]}
 
 
 def rows(first: int, last: int) -> list[dict[str, object]]:
     return [{"caption": f"caption {n}", "finished": True} for n in range(first, last)]
 
 
-def kept(scratch: Path) -> PredictionCache:
-    """Five rows, in batches of two."""
-    made = PredictionCache(scratch, FACTS, 5)
-    for places in made.gaps(2):
-        made.add(places.start, rows(places.start, places.stop))
-    return made
+def fill(cache: PredictionCache, size: int) -> PredictionCache:
+    for places in cache.gaps(size):
+        cache.add(places.start, rows(places.start, places.stop))
+    return cache
 
 
-def files(scratch: Path) -> list[Path]:
-    return sorted(scratch.rglob("*.json"))
+@pytest.fixture
+def batches(tmp_path: Path) -> list[Path]:
+    """The files of five rows, in batches of two."""
+    assert fill(PredictionCache(tmp_path, PROVENANCE, 5), 2).rows == rows(0, 5)
+    return sorted(tmp_path.rglob("*.json"))
 
 
-def test_what_was_kept_is_found_by_the_same_facts_alone(tmp_path: Path) -> None:
-    assert kept(tmp_path).rows == rows(0, 5)
-    assert PredictionCache(tmp_path, dict(reversed(FACTS.items())), 5).rows == rows(0, 5)
-    assert PredictionCache(tmp_path, {**FACTS, "checkpoint": "abd"}, 5).missing == 5
+def cache(batches: list[Path], provenance: dict[str, object] = PROVENANCE) -> PredictionCache:  # type: ignore[assignment]
+    """What another run finds."""
+    return PredictionCache(batches[0].parents[1], provenance, 5)
+
+
+def test_predictions_are_found_by_the_same_provenance_alone(batches: list[Path]) -> None:
+    batches[0].with_name("notes.json").write_text("mine")
+    assert cache(batches, dict(reversed(PROVENANCE.items()))).rows == rows(0, 5)
+    assert cache(batches, {**PROVENANCE, "checkpoint": "abd"}).missing == 5
+    assert batches[0].with_name("notes.json").exists()
 
 
 def test_a_batch_is_not_deleted_as_damaged_when_the_disk_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    batches: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept(tmp_path)
     with monkeypatch.context() as patch:
-        fail_reads(patch, tmp_path)
-        with pytest.raises(PipelineError, match=r"cannot read .*json: Input/output error; it is left"):
-            PredictionCache(tmp_path, FACTS, 5)
-    assert PredictionCache(tmp_path, FACTS, 5).rows == rows(0, 5)
+        fail_reads(patch, batches[0].parent)
+        with pytest.raises(PipelineError, match=r"cannot read .*json: Input/output error"):
+            cache(batches)
+    assert cache(batches).rows == rows(0, 5)
 
 
-@pytest.mark.parametrize("number", [0, 1, 2])
+@pytest.mark.parametrize("number", [0, 2])
 @pytest.mark.parametrize(
     "spoil", [lambda text: text.replace("caption", "capti0n"), lambda text: text[:40], lambda _: "[]"]
 )
-def test_a_damaged_batch_alone_is_made_again(
-    tmp_path: Path, spoil: Callable[[str], str], number: int
+def test_only_a_damaged_batch_is_computed_again(
+    batches: list[Path], spoil: Callable[[str], str], number: int
 ) -> None:
-    kept(tmp_path)
-    damaged = files(tmp_path)[number]
-    whole = damaged.read_bytes()
-    damaged.write_text(spoil(damaged.read_text()))
-    again = PredictionCache(tmp_path, FACTS, 5)
-    assert not damaged.exists()
+    whole = batches[number].read_bytes()
+    batches[number].write_text(spoil(batches[number].read_text()))
+    again = cache(batches)
+    assert not batches[number].exists()
     (gap,) = again.gaps(2)
     assert (gap.start, again.missing) == (2 * number, len(gap))
-    again.add(gap.start, rows(gap.start, gap.stop))
-    assert damaged.read_bytes() == whole
-    assert PredictionCache(tmp_path, FACTS, 5).rows == again.rows == rows(0, 5)
+    assert fill(again, 2).rows == rows(0, 5)
+    assert batches[number].read_bytes() == whole
 
 
-def test_the_rows_of_other_work_are_not_taken_for_these(tmp_path: Path) -> None:
-    kept(tmp_path)
-    first, second, third = files(tmp_path)
-    other = PredictionCache(tmp_path, {"other": "work"}, 2)
-    other.add(0, rows(7, 9))
-    (of_other,) = set(files(tmp_path)) - {first, second, third}
-    of_other.rename(first)
-    assert list(PredictionCache(tmp_path, FACTS, 5).gaps(9)) == [range(2)]
-    second.rename(first)
-    assert list(PredictionCache(tmp_path, FACTS, 5).gaps(9)) == [range(4)]
+def test_rows_of_other_work_or_another_batch_are_not_used(tmp_path: Path, batches: list[Path]) -> None:
+    fill(PredictionCache(tmp_path, {"other": "work"}, 2), 2)
+    (other,) = set(tmp_path.rglob("*.json")) - set(batches)
+    other.rename(batches[0])
+    assert list(cache(batches).gaps(9)) == [range(2)]
+    batches[1].rename(batches[0])
+    assert list(cache(batches).gaps(9)) == [range(4)]
 
 
-def test_other_sizes_of_batches_fill_the_gaps(tmp_path: Path) -> None:
-    kept(tmp_path)
-    files(tmp_path)[0].unlink()
-    again = PredictionCache(tmp_path, FACTS, 5)
-    for places in again.gaps(1):
-        again.add(places.start, rows(places.start, places.stop))
-    assert len(files(tmp_path)) == 4
-    assert PredictionCache(tmp_path, FACTS, 5).rows == again.rows == rows(0, 5)
-
-
-def test_a_file_that_is_no_batch_is_left_alone(tmp_path: Path) -> None:
-    kept(tmp_path)
-    other = files(tmp_path)[0].with_name("notes.json")
-    other.write_text("mine")
-    assert PredictionCache(tmp_path, FACTS, 5).rows == rows(0, 5)
-    assert other.exists()
+def test_batches_of_other_sizes_fill_the_gaps(batches: list[Path]) -> None:
+    batches[0].unlink()
+    assert fill(cache(batches), 1).rows == cache(batches).rows == rows(0, 5)
+    assert len(list(batches[0].parent.iterdir())) == 4
 
 
 @given(finished=st.sets(st.integers(0, 11)), size=st.integers(1, 5))
-def test_gaps_hold_what_is_missing_and_no_more_than_a_batch(
+def test_gaps_hold_the_missing_rows_and_at_most_a_batch(
     tmp_path_factory: pytest.TempPathFactory, finished: set[int], size: int
 ) -> None:
-    made = PredictionCache(tmp_path_factory.mktemp("kept"), FACTS, 12)
+    cache = PredictionCache(tmp_path_factory.mktemp("scratch"), PROVENANCE, 12)
     for place in finished:
-        made.add(place, rows(place, place + 1))
-    gaps = list(made.gaps(size))
+        cache.add(place, rows(place, place + 1))
+    gaps = list(cache.gaps(size))
     assert [place for gap in gaps for place in gap] == sorted(set(range(12)) - finished)
-    assert all(1 <= len(gap) <= size and not made.has(gap) for gap in gaps)
-    assert made.has(finished)
-
-
-def test_a_batch_is_a_file_that_people_can_read(tmp_path: Path) -> None:
-    kept(tmp_path)
-    assert json.loads(files(tmp_path)[0].read_text())["rows"] == rows(0, 2)
-
-
-@given(items=st.lists(st.integers()), size=st.integers(1, 7))
-def test_batches_hold_all_items_in_order(items: list[int], size: int) -> None:
-    cut = list(batched(items, size))
-    assert [item for batch in cut for item in batch] == items
-    assert all(len(batch) == size for batch in cut[:-1])
-    assert all(1 <= len(batch) <= size for batch in cut)
+    assert all(1 <= len(gap) <= size and not cache.has(gap) for gap in gaps)
+    assert cache.has(finished)

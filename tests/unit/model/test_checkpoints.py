@@ -110,7 +110,7 @@ def test_weights_of_other_shapes_than_the_facts_say_are_refused(
 @pytest.mark.parametrize(
     ("write", "message"),
     [
-        (lambda *_: None, "does not exist; run `dvc repro`"),
+        (lambda *_: None, "does not exist. Fix: run `dvc repro`"),
         (lambda path, weights: path.write_bytes(pickle.dumps(weights)), "is no checkpoint"),
         (lambda path, weights: save_file(weights, path), "is no checkpoint"),
         (lambda path, weights: save_file(weights, path, {"format": "pt"}), "is no checkpoint"),

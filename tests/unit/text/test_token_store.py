@@ -201,8 +201,8 @@ def _claim_much(file: h5py.File) -> None:
     [
         (_become_foreign, "not a readable token store"),
         # Text of varying length lies in a heap without checksum; a damaged one may be searched for ever.
-        (lambda file: _vary_lengths(file, "image_id"), "image_id is no list of 4 texts"),
-        (lambda file: _vary_lengths(file, "split"), "split is no list of 4 texts"),
+        (lambda file: _vary_lengths(file, "image_id"), "image_id is not a list of 4 texts"),
+        (lambda file: _vary_lengths(file, "split"), "split is not a list of 4 texts"),
         (_claim_much, "claim more bytes than the file has"),
         (
             lambda file: file.attrs.modify("format_version", 99),

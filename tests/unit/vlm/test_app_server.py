@@ -314,7 +314,7 @@ def test_the_command_without_a_model_ends_with_a_sentence_and_warns_before_it_le
     missing = str(tmp_path / "best.safetensors")
     result = CliRunner().invoke(main, ["app", "--port", "0", "--checkpoint", missing, *options])
     assert result.exit_code == 1
-    assert f"Error: {missing} does not exist; run `dvc repro` in the project's folder" in result.output
+    assert f"Error: {missing} does not exist. Fix: run `dvc repro` in the project's folder" in result.output
     assert warning in result.output
     assert ("Warning" in result.output) == bool(warning)
 

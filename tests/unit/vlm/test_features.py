@@ -122,7 +122,7 @@ def test_another_list_of_images_is_compared_one_by_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize("command", ["inspect", "verify"])
 def test_what_is_no_store_is_a_sentence(tmp_path: Path, command: str) -> None:
     path = tmp_path / "features.h5"
-    assert "does not exist; run `dvc repro encode`" in run(command, path).stderr
+    assert "does not exist. Fix: run `dvc repro encode`" in run(command, path).stderr
     path.write_bytes(b"no store")
     result = run(command, path)
     assert result.exit_code == 1
