@@ -53,7 +53,6 @@ _COMPUTED_AGAIN = "computed again in every run, from what is kept"
 ENCODE = ResultCode(
     rooms=("images", "vision", "encoding"),
     without={
-        "encoding/block_index.py": "finds finished blocks, which their digests verify",
         "encoding/blocks.py": "finds finished blocks, which their digests verify",
         "encoding/encode.py": "decides which images are encoded, not what becomes of one",
     },

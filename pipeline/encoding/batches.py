@@ -1,4 +1,4 @@
-"""Batches of images through the encoder: reading, encoding and writing at the same time.
+"""Encode batches of images: reading, encoding and writing at the same time.
 
 B: batch, S: side of the encoder's input in pixels.
 """
@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -25,25 +24,24 @@ from pipeline.params.schema import RuntimeParams
 from pipeline.vision.encoder import ImageEncoder
 
 Batch = list[ImageRecord]
-# Batches that are read, and that are written, while the encoder works on one.
-_AHEAD = 2
-_BEHIND = 2
-# Readers have this much less priority than the encoder: where both compute on the same cores, a reader that
-# took one from the encoder's threads would leave the others waiting for it at the end of each operation.
+_AHEAD = 2  # batches that are read while the encoder works on one
+_BEHIND = 2  # batches that are written meanwhile
+# Lower priority of readers: a reader that took a core from one of the encoder's threads would let the others
+# wait for it at the end of each operation.
 _NICE = 10
 
 
 @dataclass(frozen=True)
 class Unreadable:
-    """An image that cannot be read, and why."""
+    """An image that cannot be read, and the reason."""
 
     image_id: str
-    why: str
+    reason: str
 
 
 @dataclass(frozen=True)
 class EncodedBatch:
-    """What became of a batch of `count` images: a block of features, or the images that cannot be read."""
+    """The result of a batch of `count` images: a block of features, or the images that cannot be read."""
 
     count: int
     block: Path | None
@@ -53,11 +51,11 @@ class EncodedBatch:
 def encode_batches(
     encoder: ImageEncoder, batches: Iterable[Batch], folder: Path, runtime: RuntimeParams
 ) -> Iterator[EncodedBatch]:
-    """Encode each batch and write its features as a block into `folder`; yields in order.
+    """Encode each batch and write its features as a block into `folder`; yield the results in order.
 
     Threads read ahead and one thread writes (Pillow, NumPy and the file system release the interpreter lock),
-    so the encoder waits for neither; a few batches are in memory, however many there are. A batch with an
-    unreadable image is not encoded: so batches are the same once the image is mended.
+    so the encoder waits for neither, and only a few batches are in memory. A batch with an unreadable image
+    is not encoded, so that batches are the same once the image is repaired.
     """
     with (
         ThreadPoolExecutor(max(1, runtime.num_workers), initializer=_give_way) as readers,
@@ -69,7 +67,7 @@ def encode_batches(
             if unreadable:
                 written.append(writer.submit(EncodedBatch, len(batch), None, unreadable))
             else:
-                # On CUDA this returns at once; it is the writer that waits for the features.
+                # On CUDA this returns at once; the writer waits for the features.
                 written.append(writer.submit(_write, folder, batch, encoder.encode(pixels)))
             while len(written) > _BEHIND:
                 yield written.popleft().result()
@@ -78,63 +76,48 @@ def encode_batches(
 
 
 def _give_way() -> None:
-    """Let the encoder's threads go before this one, where a thread can have a priority of its own."""
+    """Lower this thread's priority; only Linux has priorities of threads."""
     if sys.platform == "linux":
         os.nice(_NICE)
 
 
 def load_pixels(encoder: ImageEncoder, image: ImageRecord) -> Tensor:
-    """The pixels `[3, S, S]` of a recorded image; PipelineError when its bytes are not those recorded."""
+    """The pixels `[3, S, S]` of an image. Raises PipelineError if its bytes have changed."""
     limit = image.width * image.height / 1e6 + 1
     return encoder.preprocess(open_image(Path(image.path), limit, image.sha256))
-
-
-@dataclass
-class _Reading:
-    batch: Batch
-    pixels: Tensor  # [B, 3, S, S]
-    rows: list[Future[None]]
-
-    def finish(self) -> tuple[Batch, Tensor, tuple[Unreadable, ...]]:
-        unreadable = []
-        for image, row in zip(self.batch, self.rows, strict=True):
-            try:
-                row.result()
-            except PipelineError as error:
-                unreadable.append(Unreadable(image.image_id, str(error)))
-        return self.batch, self.pixels, tuple(unreadable)
 
 
 def _read_ahead(
     encoder: ImageEncoder, batches: Iterable[Batch], readers: ThreadPoolExecutor, pin_memory: bool
 ) -> Iterator[tuple[Batch, Tensor, tuple[Unreadable, ...]]]:
-    start = partial(_start_reading, encoder, readers, pin_memory)
+    """Yield each batch with its pixels `[B, 3, S, S]` and its unreadable images."""
+    side = encoder.spec.image_size
+
+    def start(batch: Batch) -> tuple[Batch, Tensor, list[Future[None]]]:
+        pixels = torch.empty(len(batch), 3, side, side, pin_memory=pin_memory)  # [B, 3, S, S]
+        # Each thread writes into its row, so that no thread has to join a batch.
+        rows = [readers.submit(_read, encoder, image, row) for image, row in zip(batch, pixels, strict=True)]
+        return batch, pixels, rows
+
     remaining = iter(batches)
     reading = deque(map(start, islice(remaining, _AHEAD)))
     while reading:
-        first = reading.popleft()
+        batch, pixels, rows = reading.popleft()
         reading.extend(map(start, islice(remaining, 1)))
-        yield first.finish()
-
-
-def _start_reading(
-    encoder: ImageEncoder, readers: ThreadPoolExecutor, pin_memory: bool, batch: Batch
-) -> _Reading:
-    side = encoder.spec.image_size
-    pixels = torch.empty(len(batch), 3, side, side, pin_memory=pin_memory)  # [B, 3, S, S]
-    return _Reading(
-        batch,
-        pixels,
-        # Each thread writes into its row, so that no thread has to put a batch together.
-        [readers.submit(_read, encoder, image, row) for image, row in zip(batch, pixels, strict=True)],
-    )
+        unreadable = []
+        for image, row in zip(batch, rows, strict=True):
+            try:
+                row.result()
+            except PipelineError as error:
+                unreadable.append(Unreadable(image.image_id, str(error)))
+        yield batch, pixels, tuple(unreadable)
 
 
 def _read(encoder: ImageEncoder, image: ImageRecord, row: Tensor) -> None:
     pixels = load_pixels(encoder, image)
     if pixels.shape != row.shape:
         raise ValueError(f"preprocessing gives pixels {tuple(pixels.shape)}, expected {tuple(row.shape)}")
-    # NumPy's copy: PyTorch's would start threads of its own, in each of these threads.
+    # NumPy's copy: PyTorch's would start more threads in each of these threads.
     np.copyto(row.numpy(), pixels.numpy())
 
 

@@ -1,8 +1,8 @@
-"""A block of finished features: one file, written whole and read row by row, every part under a checksum.
+"""Block files of finished features: written whole and read row by row, every part under a checksum.
 
-It is a safetensors file, whose format has no checksums. Here the metadata list a block's images and the
-digest of each row, and have a checksum of their own: the list is trusted only if it is good, before any
-features are read, and a row is verified without the others. P: tokens of an image, D_v: width of the encoder.
+A block is a safetensors file, whose format has no checksums. Its metadata lists its images and the digest of
+each row, and has a checksum: the list is verified before any features are read, and a row without the others.
+P: tokens of an image, D_v: width of the encoder.
 """
 
 import json
@@ -22,35 +22,35 @@ from pipeline.files.disk_errors import explain_read_errors
 from pipeline.files.json_files import canonical_json, digest, write_atomic
 from pipeline.files.safetensors_files import read_header
 
-# What `Block` raises for a file that is damaged, another encoder's, or not a block.
+# `Block` raises these for a file that is damaged, another encoder's, or not a block.
 DAMAGED = (KeyError, ValueError, TypeError, AttributeError)
-# One key: safetensors writes several in random order.
+# One key, because safetensors writes several in random order.
 _KEY = "block"
 
 
 class Block:
     """A block in its encoder's folder.
 
-    Making one reads and checks what the block says of itself; reading a row reads that row alone. Both raise
-    one of `DAMAGED`, or PipelineError where the system refuses to read the file.
+    The constructor reads and checks the metadata; `read` reads a single row. Both raise one of `DAMAGED`, or
+    PipelineError if the system refuses to read the file.
     """
 
     def __init__(self, path: Path) -> None:
         with explain_read_errors(path), path.open("rb") as file:
             header, self._begin = read_header(file)
-        facts = json.loads(header["__metadata__"][_KEY])
-        if facts.pop("checksum") != digest(facts):
+        metadata = json.loads(header["__metadata__"][_KEY])
+        if metadata.pop("checksum") != digest(metadata):
             raise ValueError("the checksum of its images is wrong")
-        if facts["encoder"] != path.parent.name:
-            raise ValueError(f"it is of the encoder {facts['encoder']}, not {path.parent.name}")
-        self.images: list[str] = facts["images"]
+        if metadata["encoder"] != path.parent.name:
+            raise ValueError(f"it is of the encoder {metadata['encoder']}, not {path.parent.name}")
+        self.images: list[str] = metadata["images"]
         if path != block_path(path.parent, self.images):
             raise ValueError("it holds other images than its name says")
         self._path = path
-        self._digests: list[str] = facts["rows"]
-        self._row_shape: list[int] = facts["shape"][1:]
-        size = 2 * math.prod(facts["shape"])
-        if header["features"] != {"dtype": "F16", "shape": facts["shape"], "data_offsets": [0, size]}:
+        self._digests: list[str] = metadata["rows"]
+        self._row_shape: list[int] = metadata["shape"][1:]
+        size = 2 * math.prod(metadata["shape"])
+        if header["features"] != {"dtype": "F16", "shape": metadata["shape"], "data_offsets": [0, size]}:
             raise ValueError(f"its features are {header['features']}")
 
     def read(self, row: int, sha256: str) -> Features:
@@ -60,7 +60,7 @@ class Block:
         size = 2 * math.prod(self._row_shape)
         with explain_read_errors(self._path), self._path.open("rb", buffering=0) as file:
             content = os.pread(file.fileno(), size, self._begin + row * size)
-        # A little-endian format; what is too short for a row is a ValueError.
+        # The format is little-endian. Too few bytes for a row are a ValueError.
         values: Features = np.frombuffer(content, "<f2").reshape(self._row_shape)
         if row_digest(sha256, values) != self._digests[row]:
             raise ValueError("its checksum is wrong")
@@ -68,33 +68,31 @@ class Block:
 
 
 def block_path(folder: Path, sha256s: Sequence[str]) -> Path:
-    """Where the block of these images lies: no block of others is ever written over it."""
+    """The path of the block of these images, which is no other block's."""
     return folder / f"{digest(list(sha256s))}.safetensors"
 
 
 def write_block(folder: Path, images: Sequence[ImageRecord], features: NDArray[np.float32]) -> Path:
-    """Keep the features `[n, P, D_v]` of `n` images as a block of the folder's encoder; returns its path."""
-    small = to_float16(features, [image.image_id for image in images])
+    """Write features `[n, P, D_v]` of `n` images as a float16 block of the folder's encoder; return its path.
+
+    Raises PipelineError for an image whose features do not fit float16.
+    """
+    with np.errstate(over="ignore"):
+        small = features.astype(np.float16)
+    for image, values in zip(images, small, strict=True):
+        if not np.isfinite(values).all():
+            raise PipelineError(
+                f"The features of {image.image_id} are not finite in float16. "
+                "Fix: check the image, or use another encoder."
+            )
     sha256s = [image.sha256 for image in images]
-    facts = {
+    metadata = {
         "encoder": folder.name,
         "images": sha256s,
         "rows": [row_digest(*row) for row in zip(sha256s, small, strict=True)],
         "shape": list(small.shape),
     }
-    metadata = {_KEY: canonical_json({**facts, "checksum": digest(facts)})}
     path = block_path(folder, sha256s)
-    write_atomic(path, save({"features": small}, metadata))
+    signed = canonical_json({**metadata, "checksum": digest(metadata)})
+    write_atomic(path, save({"features": small}, {_KEY: signed}))
     return path
-
-
-def to_float16(features: NDArray[np.float32], image_ids: Sequence[str]) -> Features:
-    """Features `[n, P, D_v]` as stored; PipelineError names an image whose values do not fit float16."""
-    with np.errstate(over="ignore"):
-        small = features.astype(np.float16)
-    for image_id, values in zip(image_ids, small, strict=True):
-        if not np.isfinite(values).all():
-            raise PipelineError(
-                f"the features of {image_id} are not finite in float16; check the image and the encoder."
-            )
-    return small

@@ -1,4 +1,4 @@
-"""The encode stage: images in, features.h5 out."""
+"""The encode stage: images become features.h5."""
 
 import logging
 from collections.abc import Callable, Generator, Iterable
@@ -23,17 +23,17 @@ from pipeline.vision.load import load_encoder
 
 logger = logging.getLogger(__name__)
 
-# Encodes images, of which there are so many, into blocks in a folder; yields what became of each batch.
+# Encodes images, given their number, into blocks in a folder; yields the result of each batch.
 Engine = Callable[
     [Iterable[ImageRecord], int, Path, ImageEncoder, Execution], Generator[EncodedBatch, None, None]
 ]
-_TOO_MANY = 1000  # with so many unreadable images something else is wrong: a disk that is not there
-_FACTS = "facts.json"
+_TOO_MANY = 1000  # unreadable images after which encoding stops: a disk may be missing
+_PROVENANCE = "provenance.json"
 
 
 @dataclass(frozen=True)
 class EncodeSummary:
-    """What an encode run did."""
+    """The numbers of an encode run: images of the dataset, images encoded now, the shape of features."""
 
     images: int
     encoded: int
@@ -44,7 +44,7 @@ class EncodeSummary:
 def encode_locally(
     images: Iterable[ImageRecord], _count: int, folder: Path, encoder: ImageEncoder, execution: Execution
 ) -> Generator[EncodedBatch, None, None]:
-    """The engine of one machine: encodes images in this process."""
+    """Encode images in this process: the engine of one machine."""
     runtime = execution.runtime
     yield from encode_batches(encoder, batched(images, runtime.encode_batch_size), folder, runtime)
 
@@ -59,8 +59,8 @@ def encode_images(
     """Encode every image of images.jsonl once and write the feature store.
 
     The scratch folder keeps finished work between runs, in one folder for each encoder, its code and its
-    libraries. Which engine encodes changes no byte. Raises PipelineError naming the images that cannot be
-    read, after the batches without them.
+    libraries. Every engine gives the same bytes. Raises PipelineError naming the images that cannot be read,
+    after the other batches are encoded.
     """
     images = ImageList(images_path)
     encoder = load_encoder(params, execution.placement.device, execution.runtime.model_cache)
@@ -71,28 +71,28 @@ def encode_images(
         if missing:
             wanted = (image for image in images if blocks.claim(image.sha256))
             encoded = _record(engine(wanted, missing, blocks.folder, encoder, execution), missing, blocks)
-        known = "; the others are known by their bytes" if encoded < len(images) else ""
+        known = "; the others were encoded before" if encoded < len(images) else ""
         logger.info("%d of %d images encoded now%s", encoded, len(images), known)
         write_store(output, images, spec.as_dict(), blocks.read(image.sha256 for image in images))
     return EncodeSummary(len(images), encoded, spec.num_tokens, spec.width)
 
 
 def _record(results: Generator[EncodedBatch, None, None], count: int, blocks: FeatureBlocks) -> int:
-    """Add the blocks of all batches to the index; returns how many images they hold.
+    """Add the blocks of all batches to the index; return the number of their images.
 
     Raises PipelineError naming the images that could not be read, in the order of their ids.
     """
     encoded = 0
     unreadable: list[Unreadable] = []
     with closing(results), bar("encode", count) as progress:
-        for done in results:
-            if done.block is not None:
-                encoded += blocks.record(done.block)
-            unreadable += done.unreadable
+        for result in results:
+            if result.block is not None:
+                encoded += blocks.record(result.block)
+            unreadable += result.unreadable
             if len(unreadable) >= _TOO_MANY:
                 break
-            progress.update(done.count)
-    reasons = [one.why for one in sorted(unreadable, key=lambda one: one.image_id)]
+            progress.update(result.count)
+    reasons = [image.reason for image in sorted(unreadable, key=lambda image: image.image_id)]
     if len(reasons) == 1:
         raise PipelineError(reasons[0])
     if reasons:
@@ -101,35 +101,31 @@ def _record(results: Generator[EncodedBatch, None, None], count: int, blocks: Fe
     return encoded
 
 
-def encode_facts(spec: EncoderSpec) -> JsonObject:
-    """Whatever features follow from, apart from their images: the encoder, its code, its libraries."""
+def encoding_provenance(spec: EncoderSpec) -> JsonObject:
+    """Everything that features follow from, apart from their images: the encoder, its code, its libraries."""
     package = ["efficientnet_lite_pytorch"] if is_wheel(spec.name) else []
     libraries = library_versions("torch", "transformers", "pillow", *package)
     return {"encoder": spec.as_dict(), "code": ENCODE.digests(), "libraries": libraries}
 
 
 def _blocks_folder(scratch: Path, spec: EncoderSpec) -> Path:
-    """The folder of the features that this encoder gives by this code and these versions of libraries."""
-    facts = encode_facts(spec)
-    folder = scratch / digest(facts)[:16]
-    if not folder.exists():
-        _tell_other_libraries(scratch, facts)
-        write_json(folder / _FACTS, facts)
-    return folder
-
-
-def _tell_other_libraries(scratch: Path, facts: JsonObject) -> None:
-    """Log which kept features are not used only because their libraries had other versions."""
-    for path in sorted(scratch.glob(f"*/{_FACTS}")):
+    """The folder of the features with this provenance; logs features that other libraries made unusable."""
+    provenance = encoding_provenance(spec)
+    folder = scratch / digest(provenance)[:16]
+    if folder.exists():
+        return folder
+    for path in sorted(scratch.glob(f"*/{_PROVENANCE}")):
         try:
-            kept = read_json(path)
-        except PipelineError:  # the facts are told to people, and no result follows from them
+            other = read_json(path)
+        except PipelineError:  # the file is for messages only
             continue
-        if isinstance(kept, dict) and {**kept, "libraries": facts["libraries"]} == facts:
+        if isinstance(other, dict) and {**other, "libraries": provenance["libraries"]} == provenance:
             logger.info(
                 "features in %s were made with %s, now there is %s: images are encoded again, versions are "
                 "not mixed. Finished outputs stay.",
                 path.parent,
-                kept["libraries"],
-                facts["libraries"],
+                other["libraries"],
+                provenance["libraries"],
             )
+    write_json(folder / _PROVENANCE, provenance)
+    return folder

@@ -36,4 +36,4 @@ def test_a_cluster_that_does_not_answer_is_told_at_once(project: Project, ray_pa
     for address in ("127.0.0.1:1", "ray://127.0.0.1:1"):
         project.environment["RAY_ADDRESS"] = address
         said = project.stage("encode", code=1)
-        assert f"no Ray cluster can be reached at {address} ([Errno 111] Connection refused); check" in said
+        assert f"No Ray cluster answers at {address} ([Errno 111] Connection refused). Fix: check" in said

