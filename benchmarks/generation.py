@@ -46,7 +46,7 @@ def main(checkpoint: Path, features: Path, images: int, batch_size: int) -> None
     placement = choose_placement("cpu")
     model = FeatureCaptioner.load(load_checkpoint(checkpoint), placement, None).model
     with FeatureStore(features) as store:
-        values = torch.from_numpy(store.read(store.image_ids[-images:]))  # [n, P, D_v]
+        values = torch.from_numpy(store.read(list(store.image_ids)[-images:]))  # [n, P, D_v]
     rows = [row for beams in (1, 4) for row in _compare(model, values, beams, batch_size)]
     print_rows(rows, placement)
 

@@ -95,7 +95,7 @@ def test_features_are_those_of_a_cpu(tmp_path: Path, params: Params) -> None:
             Execution(choose_placement(device), runtime, tmp_path / device),
         )
         with FeatureStore(output) as store:
-            stores[device] = store.read(store.image_ids).astype(np.float32)
+            stores[device] = store.read(list(store.image_ids)).astype(np.float32)
     # Stored in float16, which keeps eleven bits: the last may fall otherwise.
     assert np.allclose(stores["cuda"], stores["cpu"], rtol=2**-10, atol=1e-3)
 

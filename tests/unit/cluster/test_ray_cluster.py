@@ -8,30 +8,23 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-import numpy as np
 import psutil
 import pytest
-from PIL import Image
 
-from pipeline.captions import ImageRecord, write_images
 from pipeline.cluster.ray_engine import encode_with_ray
-from pipeline.encoding.encode import EncodeSummary, encode_images, encode_locally
+from pipeline.encoding.encode import EncodeSummary
 from pipeline.errors import PipelineError
-from pipeline.files.json_files import sha256_of_file
-from pipeline.hardware.device import choose_placement
-from pipeline.hardware.execution import Execution
 from pipeline.params.schema import Params
+from tests.pictures import Pictures
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: `make test-ray` installs it")
 
 BATCH = 4  # images, in tiny_params
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
     """A cluster of two cores, for two encoders of one thread each."""
     ray.init(
@@ -46,98 +39,57 @@ def cluster() -> Iterator[None]:
     ray.shutdown()
 
 
-@dataclass
-class Dataset:
-    """Pictures on disk, and stores of them in folders named after the engine."""
-
-    folder: Path
-    params: Params
-
-    @property
-    def pictures(self) -> list[Path]:
-        return sorted((self.folder / "images").iterdir())
-
-    def draw(self, count: int, side: int) -> None:
-        (self.folder / "images").mkdir()
-        rng = np.random.default_rng(0)
-        for number in range(count):
-            noise = Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8))
-            noise.save(self.folder / "images" / f"{number:03}.png", compress_level=1)
-        write_images(
-            self.folder / "images.jsonl",
-            [ImageRecord(p.name, p.as_posix(), sha256_of_file(p), side, side) for p in self.pictures],
-        )
-
-    def encode(self, engine: Literal["local", "ray"]) -> EncodeSummary:
-        execution = Execution(choose_placement("cpu"), self.params.runtime, self.folder / engine / "scratch")
-        return encode_images(
-            self.folder / "images.jsonl",
-            self.store(engine),
-            self.params.encoder,
-            execution,
-            encode_with_ray if engine == "ray" else encode_locally,
-        )
-
-    def store(self, engine: str) -> Path:
-        return self.folder / engine / "features.h5"
-
-    def blocks(self, engine: str) -> dict[str, int]:
-        """The finished blocks, each with the number that its file has on disk."""
-        found = (self.folder / engine / "scratch").glob("*/*.safetensors")
-        return {path.name: path.stat().st_ino for path in found}
+def encode(pictures: Pictures) -> EncodeSummary:
+    return pictures.encode("ray", encode_with_ray)
 
 
-@pytest.fixture
-def dataset(tmp_path: Path, tiny_params: Params) -> Dataset:
-    return Dataset(tmp_path, tiny_params)
+def blocks(pictures: Pictures) -> dict[str, int]:
+    """The blocks that the cluster finished, each with the number that its file has on disk."""
+    return {path.name: path.stat().st_ino for path in pictures.scratch("ray").glob("*/*.safetensors")}
 
 
-@pytest.mark.usefixtures("cluster")
-def test_the_bytes_are_those_of_one_process(dataset: Dataset) -> None:
-    dataset.draw(42, side=40)
-    assert dataset.encode("ray") == dataset.encode("local") == EncodeSummary(42, 42, 16, 32)
-    assert dataset.store("ray").read_bytes() == dataset.store("local").read_bytes()
-    assert dataset.encode("ray").encoded == 0
+def assert_equal_stores(pictures: Pictures) -> None:
+    pictures.encode()
+    assert pictures.store("ray").read_bytes() == pictures.store().read_bytes()
 
 
-@pytest.mark.usefixtures("cluster")
-def test_an_engine_continues_what_the_other_began(dataset: Dataset) -> None:
-    dataset.draw(22, side=40)
-    dataset.encode("local")
-    blocks = sorted((dataset.folder / "local" / "scratch").glob("*/*.safetensors"))
-    kept = dataset.folder / "ray" / "scratch" / blocks[0].parent.name
-    kept.mkdir(parents=True)
-    for block in blocks[:3]:
-        block.rename(kept / block.name)
-    moved = dataset.blocks("ray")
-    assert dataset.encode("ray").encoded <= 22 - 2 * BATCH - 2
-    assert moved.items() <= dataset.blocks("ray").items()
-    assert dataset.store("ray").read_bytes() == dataset.store("local").read_bytes()
+def test_the_bytes_are_those_of_one_process(tmp_path: Path, tiny_params: Params) -> None:
+    pictures = Pictures(tmp_path, tiny_params, 42)
+    assert encode(pictures) == EncodeSummary(42, 42, 16, 32)
+    assert_equal_stores(pictures)
+    assert encode(pictures).encoded == 0
 
 
-@pytest.mark.usefixtures("cluster")
-def test_unreadable_images_are_reported_as_by_one_process(dataset: Dataset) -> None:
-    dataset.draw(30, side=40)
-    dataset.encode("local")
-    whole = dataset.store("local").read_bytes()
-    gone, changed = dataset.pictures[1], dataset.pictures[17]
-    gone.rename(dataset.folder / "gone.png")
-    original = changed.read_bytes()
-    changed.write_bytes(original + b"more")
-    said = []
-    for engine in ("ray", "local"):
-        if engine == "local":
-            (dataset.folder / "local").rename(dataset.folder / "aside")
+def test_an_engine_continues_what_the_other_began(tmp_path: Path, tiny_params: Params) -> None:
+    pictures = Pictures(tmp_path, tiny_params, 22)
+    pictures.encode()
+    finished = sorted(pictures.scratch().glob("*/*.safetensors"))
+    folder = pictures.scratch("ray") / finished[0].parent.name
+    folder.mkdir(parents=True)
+    for block in finished[:3]:
+        block.rename(folder / block.name)
+    moved = blocks(pictures)
+    assert encode(pictures).encoded <= 22 - 2 * BATCH - 2
+    assert moved.items() <= blocks(pictures).items()
+    assert_equal_stores(pictures)
+
+
+def test_unreadable_images_are_reported_as_by_one_process(tmp_path: Path, tiny_params: Params) -> None:
+    pictures = Pictures(tmp_path, tiny_params, 30)
+    (pictures.images / "001.png").unlink()
+    with (pictures.images / "017.png").open("ab") as file:
+        file.write(b"more")
+    messages = []
+    for run in (pictures.encode, lambda: encode(pictures)):
         with pytest.raises(PipelineError) as error:
-            dataset.encode(engine)
-        said.append(str(error.value))
-    assert said[0] == said[1]
-    assert said[0].startswith("2 images cannot be encoded:")
-
-    (dataset.folder / "gone.png").rename(gone)
-    changed.write_bytes(original)
-    assert dataset.encode("ray").encoded == 2 * BATCH
-    assert dataset.store("ray").read_bytes() == whole
+            run()
+        messages.append(str(error.value))
+    assert messages[0] == messages[1]
+    assert messages[0].startswith("2 images cannot be encoded:")
+    for number in (1, 17):
+        pictures.draw(number)
+    assert encode(pictures).encoded == 2 * BATCH
+    assert_equal_stores(pictures)
 
 
 def encoders() -> list[psutil.Process]:
@@ -146,25 +98,23 @@ def encoders() -> list[psutil.Process]:
     return [worker for worker in workers if "_Encoder" in " ".join(worker.cmdline())]
 
 
-@pytest.mark.usefixtures("cluster")
-def test_a_killed_encoder_costs_its_block_alone(dataset: Dataset) -> None:
-    """Killed when the first blocks are there; the pictures are large, so that many are still to come."""
-    dataset.draw(160, side=400)
+def test_a_killed_encoder_costs_its_block_alone(tmp_path: Path, tiny_params: Params) -> None:
+    """It is killed when the first blocks exist; the pictures are large, so that many are still to come."""
+    pictures = Pictures(tmp_path, tiny_params, 160, side=400)
     at_the_kill: dict[str, int] = {}
 
-    def kill_one() -> None:
+    def kill_an_encoder() -> None:
         end = time.monotonic() + 300
-        while len(dataset.blocks("ray")) < 3 and time.monotonic() < end:
+        while len(blocks(pictures)) < 3 and time.monotonic() < end:
             time.sleep(0.005)
         os.kill(encoders()[0].pid, signal.SIGKILL)
-        at_the_kill.update(dataset.blocks("ray"))
+        at_the_kill.update(blocks(pictures))
 
-    killer = threading.Thread(target=kill_one)
+    killer = threading.Thread(target=kill_an_encoder)
     killer.start()
-    done = dataset.encode("ray")
+    summary = encode(pictures)
     killer.join()
     assert 3 <= len(at_the_kill) < 160 // BATCH - 1
-    assert done.encoded == 160
-    assert at_the_kill.items() <= dataset.blocks("ray").items()
-    dataset.encode("local")
-    assert dataset.store("ray").read_bytes() == dataset.store("local").read_bytes()
+    assert summary.encoded == 160
+    assert at_the_kill.items() <= blocks(pictures).items()
+    assert_equal_stores(pictures)

@@ -8,16 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
-from pipeline.captions import ImageRecord, write_images
 from pipeline.cluster.ray_engine import Pool, encode_with_ray, plan_pool, require_equal_machines
-from pipeline.encoding.encode import encode_images
 from pipeline.errors import PipelineError
-from pipeline.files.json_files import sha256_of_file
-from pipeline.hardware.device import choose_placement
-from pipeline.hardware.execution import Execution
 from pipeline.params.schema import Params
+from tests.pictures import Pictures
 
 
 @pytest.mark.parametrize(
@@ -42,23 +37,12 @@ def test_a_cluster_without_the_gpus_asked_for_is_refused() -> None:
         plan_pool({"CPU": 8.0}, "cuda", 1)
 
 
-def test_without_ray_the_sentence_says_how_to_get_it(
+def test_without_ray_the_sentence_says_how_to_install_it(
     tmp_path: Path, tiny_params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    picture = tmp_path / "a.png"
-    Image.new("RGB", (40, 40)).save(picture)
-    write_images(
-        tmp_path / "images.jsonl", [ImageRecord("a.png", str(picture), sha256_of_file(picture), 40, 40)]
-    )
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(PipelineError, match=r"runtime\.encode_engine is ray, but Ray is not installed"):
-        encode_images(
-            tmp_path / "images.jsonl",
-            tmp_path / "features.h5",
-            tiny_params.encoder,
-            Execution(choose_placement("cpu"), tiny_params.runtime, tmp_path / "scratch"),
-            encode_with_ray,
-        )
+    with pytest.raises(PipelineError, match=r"runtime\.encode_engine is ray, .*make ray"):
+        Pictures(tmp_path, tiny_params, 1).encode(engine=encode_with_ray)
 
 
 def test_the_machine_and_the_library_are_named_that_are_not_those_of_the_run() -> None:

@@ -244,17 +244,12 @@ def test_columns_that_do_not_exist_and_absurd_sizes(
     ("key", "value", "message"),
     [
         ("revision", "main", "'main'.*40 hex digits of a commit"),
-        ("caption_columns", [], "a list of text, not empty"),
         ("shards", [], "one or more of each split"),
-        ("licence", None, "None"),
-        ("color", "red", "repository, revision"),
         ("shards.0.split", "validation", "'validation'.*train, dev, test"),
-        *(
-            ("shards.0.file", file, "data/train.parquet")
-            for file in ("../x.parquet", "/x.parquet", "data/.x")
-        ),
+        *(("shards.0.file", path, "data/train.parquet") for path in ("../x.parquet", "/x", "data/.x")),
         ("shards.0.sha256", "abc", "64 hex digits"),
-        *(("shards.0.rows", count, "1 to 1000000") for count in (0, True, 10_000_000)),
+        ("shards.0.rows", 0, "1 to 1000000"),
+        ("color", "red", "repository, revision"),
     ],
 )
 def test_pins_that_are_not_allowed(tmp_path: Path, key: str, value: object, message: str) -> None:
@@ -264,17 +259,6 @@ def test_pins_that_are_not_allowed(tmp_path: Path, key: str, value: object, mess
     section[key.rpartition(".")[2]] = value
     with pytest.raises(PipelineError, match=rf"pins\.json: .*{key}.*{message}"):
         read_pins(write_pins(tmp_path / "pins.json", pins))
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("{", "pins.json:1 is not valid JSON"),
-        ("[1]", r"pins.json: .*\[1\]"),
-        ("{}", "repository .*pipeline/datasets/pinned/flickr8k.json"),
-    ],
-)
-def test_a_file_without_pins(tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "pins.json").write_text(text)
-    with pytest.raises(PipelineError, match=message):
+    (tmp_path / "pins.json").write_text("{")
+    with pytest.raises(PipelineError, match=r"pins\.json:1 .*JSON"):
         read_pins(tmp_path / "pins.json")

@@ -97,13 +97,17 @@ def test_a_flipped_bit_costs_the_block_and_gives_no_other_features(tmp_path: Pat
     assert read(tmp_path, [1, 2]) == [1, 2]
 
 
-@pytest.mark.parametrize("content", [b"", b"hello", (2).to_bytes(8, "little") + b"{}", None])
-def test_a_file_that_is_not_its_block_is_dropped(tmp_path: Path, content: bytes | None) -> None:
+@pytest.mark.parametrize(
+    "content", [b"", b"hello", (2).to_bytes(8, "little") + b"{}", "of other images", "of another encoder"]
+)
+def test_a_file_that_is_not_its_block_is_dropped(tmp_path: Path, content: bytes | str) -> None:
     block = keep(tmp_path / "encoder", [1])
-    if content is None:
+    if isinstance(content, bytes):
+        block.write_bytes(content)
+    elif content == "of other images":
         shutil.copyfile(keep(tmp_path / "encoder", [3, 4]), block)
     else:
-        block.write_bytes(content)
+        shutil.copyfile(keep(tmp_path / "other", [1]), block)
     with pytest.raises(DAMAGED):
         Block(block)
     assert missing(tmp_path / "encoder", [1]) == 1

@@ -109,7 +109,7 @@ def test_arrays_and_pil_images_become_images(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize(
     "array", [np.zeros((2, 3, 2), np.uint8), np.zeros((2, 3), np.float32), np.zeros((0, 3, 3), np.uint8)]
 )
-def test_other_arrays_are_refused(array: np.ndarray) -> None:  # type: ignore[type-arg]  # of any type
+def test_other_arrays_are_refused(array: np.ndarray) -> None:
     with pytest.raises(PipelineError, match=rf"shape \({array.shape[0]}, 3.* type {array.dtype}"):
         image_from_array(array)
 

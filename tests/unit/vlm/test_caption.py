@@ -112,7 +112,10 @@ def test_a_limit_is_a_number_that_pillow_can_keep(command: list[str], number: st
     [
         (["--max-megapixels", "0.001"], "too many: max_megapixels is 0.001"),
         (["--box", "0,0,61,40"], "reaches beyond the image of 60 x 40 pixels"),
-        (["--checkpoint", "elsewhere/best.safetensors"], "best.safetensors does not exist. Fix: run `dvc repro`"),
+        (
+            ["--checkpoint", "elsewhere/best.safetensors"],
+            "best.safetensors does not exist. Fix:",
+        ),
     ],
 )
 def test_what_goes_wrong_later_is_a_sentence(args: list[str], sentence: str) -> None:
