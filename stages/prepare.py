@@ -25,7 +25,7 @@ def main(params: Path) -> None:
     images, captions, folder = data / "images.jsonl", data / "captions.jsonl", data / "images"
     with stage_banner("prepare", [Path(settings.data.root)], [images, captions, folder]) as close_with:
         counts = prepare(settings.data, images, captions, folder, settings.runtime.num_workers)
-        close_with(str(counts))
+        close_with(counts)
 
 
 if __name__ == "__main__":

@@ -8,14 +8,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.captions import (
     SPLITS,
     CaptionRecord,
     ImageRecord,
-    Split,
     write_captions,
     write_images,
 )
@@ -31,22 +30,10 @@ from pipeline.params.schema import DataParams
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class PreparedCounts:
-    """How many images and captions each split has."""
-
-    images: dict[Split, int]
-    captions: dict[Split, int]
-
-    def __str__(self) -> str:
-        splits = ", ".join(f"{split} {count}" for split, count in self.images.items())
-        return f"{sum(self.images.values())} images ({splits}), {sum(self.captions.values())} captions"
-
-
 def prepare(
     params: DataParams, images_path: Path, captions_path: Path, image_folder: Path, workers: int
-) -> PreparedCounts:
-    """Write the table of the dataset: both files, or neither when anything is wrong.
+) -> str:
+    """Write the table of the dataset: both files, or neither if anything is wrong; return its size.
 
     `image_folder` receives the images that are generated or downloaded; for other datasets it is created and
     stays empty, since DVC wants each output of a stage to exist. Raises PipelineError naming what is wrong.
@@ -111,8 +98,8 @@ def _inspect_all(
             yield from pool.map(inspect, batch)
 
 
-def _summarize(images: Sequence[ImageRecord], captions: Sequence[CaptionRecord]) -> PreparedCounts:
-    """Log what the dataset holds, and warn of images that are in several splits."""
+def _summarize(images: Sequence[ImageRecord], captions: Sequence[CaptionRecord]) -> str:
+    """Count images and captions, log their sizes, and warn of images that are in several splits."""
     per_image = [len(record.captions) for record in captions]
     words = [len(caption.split()) for record in captions for caption in record.captions]
     widths, heights = [image.width for image in images], [image.height for image in images]
@@ -132,5 +119,5 @@ def _summarize(images: Sequence[ImageRecord], captions: Sequence[CaptionRecord])
         first = first_few([f"{record.image_id} ({record.split})" for record in leaks[0]], separator=" = ")
         logger.warning("%d images are in several splits under different names: %s, ...", len(leaks), first)
     counts = Counter(record.split for record in captions)
-    totals = Counter(record.split for record in captions for _ in record.captions)
-    return PreparedCounts({s: counts[s] for s in SPLITS}, {s: totals[s] for s in SPLITS})
+    splits = ", ".join(f"{split} {counts[split]}" for split in SPLITS)
+    return f"{len(images)} images ({splits}), {sum(per_image)} captions"

@@ -85,4 +85,4 @@ def _require_free(out: Path) -> None:
 def _make_readable(folder: Path) -> None:
     """Give files and folders the user's usual modes: temporary folders and safetensors files are private."""
     for path in (folder, *folder.rglob("*")):
-        path.chmod(usual_mode(of_folder=path.is_dir()))
+        path.chmod(usual_mode(is_folder=path.is_dir()))

@@ -55,7 +55,7 @@ def replace_folder(path: Path) -> Iterator[Path]:
     try:
         with explain_write_errors(path):
             yield temporary
-            temporary.chmod(usual_mode(of_folder=True))
+            temporary.chmod(usual_mode(is_folder=True))
             if path.exists():
                 path.rename(old)
             temporary.rename(path)

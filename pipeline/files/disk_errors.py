@@ -78,8 +78,8 @@ def explain_read_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
-def usual_mode(of_folder: bool = False) -> int:
+def usual_mode(is_folder: bool = False) -> int:
     """The mode of new files or folders by the user's umask; temporary ones are created private."""
     umask = os.umask(0)
     os.umask(umask)
-    return (0o777 if of_folder else 0o666) & ~umask
+    return (0o777 if is_folder else 0o666) & ~umask

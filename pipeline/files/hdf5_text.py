@@ -23,8 +23,6 @@ class TextColumn:
 
     def __init__(self, values: NDArray[np.bytes_]) -> None:
         self._values = values
-        for value in values:
-            value.decode()
 
     def __len__(self) -> int:
         return len(self._values)

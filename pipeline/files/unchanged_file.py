@@ -1,4 +1,4 @@
-"""A file that a run reads once, and whether it has the same bytes later in the run."""
+"""A file that a run reads once, and whether it has the same bytes at the end of the run."""
 
 import hashlib
 import os
@@ -16,17 +16,10 @@ _MAX_BYTES = 8 * 2**30
 
 @dataclass(frozen=True)
 class UnchangedFile:
-    """A file as it was read.
-
-    Attributes:
-        path: the file.
-        sha256: digest (hex) of the bytes that were read.
-        status: inode, size and times; while they are the same, the bytes are not compared again.
-    """
+    """A file as it was read: its path and the SHA-256 (hex) of the bytes that were read."""
 
     path: Path
     sha256: str
-    status: tuple[int, ...]
 
     @classmethod
     def read(cls, path: Path) -> tuple[Self, bytes]:
@@ -38,29 +31,23 @@ class UnchangedFile:
         with explain_read_errors(path):
             try:
                 with path.open("rb") as file:
-                    status = os.fstat(file.fileno())
-                    if status.st_size > _MAX_BYTES:
-                        raise PipelineError(
-                            f"{path} has {status.st_size} bytes; at most {_MAX_BYTES} are allowed."
-                        )
+                    size = os.fstat(file.fileno()).st_size
+                    if size > _MAX_BYTES:
+                        raise PipelineError(f"{path} has {size} bytes; at most {_MAX_BYTES} are allowed.")
                     content = file.read()
             except FileNotFoundError as error:
                 raise PipelineError(
                     f"{path} does not exist. Fix: run `dvc repro` in the project's folder, or name another."
                 ) from error
-        return cls(path, hashlib.sha256(content).hexdigest(), _identity(status)), content
+        return cls(path, hashlib.sha256(content).hexdigest()), content
 
     def require_unchanged(self) -> None:
-        """Raise PipelineError if the file has other bytes now or is gone."""
+        """Raise PipelineError if the file has other bytes now or cannot be read."""
         try:
-            if _identity(self.path.stat()) == self.status or sha256_of_file(self.path) == self.sha256:
-                return
+            sha256 = sha256_of_file(self.path)
         except OSError as error:
             raise PipelineError(
                 f"cannot read {self.path} again: {error.strerror}. Fix: run `dvc repro`."
             ) from error
-        raise PipelineError(f"{self.path} was exchanged while it was in use. Fix: run the command again.")
-
-
-def _identity(status: os.stat_result) -> tuple[int, ...]:
-    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+        if sha256 != self.sha256:
+            raise PipelineError(f"{self.path} was exchanged while it was in use. Fix: run the command again.")

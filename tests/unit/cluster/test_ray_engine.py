@@ -46,7 +46,7 @@ def test_without_ray_the_sentence_says_how_to_install_it(
 
 
 def test_the_machine_and_the_library_are_named_that_are_not_those_of_the_run() -> None:
-    """Versions and code were not compared, and any other fact was said to be the weights."""
+    """Versions and code were not compared, and any other fact was message to be the weights."""
     wanted = {"encoder": {"layer": -2}, "code": {"vision/load.py": "a"}, "libraries": {"torch": "2.9.1"}}
     require_equal_machines(wanted, wanted)
     for room, name, value, expected in [
@@ -54,6 +54,6 @@ def test_the_machine_and_the_library_are_named_that_are_not_those_of_the_run() -
         ("encoder", "layer", -1, -2),
         ("code", "vision/load.py", "b", "a"),
     ]:
-        said = rf"{socket.gethostname()}.* {room}.{name} is {value}, expected {expected}"
-        with pytest.raises(PipelineError, match=said):
+        message = rf"{socket.gethostname()}.* {room}.{name} is {value}, expected {expected}"
+        with pytest.raises(PipelineError, match=message):
             require_equal_machines({**wanted, room: {name: value}}, wanted)

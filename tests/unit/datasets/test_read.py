@@ -94,24 +94,14 @@ def test_kaggle_without_splits_is_split_by_hash(tmp_path: Path, log: pytest.LogC
     assert entries == read("kaggle", tmp_path)
 
 
-@pytest.mark.parametrize("folder", ["Flicker8k_Dataset", "Images", "images"])
-def test_flickr8k_in_karpathys_layout(tmp_path: Path, log: pytest.LogCaptureFixture, folder: str) -> None:
-    make_karpathy(tmp_path)
-    (tmp_path / "images").rename(tmp_path / folder)
-    entries = read("flickr8k", tmp_path)
-    assert splits_of(entries) == NAMES
-    assert entries[0][1] == tmp_path / folder / "a.jpg"
-    assert "Flickr8k in Karpathy's layout" in log.text
-    assert "4 images (train 2, dev 1, test 1) with 8 captions" in log.text
-
-
 def test_flickr8k_is_read_with_the_splits_that_exist(tmp_path: Path, log: pytest.LogCaptureFixture) -> None:
     """Kaggle's captions have no splits, Karpathy's do; with their lists, the official texts come first."""
     make_kaggle(tmp_path)
     (tmp_path / "dataset_flickr8k.json").write_text(json.dumps({"images": karpathy_images()}))
     (tmp_path / "dataset_coco.json").write_text("another dataset's")
     assert splits_of(read("flickr8k", tmp_path)) == NAMES
-    assert "in Karpathy's layout" in log.text
+    assert "Flickr8k in Karpathy's layout" in log.text
+    assert "4 images (train 2, dev 1, test 1) with 8 captions" in log.text
     (tmp_path / "dataset_flickr8k.json").unlink()
     make_splits(tmp_path)
     assert splits_of(read("kaggle", tmp_path)) == NAMES

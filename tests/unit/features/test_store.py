@@ -139,10 +139,10 @@ def test_a_flipped_bit_is_found_in_its_image_alone(store_path: Path, features: F
 
 def exchange_addresses(path: Path) -> None:
     """HDF5 says by address where each row lies; a wrong address would give another image's features."""
-    one, two = (chunk(path, row).start.to_bytes(8, "little") for row in (4, 2))
+    first, second = (chunk(path, row).start.to_bytes(8, "little") for row in (4, 2))
     content = path.read_bytes()
-    assert content.count(one) == 1
-    path.write_bytes(content.replace(one, two))
+    assert content.count(first) == 1
+    path.write_bytes(content.replace(first, second))
 
 
 def zero_with_checksum(path: Path) -> None:
