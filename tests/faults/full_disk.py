@@ -13,7 +13,7 @@ from tests.faults import child
 from tests.faults.child import Fault
 from tests.faults.lab import Lab, Tally
 
-_FREE = re.compile(r"cannot write \S+: .+ \([\d,.]+ MB free there\); make room")
+_FREE = re.compile(r"cannot write \S+: .+ \([\d,.]+ MB free there\)\. Fix: make room")
 
 
 def leave_no_room(lab: Lab, stage: str, small_disk: bool, times: int, seed: int) -> Tally:
