@@ -10,14 +10,14 @@ import os
 import shutil
 import socket
 from collections.abc import Generator, Iterable, Iterator, Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from pipeline.captions import ImageRecord, read_images, write_images
-from pipeline.encoding.batches import EncodedBatch, Unreadable, encode_batches
+from pipeline.encoding.batches import EncodedBatch, encode_batches
 from pipeline.encoding.block_files import DAMAGED, Block, block_path
 from pipeline.encoding.encode import encoding_provenance
 from pipeline.errors import PipelineError
@@ -193,7 +193,7 @@ def _batch_of(folder: Path, count: int, name: str | None, unreadable: list[list[
             f"{block} was written on the Ray cluster, but cannot be read here ({fault}). "
             "Fix: put the project on a disk that all machines of the cluster share."
         )
-    return EncodedBatch(count, block, tuple(Unreadable(*image) for image in unreadable))
+    return EncodedBatch(count, block, tuple((image_id, reason) for image_id, reason in unreadable))
 
 
 def _fault_of(block: Path) -> Exception | None:
@@ -221,7 +221,7 @@ class _Encoder:
             os.chdir(self._task.folder)
             for batch in self._encode(read_images(Path(row["share"]))):
                 block = batch.block and batch.block.name
-                result["batches"].append([batch.count, block, list(map(astuple, batch.unreadable))])
+                result["batches"].append([batch.count, block, batch.unreadable])
         except PipelineError as error:
             # As a value: Ray would wrap an exception in its own.
             result["error"] = str(error)

@@ -24,6 +24,8 @@ from pipeline.params.schema import RuntimeParams
 from pipeline.vision.encoder import ImageEncoder
 
 Batch = list[ImageRecord]
+# Ids of images that cannot be read, each with the reason.
+Unreadable = tuple[tuple[str, str], ...]
 _AHEAD = 2  # batches that are read while the encoder works on one
 _BEHIND = 2  # batches that are written meanwhile
 # Lower priority of readers: a reader that took a core from one of the encoder's threads would let the others
@@ -32,20 +34,12 @@ _NICE = 10
 
 
 @dataclass(frozen=True)
-class Unreadable:
-    """An image that cannot be read, and the reason."""
-
-    image_id: str
-    reason: str
-
-
-@dataclass(frozen=True)
 class EncodedBatch:
     """The result of a batch of `count` images: a block of features, or the images that cannot be read."""
 
     count: int
     block: Path | None
-    unreadable: tuple[Unreadable, ...] = ()
+    unreadable: Unreadable = ()
 
 
 def encode_batches(
@@ -89,7 +83,7 @@ def load_pixels(encoder: ImageEncoder, image: ImageRecord) -> Tensor:
 
 def _read_ahead(
     encoder: ImageEncoder, batches: Iterable[Batch], readers: ThreadPoolExecutor, pin_memory: bool
-) -> Iterator[tuple[Batch, Tensor, tuple[Unreadable, ...]]]:
+) -> Iterator[tuple[Batch, Tensor, Unreadable]]:
     """Yield each batch with its pixels `[B, 3, S, S]` and its unreadable images."""
     side = encoder.spec.image_size
 
@@ -109,7 +103,7 @@ def _read_ahead(
             try:
                 row.result()
             except PipelineError as error:
-                unreadable.append(Unreadable(image.image_id, str(error)))
+                unreadable.append((image.image_id, str(error)))
         yield batch, pixels, tuple(unreadable)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.captions import ImageList, ImageRecord
-from pipeline.encoding.batches import EncodedBatch, Unreadable, encode_batches
+from pipeline.encoding.batches import EncodedBatch, encode_batches
 from pipeline.encoding.blocks import FeatureBlocks
 from pipeline.errors import PipelineError, first_few
 from pipeline.features.store import write_store
@@ -83,7 +83,7 @@ def _record(results: Generator[EncodedBatch, None, None], count: int, blocks: Fe
     Raises PipelineError naming the images that could not be read, in the order of their ids.
     """
     encoded = 0
-    unreadable: list[Unreadable] = []
+    unreadable: list[tuple[str, str]] = []
     with closing(results), bar("encode", count) as progress:
         for result in results:
             if result.block is not None:
@@ -92,7 +92,7 @@ def _record(results: Generator[EncodedBatch, None, None], count: int, blocks: Fe
             if len(unreadable) >= _TOO_MANY:
                 break
             progress.update(result.count)
-    reasons = [image.reason for image in sorted(unreadable, key=lambda image: image.image_id)]
+    reasons = [reason for _, reason in sorted(unreadable)]
     if len(reasons) == 1:
         raise PipelineError(reasons[0])
     if reasons:
