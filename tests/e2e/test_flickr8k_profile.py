@@ -88,7 +88,7 @@ def test_the_doctor_says_what_will_be_had_from_where(project: Project, hub: HubS
     for line in (
         "ok       parameters: params.yaml is the profile flickr8k",
         "ok       encoder: openai/clip-vit-base-patch32 is within reach, 0.00 GB to download",
-        f"problem  language model: {LLAMA} is gated: accept its licence at https://huggingface.co/{LLAMA}",
+        f"problem  language model: {LLAMA} is gated. Fix: accept its license at https://huggingface.co/{LLAMA}",
         f"ok       dataset: {NAME} at {COMMIT:.7} (train 9, dev 3, test 4 images): prepare downloads 4 files",
     ):
         assert any(found.startswith(line) for found in printed), printed
@@ -105,7 +105,7 @@ def test_a_hub_with_troubles_is_borne_and_no_access_to_llama_is_told_when_it_is_
     # Four files, and the one whose transfer broke off.
     assert len(hub.transfers(".parquet")) == 5
     assert "16 images (train 9, dev 3, test 4), 80 captions" in printed
-    assert f"{LLAMA} is gated: accept its licence at https://huggingface.co/{LLAMA}, then run" in printed
+    assert f"{LLAMA} is gated. Fix: accept its license at https://huggingface.co/{LLAMA}, then run" in printed
 
 
 def test_with_access_the_run_goes_on_and_survives_broken_transfers(project: Project, hub: HubStandIn) -> None:

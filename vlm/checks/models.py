@@ -2,17 +2,22 @@
 
 import importlib.util
 import re
-from contextlib import suppress
 from pathlib import Path
 
-from huggingface_hub import get_token, try_to_load_from_cache
-from huggingface_hub.errors import HFValidationError
+from huggingface_hub import get_token
 
 from pipeline.errors import PipelineError
 from pipeline.files.safetensors_files import damaged_weights
 from pipeline.params.schema import EncoderParams, Params
 from pipeline.pretrained.hub import HubRepository, ask_for_file, list_files
-from pipeline.pretrained.pretrained import MODEL_FILES, no_safetensors
+from pipeline.pretrained.pretrained import (
+    ENCODER,
+    LANGUAGE_MODEL,
+    MODEL_FILES,
+    ModelKind,
+    find_cached_model,
+    no_safetensors,
+)
 from pipeline.pretrained.wheels import PREFIX, WHEEL_MODELS, is_wheel, is_whole, wheel_folder
 from vlm.doctor import CheckResult
 
@@ -26,32 +31,33 @@ def check_models(params: Params) -> dict[CheckResult, int | None]:
     With each result stand the bytes that a run would download; None: not known.
     """
     found: dict[CheckResult, int | None] = {}
-    for topic, model in (("encoder", params.encoder), ("language model", params.language_model)):
+    for topic, model, kind in (
+        ("encoder", params.encoder, ENCODER),
+        ("language model", params.language_model, LANGUAGE_MODEL),
+    ):
         if is_wheel(model.name):
-            found[_check_wheel(topic, model.name, params.runtime.model_cache)] = 0
+            found[_check_wheel(topic, kind, model.name, params.runtime.model_cache)] = 0
         elif Path(model.name).is_dir() or model.name.startswith((".", "/", "~")):
             found[_check_folder(topic, Path(model.name), model.name)] = 0
         else:
-            result, size = _check_hub(topic, HubRepository(model.name, model.revision))
+            result, size = _check_hub(topic, kind, HubRepository(model.name, model.revision))
             found[result] = size
     token = "there is one" if get_token() else "none (only gated models need one: `hf auth login`)"
     return {**found, CheckResult("ok", "hub token", token): 0}
 
 
-def _check_wheel(topic: str, name: str, cache: Path | None) -> CheckResult:
-    model = WHEEL_MODELS.get(name.removeprefix(PREFIX))
-    if model is None:
-        remedy = f"use one of {', '.join(PREFIX + known for known in WHEEL_MODELS)} in params.yaml"
-        return CheckResult("problem", topic, f"there is no model {name}", remedy)
-    folder = wheel_folder(name, cache)
+def _check_wheel(topic: str, kind: ModelKind, name: str, cache: Path | None) -> CheckResult:
     try:
+        folder = wheel_folder(name, kind.name, cache)
         is_unpacked = is_whole(folder)
     except PipelineError as error:
-        return CheckResult("problem", topic, str(error), f"let {folder} be read")
+        remedy = f"mend that, or give another {topic.replace(' ', '_')}.name in params.yaml"
+        return CheckResult("problem", topic, str(error), remedy)
     if is_unpacked:
         place, home = folder.parent, Path.home()
         short = f"~/{place.relative_to(home)}" if place.is_relative_to(home) else str(place)
         return CheckResult("ok", topic, f"{name} is unpacked in {short}")
+    model = WHEEL_MODELS[name.removeprefix(PREFIX)]
     if importlib.util.find_spec(model.package) is not None:
         return CheckResult("ok", topic, f"{name} is installed, and unpacked on first use")
     text = f"{name} needs {model.requirement}, which is not installed"
@@ -68,14 +74,11 @@ def _check_folder(topic: str, folder: Path, name: str) -> CheckResult:
     return CheckResult("ok", topic, f"{name} is a local folder")
 
 
-def _check_hub(topic: str, repository: HubRepository) -> tuple[CheckResult, int | None]:
+def _check_hub(topic: str, kind: ModelKind, repository: HubRepository) -> tuple[CheckResult, int | None]:
     """Look into the cache, then ask the hub; return the bytes to download as well."""
-    cached = None
-    with suppress(HFValidationError):  # what is no name of the hub is explained below
-        cached = try_to_load_from_cache(repository.name, "config.json", revision=repository.revision)
-    if isinstance(cached, str) and _fault(Path(cached).parent) is None:
-        return CheckResult("ok", topic, f"{repository} is in the hub's cache"), 0
     try:
+        if find_cached_model(repository, kind):
+            return CheckResult("ok", topic, f"{repository} is in the hub's cache"), 0
         # The headers of one file say whether the model is known, allowed and within reach.
         ask_for_file(repository, "config.json")
         files = list_files(repository, MODEL_FILES)

@@ -105,7 +105,7 @@ def test_limits_take_the_first_of_each_split_and_download_no_more(
 def test_an_interrupted_run_continues(dataset: Dataset) -> None:
     dataset.hub.truncated, dataset.hub.share = 1000, 0.0
     message = dataset.refused()
-    assert f"the download of {NAME} broke off" in message
+    assert f"The download of {NAME} broke off" in message
     assert f"`hf download {NAME} --repo-type dataset --revision {COMMIT}`" in message
     dataset.hub.truncated = 1
     entries = dataset.unpack()
