@@ -62,8 +62,8 @@ class _Request:
 def caption_regions(paths: RegionPaths, settings: Params, execution: Execution) -> dict[str, Any]:
     """Put every request to the first test images; write crops, captions and metrics.
 
-    Returns the content of metrics/regions.json. Where the dataset knows what its images show, it says
-    how many captions name the right shape and colour.
+    Returns the content of metrics/regions.json. Where the dataset knows what its images show, it counts the
+    captions that name the right shape and color.
     """
     listed = read_captions(paths.captions)
     shapes, colors = vocabulary(listed)
@@ -72,21 +72,18 @@ def caption_regions(paths: RegionPaths, settings: Params, execution: Execution) 
     truth: list[tuple[str, SceneObject]] = []
     with replace_folder(paths.output) as folder:
         answers = _answer(paths.checkpoint, requests, folder, settings.generate, execution)
-        for request, (region, caption) in zip(requests, answers, strict=True):
-            row: JsonObject = {
+        for request, answer in zip(requests, answers, strict=True):
+            caption = answer["caption"]
+            row = {
                 "image_id": request.image.image_id,
                 "request": request.text,
-                "region": region.name,
-                "box": list(region.box),
-                "caption": caption,
+                **answer,
                 "crop": _crop_name(len(rows)),
             }
-            shown = only_object(request.record.objects, region)
-            if shown is not None:
-                truth.append((caption, shown))
-                shape, color = names_object(caption, shown.shape, shown.color, shapes=shapes, colors=colors)
-                row["object"] = asdict(shown)
-                row["correct"] = {"shape": shape, "color": color}
+            if item := only_object(request.record.objects, request.region):
+                truth.append((caption, item))
+                shape, color = names_object(caption, item.shape, item.color, shapes=shapes, colors=colors)
+                row |= {"object": asdict(item), "correct": {"shape": shape, "color": color}}
             rows.append(row)
         write_jsonl(folder / "regions.jsonl", rows)
     metrics: dict[str, Any] = {
@@ -102,78 +99,73 @@ def caption_regions(paths: RegionPaths, settings: Params, execution: Execution) 
 def _requests(paths: RegionPaths, params: RegionsParams, records: Sequence[CaptionRecord]) -> list[_Request]:
     """Return all requests about each image, in order.
 
-    Raises PipelineError for images that are missing, a request that names no region, or a box beyond an
-    image: before any model is loaded.
+    Raises PipelineError, before any model is loaded, for a request that names no region and a box beyond an
+    image.
     """
     if not records:
-        raise PipelineError(f"{paths.captions} has no image in the split test; run `dvc repro prepare`.")
-    parsed = {text: region_from_request(text) for text in params.requests}
+        raise PipelineError(f"{paths.captions} has no image in the split test. Fix: run `dvc repro prepare`.")
+    regions = {text: region_from_request(text) for text in params.requests}
     images = {image.image_id: image for image in read_images(paths.images)}
     requests = []
     for record in records:
-        image = images.get(record.image_id)
-        if image is None:
-            raise PipelineError(f"{paths.images} lacks {record.image_id}; run `dvc repro prepare`.")
-        for text, region in parsed.items():
+        image = images[record.image_id]
+        for text, region in regions.items():
             try:
-                within = region.within(image.width, image.height)
+                part = region.within(image.width, image.height)
             except PipelineError as error:
                 raise PipelineError(f"regions.requests in params.yaml: {image.image_id}: {error}") from error
-            requests.append(_Request(text, within, image, record))
+            requests.append(_Request(text, part, image, record))
     return requests
 
 
 def _answer(
     path: Path, requests: Sequence[_Request], folder: Path, generate: GenerateParams, execution: Execution
-) -> list[tuple[Region, str]]:
-    """Save the crop of each request in `folder`; return its region and caption.
+) -> list[JsonObject]:
+    """Save the crop of each request in `folder`; return its region, box and caption.
 
     Each image is opened once, with its digest: crop and caption are of the bytes that were listed. Captions
-    made before are kept.
+    of an earlier run are kept.
     """
     checkpoint = load_checkpoint(path)
-    facts = {
+    inputs = {
         "code": REGIONS.digests(),
         "checkpoint": checkpoint.file.sha256,
         "requests": [(r.image.sha256, r.region.name, r.region.box) for r in requests],
         "generate": asdict(generate),
         "dtype": str(execution.placement.dtype),
     }
-    kept = PredictionCache(execution.scratch, facts, len(requests))
-    missing = kept.missing
+    cache = PredictionCache(execution.scratch, inputs, len(requests))
+    missing = cache.missing
     captioner: Captioner | None = None
-    cuts = _save_crops(requests, folder)
+    crops = _save_crops(requests, folder)
     for places in batched(range(len(requests)), BATCH_SIZE):
         # Taken one by one: a batch of decoded photos would fill the memory.
-        batch = islice(cuts, len(places))
-        if kept.has(places):
+        batch = islice(crops, len(places))
+        if cache.has(places):
             deque(batch, maxlen=0)
-        else:
-            if captioner is None:
-                captioner = Captioner.from_checkpoint(
-                    checkpoint, execution.placement, execution.runtime.model_cache
-                )
-            made = captioner.caption_many(batch, generate)
-            kept.add(
-                places[0],
-                [{"region": a.region.name, "box": list(a.region.box), "caption": a.text} for a in made],
-            )
+            continue
+        captioner = captioner or Captioner.from_checkpoint(
+            checkpoint, execution.placement, execution.runtime.model_cache
+        )
+        answers = captioner.caption_many(batch, generate)
+        rows = [{"region": a.region.name, "box": [*a.region.box], "caption": a.text} for a in answers]
+        cache.add(places[0], rows)
     if missing:
         logger.info("%d of %d requests answered now; the other answers are kept", missing, len(requests))
     checkpoint.file.require_unchanged()
-    return [(Region(row["region"], tuple(row["box"])), row["caption"]) for row in kept.rows]
+    return cache.rows
 
 
 def _save_crops(requests: Sequence[_Request], folder: Path) -> Iterator[tuple[Image.Image, Region]]:
     """Save the crop of each request and yield its picture and region; one picture is open at a time.
 
-    Requests about an image follow each other. Raises PipelineError when a file holds other bytes by now.
+    Requests about an image follow each other. Raises PipelineError for a file that has changed.
     """
     numbers = count()
-    for image, asked in groupby(requests, lambda request: request.image):
+    for image, group in groupby(requests, lambda request: request.image):
         # Listed images were checked by prepare; the limit only has to let them pass.
         picture = open_image(Path(image.path), image.width * image.height / 1e6 + 1, image.sha256)
-        for request in asked:
+        for request in group:
             piece = crop(picture, request.region.box)
             piece.save(folder / _crop_name(next(numbers)), quality=_JPEG_QUALITY)
             yield picture, request.region
@@ -184,13 +176,12 @@ def _crop_name(number: int) -> str:
 
 
 def only_object(objects: Sequence[SceneObject], region: Region) -> SceneObject | None:
-    """The object that a region shows whole and alone; None if there is no such object."""
+    """Return the object that a region shows whole and alone, if there is one."""
     left, top, right, bottom = region.box
-    touching = [
+    visible = [
         o for o in objects if o.box[0] < right and o.box[2] > left and o.box[1] < bottom and o.box[3] > top
     ]
-    if len(touching) != 1:
+    if len(visible) != 1:
         return None
-    box = touching[0].box
-    inside = box[0] >= left and box[1] >= top and box[2] <= right and box[3] <= bottom
-    return touching[0] if inside else None
+    x0, y0, x1, y1 = visible[0].box
+    return visible[0] if left <= x0 and top <= y0 and x1 <= right and y1 <= bottom else None

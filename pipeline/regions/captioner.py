@@ -22,7 +22,6 @@ from torch import Tensor
 
 from pipeline.errors import PipelineError
 from pipeline.files.batched import batched
-from pipeline.files.differences import differences
 from pipeline.hardware.device import Placement, choose_placement
 from pipeline.images.images import crop, image_from_array, image_from_pil, open_image
 from pipeline.model.checkpoints import Checkpoint, find_checkpoint, load_checkpoint
@@ -49,16 +48,14 @@ BATCH_SIZE = 32
 
 @dataclass(frozen=True)
 class RegionCaption:
-    """What the model says of a region.
+    """The caption of a region.
 
     Attributes:
-        text: the caption.
         region: what was captioned, its box in fractions of the image (also where pixels were given).
-        finished: whether the caption came to an end by itself; otherwise it was cut off.
-        score: the mean log-probability (nats, 0 at most) that the model gives a token of the caption, its
-            end included; `generation.Generated` has the definition. Captions of one model can be compared
-            by it; it says how sure the model is of its words, not whether they are true. Two captions are
-            equal whatever their scores, whose last digits depend on the batch.
+        finished: whether the caption ended by itself; otherwise it was cut off.
+        score: mean log-probability (nats, 0 at most) of the caption's tokens, its end included
+            (`generation.Generated`): how sure the model is of its words, not whether they are true. It is
+            not compared, for its last digits depend on the batch.
     """
 
     text: str
@@ -87,12 +84,12 @@ class Captioner:
 
         Args:
             checkpoint: a file, with or without `.safetensors`, or a folder with `best.safetensors`.
-            device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`, or what was chosen already.
+            device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`, or a placement.
             model_cache: where models from wheels are unpacked; None: the user's cache folder.
             max_megapixels: larger image files are refused.
 
         Raises:
-            PipelineError: when the models cannot be had or are not those it was trained with.
+            PipelineError: when the models are not available, or are not those it was trained with.
         """
         trained = load_checkpoint(find_checkpoint(Path(checkpoint)))
         placement = device if isinstance(device, Placement) else choose_placement(device)
@@ -107,15 +104,10 @@ class Captioner:
         model_cache: Path | None,
         max_megapixels: float = 50.0,
     ) -> Self:
-        """Load the frozen models that a checkpoint names, which was read already. As `load`."""
+        """Load the frozen models of a checkpoint that was read already; as `load`."""
         model = FeatureCaptioner.load(checkpoint, placement, model_cache)
-        params = checkpoint.info.encoder_params()
-        encoder = load_encoder(params, placement.device, model_cache)
-        for key, found, wanted in differences(encoder.spec.as_dict(), checkpoint.info.encoder):
-            raise PipelineError(
-                f"{checkpoint.file.path} was trained with encoder {key} {wanted!r}, but "
-                f"{params.name} now has {found!r}; train again or restore that revision."
-            )
+        encoder = load_encoder(checkpoint.info.encoder_params(), placement.device, model_cache)
+        encoder.spec.require_same(checkpoint.info.encoder, checkpoint.file.path)
         return cls(encoder, model, max_megapixels)
 
     # A str is a sequence of str as well, and is always meant as a path: this overload comes first.
@@ -148,12 +140,15 @@ class Captioner:
             One caption, or a list of them for a list.
 
         Raises:
-            PipelineError: for an image that cannot be read or a region that is none.
+            PipelineError: for an image that cannot be read, or an unknown region.
         """
-        wanted = _to_region(region)
+        if region is None:
+            part = REGIONS["full"]
+        else:
+            part = region_from_name(region) if isinstance(region, str) else region_from_box(region)
         if isinstance(image, list | tuple):
-            return self.caption_many([(one, wanted) for one in image], generate)
-        return self.caption_many([(cast("ImageLike", image), wanted)], generate)[0]
+            return self.caption_many([(item, part) for item in image], generate)
+        return self.caption_many([(cast("ImageLike", image), part)], generate)[0]
 
     def ask(
         self, request: str, image: ImageLike, generate: GenerateParams = DEFAULT_GENERATION
@@ -173,11 +168,9 @@ class Captioner:
         return self.caption_many([(picture, region) for region in regions_from_request(request)], generate)
 
     def caption_many(
-        self,
-        requests: Iterable[tuple[ImageLike, Region]],
-        generate: GenerateParams = DEFAULT_GENERATION,
+        self, requests: Iterable[tuple[ImageLike, Region]], generate: GenerateParams = DEFAULT_GENERATION
     ) -> list[RegionCaption]:
-        """Caption regions of many images, in batches. Raises PipelineError for the first that cannot be."""
+        """Caption regions of many images, in batches. Raises the first PipelineError of `caption_each`."""
         captions: list[RegionCaption] = []
         for answer in self.caption_each(requests, generate):
             if isinstance(answer, PipelineError):
@@ -186,52 +179,47 @@ class Captioner:
         return captions
 
     def caption_each(
-        self,
-        requests: Iterable[tuple[ImageLike, Region]],
-        generate: GenerateParams = DEFAULT_GENERATION,
+        self, requests: Iterable[tuple[ImageLike, Region]], generate: GenerateParams = DEFAULT_GENERATION
     ) -> Iterator[RegionCaption | PipelineError]:
         """Yield the caption of each request, in order and in batches.
 
-        An image that cannot be read, or a box beyond it, gives its error in the place of its caption, and
-        the others go on. Images are opened, and taken from `requests`, when their turn comes: memory holds
-        one of them, and the pixels that the encoder gets of one batch.
+        An image that cannot be read, or a box beyond it, gives its error in the place of its caption. Images
+        are opened, and taken from `requests`, when their turn comes: memory holds one of them, and the
+        encoder's pixels of one batch.
         """
-        for cuts in batched(self._cut(requests), BATCH_SIZE):
-            good = [cut for cut in cuts if not isinstance(cut, PipelineError)]
-            captions = iter(self._caption_cuts(good, generate))
-            for cut in cuts:
-                yield cut if isinstance(cut, PipelineError) else next(captions)
+        for crops in batched(self._crops(requests), BATCH_SIZE):
+            good = [item for item in crops if not isinstance(item, PipelineError)]
+            captions = iter(self._caption_crops(good, generate) if good else [])
+            for item in crops:
+                yield item if isinstance(item, PipelineError) else next(captions)
 
-    def _cut(
+    def _crops(
         self, requests: Iterable[tuple[ImageLike, Region]]
     ) -> Iterator[tuple[Tensor, Region] | PipelineError]:
-        """Pixels `[3, S, S]` of each request's crop, and its region in fractions; or why there are none."""
+        """Yield pixels `[3, S, S]` of each request's crop with its region in fractions, or its error."""
         opened: tuple[ImageLike, Image.Image] | None = None
         for image, region in requests:
             try:
                 # Regions of one image follow each other; it is decoded once.
                 if opened is None or opened[0] is not image:
                     opened = image, self._open(image)
-                picture = opened[1]
-                piece, part = _cut_out(picture, region, image)
-                # A crop goes through the encoder as if it were an image of its own.
-                cut: tuple[Tensor, Region] | PipelineError = self._encoder.preprocess(piece), part
+                piece, part = _cut_out(opened[1], region, image)
+                # A crop goes through the encoder as if it were an image.
+                item: tuple[Tensor, Region] | PipelineError = (self._encoder.preprocess(piece), part)
             except PipelineError as error:
-                cut = error
-            yield cut
+                item = error
+            yield item
 
-    def _caption_cuts(
-        self, cuts: Sequence[tuple[Tensor, Region]], generate: GenerateParams
+    def _caption_crops(
+        self, crops: Sequence[tuple[Tensor, Region]], generate: GenerateParams
     ) -> list[RegionCaption]:
-        if not cuts:
-            return []
-        pixels = torch.stack([pixels for pixels, _ in cuts])  # [B, 3, S, S]
+        pixels = torch.stack([pixels for pixels, _ in crops])  # [B, 3, S, S]
         # Rounded as the stored features are, which the projector was trained on.
         features = self._encoder.encode(pixels).half()  # [B, P, D_v]
         captions = self._model.caption(features, generate, BATCH_SIZE)
         return [
-            RegionCaption(one.text, region, one.finished, one.score)
-            for (_, region), one in zip(cuts, captions, strict=True)
+            RegionCaption(caption.text, region, caption.finished, caption.score)
+            for (_, region), caption in zip(crops, captions, strict=True)
         ]
 
     def _open(self, image: ImageLike) -> Image.Image:
@@ -243,7 +231,7 @@ class Captioner:
 
 
 def _cut_out(picture: Image.Image, region: Region, image: ImageLike) -> tuple[Image.Image, Region]:
-    """A region of the opened picture, and its box in fractions; where it does not fit, the file is named."""
+    """Return a region's crop and its box in fractions; where it does not fit, the error names the file."""
     try:
         part = region.within(picture.width, picture.height)
         return crop(picture, part.box), part
@@ -251,11 +239,3 @@ def _cut_out(picture: Image.Image, region: Region, image: ImageLike) -> tuple[Im
         if isinstance(image, str | Path):
             raise PipelineError(f"{image}: {error}") from error
         raise
-
-
-def _to_region(region: str | Box | None) -> Region:
-    if region is None:
-        return REGIONS["full"]
-    if isinstance(region, str):
-        return region_from_name(region)
-    return region_from_box(region)

@@ -24,7 +24,8 @@ class Region:
         left, top, right, bottom = self.box
         if right > width or bottom > height:
             raise PipelineError(
-                f"the box {self} reaches beyond the image of {width} x {height} pixels; give a box inside it."
+                f"The box {self} reaches beyond the image of {width} x {height} pixels. "
+                "Fix: give a box inside it."
             )
         return Region(self.name, (left / width, top / height, right / width, bottom / height))
 
@@ -70,12 +71,12 @@ def regions_from_request(request: str, otherwise: tuple[Region, ...] = _WHOLE) -
     """
     text = request.casefold().replace(BOX, " ")
     if not text.strip():
-        raise PipelineError(f"the request is empty; {region_help()}")
+        raise PipelineError(f"The request is empty. {region_help()}")
     boxes = iter([region_from_box(match.group()) for match in _BOX.finditer(text)])
     try:
         names = find_names(_BOX.sub(f" {BOX} ", text))
     except ValueError as error:
-        raise PipelineError(f"the request {request!r:.100} is unclear: {error}; {region_help()}") from error
+        raise PipelineError(f"The request {request!r:.100} is unclear: {error}. {region_help()}") from error
     return tuple(dict.fromkeys(next(boxes) if name == BOX else REGIONS[name] for name in names)) or otherwise
 
 
@@ -84,14 +85,14 @@ def region_from_request(request: str) -> Region:
     regions = regions_from_request(request)
     if len(regions) > 1:
         named = " and ".join(map(str, regions))
-        raise PipelineError(f"{request!r:.100} names more than one region: {named}; {region_help()}")
+        raise PipelineError(f"{request!r:.100} names more than one region: {named}. {region_help()}")
     return regions[0]
 
 
 def region_from_name(name: str) -> Region:
     """Find the one region that a name, words or a box name; PipelineError also if there is none."""
     if name not in REGIONS and not regions_from_request(name, otherwise=()):
-        raise PipelineError(f"{name!r:.100} names no region; {region_help()}")
+        raise PipelineError(f"{name!r:.100} names no region. {region_help()}")
     return region_from_request(name)
 
 
@@ -108,10 +109,12 @@ def region_from_box(box: str | Sequence[float]) -> Region:
         case [left, top, right, bottom] if 0 <= left < right < math.inf and 0 <= top < bottom < math.inf:
             if not pixels or all(number.is_integer() for number in numbers):
                 return Region("box", (left + 0.0, top + 0.0, right, bottom), pixels)  # + 0.0: -0.0 is allowed
-    allowed = "left, top, right, bottom: fractions (0.5,0,1,0.5) or whole pixels (0,0,320,240)"
-    raise PipelineError(f"the box {text.strip()!r:.100} is not {allowed}, left < right, top < bottom.")
+    raise PipelineError(
+        f"The box {text.strip()!r:.100} is not left, top, right, bottom with left < right and top < bottom. "
+        "Use fractions (0.5,0,1,0.5) or whole pixels (0,0,320,240)."
+    )
 
 
 def region_help() -> str:
     """Say what can be asked, for messages."""
-    return f"ask for {', '.join(REGIONS)}, or a box such as 0.5,0,1,0.5 (fractions) or 0,0,320,240 (pixels)."
+    return f"Ask for {', '.join(REGIONS)}, or a box: 0.5,0,1,0.5 (fractions) or 0,0,320,240 (pixels)."

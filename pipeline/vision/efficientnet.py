@@ -1,8 +1,8 @@
-"""The sample's encoder: EfficientNet-Lite0 (ImageNet) and, beside it, each patch's colours.
+"""The sample's encoder: EfficientNet-Lite0 (ImageNet) and the colors of each patch.
 
-A convolutional network trained to classify knows shapes and textures in its last layer and hardly
-colours. So each patch also carries a soft RGB histogram, weighted to count as much as the network's
-channels. B: batch, P: patches, D_v: 1280 channels + 64 colours.
+The last layer of a network trained to classify knows shapes and textures, but hardly colors. So each patch
+also carries a soft RGB histogram, weighted to count as much as the network's channels.
+B: batch, P: patches, D_v: 1280 channels + 64 colors.
 """
 
 from pathlib import Path
@@ -19,25 +19,20 @@ from pipeline.vision.encoder import EncoderSpec, select_tokens
 
 _IMAGE_SIZE = 224
 _SIDE = 7  # the network's last layer is 7 x 7
-_LEVELS = 4  # of each of R, G, B: 64 colours
-# Root mean square norm of a patch's 1280 channels over photographs and scenes; the histogram's square
-# root has norm 1, and times this weighs as much.
+_LEVELS = 4  # of each of R, G, B: 64 colors
+# Root mean square norm of a patch's 1280 channels over photographs and scenes. The histogram's square root
+# has norm 1; multiplied by this it weighs as much.
 _COLOR_NORM = 20.0
 
 
 class EfficientNetEncoder:
-    """EfficientNet-Lite0's last feature map beside a colour histogram of each patch."""
+    """EfficientNet-Lite0's last feature map, with a color histogram of each patch."""
 
     def __init__(self, params: EncoderParams, folder: Path, device: torch.device) -> None:
         from efficientnet_lite_pytorch import EfficientNet
 
-        if params.tokens not in ("patches", "mean"):
-            raise PipelineError(
-                f"encoder.tokens is {params.tokens}, but {params.name} has no class token; "
-                "use patches or mean."
-            )
         if params.layer != -1:
-            raise PipelineError(f"encoder.layer is {params.layer}; {params.name} has -1 only.")
+            raise PipelineError(f"encoder.layer is {params.layer}, but {params.name} has only -1.")
         self._network = EfficientNet.from_name("efficientnet-lite0")
         self._network.load_state_dict(load_file(folder / "model.safetensors"))
         self._network.requires_grad_(False).eval().to(device)
@@ -45,11 +40,11 @@ class EfficientNetEncoder:
         self._tokens = params.tokens
         self._grid = params.grid
         blank = torch.zeros(1, 3, _IMAGE_SIZE, _IMAGE_SIZE)
-        # The constants belong to what features follow from: changing one must not reuse old features.
+        # Features follow from the constants: changing one must not reuse old features.
         preprocessing = (
             f"squash bicubic {_IMAGE_SIZE}, (rgb - 127) / 128, histogram {_LEVELS}^3 sqrt x {_COLOR_NORM:g}"
         )
-        self.spec = EncoderSpec.of_model(params, folder, _IMAGE_SIZE, preprocessing, self.encode(blank))
+        self.spec = EncoderSpec.from_model(params, folder, _IMAGE_SIZE, preprocessing, self.encode(blank))
 
     def preprocess(self, image: Image.Image) -> Tensor:
         """RGB image -> pixels `[3, 224, 224]`.
@@ -68,15 +63,15 @@ class EfficientNetEncoder:
         pixels = pixels.to(self._device, non_blocking=True)
         shapes = self._network.extract_features(pixels).flatten(2).transpose(1, 2)  # [B, 49, 1280]
         colors = _color_histogram(pixels * 128 + 127)  # [B, 49, 64]
-        none = shapes.new_zeros(len(shapes), 0, shapes.shape[2] + colors.shape[2])
+        # There is no class token.
+        shapes = select_tokens(shapes[:, :0], shapes, self._tokens, self._grid)  # [B, P, 1280]
+        colors = select_tokens(colors[:, :0], colors, self._tokens, self._grid)  # [B, P, 64]
         # The square root tempers large areas; it follows the pooling, so that its norm stays 1.
-        shapes = select_tokens(none[..., : shapes.shape[2]], shapes, self._tokens, self._grid)
-        colors = select_tokens(none[..., : colors.shape[2]], colors, self._tokens, self._grid)
         return torch.cat([shapes, colors.sqrt() * _COLOR_NORM], dim=2)
 
 
 def _color_histogram(rgb: Tensor) -> Tensor:
-    """Share of each of 64 colours in each patch: `[B, 3, S, S]` (0..255) -> `[B, 49, 64]`.
+    """Compute the share of each of 64 colors in each patch: `[B, 3, S, S]` (0..255) -> `[B, 49, 64]`.
 
     Soft: a value between two of a channel's levels counts for both, in proportion to its nearness.
     """

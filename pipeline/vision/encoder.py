@@ -8,21 +8,22 @@ between machines to rounding.
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self
+from typing import Literal, Protocol, Self
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from pipeline.errors import PipelineError
-from pipeline.files.json_files import digest
+from pipeline.files.differences import differences
+from pipeline.files.json_files import JsonObject, digest
 from pipeline.params.schema import EncoderParams
 from pipeline.pretrained.pretrained import weights_digest
 
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """Every fact that features depend on. Features of unequal specs must not be mixed."""
+    """Everything that features depend on. Features of unequal specs must not be mixed."""
 
     name: str
     revision: str | None
@@ -36,36 +37,39 @@ class EncoderSpec:
     width: int
 
     @classmethod
-    def of_model(
+    def from_model(
         cls, params: EncoderParams, folder: Path, image_size: int, preprocessing: str, features: Tensor
     ) -> Self:
-        """The facts of a loaded model, which gives such `features` `[B, P, D_v]`."""
-        _, num_tokens, width = features.shape
+        """Describe a loaded model by its parameters and an example of its features, `[B, P, D_v]`."""
         return cls(
-            params.name,
-            params.revision,
-            weights_digest(folder),
-            params.layer,
-            params.tokens,
-            params.grid,
-            image_size,
-            preprocessing,
-            num_tokens,
-            width,
+            **asdict(params),
+            weights=weights_digest(folder),
+            image_size=image_size,
+            preprocessing=preprocessing,
+            num_tokens=features.shape[1],
+            width=features.shape[2],
         )
 
-    def as_dict(self) -> dict[str, Any]:
-        """The facts as JSON values."""
+    def as_dict(self) -> JsonObject:
+        """Return all fields as JSON values."""
         return asdict(self)
+
+    def require_same(self, trained: JsonObject, checkpoint: Path) -> None:
+        """Raise PipelineError unless a checkpoint was trained with features of this spec."""
+        for key, _, _ in differences(self.as_dict(), trained):
+            raise PipelineError(
+                f"The encoder {self.name} has changed since {checkpoint} was trained: its {key} differs. "
+                "Fix: restore that revision, or train again."
+            )
 
     @property
     def params(self) -> EncoderParams:
-        """What such an encoder is loaded by."""
+        """Return the parameters that load this encoder."""
         return EncoderParams(self.name, self.revision, self.layer, self.tokens, self.grid)
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over all facts."""
+        """Compute the SHA-256 (hex) over all fields."""
         return digest(self.as_dict())
 
 
@@ -84,7 +88,7 @@ class ImageEncoder(Protocol):
 
 
 def select_tokens(cls: Tensor, patches: Tensor, tokens: str, grid: int | None) -> Tensor:
-    """Keep what `encoder.tokens` and `encoder.grid` ask for.
+    """Select the tokens that `encoder.tokens` and `encoder.grid` ask for.
 
     Args:
         cls: `[B, C, D_v]`; C is 0 for encoders without a class token, otherwise the first is the class's.
@@ -97,7 +101,7 @@ def select_tokens(cls: Tensor, patches: Tensor, tokens: str, grid: int | None) -
     """
     if "cls" in tokens and cls.shape[1] == 0:
         raise PipelineError(
-            f"encoder.tokens is {tokens}, but this encoder has no class token; use patches or mean."
+            f"encoder.tokens is {tokens}, but this encoder has no class token. Use patches or mean."
         )
     if tokens == "mean":
         return patches.mean(dim=1, keepdim=True)  # [B, 1, D_v]
@@ -112,7 +116,9 @@ def _pool(patches: Tensor, grid: int) -> Tensor:
     """Average `[B, n * n, D]` onto `[B, grid * grid, D]`."""
     side = round(patches.shape[1] ** 0.5)
     if grid > side:
-        raise PipelineError(f"encoder.grid is {grid}, but the encoder has only {side} x {side} patches.")
+        raise PipelineError(
+            f"encoder.grid is {grid}, but the encoder has {side} x {side} patches. Use 1 to {side}."
+        )
     square = patches.transpose(1, 2).reshape(len(patches), -1, side, side)  # [B, D, n, n]
     pooled = torch.nn.functional.adaptive_avg_pool2d(square, grid)  # [B, D, grid, grid]
     return pooled.flatten(2).transpose(1, 2)

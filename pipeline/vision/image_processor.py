@@ -1,4 +1,4 @@
-"""What a model's own image processor makes of an image, without repeating its arithmetic for every pixel.
+"""The pixels of a model's image processor, without repeating its arithmetic for every pixel.
 
 S: side of the encoder's input in pixels.
 """
@@ -12,6 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from pipeline.files.json_files import JsonObject
+
 Pixels = npt.NDArray[np.float32]  # [3, S, S]
 # What a processor does to the place of pixels, and to their values.
 _AS_BYTES = {"do_rescale": False, "do_normalize": False}
@@ -21,9 +23,9 @@ _IN_PLACE = {"do_resize": False, "do_center_crop": False}
 class ImageProcessor:
     """The image processor of a model folder, as `transformers` loads it.
 
-    A processor scales and crops bytes, then rescales and normalises each value, in several passes of
-    float64. A byte has 256 values, so the second half is computed once, for all of them, and then looked
-    up. Where that does not give the processor's pixels, bit for bit, the processor computes all of it.
+    A processor scales and crops bytes, then rescales and normalizes each value, in several passes of
+    float64. A byte has 256 values, so the second half is computed once for all of them and then looked up.
+    Where that does not give the processor's pixels, bit for bit, the processor computes everything.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -36,10 +38,10 @@ class ImageProcessor:
         )
         self._values = self._look_up_values()
 
-    def facts(self) -> dict[str, Any]:
-        """All that the processor's pixels follow from, as JSON values."""
-        facts: dict[str, Any] = self._processor.to_dict()
-        return facts
+    def settings(self) -> JsonObject:
+        """Return everything that the pixels follow from, as JSON values."""
+        settings: JsonObject = self._processor.to_dict()
+        return settings
 
     def __call__(self, image: Image.Image) -> Tensor:
         """RGB image of any size -> pixels `[3, S, S]`, float32."""
@@ -53,21 +55,21 @@ class ImageProcessor:
         return pixels
 
     def _look_up_values(self) -> Pixels | None:
-        """`[3, 256]`, what becomes of each byte in each channel; None where more than that happens."""
-        every = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).convert("RGB")
-        values = self._process(every, **_IN_PLACE)
+        """Return `[3, 256]`, what becomes of each byte in each channel; None where more than that happens."""
+        all_bytes = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).convert("RGB")
+        values = self._process(all_bytes, **_IN_PLACE)
         if values.shape != (3, 16, 16):
             return None
         table = np.ascontiguousarray(values.reshape(3, 256), dtype=np.float32)
-        # Higher than wide and of every byte, so that scaling and cropping have something to do.
-        trial = Image.fromarray(np.resize(np.asarray(every), (640, 480, 3)))
+        # A tall image of all bytes, so that scaling and cropping have something to do.
+        trial = Image.fromarray(np.resize(np.asarray(all_bytes), (640, 480, 3)))
         as_bytes = self._process(trial, **_AS_BYTES)
         fits = as_bytes.dtype == np.uint8 and as_bytes.shape[0] == 3
         return table if fits and np.array_equal(_apply(table, as_bytes), self._process(trial)) else None
 
 
 def _apply(table: Pixels, as_bytes: npt.NDArray[np.uint8]) -> Pixels:
-    """Bytes `[3, S, S]` -> `[3, S, S]`, each channel through its row of the table `[3, 256]`."""
+    """Look up bytes `[3, S, S]`, each channel in its row of the table `[3, 256]`."""
     pixels = np.empty(as_bytes.shape, dtype=np.float32)
     for channel, values in enumerate(table):
         # A byte cannot be out of range; with `clip` NumPy neither checks that nor buffers the output.

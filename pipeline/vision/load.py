@@ -1,4 +1,4 @@
-"""The image encoder that the parameters name, loaded."""
+"""Loading the image encoder that the parameters name."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from pipeline.vision.transformers_encoder import TransformersEncoder
 def load_encoder(
     params: EncoderParams, device: torch.device, model_cache: Path | None = None
 ) -> ImageEncoder:
-    """Load the encoder that `params` name. Raises PipelineError when it cannot be had or used so."""
+    """Load the encoder that `params` name. Raises PipelineError if it is unavailable or does not fit them."""
     # By default CUDA's convolutions round their input to ten bits on GPUs that can (TF32).
     torch.backends.cudnn.allow_tf32 = False
     folder = resolve_model(params.name, params.revision, model_cache, ENCODER)

@@ -48,15 +48,15 @@ class TransformersEncoder:
         layers = vision.num_hidden_layers
         if not -layers - 1 <= params.layer <= layers:
             raise PipelineError(
-                f"encoder.layer is {params.layer}, but {params.name} has {layers} layers; allowed: "
-                f"{-layers - 1} to {layers}."
+                f"encoder.layer is {params.layer}, but {params.name} has {layers} layers. "
+                f"Use {-layers - 1} to {layers}."
             )
         self._side = vision.image_size // vision.patch_size
         with torch.inference_mode():
             blank = torch.zeros(1, 3, vision.image_size, vision.image_size, device=device)
-            preprocessing = digest(self._processor.facts())
+            preprocessing = digest(self._processor.settings())
             features = self.encode(blank)
-        self.spec = EncoderSpec.of_model(params, folder, vision.image_size, preprocessing, features)
+        self.spec = EncoderSpec.from_model(params, folder, vision.image_size, preprocessing, features)
 
     def preprocess(self, image: Image.Image) -> Tensor:
         """RGB image -> pixels `[3, S, S]`, as the model's own processor makes them."""

@@ -264,7 +264,7 @@ def test_an_image_of_too_many_pixels_gets_a_sentence(page: Chromium, tmp_path: P
     ("words", "message"),
     [
         ("the middle of the left half", "regions do not lie in regions"),
-        ("0.5,0,1.5,1", "is not left, top, right, bottom: fractions"),
+        ("0.5,0,1.5,1", "is not left, top, right, bottom"),
         (
             "<img src=x onerror=alert(1)> center of the top left",
             "'<img src=x onerror=alert(1)> center",

@@ -129,7 +129,7 @@ def test_each_image_that_a_box_does_not_fit_is_named(photos: Path) -> None:
     result = run("photos", "--box", "0,0,70,50")
     assert result.exit_code == 1
     assert len(result.stdout.splitlines()) == 1
-    beyond = "the box 0,0,70,50px reaches beyond the image of 60 x 40 pixels; give a box inside it."
+    beyond = "The box 0,0,70,50px reaches beyond the image of 60 x 40 pixels. Fix: give a box inside it."
     assert errors(result) == [f"Error: photos/{n}.png: {beyond}" for n in (1, 2, 3)]
 
 
@@ -140,12 +140,12 @@ def test_each_image_that_a_box_does_not_fit_is_named(photos: Path) -> None:
         (
             ["--ask", "the top corner"],
             1,
-            "is unclear: 'the top corner' is not one of the regions; ask for full",
+            "is unclear: 'the top corner' is not one of the regions. Ask for full",
         ),
-        (["--region", "asdf"], 1, "'asdf' names no region; ask for full, top-left"),
+        (["--region", "asdf"], 1, "'asdf' names no region. Ask for full, top-left"),
         (["--region", "left and right"], 1, "names more than one region: left and right"),
-        (["--box", "1,2"], 1, "the box '1,2' is not left, top, right, bottom"),
-        (["--box", "left"], 1, "the box 'left' is not left, top, right, bottom"),
+        (["--box", "1,2"], 1, "The box '1,2' is not left, top, right, bottom"),
+        (["--box", "left"], 1, "The box 'left' is not left, top, right, bottom"),
         (["--box", "0,0,1,1", "--region", "left"], 2, "give one of --ask, --region and --box"),
         (["--device", "gpu"], 2, "allowed: auto, cpu, cuda"),
         (["--beams", "0"], 2, "0 is not in the range"),
