@@ -37,8 +37,7 @@ class EfficientNetEncoder:
         self._network.load_state_dict(load_file(folder / "model.safetensors"))
         self._network.requires_grad_(False).eval().to(device)
         self._device = device
-        self._tokens = params.tokens
-        self._grid = params.grid
+        self._params = params
         blank = torch.zeros(1, 3, _IMAGE_SIZE, _IMAGE_SIZE)
         # Features follow from the constants: changing one must not reuse old features.
         preprocessing = (
@@ -64,8 +63,8 @@ class EfficientNetEncoder:
         shapes = self._network.extract_features(pixels).flatten(2).transpose(1, 2)  # [B, 49, 1280]
         colors = _color_histogram(pixels * 128 + 127)  # [B, 49, 64]
         # There is no class token.
-        shapes = select_tokens(shapes[:, :0], shapes, self._tokens, self._grid)  # [B, P, 1280]
-        colors = select_tokens(colors[:, :0], colors, self._tokens, self._grid)  # [B, P, 64]
+        shapes = select_tokens(shapes[:, :0], shapes, self._params)  # [B, P, 1280]
+        colors = select_tokens(colors[:, :0], colors, self._params)  # [B, P, 64]
         # The square root tempers large areas; it follows the pooling, so that its norm stays 1.
         return torch.cat([shapes, colors.sqrt() * _COLOR_NORM], dim=2)
 

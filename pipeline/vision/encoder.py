@@ -87,29 +87,28 @@ class ImageEncoder(Protocol):
         ...
 
 
-def select_tokens(cls: Tensor, patches: Tensor, tokens: str, grid: int | None) -> Tensor:
+def select_tokens(cls: Tensor, patches: Tensor, params: EncoderParams) -> Tensor:
     """Select the tokens that `encoder.tokens` and `encoder.grid` ask for.
 
     Args:
-        cls: `[B, C, D_v]`; C is 0 for encoders without a class token, otherwise the first is the class's.
-        patches: `[B, n * n, D_v]`, row by row.
-        tokens: `patches`, `cls`, `cls+patches` or `mean`.
-        grid: average the patches onto `grid x grid` first.
+        cls: `[B, C, D_v]`, the class token first; C is 0 for encoders without one.
+        patches: `[B, n * n, D_v]`, row by row; they are averaged onto the grid first.
+        params: the section `encoder` of params.yaml.
 
     Returns:
         `[B, P, D_v]`.
     """
-    if "cls" in tokens and cls.shape[1] == 0:
+    if "cls" in params.tokens and cls.shape[1] == 0:
         raise PipelineError(
-            f"encoder.tokens is {tokens}, but this encoder has no class token. Use patches or mean."
+            f"encoder.tokens is {params.tokens}, but {params.name} has no class token. Use patches or mean."
         )
-    if tokens == "mean":
+    if params.tokens == "mean":
         return patches.mean(dim=1, keepdim=True)  # [B, 1, D_v]
-    if tokens == "cls":
+    if params.tokens == "cls":
         return cls[:, :1]  # [B, 1, D_v]
-    if grid is not None:
-        patches = _pool(patches, grid)
-    return torch.cat([cls[:, :1], patches], dim=1) if tokens == "cls+patches" else patches
+    if params.grid is not None:
+        patches = _pool(patches, params.grid)
+    return torch.cat([cls[:, :1], patches], dim=1) if params.tokens == "cls+patches" else patches
 
 
 def _pool(patches: Tensor, grid: int) -> Tensor:

@@ -19,7 +19,7 @@ from pipeline.vision.image_processor import ImageProcessor
 class TransformersEncoder:
     """A vision transformer of the `transformers` library; CLIP's is the reference.
 
-    The hidden states of `layer` are `[CLS, patches...]`; `tokens` says which of them are kept.
+    The hidden states of `encoder.layer` are `[CLS, patches...]`, of which `encoder.tokens` keeps some.
     """
 
     def __init__(self, params: EncoderParams, folder: Path, device: torch.device) -> None:
@@ -35,16 +35,17 @@ class TransformersEncoder:
             )
         except (OSError, ValueError) as error:
             raise PipelineError(
-                f"{params.name} cannot be loaded as an image encoder: {' '.join(str(error).split())}"
+                f"encoder.name {params.name} cannot be loaded as an image encoder: "
+                f"{' '.join(str(error).split())}. Use a CLIP model or another vision transformer."
             ) from error
         self._model.requires_grad_(False).eval().to(device)
         self._device = device
-        self._layer = params.layer
-        self._tokens = params.tokens
-        self._grid = params.grid
+        self._params = params
         vision = self._model.config
         if not hasattr(vision, "patch_size") or not hasattr(vision, "image_size"):
-            raise PipelineError(f"{params.name} is not a vision transformer with patches of one size.")
+            raise PipelineError(
+                f"encoder.name {params.name} is not a vision transformer with patches of one size."
+            )
         layers = vision.num_hidden_layers
         if not -layers - 1 <= params.layer <= layers:
             raise PipelineError(
@@ -68,6 +69,6 @@ class TransformersEncoder:
         output = self._model(
             pixel_values=pixels.to(self._device, non_blocking=True), output_hidden_states=True
         )
-        hidden: Tensor = output.hidden_states[self._layer]  # [B, 1 + patches, D_v]
+        hidden: Tensor = output.hidden_states[self._params.layer]  # [B, 1 + patches, D_v]
         prefix = hidden.shape[1] - self._side**2
-        return select_tokens(hidden[:, :prefix], hidden[:, prefix:], self._tokens, self._grid)
+        return select_tokens(hidden[:, :prefix], hidden[:, prefix:], self._params)

@@ -1,7 +1,4 @@
-"""Frozen encoders: CLIP's own hidden states, the tokens asked for, and every fact in the spec.
-
-Run: .venv/bin/python -m pytest tests/unit/vision/test_encoder.py
-"""
+"""Frozen encoders: CLIP's own hidden states, the tokens asked for, and every fact in the spec."""
 
 import shutil
 from dataclasses import fields, replace
@@ -22,7 +19,9 @@ from pipeline.vision.load import load_encoder
 from tests.tiny_models import save_clip
 
 CPU = torch.device("cpu")
+TINY_CLIP, TINY_LLAMA = Path("tiny-clip"), Path("tiny-llama")  # stand for the fixtures' folders
 SIDE, WIDTH, LAYERS = 4, 32, 3  # of the tiny CLIP
+EFFICIENTNET = "wheel:efficientnet-lite0"
 SHAPES, COLORS = 1280, 64  # widths of the two parts of EfficientNet's features
 
 
@@ -44,7 +43,7 @@ def pictures() -> list[Image.Image]:
 
 @pytest.fixture(scope="module")
 def hidden_states(tiny_clip: Path, pictures: list[Image.Image]) -> tuple[Tensor, ...]:
-    """What `transformers` itself says of the pictures: `[B, 1 + patches, D_v]` for each layer."""
+    """The pictures' hidden states by `transformers` itself: `[B, 1 + patches, D_v]` for each layer."""
     processor = AutoImageProcessor.from_pretrained(tiny_clip, backend="pil")
     model = CLIPVisionModel.from_pretrained(tiny_clip).eval()
     pixels = processor(images=pictures, return_tensors="pt")["pixel_values"]
@@ -53,23 +52,20 @@ def hidden_states(tiny_clip: Path, pictures: list[Image.Image]) -> tuple[Tensor,
     return states
 
 
+def efficientnet_params(**changes: Any) -> EncoderParams:
+    return replace(EncoderParams(EFFICIENTNET, None, layer=-1, tokens="patches", grid=4), **changes)
+
+
 @pytest.fixture(scope="module")
 def efficientnet() -> ImageEncoder:
     return load_encoder(efficientnet_params(), CPU)
-
-
-def efficientnet_params(**changes: Any) -> EncoderParams:
-    return replace(
-        EncoderParams("wheel:efficientnet-lite0", None, layer=-1, tokens="patches", grid=4), **changes
-    )
 
 
 @pytest.mark.parametrize("layer", range(-LAYERS - 1, LAYERS + 1))
 def test_features_are_the_hidden_states_of_that_layer(
     tiny_clip: Path, pictures: list[Image.Image], hidden_states: tuple[Tensor, ...], layer: int
 ) -> None:
-    encoder = load_encoder(clip_params(tiny_clip, layer=layer), CPU)
-    features = encode(encoder, pictures)
+    features = encode(load_encoder(clip_params(tiny_clip, layer=layer), CPU), pictures)
     assert features.dtype == torch.float32
     assert torch.equal(features, hidden_states[layer][:, 1:])
 
@@ -77,7 +73,7 @@ def test_features_are_the_hidden_states_of_that_layer(
 def test_each_choice_of_tokens_and_grid(
     tiny_clip: Path, pictures: list[Image.Image], hidden_states: tuple[Tensor, ...]
 ) -> None:
-    """A grid averages neighbouring patches, row by row, and leaves the class token alone."""
+    """A grid averages neighboring patches, row by row, and leaves the class token alone."""
     hidden = hidden_states[-2]
     cls, patches = hidden[:, :1], hidden[:, 1:]
     square = patches.unflatten(1, (SIDE, SIDE))
@@ -99,33 +95,40 @@ def test_each_choice_of_tokens_and_grid(
         assert (encoder.spec.num_tokens, encoder.spec.width) == (wanted.shape[1], WIDTH)
 
 
-def test_features_do_not_depend_on_the_batch(
+def test_encoders_are_frozen_and_do_not_mix_images(
     tiny_clip: Path, efficientnet: ImageEncoder, pictures: list[Image.Image]
 ) -> None:
+    """No gradients, and no running statistics that a picture could move."""
     for encoder, tolerance in ((load_encoder(clip_params(tiny_clip), CPU), 1e-5), (efficientnet, 1e-3)):
+        features = encode(encoder, pictures)
         alone = torch.cat([encode(encoder, [picture]) for picture in pictures])
-        assert torch.allclose(encode(encoder, pictures), alone, atol=tolerance)
+        assert not features.requires_grad
+        assert torch.allclose(features, alone, atol=tolerance)
+        assert torch.equal(encode(encoder, pictures), features)
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("params", "message"),
     [
-        ({"layer": LAYERS + 1}, r"encoder\.layer is 4, but .* 3 layers; allowed: -4 to 3"),
-        ({"layer": -LAYERS - 2}, r"encoder\.layer is -5, but .* 3 layers; allowed: -4 to 3"),
-        ({"grid": 5}, r"encoder\.grid is 5, but the encoder has only 4 x 4 patches"),
+        (clip_params(TINY_CLIP, layer=LAYERS + 1), r"encoder\.layer is 4.* -4 to 3"),
+        (clip_params(TINY_CLIP, layer=-LAYERS - 2), r"encoder\.layer is -5.* -4 to 3"),
+        (clip_params(TINY_CLIP, grid=5), r"encoder\.grid is 5.* 4 x 4 patches"),
+        (clip_params(TINY_LLAMA), "cannot be loaded as an image encoder"),
+        (clip_params(Path()), "cannot be loaded as an image encoder"),
+        (clip_params(Path("/no/such/folder")), "no model folder /no/such/folder"),
+        (efficientnet_params(tokens="cls"), r"encoder\.tokens is cls.* Use patches or mean"),
+        (efficientnet_params(tokens="cls+patches"), r"encoder\.tokens is cls\+patches.* no class token"),
+        (efficientnet_params(layer=-2), r"encoder\.layer is -2.* only -1"),
+        (efficientnet_params(grid=8), r"encoder\.grid is 8.* 7 x 7 patches"),
+        (efficientnet_params(name="wheel:smollm2-135m"), "wheel:smollm2-135m cannot be the image encoder"),
     ],
 )
-def test_what_clip_does_not_have_is_refused(tiny_clip: Path, changes: dict[str, Any], message: str) -> None:
+def test_what_an_encoder_cannot_give_is_refused(
+    tiny_clip: Path, tiny_llama: Path, params: EncoderParams, message: str
+) -> None:
+    folders = {str(TINY_CLIP): tiny_clip, str(TINY_LLAMA): tiny_llama}
     with pytest.raises(PipelineError, match=message):
-        load_encoder(clip_params(tiny_clip, **changes), CPU)
-
-
-def test_what_is_not_an_image_encoder_is_refused(tiny_llama: Path, tmp_path: Path) -> None:
-    for folder in (tiny_llama, tmp_path):
-        with pytest.raises(PipelineError, match="cannot be loaded as an image encoder"):
-            load_encoder(clip_params(folder), CPU)
-    with pytest.raises(PipelineError, match=r"there is no model folder /no/such/folder"):
-        load_encoder(clip_params(Path("/no/such/folder")), CPU)
+        load_encoder(replace(params, name=str(folders.get(params.name, params.name))), CPU)
 
 
 def test_the_spec_tells_what_the_features_are(tiny_clip: Path) -> None:
@@ -133,13 +136,16 @@ def test_the_spec_tells_what_the_features_are(tiny_clip: Path) -> None:
     spec = load_encoder(params, CPU).spec
     assert spec.params == params
     assert (spec.image_size, spec.num_tokens, spec.width) == (32, 4, WIDTH)
-    assert spec == load_encoder(params, CPU).spec
+    for name in [field.name for field in fields(EncoderSpec)]:
+        value = getattr(spec, name)
+        other: Any = value + 1 if isinstance(value, int) else f"{value}!"
+        assert replace(spec, **{name: other}).fingerprint != spec.fingerprint, name
+    assert load_encoder(params, CPU).spec.fingerprint == spec.fingerprint
 
 
-def test_other_weights_and_other_preprocessing_are_other_facts(tiny_clip: Path, tmp_path: Path) -> None:
+def test_other_weights_and_other_preprocessing_are_another_spec(tiny_clip: Path, tmp_path: Path) -> None:
     spec = load_encoder(clip_params(tiny_clip), CPU).spec
-    same = shutil.copytree(tiny_clip, tmp_path / "same")
-    moved = load_encoder(clip_params(same), CPU).spec
+    moved = load_encoder(clip_params(shutil.copytree(tiny_clip, tmp_path / "same")), CPU).spec
     assert replace(moved, name=spec.name) == spec
 
     other = save_clip(tmp_path / "other")
@@ -149,33 +155,9 @@ def test_other_weights_and_other_preprocessing_are_other_facts(tiny_clip: Path, 
     with torch.no_grad():
         next(model.parameters()).add_(1)
     model.save_pretrained(other)
-    found = load_encoder(clip_params(other), CPU).spec
-    assert found.weights != spec.weights
-    assert found.preprocessing != spec.preprocessing
-
-
-@pytest.mark.parametrize("fact", [f.name for f in fields(EncoderSpec)])
-def test_the_fingerprint_changes_with_each_fact(tiny_clip: Path, fact: str) -> None:
-    spec = load_encoder(clip_params(tiny_clip), CPU).spec
-    value = getattr(spec, fact)
-    other: Any = value + 1 if isinstance(value, int) else f"{value}!"
-    assert replace(spec, **{fact: other}).fingerprint != spec.fingerprint
-    assert replace(spec, **{fact: value}).fingerprint == spec.fingerprint
-
-
-def shape_in(color: str, shape: str = "ellipse") -> Image.Image:
-    image = Image.new("RGB", (120, 100), "gray")
-    getattr(ImageDraw.Draw(image), shape)((30, 20, 90, 80), fill=color)
-    return image
-
-
-def test_encoders_are_frozen(tiny_clip: Path, efficientnet: ImageEncoder) -> None:
-    """No gradients, and no running statistics that a picture could move."""
-    for encoder in (efficientnet, load_encoder(clip_params(tiny_clip), CPU)):
-        first = encode(encoder, [shape_in("red")])
-        encode(encoder, [shape_in("white")])
-        assert not first.requires_grad
-        assert torch.equal(encode(encoder, [shape_in("red")]), first)
+    changed = load_encoder(clip_params(other), CPU).spec
+    assert changed.weights != spec.weights
+    assert changed.preprocessing != spec.preprocessing
 
 
 def test_convolutions_are_computed_in_float32_on_gpus_that_would_round(
@@ -186,35 +168,20 @@ def test_convolutions_are_computed_in_float32_on_gpus_that_would_round(
     assert not torch.backends.cudnn.allow_tf32
 
 
+def shape_in(color: str, shape: str = "ellipse") -> Image.Image:
+    image = Image.new("RGB", (120, 100), "gray")
+    getattr(ImageDraw.Draw(image), shape)((30, 20, 90, 80), fill=color)
+    return image
+
+
 def test_efficientnet_gives_shapes_and_colors_of_a_grid(efficientnet: ImageEncoder) -> None:
     """Pictures that differ in color alone differ in the color part, whose norm is the same for each patch."""
-    pictures = [shape_in("red"), shape_in("blue"), shape_in("red", "rectangle")]
-    features = encode(efficientnet, pictures)
+    features = encode(efficientnet, [shape_in("red"), shape_in("blue"), shape_in("red", "rectangle")])
     assert (features.shape, features.dtype) == ((3, 16, SHAPES + COLORS), torch.float32)
     assert (efficientnet.spec.num_tokens, efficientnet.spec.width) == (16, SHAPES + COLORS)
     assert torch.isfinite(features).all()
-    colors = features[:, :, SHAPES:]
+    red, blue, square = colors = features[:, :, SHAPES:]
     assert torch.allclose(colors.norm(dim=2), torch.full((3, 16), 20.0), rtol=1e-3)
-    red, blue, square = colors
-    assert (red - blue).norm() > 20
-    assert (red - blue).norm() > 2 * (red - square).norm()
-
-
-def test_the_mean_of_efficientnet_is_one_token() -> None:
-    spec = load_encoder(efficientnet_params(tokens="mean", grid=None), CPU).spec
-    assert (spec.num_tokens, spec.width) == (1, SHAPES + COLORS)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"tokens": "cls"}, r"encoder\.tokens is cls, but .* has no class token; use patches or mean"),
-        ({"tokens": "cls+patches"}, r"encoder\.tokens is cls\+patches, but .* has no class token"),
-        ({"layer": -2}, r"encoder\.layer is -2; wheel:efficientnet-lite0 has -1 only"),
-        ({"grid": 8}, r"encoder\.grid is 8, but the encoder has only 7 x 7 patches"),
-        ({"name": "wheel:resnet"}, r"there is no model wheel:resnet; .*wheel:efficientnet-lite0"),
-    ],
-)
-def test_what_efficientnet_cannot_give_is_refused(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(PipelineError, match=message):
-        load_encoder(efficientnet_params(**changes), CPU)
+    assert (red - blue).norm() > max(20, 2 * (red - square).norm())
+    mean = load_encoder(efficientnet_params(tokens="mean", grid=None), CPU).spec
+    assert (mean.num_tokens, mean.width) == (1, SHAPES + COLORS)

@@ -1,7 +1,4 @@
-"""A model's own image processor: its pixels, bit for bit, whichever way they are computed.
-
-Run: .venv/bin/python -m pytest tests/unit/vision/test_image_processor.py
-"""
+"""A model's own image processor: its pixels, bit for bit, whichever way they are computed."""
 
 from pathlib import Path
 from typing import Any
@@ -26,40 +23,30 @@ def noise(width: int, height: int) -> Image.Image:
     return Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
-def saved(folder: Path, processor: BaseImageProcessor) -> Path:
-    processor.save_pretrained(folder)
-    return folder
-
-
-def assert_pixels_are_the_processors(folder: Path) -> None:
-    ours = ImageProcessor(folder)
-    theirs: Any = AutoImageProcessor.from_pretrained(folder, backend="pil")
+@pytest.mark.parametrize(
+    "processor",
+    [
+        pytest.param(CLIPImageProcessorPil(**CLIP), id="clip"),
+        pytest.param(CLIPImageProcessorPil(**CLIP, do_normalize=False), id="not normalized"),
+        pytest.param(CLIPImageProcessorPil(**CLIP, do_rescale=False, do_normalize=False), id="bytes"),
+        pytest.param(CLIPImageProcessorPil(**CLIP, image_std=[0.3, 0.2, 0.1]), id="unequal channels"),
+        pytest.param(ViTImageProcessorPil(size={"height": 32, "width": 32}), id="vit"),
+        pytest.param(SiglipImageProcessorPil(size={"height": 32, "width": 32}), id="siglip"),
+        # Padding comes after the values are normalized: its zeros are not the value of a byte.
+        pytest.param(
+            CLIPImageProcessorPil(**CLIP, do_pad=True, pad_size={"height": 40, "width": 40}), id="padded"
+        ),
+    ],
+)
+def test_pixels_are_those_of_the_models_own_processor(processor: BaseImageProcessor, tmp_path: Path) -> None:
+    processor.save_pretrained(tmp_path)
+    ours = ImageProcessor(tmp_path)
+    theirs: Any = AutoImageProcessor.from_pretrained(tmp_path, backend="pil")
     for size in SIZES:
         image = noise(*size)
         expected = theirs(images=image, return_tensors="pt")["pixel_values"][0]
         assert ours(image).dtype == torch.float32
         assert torch.equal(ours(image), expected.float()), size
-
-
-@pytest.mark.parametrize(
-    "processor",
-    [
-        pytest.param(CLIPImageProcessorPil(**CLIP), id="clip"),
-        pytest.param(CLIPImageProcessorPil(**CLIP, do_normalize=False), id="not normalised"),
-        pytest.param(CLIPImageProcessorPil(**CLIP, do_rescale=False, do_normalize=False), id="bytes"),
-        pytest.param(CLIPImageProcessorPil(**CLIP, image_std=[0.3, 0.2, 0.1]), id="unequal channels"),
-        pytest.param(ViTImageProcessorPil(size={"height": 32, "width": 32}), id="vit"),
-        pytest.param(SiglipImageProcessorPil(size={"height": 32, "width": 32}), id="siglip"),
-    ],
-)
-def test_pixels_are_those_of_the_models_own_processor(processor: BaseImageProcessor, tmp_path: Path) -> None:
-    assert_pixels_are_the_processors(saved(tmp_path, processor))
-
-
-def test_a_processor_that_does_more_with_values_is_followed_too(tmp_path: Path) -> None:
-    """Padding comes after the values are normalised: its zeros are no byte's value."""
-    padding = CLIPImageProcessorPil(**CLIP, do_pad=True, pad_size={"height": 40, "width": 40})
-    assert_pixels_are_the_processors(saved(tmp_path, padding))
 
 
 def test_a_folder_without_a_processor_is_an_os_error(tmp_path: Path) -> None:
