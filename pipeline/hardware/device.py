@@ -1,6 +1,7 @@
 """Where a run computes and in which precision: decided here alone, with a reason to print."""
 
 import logging
+import re
 from dataclasses import dataclass
 
 import torch
@@ -23,22 +24,22 @@ class Placement:
 
     @property
     def scales_gradients(self) -> bool:
-        """Whether gradients are scaled before they are stored: float16's small ones would become zero."""
+        """Check that gradients need scaling before they are stored: small ones are zero in float16."""
         return self.dtype == torch.float16
 
     def require_quantization(self, quantization: str) -> None:
-        """PipelineError unless weights can be kept so there (`language_model.quantization`)."""
+        """Raise PipelineError where the device cannot compute with `language_model.quantization`."""
         if quantization == "nf4" and self.device.type == "mps":
             raise PipelineError(
-                "language_model.quantization is nf4, which bitsandbytes does not offer on Apple GPUs; "
-                "use none."
+                "language_model.quantization is nf4, which bitsandbytes does not offer on Apple GPUs. "
+                "Use none."
             )
 
 
 def choose_placement(requested: str) -> Placement:
     """Resolve `runtime.device` (`auto`, `cpu`, `cuda`, `cuda:N` or `mps`), and log the choice.
 
-    Raises PipelineError when the device asked for is not there.
+    Raises PipelineError for an unknown device, and for one that is not available.
     """
     placement = _choose(requested)
     logger.info("device: %s", placement)
@@ -47,39 +48,37 @@ def choose_placement(requested: str) -> Placement:
 
 def _choose(requested: str) -> Placement:
     slow = "most CPUs compute bfloat16 far slower"
-    if requested == "auto" and not torch.cuda.is_available():
-        return Placement(torch.device("cpu"), torch.float32, f"no CUDA GPU: {why_no_cuda()}; {slow}")
-    if requested == "auto":
-        requested = "cuda"
     if requested == "cpu":
         return Placement(torch.device("cpu"), torch.float32, slow)
+    if requested == "auto" and not torch.cuda.is_available():
+        return Placement(torch.device("cpu"), torch.float32, f"no CUDA GPU: {why_no_cuda()}; {slow}")
     if requested == "mps":
         if not torch.backends.mps.is_available():
             raise PipelineError(
-                "the device mps was asked for, but PyTorch finds no Apple GPU; use auto or cpu."
+                "The device mps is not available: PyTorch finds no Apple GPU. Use auto or cpu."
             )
         return Placement(torch.device("mps"), torch.float32, "bfloat16 support on MPS is partial")
+    if not re.fullmatch(r"auto|cuda(:\d+)?", requested):
+        raise PipelineError(f"Unknown device {requested!r}. Use one of: auto, cpu, cuda, cuda:N, mps.")
     if not torch.cuda.is_available():
         raise PipelineError(
-            f"the device {requested} was asked for, but PyTorch {torch.__version__} finds no CUDA GPU "
-            f"({why_no_cuda()}); use auto or cpu, or mend that."
+            f"The device {requested} is not available: PyTorch {torch.__version__} finds no CUDA GPU "
+            f"({why_no_cuda()}). Use auto or cpu."
         )
-    device = torch.device(requested)
+    device = torch.device("cuda" if requested == "auto" else requested)
     if device.index is not None and device.index >= torch.cuda.device_count():
-        raise PipelineError(
-            f"the device {requested} was asked for, but there are only {torch.cuda.device_count()} CUDA "
-            "GPUs; use auto, or a lower number."
-        )
-    name = torch.cuda.get_device_name(device)
-    _require_kernels(name, torch.cuda.get_device_capability(device))
+        count = torch.cuda.device_count()
+        raise PipelineError(f"The device {requested} does not exist. Use auto, or a number below {count}.")
+    name, capability = torch.cuda.get_device_name(device), torch.cuda.get_device_capability(device)
+    _require_kernels(name, capability)
     # is_bf16_supported() also says yes to slow emulation (T4), so the capability decides.
-    if torch.cuda.get_device_capability(device) >= (8, 0):
+    if capability >= (8, 0):
         return Placement(device, torch.bfloat16, f"{name} computes bfloat16 natively")
     return Placement(device, torch.float16, f"{name} has no native bfloat16")
 
 
 def why_no_cuda() -> str:
-    """What keeps PyTorch from CUDA, in its own words: no driver, one too old, a build without CUDA."""
+    """Return what keeps PyTorch from CUDA, in its words: no driver, an old one, a build without CUDA."""
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]
     except (AssertionError, RuntimeError) as error:
@@ -88,23 +87,23 @@ def why_no_cuda() -> str:
 
 
 def _require_kernels(name: str, capability: tuple[int, int]) -> None:
-    """PipelineError for a GPU that the installed PyTorch has no code for: its first operation would fail."""
+    """Raise PipelineError for a GPU that PyTorch has no code for: its first operation would fail."""
     builds = torch.cuda.get_arch_list()
     if builds and not any(_runs_on(build, capability) for build in builds):
         needed = ".".join(map(str, capability))
         raise PipelineError(
-            f"PyTorch {torch.__version__} is not built for {name} (capability {needed}; it has "
-            f"{', '.join(builds)}): install a build that is, or set runtime.device: cpu."
+            f"PyTorch {torch.__version__} is not built for {name}: it has {', '.join(builds)}. "
+            f"Fix: install a build for capability {needed}, or set runtime.device: cpu."
         )
 
 
 def _runs_on(build: str, capability: tuple[int, int]) -> bool:
-    """Whether code built for `sm_86` or `compute_90` runs on a GPU of this capability.
+    """Check that code built for `sm_86` or `compute_90` runs on a GPU of this capability.
 
     Machine code (sm) runs on the same major and no lower minor version, PTX (compute) on any no lower.
     https://docs.nvidia.com/cuda/cuda-compiler-driver-nvcc/ (GPU compilation).
     """
     kind, _, version = build.partition("_")
     digits = version.rstrip("abcdefghijklmnopqrstuvwxyz")  # sm_90a
-    wanted = (int(digits[:-1]), int(digits[-1]))
-    return wanted <= capability and (kind == "compute" or wanted[0] == capability[0])
+    target = (int(digits[:-1]), int(digits[-1]))
+    return target <= capability and (kind == "compute" or target[0] == capability[0])

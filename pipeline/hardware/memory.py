@@ -1,4 +1,4 @@
-"""Main memory: what the C library does with freed memory, and how much a process can still have.
+"""Main memory: what the C library does with freed memory, and how much is available.
 
 glibc maps and unmaps tensors of some megabytes at every operation, and the kernel clears their pages each
 time. On a CPU that is most of a small convolutional network's time; docs/performance.md has the figures.
@@ -18,7 +18,7 @@ _IS_GLIBC = platform.libc_ver()[0] == "glibc"
 
 
 def keep_freed_memory() -> None:
-    """Serve allocations up to 1 GiB from the heap and give none of it back until the process ends.
+    """Serve allocations up to 1 GiB from the heap, which keeps its memory until the process ends.
 
     Does nothing where the C library is not glibc.
     """
@@ -29,7 +29,7 @@ def keep_freed_memory() -> None:
 
 
 def return_freed_memory() -> None:
-    """Return memory that was freed so far to the kernel, such as what loading a model leaves behind.
+    """Return freed memory to the kernel, for instance after a model was loaded.
 
     Does nothing where the C library is not glibc.
     """
@@ -38,7 +38,7 @@ def return_freed_memory() -> None:
 
 
 def free_memory() -> float:
-    """Bytes that are available, within the limit of a container (cgroup v2)."""
+    """Return the bytes that are available, within the limit of a container (cgroup v2)."""
     free = float(psutil.virtual_memory().available)
     try:
         limit = int(Path("/sys/fs/cgroup/memory.max").read_text())

@@ -1,7 +1,7 @@
 """The processes of one training run: one, or as many as `torchrun` or `accelerate launch` started.
 
-Each process computes its share of every batch; gradients are summed over all, so that every process takes
-the same step, that of the whole batch. Only the main process reads and writes the run's state, and logs.
+Each process computes its share of every batch. Gradients are summed, so that every process takes the step of
+the whole batch. Only the main process reads and writes the run's state, and logs.
 """
 
 import json
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, distributed
 
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, shorten
 from pipeline.files.differences import differences
 from pipeline.files.json_files import JsonObject, canonical_json
 from pipeline.hardware.device import Placement
@@ -30,7 +30,7 @@ class Processes:
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the process that writes."""
+        """Check that this is the process that writes."""
         return self.rank == 0
 
     def sum(self, tensors: Sequence[Tensor]) -> None:
@@ -39,20 +39,20 @@ class Processes:
             return
         # One message instead of one for each tensor.
         flat = torch.cat([tensor.flatten() for tensor in tensors])
-        with _lost_processes_explained():
+        with _explain_lost_processes():
             distributed.all_reduce(flat)
         totals = torch.split(flat, [tensor.numel() for tensor in tensors])
         for tensor, total in zip(tensors, totals, strict=True):
             tensor.copy_(total.view_as(tensor))
 
     def broadcast(self, content: bytes, sender: int = 0) -> bytes:
-        """Return the content that the process `sender` gives; that of the others is ignored."""
+        """Return the content of the process `sender`; that of the others is ignored."""
         if self.count == 1:
             return content
-        # NCCL sends what lies on a GPU alone.
+        # NCCL only sends tensors on a GPU.
         device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
         length = torch.tensor(len(content), device=device)
-        with _lost_processes_explained():
+        with _explain_lost_processes():
             distributed.broadcast(length, sender)
             message = torch.zeros(int(length), dtype=torch.uint8, device=device)
             if self.rank == sender:
@@ -60,17 +60,17 @@ class Processes:
             distributed.broadcast(message, sender)
         return message.cpu().numpy().tobytes()
 
-    def require_same(self, facts: JsonObject) -> None:
-        """Raise PipelineError, in every process, unless all processes have the same facts."""
-        own = canonical_json(facts).encode()
-        main, *others = (json.loads(self.broadcast(own, sender)) for sender in range(self.count))
-        for rank, found in enumerate(others, start=1):
-            for name, value, expected in differences(found, main):
+    def require_same(self, inputs: JsonObject) -> None:
+        """Raise PipelineError, in every process, unless the inputs of all processes are equal."""
+        content = canonical_json(inputs).encode()
+        main, *others = (json.loads(self.broadcast(content, sender)) for sender in range(self.count))
+        for rank, other in enumerate(others, start=1):
+            for name, value, expected in differences(other, main):
                 raise PipelineError(
-                    f"The processes of this training do not belong together: {name} is {value!r:.60} in "
-                    f"process {rank}, and {expected!r:.60} in process 0. All need the same code, libraries, "
-                    "models, params.yaml, data/features.h5 and data/tokens.h5. Fix: copy those of process 0 "
-                    "to the other machines, and start all processes again."
+                    f"The processes of this training differ: {name} is {shorten(value)} in process {rank}, "
+                    f"and {shorten(expected)} in process 0. Fix: copy code, libraries, models, params.yaml, "
+                    "data/features.h5 and data/tokens.h5 of process 0 to the other machines, and start all "
+                    "processes again."
                 )
 
 
@@ -78,23 +78,20 @@ ONE_PROCESS = Processes()
 
 
 @contextmanager
-def _lost_processes_explained() -> Iterator[None]:
+def _explain_lost_processes() -> Iterator[None]:
     """Turn the error of a lost connection into a PipelineError."""
     try:
         yield
     except RuntimeError as error:
         raise PipelineError(
-            "Another process of this training has stopped or cannot be reached; its own message says why. "
-            "Fix: mend that, and start all processes again."
+            "Another process of this training has stopped or cannot be reached. Fix: mend what its message "
+            "says, and start all processes again."
         ) from error
 
 
 @contextmanager
 def join_processes(placement: Placement, count: int) -> Iterator[tuple[Processes, Placement]]:
-    """Join the `count` processes that a launcher started; each gets a CUDA device of its own.
-
-    Yields this process's place and its placement.
-    """
+    """Join the `count` processes that a launcher started; yield this process's place and its CUDA device."""
     if count == 1:
         yield ONE_PROCESS, placement
         return

@@ -1,7 +1,4 @@
-"""Going through many items behind a progress bar.
-
-It is drawn on stderr where that is a terminal, and absent in logs and pipes.
-"""
+"""Progress bars on stderr where that is a terminal; absent in logs and pipes."""
 
 from collections.abc import Iterable, Iterator, Sized
 from typing import NoReturn, TypeVar
@@ -12,7 +9,7 @@ T = TypeVar("T")
 
 
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
-    """Yield `items` behind a bar; `total` where `len(items)` is unknown."""
+    """Yield `items` and move a bar; `total` where `len(items)` is unknown."""
     with bar(description, len(items) if isinstance(items, Sized) else total) as progress:
         for item in items:
             yield item
@@ -20,7 +17,6 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
 
 
 def bar(description: str, total: int | None, hidden: bool = False) -> "tqdm[NoReturn]":
-    """A bar that the caller moves with `update`; not drawn where `hidden` or stderr is no terminal."""
-    # `disable=None` is tqdm's word for "off unless stderr is a terminal".
-    disable = True if hidden else None
+    """Make a bar that the caller moves with `update`; it is not drawn where `hidden`."""
+    disable = True if hidden else None  # None: unless stderr is a terminal
     return tqdm(desc=description, total=total, disable=disable, mininterval=1.0, dynamic_ncols=True)

@@ -1,7 +1,6 @@
-"""Where a run computes, and in which precision, by what the machine can do.
+"""Where a run computes, and in which precision, by what the machine can do."""
 
-Run: .venv/bin/python -m pytest tests/unit/hardware/test_device.py
-"""
+import re
 
 import pytest
 import torch
@@ -54,25 +53,17 @@ def test_each_device_of_the_page_computes_as_the_page_says(
     assert f"device: {placement.device}, {dtype} ({placement.reason})" in caplog.text
     assert str(placement.dtype) == f"torch.{dtype}"
     assert placement.scales_gradients == (gradients == "scaled")
+    placement.require_quantization("none")
     if nf4 == "yes":
         placement.require_quantization("nf4")
     else:
-        with pytest.raises(PipelineError, match=r"quantization is nf4, which .* Apple GPUs; use none"):
+        with pytest.raises(PipelineError, match=r"quantization is nf4.* Use none"):
             placement.require_quantization("nf4")
-    placement.require_quantization("none")
 
 
 def test_the_page_has_all_kinds_of_devices() -> None:
-    listed = " ".join(row[0] for row in hardware_table())
-    for kind in ("T4", "RTX 30", "RTX 40", "CPU", "Apple GPU"):
-        assert kind in listed
-
-
-def test_an_apple_gpu_has_to_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """NF4 is not offered there, and profiles ask for it."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    assert choose_placement("auto").device.type == "cpu"
+    devices = " ".join(row[0] for row in hardware_table())
+    assert [k for k in ("T4", "RTX 30", "RTX 40", "CPU", "Apple GPU") if k not in devices] == []
 
 
 @pytest.mark.parametrize(
@@ -80,20 +71,21 @@ def test_an_apple_gpu_has_to_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> No
     [
         "Torch not compiled with CUDA enabled",
         "The NVIDIA driver on your system is too old (found version 12020). Please update your GPU driver",
-        "Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU",
     ],
 )
 def test_a_run_without_a_gpu_says_what_keeps_it_from_one(monkeypatch: pytest.MonkeyPatch, why: str) -> None:
+    """An Apple GPU has to be asked for: profiles ask for NF4, which it does not offer."""
+
     def refuse() -> None:
         raise RuntimeError(why)
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "init", refuse)
-    reason = why.split(". ")[0]
-    assert f"no CUDA GPU: {reason};" in str(choose_placement("auto"))
-    with pytest.raises(PipelineError, match="the device cuda was asked for") as refused:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    reason = re.escape(why.split(". ")[0])
+    assert re.match(rf"cpu, float32 \(no CUDA GPU: {reason};", str(choose_placement("auto")))
+    with pytest.raises(PipelineError, match=rf"device cuda .*{reason}"):
         choose_placement("cuda")
-    assert reason in str(refused.value)
 
 
 @pytest.mark.parametrize(("name", "capability"), [("Tesla V100", (7, 0)), ("GTX 1080", (6, 1))])
@@ -101,7 +93,7 @@ def test_a_gpu_that_pytorch_has_no_code_for_is_refused(
     monkeypatch: pytest.MonkeyPatch, name: str, capability: tuple[int, int]
 ) -> None:
     pretend_gpu(monkeypatch, name, capability)
-    with pytest.raises(PipelineError, match=rf"is not built for {name} .*sm_75.*runtime\.device: cpu"):
+    with pytest.raises(PipelineError, match=rf"not built for {name}.*sm_75.*runtime\.device: cpu"):
         choose_placement("auto")
 
 
@@ -113,13 +105,14 @@ def test_code_runs_on_later_gpus_of_its_family_and_ptx_on_all_later_ones(
     assert choose_placement("auto").device.type == "cuda"
 
 
-def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(PipelineError, match=r"the device cuda was asked for, but .* use auto or cpu"):
-        choose_placement("cuda")
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    with pytest.raises(PipelineError, match="mps"):
-        choose_placement("mps")
+@pytest.mark.parametrize(
+    ("device", "allowed"),
+    [("mps", "auto or cpu"), ("cuda:3", "below 1"), ("gpu", "auto, cpu, cuda, cuda:N, mps")],
+)
+def test_a_device_that_does_not_exist_is_refused(
+    monkeypatch: pytest.MonkeyPatch, device: str, allowed: str
+) -> None:
     pretend_gpu(monkeypatch, "RTX 3060", (8, 6))
-    with pytest.raises(PipelineError, match=r"cuda:3 was asked for, but there are only 1"):
-        choose_placement("cuda:3")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(PipelineError, match=rf"{device}.* Use .*{allowed}"):
+        choose_placement(device)

@@ -105,7 +105,7 @@ def test_every_profile_can_be_examined(folder: Path, profile: Path) -> None:
     ("device", "text", "remedy"),
     [
         ("mps", "quantization is nf4, which bitsandbytes", "set language_model.quantization: none"),
-        ("cuda:99", "the device cuda:99", "set runtime.device: auto"),
+        ("cuda:99", "The device cuda:99", "set runtime.device: auto"),
     ],
 )
 def test_a_device_that_cannot_be_used_is_a_problem(
