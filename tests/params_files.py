@@ -4,7 +4,8 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from pipeline.params.schema import PARAMS, Params
+from pipeline.params.loader import PARAMS
+from pipeline.params.schema import Params
 
 
 def write_params(path: Path, params: Params) -> None:

@@ -1,6 +1,6 @@
-"""The strict loader of params.yaml.
+"""The strict loader of params.yaml, and params.schema.json, by which editors check and complete the file.
 
-It reads YAML 1.2 as DVC does. Under YAML 1.1, `1e-3` would be text, and so would be what
+It reads YAML 1.2 as DVC does. In YAML 1.1, `1e-3` is text, and so is what
 `dvc exp run -S train.learning_rate=1e-5` writes.
 """
 
@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic.json_schema import GenerateJsonSchema
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipeline.errors import PipelineError, shorten
-from pipeline.params.schema import PARAMS, Params
+from pipeline.params.schema import Params
 
 T = TypeVar("T")
+
+PARAMS: TypeAdapter[Params] = TypeAdapter(Params)
 
 _MAX_BYTES = 1_000_000
 _WORDS = {
@@ -31,26 +34,26 @@ _BOUNDS = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exc
 def load_params(path: Path) -> Params:
     """Read and check a params file.
 
-    Raises PipelineError naming the file, the key, the value found and what is allowed.
+    Raises PipelineError with the file, the key, the value and what is allowed.
     """
     try:
         if path.stat().st_size > _MAX_BYTES:
-            raise PipelineError(f"{path} has more than {_MAX_BYTES} bytes; is it a params file?")
+            raise PipelineError(f"{path} has more than {_MAX_BYTES} bytes, which no params file has.")
         content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise PipelineError(
-            f"{path} does not exist; run from the project's root, where params.yaml lies."
+            f"{path} does not exist. Fix: run the command in the project's folder."
         ) from error
     except OSError as error:
-        raise PipelineError(f"cannot read {path}: {error.strerror}.") from error
-    # Beside its own errors the parser lets through those of numbers, dates and recursion.
+        raise PipelineError(f"Cannot read {path}: {error.strerror}.") from error
+    # The parser also lets through the errors of numbers, dates and recursion.
     except (YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise PipelineError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from error
     return validated(PARAMS, content, path, "profiles/sample.yaml")
 
 
 def validated(adapter: TypeAdapter[T], content: object, path: Path, example: str) -> T:
-    """What a file holds, as the classes of a pydantic adapter.
+    """Convert a file's content to the classes of a pydantic adapter.
 
     Args:
         adapter: the classes.
@@ -59,7 +62,7 @@ def validated(adapter: TypeAdapter[T], content: object, path: Path, example: str
         example: a file that has every key.
 
     Raises:
-        PipelineError: naming the file, the key, the value found and what is allowed.
+        PipelineError: with the file, the key, the value and what is allowed.
     """
     try:
         return adapter.validate_python(content)
@@ -67,12 +70,12 @@ def validated(adapter: TypeAdapter[T], content: object, path: Path, example: str
         # A wrong key says more than a missing one, and both say more than a wrong value.
         order = ("unexpected_keyword_argument", "invalid_key", "missing")
         first = min(error.errors(), key=lambda e: (*order, e["type"]).index(e["type"]))
-        wrong = _explain(first["loc"], content, adapter.json_schema(), example)
-        raise PipelineError(f"{path}: {wrong}.") from error
+        reason = _explain(first["loc"], content, adapter.json_schema(), example)
+        raise PipelineError(f"{path}: {reason}.") from error
 
 
 def _explain(place: tuple[int | str, ...], value: Any, schema: dict[str, Any], example: str) -> str:
-    """What is wrong at a place in the file's content `value`, and what is allowed there."""
+    """Say what is wrong at a place in the file's content `value`, and what is allowed there."""
     key, node = "", schema
     for name in place:
         known = node.get("properties", {})
@@ -95,7 +98,7 @@ def _explain(place: tuple[int | str, ...], value: Any, schema: dict[str, Any], e
 
 
 def _allowed(node: dict[str, Any]) -> str:
-    """What a node of the JSON schema allows, in words."""
+    """Say what a node of the JSON schema allows."""
     if "anyOf" in node:
         return " or ".join(map(_allowed, node["anyOf"]))
     words = node.get("errorMessage") or node.get("items", {}).get("errorMessage")
@@ -105,3 +108,16 @@ def _allowed(node: dict[str, Any]) -> str:
         return ", ".join(node.get("enum", [node.get("const")]))
     bounds = [f" {word} {node[name]}" for name, word in _BOUNDS.items() if name in node]
     return "".join([_WORDS[node["type"]], *bounds, ", not empty" if "minItems" in node else ""])
+
+
+class _Untitled(GenerateJsonSchema):
+    """Leaves out titles, which repeat the keys."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        del schema
+        return False
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the content of params.schema.json, which `make schema` writes."""
+    return PARAMS.json_schema(schema_generator=_Untitled)

@@ -1,7 +1,6 @@
 """Every setting of a run: a class for each section of params.yaml, a field for each key.
 
-A field says its type and its range. The text below it is the comment that stands at the key in params.yaml.
-`make schema` writes params.schema.json from these classes; editors check and complete params.yaml by it.
+A field says its type and its range. The text below it is the comment of the key in params.yaml.
 """
 
 from pathlib import Path
@@ -14,19 +13,16 @@ from pydantic import (
     StrictFloat,
     StrictInt,
     StrictStr,
-    TypeAdapter,
     ValidationInfo,
     field_validator,
 )
 from pydantic.dataclasses import dataclass
-from pydantic.json_schema import GenerateJsonSchema
 
 _CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
-_MOST = 1_000_000_000  # where a setting has no smaller limit
+_MOST = 1_000_000_000  # for settings without a smaller limit
 
 _TARGETS = "a list of linear layers like q_proj, each once, not empty where the rank is above 0"
 
-# What several settings have in common.
 Integer = Annotated[StrictInt, Field(ge=-_MOST, le=_MOST)]
 AtLeastOne = Annotated[StrictInt, Field(ge=1, le=_MOST)]
 BatchSize = Annotated[StrictInt, Field(ge=1, le=4096)]
@@ -36,7 +32,7 @@ Positive = Annotated[StrictFloat, Field(gt=0, le=_MOST)]
 
 
 def text_like(pattern: str, allowed: str) -> Any:
-    """A field's pattern, with what it allows in words: the message of editors and of the loader."""
+    """Give a field a pattern, and what it allows in words: the message of editors and of the loader."""
     return Field(pattern=pattern, json_schema_extra={"errorMessage": allowed})
 
 
@@ -104,7 +100,7 @@ class PromptParams:
     lowercase: StrictBool
     """captions are lower-cased before they are tokenized"""
     strip_period: StrictBool
-    """a final period is taken off first"""
+    """a final period is removed first"""
     max_caption_tokens: Annotated[StrictInt, Field(ge=1, le=512)]
     """longer captions are cut here, and counted"""
 
@@ -130,25 +126,25 @@ class ProjectorParams:
     hidden_size: Annotated[StrictInt, Field(ge=1, le=65536)]
     """width of the hidden layer"""
     standardize: StrictBool
-    """centre features and scale them to unit variance first"""
+    """center features and scale them to unit variance first"""
     match_embedding_norm: StrictBool
     """start with outputs as long as word embeddings"""
     dropout: Share
-    """of the hidden layer, while training"""
+    """rate in the hidden layer, while training"""
 
 
 @dataclass(frozen=True, config=_CONFIG)
 class LoraParams:
-    """Trained adapters in the language model's linear layers (LoRA); rank 0: none, it stays as it is."""
+    """Trained adapters in the language model's linear layers (LoRA); rank 0: no adapters."""
 
     rank: Annotated[StrictInt, Field(ge=0, le=1024)]
-    """width of their matrices, 8 for instance; 0: off, it stays as it is"""
+    """width of their matrices, for instance 8; 0: no adapters"""
     alpha: Annotated[StrictFloat, Field(gt=0, le=65536)]
-    """what adapters add is scaled by alpha / rank"""
+    """the output of adapters is scaled by alpha / rank"""
     dropout: Share
-    """of what goes into them, while training"""
+    """rate of their inputs, while training"""
     targets: tuple[Annotated[StrictStr, text_like(r"^\w+$", _TARGETS)], ...]
-    """linear layers that get one; a wrong name lists those that there are"""
+    """linear layers that get adapters; a wrong name lists all of them"""
 
     @field_validator("targets")
     @classmethod
@@ -160,7 +156,7 @@ class LoraParams:
 
 @dataclass(frozen=True, config=_CONFIG)
 class TrainParams:
-    """The optimisation: AdamW on the projector, and on the adapters where there are any."""
+    """The optimization: AdamW on the projector, and on the adapters if any."""
 
     epochs: Annotated[StrictInt, Field(ge=1, le=10_000)]
     """passes over the training images"""
@@ -173,7 +169,7 @@ class TrainParams:
     gradient_checkpointing: StrictBool
     """compute layers twice instead of keeping them: less memory, more time"""
     learning_rate: Annotated[StrictFloat, Field(gt=0, le=1)]
-    """of AdamW, once it is warm"""
+    """of AdamW, after the warmup"""
     weight_decay: Annotated[StrictFloat, Field(ge=0, le=1)]
     """of AdamW"""
     schedule: Literal["constant", "cosine"]
@@ -185,9 +181,9 @@ class TrainParams:
     ema_decay: Share
     """checkpoints hold this moving average of the weights; 0: the weights"""
     supervise_eos: StrictBool
-    """learn to stop; false: captions ramble to max_new_tokens"""
+    """learn to stop; false: captions run on to max_new_tokens"""
     seed: Annotated[StrictInt, Field(ge=0, lt=2**31)]
-    """of the first weights, the order of images, dropout"""
+    """seed of initial weights, order of images and dropout"""
 
 
 @dataclass(frozen=True, config=_CONFIG)
@@ -197,9 +193,9 @@ class GenerateParams:
     beams: Annotated[StrictInt, Field(ge=1, le=32)]
     """width of the search; 1: greedy"""
     max_new_tokens: Annotated[StrictInt, Field(ge=1, le=512)] | None
-    """at most so many tokens a caption; null: as many as the longest of train"""
+    """most tokens of a caption; null: as many as the longest of train has"""
     length_penalty: Annotated[StrictFloat, Field(ge=-10, le=10)]
-    """of several beams: more favours longer captions"""
+    """for several beams: a higher one favors longer captions"""
     no_repeat_ngram_size: Annotated[StrictInt, Field(ge=0, le=16)]
     """3: no three words twice in a caption; 0: off"""
 
@@ -209,15 +205,15 @@ class EvaluateParams:
     """Which score of dev chooses the epoch."""
 
     select_by: Literal["bleu_1", "bleu_2", "bleu_3", "bleu_4", "cider", "rouge_l"]
-    """bleu_1 to bleu_4 | cider | rouge_l: the best epoch has most on dev; of equals, less loss"""
+    """bleu_1 to bleu_4 | cider | rouge_l: the highest on dev wins; of equals, the lower loss"""
 
 
 @dataclass(frozen=True, config=_CONFIG)
 class RegionsParams:
-    """Which requests are put to how many test images."""
+    """The requests and the test images of the regions stage."""
 
     images: Annotated[StrictInt, Field(ge=1, le=10_000)]
-    """the first so many test images"""
+    """number of test images, from the first on"""
     requests: Annotated[tuple[StrictStr, ...], Field(min_length=1)]
     """what is asked of each (docs/regions.md)"""
 
@@ -249,7 +245,7 @@ class RuntimeParams:
     generate_batch_size: BatchSize
     """images that are captioned at once"""
     save_every_seconds: Positive
-    """how much training a kill may cost"""
+    """most training time that a kill loses"""
     feature_loading: Literal["auto", "memory", "disk"]
     """in training: auto (by size) | memory | disk"""
     compile: Literal["auto", "always", "never"]
@@ -293,19 +289,3 @@ class Params:
     """what the gallery shows"""
     runtime: RuntimeParams
     """how, not what: no stage re-runs when these change"""
-
-
-class _Untitled(GenerateJsonSchema):
-    """Without titles, which repeat the keys."""
-
-    def field_title_should_be_set(self, schema: Any) -> bool:
-        del schema
-        return False
-
-
-PARAMS: TypeAdapter[Params] = TypeAdapter(Params)
-
-
-def json_schema() -> dict[str, Any]:
-    """What params.schema.json holds."""
-    return PARAMS.json_schema(schema_generator=_Untitled)

@@ -1,7 +1,4 @@
-"""params.yaml: each mistake is one sentence with file, key, value and what is allowed; editors know the same.
-
-Run: .venv/bin/python -m pytest tests/unit/params/test_params.py
-"""
+"""The strict loader of params.yaml, and the schema by which editors check the file."""
 
 import json
 import re
@@ -12,12 +9,13 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.errors import PipelineError
-from pipeline.params.loader import load_params
-from pipeline.params.schema import Params, json_schema
+from pipeline.params.loader import json_schema, load_params
+from pipeline.params.schema import Params
 from tests.import_closure import ROOT
 
 PROFILES = sorted((ROOT / "profiles").glob("*.yaml"))
 SAMPLE = ROOT / "profiles" / "sample.yaml"
+FILES = [ROOT / "params.yaml", *PROFILES]
 ABSENT = object()
 SCHEMA = json_schema()
 
@@ -46,18 +44,12 @@ def load_with_rate(folder: Path, literal: str) -> Params:
     return load_text(folder, text.replace("learning_rate: 4.0e-3", f"learning_rate: {literal}"))
 
 
-@pytest.mark.parametrize("profile", PROFILES, ids=lambda path: path.name)
-def test_each_profile_loads(profile: Path) -> None:
-    assert isinstance(load_params(profile), Params)
-
-
 def test_a_file_becomes_typed_values(tmp_path: Path) -> None:
     params = load_changed(tmp_path, "runtime.model_cache", "models")
-    assert params.encoder.grid == 4
-    assert params.encoder.revision is None
+    assert (params.encoder.grid, params.encoder.revision) == (4, None)
     assert params.train.captions_per_sequence == "all"
-    assert params.regions.requests[-1] == "Describe the whole image"
     assert params.train.supervise_eos is True
+    assert params.regions.requests[-1] == "Describe the whole image"
     assert type(params.data.max_megapixels) is float
     assert params.runtime.model_cache == Path("models")
     assert load_changed(tmp_path, "train.captions_per_sequence", 2).train.captions_per_sequence == 2
@@ -69,96 +61,57 @@ def test_a_file_becomes_typed_values(tmp_path: Path) -> None:
 def test_numbers_are_those_of_yaml_1_2(tmp_path: Path, literal: str, value: float) -> None:
     """YAML 1.1 reads `1e-3`, and `1e-05` as DVC writes it, as text."""
     rate = load_with_rate(tmp_path, literal).train.learning_rate
-    assert rate == value
-    assert type(rate) is float
+    assert (rate, type(rate)) == (value, float)
 
 
-WHOLE = "a whole number from"
-WRONG_TYPES: list[tuple[str, list[object], str]] = [
-    ("train.epochs", ["3", 1.5, True, None, [3]], f"{WHOLE} 1 to 10000"),
-    ("train.learning_rate", ["0.001", False, None], "a number above 0 to 1"),
+WHOLE, RATE = "a whole number from", "a number above 0 to 1"
+TARGETS = "a list of linear layers like q_proj, each once"
+NOT_ALLOWED: list[tuple[str, list[object], str]] = [
+    ("train.epochs", ["3", 1.5, True, None, [3], 0], f"{WHOLE} 1 to 10000"),
+    ("train.learning_rate", ["0.001", False, None, 0.0, 1.1, 10**400], RATE),
+    ("train.weight_decay", [-0.1], "a number from 0 to 1"),
+    ("train.ema_decay", [1.0], "a number from 0 to below 1"),
     ("train.supervise_eos", [1, "true"], "true or false"),
-    ("train.captions_per_sequence", ["some", True], f"{WHOLE} 1 to 1000000000 or all"),
+    ("train.captions_per_sequence", ["some", True, 0], f"{WHOLE} 1 to 1000000000 or all"),
     ("train.schedule", ["linear"], "constant, cosine"),
-    ("prompt.instruction", [3], "some words"),
+    ("prompt.instruction", [3, "  "], "some words"),
     ("encoder.name", [3], "text"),
     ("encoder.revision", [7], "text or null"),
-    ("encoder.grid", ["4"], f"{WHOLE} 1 to 64 or null"),
+    ("encoder.grid", ["4", 0], f"{WHOLE} 1 to 64 or null"),
     ("encoder.tokens", ["cls+mean", None], "patches, cls, cls+patches, mean"),
-    ("data.limits.train", ["all"], f"{WHOLE} 1 to 1000000000 or null"),
-    ("regions.requests", ["top left", ["top left", 3]], "a list of text, not empty"),
-    ("lora.rank", [8.0], f"{WHOLE} 0 to 1024"),
-    ("lora.alpha", ["16"], "a number above 0 to 65536"),
-    ("lora.targets", ["q_proj", [3]], "a list of linear layers like q_proj, each once, not empty"),
-    ("runtime.model_cache", [3], "text or null"),
-]
-OUT_OF_RANGE: list[tuple[str, list[object], str]] = [
-    ("data.limits.dev", [0], f"{WHOLE} 1 to 1000000000 or null"),
+    ("data.limits.train", ["all", 0], f"{WHOLE} 1 to 1000000000 or null"),
     ("data.max_megapixels", [0.0, 179], "a number above 0 to 178"),
     ("data.root", ["", "~/photos", "https://host/photos", "s3://bucket"], "a folder's path (no URL, no ~)"),
     ("data.pins", ["", "../pins.json", "folder/pins.json"], "the name of a file in data.root"),
-    ("data.scenes.test", [0], f"{WHOLE} 1 to 100000"),
-    ("data.scenes.image_size", [63], f"{WHOLE} 64 to 1024"),
-    ("encoder.grid", [0], f"{WHOLE} 1 to 64 or null"),
-    ("prompt.instruction", ["  "], "some words"),
-    ("prompt.max_caption_tokens", [513], f"{WHOLE} 1 to 512"),
-    ("projector.hidden_size", [0], f"{WHOLE} 1 to 65536"),
-    ("projector.dropout", [1.0], "a number from 0 to below 1"),
-    ("lora.rank", [-1], f"{WHOLE} 0 to 1024"),
-    ("lora.alpha", [0.0], "a number above 0 to 65536"),
-    ("lora.dropout", [1.0], "a number from 0 to below 1"),
-    ("train.epochs", [0], f"{WHOLE} 1 to 10000"),
-    ("train.batch_size", [-1], f"{WHOLE} 1 to 4096"),
-    ("train.captions_per_sequence", [0], f"{WHOLE} 1 to 1000000000 or all"),
-    ("train.gradient_accumulation_steps", [0], f"{WHOLE} 1 to 4096"),
-    ("train.learning_rate", [0.0, 1.1, 10**400], "a number above 0 to 1"),
-    ("train.weight_decay", [-0.1], "a number from 0 to 1"),
-    ("train.warmup_steps", [-1], f"{WHOLE} 0 to 1000000000"),
-    ("train.clip_norm", [0.0], "a number above 0 to 1000000000"),
-    ("train.ema_decay", [1.0], "a number from 0 to below 1"),
-    ("generate.beams", [0], f"{WHOLE} 1 to 32"),
-    ("generate.max_new_tokens", [0], f"{WHOLE} 1 to 512 or null"),
-    ("generate.no_repeat_ngram_size", [-1], f"{WHOLE} 0 to 16"),
-    ("regions.images", [0], f"{WHOLE} 1 to 10000"),
-    ("regions.requests", [[]], "a list of text, not empty"),
-    ("report.examples", [0], f"{WHOLE} 1 to 500"),
-    ("report.region_images", [-1], f"{WHOLE} 0 to 200"),
+    ("regions.requests", ["top left", ["top left", 3], []], "a list of text, not empty"),
+    ("lora.rank", [8.0, -1], f"{WHOLE} 0 to 1024"),
+    ("lora.targets", ["q_proj", [3], ["q_proj", "q_proj"], [""], ["self_attn.q_proj"], ["q*"]], TARGETS),
+    ("lora", [{"rank": 8, "alpha": 16, "dropout": 0.0, "targets": []}], TARGETS),
     ("runtime.device", ["tpu", "cuda:"], "auto, cpu, cuda, cuda:N, mps"),
-    ("runtime.num_workers", [-1], f"{WHOLE} 0 to 256"),
-    ("runtime.encode_batch_size", [0], f"{WHOLE} 1 to 4096"),
-    ("runtime.save_every_seconds", [0.0], "a number above 0 to 1000000000"),
-    ("runtime.model_cache", [""], "text or null"),
+    ("runtime.model_cache", [3, ""], "text or null"),
 ]
 
 
 @pytest.mark.parametrize(
     ("key", "value", "allowed"),
-    [(key, value, allowed) for key, values, allowed in WRONG_TYPES + OUT_OF_RANGE for value in values],
+    [(key, value, allowed) for key, values, allowed in NOT_ALLOWED for value in values],
     ids=lambda item: str(item)[:30],
 )
 def test_a_value_that_is_not_allowed_is_refused(
     tmp_path: Path, key: str, value: object, allowed: str
 ) -> None:
+    # A long value is shortened; what is wrong with the section lora is its list.
+    named = "lora.targets is []" if key == "lora" else f"{key} is {repr(value)[:9]}"
     with pytest.raises(PipelineError) as caught:
         load_changed(tmp_path, key, value)
-    said = repr(value)[:9]  # a long value is shortened
-    assert str(caught.value).startswith(f"{tmp_path / 'params.yaml'}: {key} is {said}")
+    assert str(caught.value).startswith(f"{tmp_path / 'params.yaml'}: {named}")
     assert f"; allowed: {allowed}" in str(caught.value)
 
 
 @pytest.mark.parametrize("literal", [".nan", ".inf"])
 def test_a_learning_rate_that_is_not_finite_is_refused(tmp_path: Path, literal: str) -> None:
-    with pytest.raises(PipelineError, match=r"train\.learning_rate is (nan|inf); allowed: a number"):
+    with pytest.raises(PipelineError, match=rf"train\.learning_rate is (nan|inf); allowed: {RATE}"):
         load_with_rate(tmp_path, literal)
-
-
-@pytest.mark.parametrize("targets", [["q_proj", "q_proj"], [""], ["self_attn.q_proj"], ["q*"], []])
-def test_lora_targets_that_are_no_names_are_refused(tmp_path: Path, targets: list[str]) -> None:
-    lora = {"rank": 8, "alpha": 16, "dropout": 0.0, "targets": targets}
-    with pytest.raises(
-        PipelineError, match=rf"{re.escape(f'lora.targets is {targets}')}; allowed: a list of"
-    ):
-        load_changed(tmp_path, "lora", lora)
 
 
 @pytest.mark.parametrize(
@@ -167,17 +120,12 @@ def test_lora_targets_that_are_no_names_are_refused(tmp_path: Path, targets: lis
         (
             "projector.hidden_sizes",
             64,
-            "unknown key projector.hidden_sizes; "
-            "allowed here: hidden_size, standardize, match_embedding_norm, dropout.",
+            "unknown key projector.hidden_sizes; allowed here: hidden_size, standard",
         ),
         ("training", {}, f"unknown key training; allowed here: {', '.join(SCHEMA['properties'])}."),
         ("train", ABSENT, "train is missing; compare the section with profiles/sample.yaml."),
         ("train.epochs", ABSENT, "train.epochs is missing; compare the section with profiles/sample.yaml."),
-        (
-            "data.scenes.seed",
-            ABSENT,
-            "data.scenes.seed is missing; compare the section with profiles/sample.yaml.",
-        ),
+        ("data.scenes.seed", ABSENT, "data.scenes.seed is missing; "),
         ("train", ["epochs", 3], "train is ['epochs', 3], expected a section of keys."),
         ("train", 3, "train is 3, expected a section of keys."),
         ("train", None, "train is None, expected a section of keys."),
@@ -188,39 +136,40 @@ def test_keys_and_sections_are_those_of_the_sample(
 ) -> None:
     with pytest.raises(PipelineError) as caught:
         load_changed(tmp_path, key, value)
-    assert str(caught.value) == f"{tmp_path / 'params.yaml'}: {message}"
-
-
-@pytest.mark.parametrize("text", ["", "[1, 2]", "just words"])
-def test_a_file_without_sections_is_refused(tmp_path: Path, text: str) -> None:
-    with pytest.raises(PipelineError, match=r"params\.yaml: the file is .*, expected a section of keys"):
-        load_text(tmp_path, text)
-
-
-@pytest.mark.parametrize("text", ["1: 2", "2020-01-01: 1", "[1, 2]: 3", "? {a: 1}\n: 2"])
-def test_keys_that_are_no_text_are_refused(tmp_path: Path, text: str) -> None:
-    with pytest.raises(PipelineError, match=r"params\.yaml.* (unknown key|not valid YAML)"):
-        load_text(tmp_path, text)
-
-
-@pytest.mark.parametrize("text", ["train: {epochs: 1", "a: 1\n b: 2", "train: 1\ntrain: 2\n", "\t- x: ["])
-def test_what_is_not_yaml_is_refused_on_one_line(tmp_path: Path, text: str) -> None:
-    with pytest.raises(PipelineError, match=r"params\.yaml is not valid YAML") as caught:
-        load_text(tmp_path, text)
-    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith(f"{tmp_path / 'params.yaml'}: {message}")
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(b"\xff\xfe\x80", "is not valid YAML"), (b" " * 10**6 + b"a: 1", "bytes")]
+    ("text", "message"),
+    [
+        ("", "the file is None, expected a section"),
+        ("[1, 2]", r"the file is \[1, 2\], expected a section"),
+        ("just words", "the file is 'just words', expected a section"),
+        ("1: 2", "unknown key"),
+        ("2020-01-01: 1", "unknown key"),
+        ("[1, 2]: 3", "unknown key|not valid YAML"),
+        ("? {a: 1}\n: 2", "unknown key|not valid YAML"),
+        ("train: {epochs: 1", "is not valid YAML"),
+        ("a: 1\n b: 2", "is not valid YAML"),
+        ("train: 1\ntrain: 2\n", "is not valid YAML"),
+        ("\t- x: [", "is not valid YAML"),
+        ("\udcff", "is not valid YAML"),
+        (" " * 10**6 + "a: 1", "more than 1000000 bytes"),
+    ],
+    ids=lambda text: text[-20:],
 )
-def test_a_file_that_is_no_params_file_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
-    (tmp_path / "params.yaml").write_bytes(content)
-    with pytest.raises(PipelineError, match=rf"params\.yaml .*{message}"):
-        load_params(tmp_path / "params.yaml")
+def test_a_file_that_is_not_a_params_file_is_refused_on_one_line(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(PipelineError, match=rf"params\.yaml.*({message})") as caught:
+        load_params(path)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(PipelineError, match=r"nowhere\.yaml does not exist; run from the project's root"):
+    with pytest.raises(PipelineError, match=r"nowhere\.yaml does not exist"):
         load_params(tmp_path / "nowhere.yaml")
     with pytest.raises(PipelineError, match="Is a directory"):
         load_params(tmp_path)
@@ -240,7 +189,7 @@ def described(node: dict[str, Any], prefix: str = "") -> dict[str, str]:
     return found
 
 
-@pytest.mark.parametrize("path", [ROOT / "params.yaml", *PROFILES], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_each_key_has_its_description_as_comment(path: Path) -> None:
     comments, section = {}, ""
     for indent, key, comment in re.findall(r"^( *)(\w+):.*?(?: +# (.*))?$", path.read_text(), re.MULTILINE):
@@ -254,7 +203,7 @@ def test_the_schema_is_that_of_the_classes() -> None:
     assert json.loads((ROOT / "params.schema.json").read_text()) == SCHEMA
 
 
-@pytest.mark.parametrize("path", [ROOT / "params.yaml", *PROFILES], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_the_first_line_names_the_schema(path: Path) -> None:
     """The same line in both folders, since profiles are copied to params.yaml: profiles/ holds a link."""
     first = path.read_text().split("\n")[0].removeprefix("# yaml-language-server: $schema=")

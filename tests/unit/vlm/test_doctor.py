@@ -58,7 +58,10 @@ def test_an_empty_folder_has_problems_with_remedies_and_exit_code_1() -> None:
     found = run()
     assert found.exit_code == 1
     lines = found.stdout.splitlines()
-    assert "problem  parameters: params.yaml does not exist; run from the project's root" in lines[0]
+    assert (
+        "problem  parameters: params.yaml does not exist. Fix: run the command in the project's folder"
+        in lines[0]
+    )
     assert "`cp profiles/sample.yaml params.yaml`" in lines[0]
     for line in lines:
         assert line.startswith(("ok ", "warning ", "problem "))
