@@ -5,9 +5,11 @@ from pathlib import Path
 import torch
 
 from pipeline.hardware.device import choose_placement
+from pipeline.model.adapters import adapter_facts, inject_adapters
 from pipeline.model.checkpoints import CheckpointInfo, save_checkpoint
 from pipeline.model.language_model import load_language_model
 from pipeline.model.projector import Projector
+from pipeline.model.vision_language_model import VisionLanguageModel
 from pipeline.params.schema import Params
 from pipeline.text.prompt import CaptionTokenizer
 from pipeline.vision.load import load_encoder
@@ -25,6 +27,9 @@ def save_captioner(path: Path, params: Params) -> Path:
     features = encoder.encode(torch.randn(4, 3, encoder.spec.image_size, encoder.spec.image_size))
     projector.standardize(features.float())
     projector.scale_output(features.float(), language.embedding_norm())
+    adapters = inject_adapters(language, params.lora)
+    for matrix in adapters.parameters():
+        torch.nn.init.normal_(matrix, std=0.3)  # as if trained: new ones would change nothing
     info = CheckpointInfo(
         epoch=1,
         encoder=encoder.spec.as_dict(),
@@ -36,7 +41,9 @@ def save_captioner(path: Path, params: Params) -> Path:
         training="fingerprint",
         features="123",
         tokens="456",
-        longest_caption=49,
+        longest_caption=params.prompt.max_caption_tokens + 1,
+        lora=adapter_facts(params.lora),
     )
-    save_checkpoint(path, projector.state_dict(), info)
+    model = VisionLanguageModel(projector, language, tokenizer.prompt, adapters)
+    save_checkpoint(path, model.trainable_state(), info)
     return path

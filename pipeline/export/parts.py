@@ -1,8 +1,7 @@
-"""The parts that a checkpoint belongs to, loaded as they are published and compared with its facts."""
+"""The frozen models of a checkpoint, loaded as they are published and compared with those of training."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,18 +22,17 @@ from pipeline.vision.load import load_encoder
 _AS_STORED = "auto"
 # LLaVA's words for `encoder.tokens`: patches alone, or the class token before them.
 _SELECT_STRATEGIES = {"patches": "default", "cls+patches": "full"}
-# How every refusal ends: what the format takes, and what works for any model.
+# The end of every refusal: what the format takes, and what works for any model.
 INSTEAD = (
     "LLaVA's format takes a CLIP encoder, encoder.tokens patches or cls+patches, no encoder.grid, and "
-    "projector.hidden_size up to the language model's width. Fix: train with these, or read the checkpoint "
-    "itself: it is plain safetensors with the keys mean, scale, hidden.weight, hidden.bias, output.weight, "
-    "output.bias (docs/serving.md)."
+    "projector.hidden_size up to the language model's width. Fix: train with these, or read the checkpoint, "
+    "which is plain safetensors (docs/serving.md)."
 )
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Everything that a whole model is put together from.
+    """Everything that an export is made of.
 
     Attributes:
         info, projector, tokenizer, encoder: as this project runs them.
@@ -61,34 +59,42 @@ class Parts:
 
     @property
     def select_strategy(self) -> str:
-        """LLaVA's word for the tokens of an image."""
+        """Return LLaVA's word for the tokens of an image."""
         return _SELECT_STRATEGIES[self.encoder.spec.tokens]
 
 
 def load_parts(checkpoint: Path, model_cache: Path | None) -> Parts:
     """Load a checkpoint and the models that it names, for an export to LLaVA's format.
 
-    Raises PipelineError when the format cannot express the model, or the models found are not those it
-    was trained with.
+    Raises PipelineError when the format cannot express the model, or the models are not those of training.
     """
-    from transformers import CLIPVisionModel
+    from transformers import AutoModelForCausalLM, CLIPVisionModel
 
     trained = load_checkpoint(checkpoint)
     info = trained.info
     _require_expressible(trained)
     name = info.language_model["name"]
     tokenizer = CaptionTokenizer(info.prompt_params(), info.language_model_params(), model_cache)
-    _require_equal(checkpoint, name, "tokenizer", info.tokenizer["digest"], tokenizer.spec["digest"])
     folder = resolve_model(name, info.language_model["revision"], model_cache)
-    _require_equal(checkpoint, name, "weights", info.language_model["weights"], weights_digest(folder))
-    vision_folder = _vision_folder(info.encoder, model_cache)
+    current = {"tokenizer": tokenizer.spec["digest"], "weights": weights_digest(folder)}
+    trained_with = {"tokenizer": info.tokenizer["digest"], "weights": info.language_model["weights"]}
+    for part, _, _ in differences(current, trained_with):
+        raise PipelineError(
+            f"The {part} of {name} changed since {checkpoint} was trained. "
+            "Fix: restore that revision, or train again."
+        )
+    vision_folder = resolve_model(info.encoder["name"], info.encoder["revision"], model_cache, ENCODER)
+    kind = read_json(vision_folder / "config.json").get("model_type")
+    if kind not in ("clip", "clip_vision_model"):
+        raise PipelineError(f"The encoder {info.encoder['name']} is not a CLIP model but {kind!r}. {INSTEAD}")
     encoder = load_encoder(info.encoder_params(), torch.device("cpu"), model_cache)
-    for key, found, wanted in differences(encoder.spec.as_dict(), info.encoder):
-        _require_equal(checkpoint, encoder.spec.name, f"encoder {key}", wanted, found)
+    encoder.spec.require_same(info.encoder, checkpoint)
     vision = CLIPVisionModel.from_pretrained(
         vision_folder, local_files_only=True, use_safetensors=True, dtype=_AS_STORED
     )
-    language = _load_language(name, folder)
+    language = AutoModelForCausalLM.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=_AS_STORED
+    )
     weights, dtype = dict(language.state_dict()), language.dtype
     if info.lora:
         # LLaVA's format has no place for adapters next to the weights.
@@ -104,7 +110,7 @@ def load_parts(checkpoint: Path, model_cache: Path | None) -> Parts:
         vision_config=vision.config.to_diff_dict(),
         vision_weights=dict(vision.state_dict()),
         language_folder=folder,
-        # The file's own words: `transformers` renames keys (rope_theta) that other programs read.
+        # As in the file: `transformers` renames keys (rope_theta) that other programs read.
         language_config=read_json(folder / "config.json"),
         end_ids=frozenset([ends] if isinstance(ends, int) else ends or []),
         language_weights=weights,
@@ -114,47 +120,17 @@ def load_parts(checkpoint: Path, model_cache: Path | None) -> Parts:
 
 
 def _require_expressible(trained: Checkpoint) -> None:
-    """What can be said from the checkpoint alone, before anything large is loaded."""
+    """Refuse what the checkpoint alone shows, before anything large is loaded."""
     encoder, projector = trained.info.encoder, trained.projector
     if is_wheel(encoder["name"]):
-        raise PipelineError(f"the encoder {encoder['name']} is not a CLIP model. {INSTEAD}")
+        raise PipelineError(f"The encoder {encoder['name']} is not a CLIP model. {INSTEAD}")
     if encoder["tokens"] not in _SELECT_STRATEGIES or encoder["grid"] is not None:
         raise PipelineError(
-            f"the checkpoint uses encoder.tokens {encoder['tokens']} and encoder.grid {encoder['grid']}. "
+            f"The checkpoint uses encoder.tokens {encoder['tokens']} and encoder.grid {encoder['grid']}. "
             f"{INSTEAD}"
         )
     hidden, width = projector.hidden.out_features, projector.output.out_features
     if hidden > width:
         raise PipelineError(
             f"projector.hidden_size is {hidden}, wider than the language model ({width}). {INSTEAD}"
-        )
-
-
-def _vision_folder(facts: JsonObject, model_cache: Path | None) -> Path:
-    folder = resolve_model(facts["name"], facts["revision"], model_cache, ENCODER)
-    kind = read_json(folder / "config.json").get("model_type")
-    if kind not in ("clip", "clip_vision_model"):
-        raise PipelineError(f"the encoder {facts['name']} is not a CLIP model but {kind!r}. {INSTEAD}")
-    return folder
-
-
-def _load_language(name: str, folder: Path) -> Any:
-    """The language model in the type that it is stored in."""
-    from transformers import AutoModelForCausalLM
-
-    try:
-        return AutoModelForCausalLM.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=_AS_STORED
-        )
-    except (OSError, ValueError) as error:
-        raise PipelineError(
-            f"{name} cannot be loaded as a causal language model: {' '.join(str(error).split())}"
-        ) from error
-
-
-def _require_equal(checkpoint: Path, name: str, what: str, wanted: object, found: object) -> None:
-    if found != wanted:
-        raise PipelineError(
-            f"{checkpoint} was trained with {what} {wanted!r:.40} of {name}, but now it is {found!r:.40}. "
-            "Fix: train again, or restore that revision."
         )

@@ -1,7 +1,7 @@
 """The processor that turns an image and a chat into exactly the prompt that training used.
 
-Whatever the tokenizer's own habits are, the ids and pixels are compared here with this project's, so a
-difference is an error of the export and not a worse caption somewhere else.
+Ids and pixels are compared here with this project's, so that a difference is an error of the export and not
+a worse caption somewhere else.
 """
 
 import json
@@ -24,7 +24,7 @@ IMAGE_TOKEN = "<image>"
 # Chats as OpenAI's API has them: content is text, or a list of images and texts. A message without words
 # gets the instruction of training, the only one that the model knows.
 _CHAT_TEMPLATE = Path(__file__).with_name("chat_template.j2")
-# Where files come from, which is only this machine's business; and the template, which has its own file.
+# Where files come from, which concerns this machine only; and the template, which has a file.
 _UNWANTED_KEYS = ("name_or_path", "is_local", "local_files_only", "chat_template")
 
 
@@ -36,7 +36,8 @@ def write_processor(folder: Path, parts: Parts) -> "LlavaProcessor":
     from transformers import AutoImageProcessor, AutoProcessor, CLIPVisionConfig, LlavaProcessor
 
     tokenizer = _tokenizer(parts.language_folder)
-    start = f"{{%- set instruction = {_literal(parts.info.tokenizer['instruction'])} -%}}\n"
+    instruction = json.dumps(parts.info.tokenizer["instruction"], ensure_ascii=False)  # a string of Jinja too
+    start = f"{{%- set instruction = {instruction} -%}}\n"
     if tokenizer.bos_token is not None:
         start += "{{- bos_token -}}\n"
     # The Pillow processor: the other one needs torchvision.
@@ -53,7 +54,7 @@ def write_processor(folder: Path, parts: Parts) -> "LlavaProcessor":
     ).save_pretrained(folder)
     # transformers 5 reads processor_config.json; other programs look for this file.
     images.save_pretrained(folder)
-    _mend_tokenizer_config(folder / "tokenizer_config.json")
+    _clean_tokenizer_config(folder / "tokenizer_config.json")
     processor = AutoProcessor.from_pretrained(folder, local_files_only=True, backend="pil")
     _require_equal_inputs(processor, parts)
     return processor
@@ -74,7 +75,7 @@ def _tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     )
     if IMAGE_TOKEN in tokenizer.get_vocab():
         raise PipelineError(
-            f"the tokenizer in {folder} has a token {IMAGE_TOKEN} already, which the export would replace. "
+            f"The tokenizer in {folder} has a token {IMAGE_TOKEN} already, which the export would replace. "
             f"{INSTEAD}"
         )
     tokenizer.add_tokens(AddedToken(IMAGE_TOKEN, special=True, normalized=False), special_tokens=True)
@@ -86,7 +87,7 @@ def _tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
 
 
 def _require_equal_inputs(processor: Any, parts: Parts) -> None:
-    # Not square, with both smooth areas and edges: resizing and cropping show.
+    # Not square, with smooth areas and edges, to show resizing and cropping.
     y, x = np.mgrid[0:61, 0:97]
     pixels = np.stack([x * 2, y * 4, 255 * ((x // 8 + y // 8) % 2)], axis=-1)  # [61, 97, 3]
     image = Image.fromarray(pixels.astype(np.uint8))
@@ -94,28 +95,22 @@ def _require_equal_inputs(processor: Any, parts: Parts) -> None:
     text = processor.apply_chat_template(chat, add_generation_prompt=True)
     inputs = processor(images=image, text=text, return_tensors="pt")
     prompt, encoder = parts.tokenizer.prompt, parts.encoder
-    wanted = [*prompt.before, *[processor.image_token_id] * encoder.spec.num_tokens, *prompt.after]
-    found = inputs["input_ids"][0].tolist()
-    if found != wanted:
+    expected = [*prompt.before, *[processor.image_token_id] * encoder.spec.num_tokens, *prompt.after]
+    if inputs["input_ids"][0].tolist() != expected:
         raise PipelineError(
-            f"the prompt {text!r} becomes the token ids {found} in LLaVA's format, but training used "
-            f"{wanted}: this tokenizer reads a text in one piece otherwise than in parts. {INSTEAD}"
+            f"The prompt {text!r} has other token ids in LLaVA's format than in training: this tokenizer "
+            f"reads a text in one piece otherwise than in parts. {INSTEAD}"
         )
     if not torch.equal(inputs["pixel_values"][0], encoder.preprocess(image)):
         raise PipelineError(
-            f"the image processor of {encoder.spec.name} makes other pixels once it is exported. {INSTEAD}"
+            f"The image processor of {encoder.spec.name} makes other pixels once it is exported. {INSTEAD}"
         )
 
 
-def _literal(text: str) -> str:
-    """A text as a string of a Jinja template."""
-    return json.dumps(text, ensure_ascii=False)
-
-
-def _mend_tokenizer_config(path: Path) -> None:
-    facts = {key: value for key, value in read_json(path).items() if key not in _UNWANTED_KEYS}
-    if facts.get("tokenizer_class") == "TokenizersBackend":
+def _clean_tokenizer_config(path: Path) -> None:
+    config = {key: value for key, value in read_json(path).items() if key not in _UNWANTED_KEYS}
+    if config.get("tokenizer_class") == "TokenizersBackend":
         # The same class under the name that transformers 4 knows, and 5 still does.
-        facts["tokenizer_class"] = "PreTrainedTokenizerFast"
-    # Said again, because some tokenizer classes add BOS unless told.
-    write_json(path, {**facts, "add_bos_token": False})
+        config["tokenizer_class"] = "PreTrainedTokenizerFast"
+    # Again, because some tokenizer classes add BOS unless told.
+    write_json(path, {**config, "add_bos_token": False})

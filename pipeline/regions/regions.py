@@ -90,7 +90,7 @@ def region_from_request(request: str) -> Region:
 
 
 def region_from_name(name: str) -> Region:
-    """Find the one region that a name, words or a box name; PipelineError also if there is none."""
+    """Find the one region of a name, of words or of a box; PipelineError also if they name no region."""
     if name not in REGIONS and not regions_from_request(name, otherwise=()):
         raise PipelineError(f"{name!r:.100} names no region. {region_help()}")
     return region_from_request(name)

@@ -48,7 +48,7 @@ class EfficientNetEncoder:
     def preprocess(self, image: Image.Image) -> Tensor:
         """RGB image -> pixels `[3, 224, 224]`.
 
-        The whole image is squeezed into the square: a centre crop would cut off what regions ask for.
+        The whole image is squeezed into the square: a center crop would cut off what regions ask for.
         """
         resized = image.resize((_IMAGE_SIZE, _IMAGE_SIZE), Image.Resampling.BICUBIC)
         pixels = np.ascontiguousarray(np.asarray(resized).transpose(2, 0, 1), dtype=np.float32)  # [3, S, S]

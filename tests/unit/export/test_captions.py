@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,7 @@ from tests.unit.export.trained import ASK, LENGTH, Train, Trained, pictures, pyt
 
 
 @pytest.mark.parametrize(
-    ("tokens", "layer", "hidden_size"),
-    [
-        ("patches", -2, 64),
-        ("patches", -2, 48),
-        ("cls+patches", -2, 64),
-        ("patches", -1, 64),
-        ("patches", 1, 64),
-    ],
+    ("tokens", "layer", "hidden_size"), [("patches", -2, 48), ("cls+patches", -1, 64), ("patches", 1, 64)]
 )
 def test_stock_transformers_say_the_same_token_for_token(
     train: Train, tmp_path: Path, tokens: str, layer: int, hidden_size: int
@@ -37,25 +31,28 @@ def test_stock_transformers_say_the_same_token_for_token(
     assert len({tuple(caption) for caption in captions}) > 1, "the images make no difference"
 
 
-def test_an_untied_language_model_says_the_same(train: Train, llama: Path, tmp_path: Path) -> None:
+def untie(llama: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(llama)
     model.config.tie_word_embeddings = False
     torch.manual_seed(1)
     model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.lm_head.weight))
     model.save_pretrained(llama)
-    trained = train(llama=llama)
-    assert stock_captions(export_llava(trained.checkpoint, tmp_path / "model")) == trained.captions
 
 
-def test_a_tokenizer_that_adds_bos_by_itself_does_not_add_a_second(
-    train: Train, llama: Path, tmp_path: Path
-) -> None:
+def let_the_tokenizer_add_bos(llama: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(llama)
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
         single="<|begin_of_text|> $A", special_tokens=[("<|begin_of_text|>", 0)]
     )
     tokenizer.save_pretrained(llama)
     assert AutoTokenizer.from_pretrained(llama)("a")["input_ids"][0] == 0
+
+
+@pytest.mark.parametrize("change", [untie, let_the_tokenizer_add_bos])
+def test_other_language_models_say_the_same(
+    train: Train, llama: Path, tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    change(llama)
     trained = train(llama=llama)
     assert stock_captions(export_llava(trained.checkpoint, tmp_path / "model")) == trained.captions
 
@@ -79,12 +76,9 @@ def test_adapters_are_merged_into_a_model_in_bfloat16_without_rounding(
     assert LlavaForConditionalGeneration.from_pretrained(folder).dtype == torch.float32
 
 
-def test_weights_in_nf4_say_what_training_said_in_nf4(
-    train: Train, trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_weights_in_nf4_say_what_training_said_in_nf4(train: Train, trained: Trained, tmp_path: Path) -> None:
     in_nf4 = train(quantization="nf4")
     folder = export_llava(in_nf4.checkpoint, tmp_path / "model")
-    monkeypatch.chdir(folder)
     _, quantized = python_blocks(folder / "README.md")
     names: dict[str, Any] = {}
     exec(quantized, names)
@@ -99,7 +93,7 @@ def test_several_images_can_be_captioned_in_one_batch(trained: Trained, exported
     images = [[picture] for picture in pictures()]
     inputs = processor(images=images, text=[prompt] * 6, return_tensors="pt", padding=True)
     rows = model.generate(**inputs)[:, inputs["input_ids"].shape[1] :].tolist()
-    assert [row[: len(said)] for row, said in zip(rows, trained.captions, strict=True)] == trained.captions
+    assert [row[: len(ids)] for row, ids in zip(rows, trained.captions, strict=True)] == trained.captions
 
 
 def test_large_models_are_written_in_shards(
@@ -127,42 +121,33 @@ def test_the_image_token_is_never_the_likeliest_even_where_all_logits_are_negati
     assert (logits.argmax(dim=-1) != model.config.image_token_id).all()
 
 
-def test_a_caption_ends_at_any_token_that_ended_it_here(
+def test_generation_has_the_ends_and_no_other_rule_of_the_language_model(
     train: Train, trained: Trained, llama: Path, tmp_path: Path
 ) -> None:
     """Instruction models name several ends in generation_config.json, their tokenizer only one of them."""
     eos = AutoTokenizer.from_pretrained(llama).eos_token_id
+    ids = sorted({token for caption in trained.captions for token in caption} - {eos})
     other = trained.captions[0][3]
-    (llama / "generation_config.json").write_text(json.dumps({"eos_token_id": [eos, other]}))
-    ended = train(llama=llama)
-    folder = export_llava(ended.checkpoint, tmp_path / "model")
-    kept = json.loads((folder / "generation_config.json").read_text())
-    assert (kept["eos_token_id"], kept["pad_token_id"]) == ([eos, other], eos)
-    assert (kept["do_sample"], kept["num_beams"], kept["max_new_tokens"]) == (False, 1, LENGTH + 1)
-    stock = stock_captions(folder)
-    # `Trained` has the project's ids before the end, whichever it was, and then EOS.
-    assert [[eos if token == other else token for token in caption] for caption in stock] == ended.captions
-    assert any(other in caption for caption in stock)
-
-
-def test_rules_that_this_project_does_not_search_by_are_left_out(
-    train: Train, trained: Trained, llama: Path, tmp_path: Path
-) -> None:
-    said = sorted({token for caption in trained.captions for token in caption})
     rules = {
+        "eos_token_id": [eos, other],
         "repetition_penalty": 3.0,
         "no_repeat_ngram_size": 1,
-        "suppress_tokens": said[:3],
-        "bad_words_ids": [[token] for token in said[3:6]],
+        "suppress_tokens": ids[:3],
+        "bad_words_ids": [[token] for token in ids[3:6]],
         "temperature": 0.6,
     }
     (llama / "generation_config.json").write_text(json.dumps(rules))
     ruled = train(llama=llama)
     folder = export_llava(ruled.checkpoint, tmp_path / "model")
-    assert stock_captions(folder) == ruled.captions
-    kept = json.loads((folder / "generation_config.json").read_text())
-    assert rules.keys() & kept.keys() == {"suppress_tokens"}
-    assert not set(said[:3]) & set(kept["suppress_tokens"])
+    config = json.loads((folder / "generation_config.json").read_text())
+    assert (config["eos_token_id"], config["pad_token_id"]) == (rules["eos_token_id"], eos)
+    assert (config["do_sample"], config["num_beams"], config["max_new_tokens"]) == (False, 1, LENGTH + 1)
+    assert rules.keys() & config.keys() == {"eos_token_id", "suppress_tokens"}
+    assert not set(ids) & set(config["suppress_tokens"])
+    captions = stock_captions(folder)
+    # `Trained` has the project's ids before the end, whichever it was, and then EOS.
+    assert [[eos if token == other else token for token in caption] for caption in captions] == ruled.captions
+    assert any(other in caption for caption in captions)
 
 
 IMAGE, WORDS = {"type": "image"}, {"type": "text", "text": "Describe this image."}
@@ -189,40 +174,32 @@ def test_an_instruction_with_quotes_and_braces_stays_as_it_is(train: Train, tmp_
     assert prompt == f"<|begin_of_text|>USER: <image>\n{instruction}\nASSISTANT:"
 
 
-def test_the_cards_code_runs_and_says_the_caption(
-    trained: Trained,
-    exported: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    folder = shutil.copytree(exported, tmp_path / "model")
-    pictures()[0].save(folder / "photo.jpg", format="PNG")  # without loss, whatever it is called
-    monkeypatch.chdir(folder)
-    (code,) = python_blocks(folder / "README.md")
-    exec(code, {})
-    expected = AutoTokenizer.from_pretrained(folder).decode(trained.captions[0], skip_special_tokens=True)
-    assert capsys.readouterr().out.strip() == expected.strip()
-
-
-def test_the_serving_pages_code_runs(
+def test_the_code_of_the_serving_page_and_of_the_card_runs(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scores = dict.fromkeys(("bleu_1", "bleu_4", "cider", "rouge_l"), 1.0)
-    run = {"best_epoch": 2, "training": "fingerprint", "images": {"test": 6}}
-    (tmp_path / "metrics").mkdir()
-    (tmp_path / "metrics" / "evaluate.json").write_text(json.dumps({**run, "test": scores, "controls": {}}))
-    (tmp_path / "data").mkdir()
+    run = {"best_epoch": 1, "training": "fingerprint", "test": scores, "controls": {}}
+    for name in ("metrics", "data"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "metrics" / "evaluate.json").write_text(json.dumps(run))
     shutil.copy(trained.checkpoint, tmp_path / "data" / "best.safetensors")
-    pictures()[0].save(tmp_path / "photo.jpg")
+    pictures()[0].save(tmp_path / "photo.jpg", format="PNG")  # without loss, whatever it is called
     monkeypatch.chdir(tmp_path)
     exporting, projecting, captioning = python_blocks(ROOT / "docs" / "serving.md")
     exec(exporting, {})
-    assert "1.00" in Path("export/llava/README.md").read_text()
+    card = Path("export/llava/README.md")
+    assert "1.00" in card.read_text()
     names: dict[str, Any] = {}
     exec(projecting, names)
     features = torch.randn(3, 32)
     assert torch.allclose(names["embed"](features), load_checkpoint(trained.checkpoint).projector(features))
+    tokenizer = AutoTokenizer.from_pretrained(card.parent)
+    expected = tokenizer.decode(trained.captions[0], skip_special_tokens=True).strip()
     capsys.readouterr()
     exec(captioning, {})
-    assert capsys.readouterr().out.strip()
+    assert capsys.readouterr().out.strip() == expected
+    shutil.copy("photo.jpg", card.parent)
+    (code,) = python_blocks(card)
+    monkeypatch.chdir(card.parent)
+    exec(code, {})
+    assert capsys.readouterr().out.strip() == expected

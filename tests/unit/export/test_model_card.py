@@ -48,7 +48,6 @@ OTHERS = replace(
 SCORES: dict[str, Any] = {
     "best_epoch": 3,
     "training": "fingerprint",
-    "images": {"dev": 4, "test": 6},
     "test": {"bleu_1": 87.491, "bleu_4": 65.7, "cider": 349.9, "rouge_l": 81.2},
     "controls": {"constant": {"bleu_1": 42.6, "bleu_4": 5.9, "cider": 84.8, "rouge_l": 39.4}},
 }
@@ -59,27 +58,35 @@ def metadata(text: str) -> dict[str, Any]:
     return content
 
 
-def test_the_metadata_is_what_a_hub_reads() -> None:
-    facts = metadata(model_card(INFO, None, None))
-    assert (facts["pipeline_tag"], facts["library_name"]) == ("image-to-text", "transformers")
-    assert facts["license"] == "other"
-    assert facts["base_model"] == ["openai/clip-vit-base-patch32", "meta-llama/Llama-3.2-1B"]
+def scores_file(folder: Path, content: object) -> Path:
+    path = folder / "evaluate.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_metadata_is_that_of_a_model_hub() -> None:
+    values = metadata(model_card(INFO, None, None))
+    assert (values["pipeline_tag"], values["library_name"]) == ("image-to-text", "transformers")
+    assert values["license"] == "other"
+    assert values["base_model"] == ["openai/clip-vit-base-patch32", "meta-llama/Llama-3.2-1B"]
+    local = replace(INFO, encoder={**INFO.encoder, "name": "/somewhere/private/my-clip"})
+    text = model_card(local, None, None)
+    assert "my-clip" in text
+    assert "private" not in text
+    assert metadata(text)["base_model"] == ["meta-llama/Llama-3.2-1B"]
 
 
 @pytest.mark.parametrize(
-    ("info", "dataset", "told", "not_told"),
+    ("info", "dataset", "present", "absent"),
     [
-        (INFO, None, "| learning\\_rate | 0.001 |", "LoRA"),
-        (INFO, None, "| epoch | 3 |", "would round the adapters too"),
+        (INFO, None, "| epoch | 3 |", "LoRA"),
         (INFO, None, "layer -2, patches, 49 tokens of width 768 |", "non-commercial research"),
         (INFO, None, "| projector | 768 → 2048 → 2048 |", "On the "),
-        (INFO, None, 'bnb_4bit_quant_type="nf4"', "Apache"),
+        (INFO, None, 'bnb_4bit_quant_type="nf4"', "would round the adapters too"),
         (INFO, None, "**Built with Llama.**", "see its publisher's terms"),
-        (INFO, None, "Llama Community License", "see its publisher's terms"),
-        (INFO, None, "OpenAI's CLIP is under the MIT licence", "see its publisher's terms"),
+        (INFO, None, "OpenAI's CLIP is under the MIT license", "Apache"),
         (INFO, "flickr8k", "non-commercial research", "not recorded"),
         (INFO, "jxie/flickr8k", "| images | Flickr8k \\(Hodosh et al. 2013\\) |", "jxie"),
-        (INFO, "hub", "a dataset of the Hugging Face hub", "non-commercial research"),
         (INFO, "someone/pictures", "| images | someone/pictures |", "non-commercial research"),
         (ADAPTED, None, "| LoRA adapters | rank 8, alpha 16.0, in q\\_proj, v\\_proj |", "(frozen). The"),
         (ADAPTED, None, "would round the adapters too", "bnb_4bit"),
@@ -89,21 +96,18 @@ def test_the_metadata_is_what_a_hub_reads() -> None:
     ],
 )
 def test_a_card_tells_what_is_so_and_nothing_else(
-    info: CheckpointInfo, dataset: str | None, told: str, not_told: str
+    info: CheckpointInfo, dataset: str | None, present: str, absent: str
 ) -> None:
     text = model_card(info, None, dataset)
-    assert told in text
-    assert not_told not in text
+    assert present in text
+    assert absent not in text
 
 
 def test_scores_stand_next_to_their_controls(tmp_path: Path) -> None:
-    path = tmp_path / "evaluate.json"
-    path.write_text(json.dumps(SCORES))
-    text = model_card(INFO, path, None)
+    text = model_card(INFO, scores_file(tmp_path, SCORES), None)
     assert "| the model | 87.49 | 65.70 | 349.90 | 81.20 |" in text
     assert "| one caption for all | 42.60 | 5.90 | 84.80 | 39.40 |" in text
     assert "images shuffled" not in text, "there is no such control in these scores"
-    assert "On the 6 test images" in text
 
 
 @pytest.mark.parametrize(
@@ -113,17 +117,14 @@ def test_scores_stand_next_to_their_controls(tmp_path: Path) -> None:
         ({**SCORES, "training": "of another run"}, "another training run"),
         ({**SCORES, "test": {"bleu_1": 1.0}}, "bleu_4"),
         ({**SCORES, "controls": None}, "lacks a score"),
-        ({"best_epoch": 3}, "training"),
         ([], "lacks a score"),
     ],
 )
 def test_scores_of_another_checkpoint_or_without_values_are_refused(
     tmp_path: Path, content: object, named: str
 ) -> None:
-    path = tmp_path / "evaluate.json"
-    path.write_text(json.dumps(content))
     with pytest.raises(PipelineError, match=rf"evaluate\.json .*{named}"):
-        model_card(INFO, path, None)
+        model_card(INFO, scores_file(tmp_path, content), None)
 
 
 def test_nothing_from_outside_becomes_markup() -> None:
@@ -136,10 +137,9 @@ def test_nothing_from_outside_becomes_markup() -> None:
         encoder={**INFO.encoder, "revision": evil},
         tokenizer={**INFO.tokenizer, "instruction": evil},
         language_model={**INFO.language_model, "name": evil, "revision": evil},
-        train={evil: evil},
     )
     text, harmless = model_card(info, None, evil), model_card(INFO, None, None)
-    live = (
+    live = [
         "<script>",
         "](https",
         "https://evil",
@@ -148,16 +148,7 @@ def test_nothing_from_outside_becomes_markup() -> None:
         " **bold**",
         " www.evil",
         "a@b",
-    )
+    ]
     assert [markup for markup in live if markup in text] == []
     assert text.count("\n---\n") == harmless.count("\n---\n")
     assert set(metadata(text)) == set(metadata(harmless))
-
-
-def test_a_local_folder_is_named_without_its_place() -> None:
-    text = model_card(
-        replace(INFO, encoder={**INFO.encoder, "name": "/somewhere/private/my-clip"}), None, None
-    )
-    assert "my-clip" in text
-    assert "private" not in text
-    assert metadata(text)["base_model"] == ["meta-llama/Llama-3.2-1B"]

@@ -180,13 +180,13 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 def described(node: dict[str, Any], prefix: str = "") -> dict[str, str]:
     """Dotted key -> description, of each key that has one."""
-    found = {}
+    descriptions = {}
     for name, child in node["properties"].items():
         if "description" in child:
-            found[f"{prefix}{name}"] = child["description"]
+            descriptions[f"{prefix}{name}"] = child["description"]
         if "$ref" in child:
-            found |= described(SCHEMA["$defs"][child["$ref"].rpartition("/")[2]], f"{prefix}{name}.")
-    return found
+            descriptions |= described(SCHEMA["$defs"][child["$ref"].rpartition("/")[2]], f"{prefix}{name}.")
+    return descriptions
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)

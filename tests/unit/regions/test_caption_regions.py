@@ -70,7 +70,7 @@ def test_each_image_is_opened_once_for_all_its_requests_and_the_checkpoint_too(p
     names = [Path(image.path).name for image in project.test_images][:5]
     for _ in range(2):
         with counted_openings() as opened:
-            # So many that an image's requests are not all in one batch.
+            # More than a batch: an image's requests are in two.
             assert ask(project, *list(REGIONS)[:10], images=5)["requests"] == 50 > BATCH_SIZE
         assert {opened[name] for name in (*names, "best.safetensors")} == {1}
 
