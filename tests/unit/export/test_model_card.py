@@ -139,16 +139,7 @@ def test_nothing_from_outside_becomes_markup() -> None:
         language_model={**INFO.language_model, "name": evil, "revision": evil},
     )
     text, harmless = model_card(info, None, evil), model_card(INFO, None, None)
-    live = [
-        "<script>",
-        "](https",
-        "https://evil",
-        "\n# Heading",
-        " | `code`",
-        " **bold**",
-        " www.evil",
-        "a@b",
-    ]
+    live = ["<script>", "](https", "https://evil", "\n# Head", " | `code`", " **bold**", " www.evil", "a@b"]
     assert [markup for markup in live if markup in text] == []
     assert text.count("\n---\n") == harmless.count("\n---\n")
     assert set(metadata(text)) == set(metadata(harmless))
