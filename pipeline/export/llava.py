@@ -94,7 +94,7 @@ def _with_image_token(language: Mapping[str, Tensor], image_id: int) -> dict[str
         # A vocabulary padded beyond its tokenizer has room; otherwise there is nothing behind.
         others = (rows[:image_id], rows[image_id + 1 :])
         # In blocks: a whole vocabulary in float64 would be gigabytes.
-        blocks = [block.double().sum(dim=0) for part in others for block in part.split(_BLOCK_ROWS)]
+        blocks = [block.double().sum(dim=0) for part in others for block in torch.split(part, _BLOCK_ROWS)]
         mean = (torch.stack(blocks).sum(dim=0) / sum(map(len, others))).to(rows.dtype)  # [D_l]
         image_rows = mean.expand(image_id + 1 - len(others[0]), -1)
         weights[key] = torch.cat([others[0], image_rows, others[1]])  # [V or more, D_l]

@@ -7,16 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from pipeline import Captioner
 from pipeline.errors import PipelineError
-from pipeline.features.store import FeatureStore
 from pipeline.images.images import crop, open_image
 from pipeline.model.checkpoints import load_checkpoint, save_checkpoint
 from pipeline.regions.regions import REGIONS, Region, region_from_name
-from pipeline.vision.load import load_encoder
 from tests.tiny_models import save_clip, save_llama
 from tests.unit.project import Project
 
@@ -33,15 +30,6 @@ def test_the_captioner_says_what_the_evaluation_said(project: Project, captioner
     predictions = {i.image_id: c.text for i, c in zip(images, captions, strict=True)}
     assert predictions == project.predictions("test")
     assert len(set(predictions.values())) > 1
-
-
-def test_cached_features_are_those_of_the_full_region(project: Project, path: Path) -> None:
-    encoder = load_encoder(project.params.encoder, torch.device("cpu"))
-    with FeatureStore(project.data / "features.h5") as store:
-        cached = torch.from_numpy(store.read([project.test_images[0].image_id])).float()
-    picture = crop(open_image(path, max_megapixels=1), REGIONS["full"].box)
-    fresh = encoder.encode(encoder.preprocess(picture).unsqueeze(0))
-    assert torch.allclose(fresh, cached, atol=1e-3, rtol=1e-3)
 
 
 def test_a_path_a_picture_and_an_array_are_the_same_image(path: Path, captioner: Captioner) -> None:
@@ -97,9 +85,7 @@ def test_a_checkpoint_is_found_by_its_folder_and_without_its_suffix(
 ) -> None:
     for name in (project.data, project.data / "best"):
         assert Captioner.load(name, "cpu").caption(path) == captioner.caption(path)
-    with pytest.raises(PipelineError, match=r"checkpoints.*epoch_001\.safetensors"):
-        Captioner.load(project.data / "checkpoints")
-    with pytest.raises(PipelineError, match=r"nothing does not exist"):
+    with pytest.raises(PipelineError, match=r"nothing.*`dvc repro`"):
         Captioner.load(project.data / "nothing")
 
 
