@@ -22,7 +22,6 @@ from pipeline.files.differences import differences
 from pipeline.files.json_files import JsonObject, write_atomic, write_json
 from pipeline.model.projector import Projector
 
-MAX_SHARD = "5GB"
 _BLOCK_ROWS = 8192
 # What licenses ask to be passed on with the weights; `*.txt` of a hub model is downloaded with it.
 _LICENSE_FILES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
@@ -65,7 +64,7 @@ def export_llava(
         write_json(folder / "config.json", _config(parts, image_id, len(language_weights[_EMBEDDING])))
         weights = _weights(parts, language_weights)
         _require_stock_model(folder, weights)
-        save_torch_state_dict(weights, folder, max_shard_size=MAX_SHARD)
+        save_torch_state_dict(weights, folder)
         write_json(folder / "generation_config.json", _generation_config(parts, processor))
         _copy_licenses(parts.vision_folder, folder / "licenses" / "encoder")
         _copy_licenses(parts.language_folder, folder / "licenses" / "language-model")

@@ -96,15 +96,6 @@ def test_several_images_can_be_captioned_in_one_batch(trained: Trained, exported
     assert [row[: len(ids)] for row, ids in zip(rows, trained.captions, strict=True)] == trained.captions
 
 
-def test_large_models_are_written_in_shards(
-    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("pipeline.export.llava.MAX_SHARD", "200KB")
-    folder = export_llava(trained.checkpoint, tmp_path / "model")
-    assert len(list(folder.glob("model-*-of-*.safetensors"))) > 1
-    assert stock_captions(folder) == trained.captions
-
-
 def test_the_image_token_is_never_the_likeliest_even_where_all_logits_are_negative(
     train: Train, llama: Path, tmp_path: Path
 ) -> None:

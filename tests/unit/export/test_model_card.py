@@ -79,9 +79,8 @@ def test_metadata_is_that_of_a_model_hub() -> None:
 @pytest.mark.parametrize(
     ("info", "dataset", "present", "absent"),
     [
-        (INFO, None, "| epoch | 3 |", "LoRA"),
         (INFO, None, "layer -2, patches, 49 tokens of width 768 |", "non-commercial research"),
-        (INFO, None, "| projector | 768 → 2048 → 2048 |", "On the "),
+        (INFO, None, "| projector | 768 → 2048 → 2048 |", "LoRA"),
         (INFO, None, 'bnb_4bit_quant_type="nf4"', "would round the adapters too"),
         (INFO, None, "**Built with Llama.**", "see its publisher's terms"),
         (INFO, None, "OpenAI's CLIP is under the MIT license", "Apache"),

@@ -5,8 +5,6 @@ The hub is a stand-in on loopback (tests/hub_stand_in.py).
 
 import errno
 import re
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -184,19 +182,6 @@ def test_a_file_in_the_cache_on_a_disk_that_fails_is_not_deleted_as_damaged(
         fail_reads(patch, folder)
         assert f"{folder / WEIGHTS}: Input/output error" in refusal()
     assert (folder / WEIGHTS).resolve().is_file()
-
-
-def test_the_command_of_the_sentence_completes_the_cache(hub: HubStandIn, tmp_path: Path) -> None:
-    repository = HubRepository(CLIP, COMMIT)
-    hub.failing, hub.status = 1000, 503
-    assert f"run `{repository.command}`" in refusal(CLIP)
-    hub.failing = 0
-    command = [str(Path(sys.executable).parent / "hf"), *repository.command.split()[1:]]
-    environment = {"PATH": "/usr/bin:/bin", **hub.environment(tmp_path / "home")}
-    environment["HF_HUB_CACHE"] = str(tmp_path / "cache")
-    subprocess.run(command, env=environment, check=True, capture_output=True)
-    hub.stop()
-    assert (resolve(CLIP) / WEIGHTS).is_file()
 
 
 # --- what is refused ------------------------------------------------------------------------------
