@@ -1,6 +1,6 @@
 """A lightweight LLaVA-style captioner: frozen image encoder, trained projector, frozen language model.
 
-`from pipeline import Captioner` is the way to use a trained model. It is loaded on first use: importing
+`from pipeline import Captioner` is the way to use a trained model. It is loaded at its first use: importing
 this package must stay cheap, and a stage must not depend on modules that it does not use.
 """
 

@@ -3,27 +3,27 @@
 import reprlib
 from collections.abc import Sequence
 
-_SHOWN = reprlib.Repr()
-_SHOWN.maxlevel = 2
-_SHOWN.maxstring = _SHOWN.maxother = _SHOWN.maxlong = 60
+_REPR = reprlib.Repr()
+_REPR.maxlevel = 2
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 60
 
 
 class PipelineError(Exception):
-    """A mistake that the user can mend: missing data, a wrong value, files that do not belong together.
+    """A mistake that the user can correct: missing data, a wrong value, files that do not belong together.
 
-    The message is one or two sentences: the thing, the value found, what is allowed, the next command.
-    Stages turn it into exit code 1 without a traceback; any other exception is a bug and keeps its own.
+    The message says what is wrong, with the value; what is allowed; and `Fix:` with the next command.
+    Stages turn it into exit code 1 without a traceback; any other exception is a bug and keeps its traceback.
     """
 
 
 class UnreadableError(PipelineError):
-    """The system refuses to read a file, which may be good: it is never taken for damaged or gone."""
+    """The system refuses to read a file, which may be good: it is never taken for damaged or missing."""
 
 
 def shorten(value: object) -> str:
-    """Show a value as errors do: short, however large, however deep."""
+    """Show a value as errors do: short, however large or deep it is."""
     try:
-        return _SHOWN.repr(value)
+        return _REPR.repr(value)
     except ValueError:  # a whole number of thousands of digits
         return f"a huge {type(value).__name__}"
 

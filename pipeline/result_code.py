@@ -1,8 +1,8 @@
-"""Which code a stage's kept work follows from, and a digest of it.
+"""The code that a stage's finished work follows from, and a digest of it.
 
-DVC runs a stage again when its code changes. What the stage kept of earlier runs (encoded images, optimizer
+DVC runs a stage again when its code changes. What the stage stored in earlier runs (encoded images, optimizer
 state, captions) is then used only if the code that computed it is the same. That code is named by rooms;
-files of these rooms that cannot change a kept result are left out, each with its reason.
+files of these rooms that cannot change a stored result are left out, each with its reason.
 """
 
 import hashlib
@@ -17,38 +17,35 @@ PIPELINE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class ResultCode:
-    """The code that the kept work of a stage follows from.
+    """The code that the stored work of a stage follows from.
 
     Attributes:
         rooms: folders or files of `pipeline/`.
-        without: files of these rooms that cannot change a kept result, and why not.
+        without: files of these rooms that cannot change a stored result, and why not.
     """
 
     rooms: tuple[str, ...]
     without: Mapping[str, str] = field(default_factory=dict)
 
-    def files(self) -> list[str]:
-        """Paths in `pipeline/` of the files, sorted."""
-        named = (PIPELINE / room for room in self.rooms)
-        found = {file for path in named for file in ([path] if path.is_file() else path.glob("*.py"))}
-        paths = {file.relative_to(PIPELINE).as_posix() for file in found if file.name != "__init__.py"}
-        return sorted(paths - self.without.keys())
-
     def digests(self) -> dict[str, str]:
-        """SHA-256 (hex) of each file by its path, so that a difference has a name."""
-        return {name: hashlib.sha256((PIPELINE / name).read_bytes()).hexdigest() for name in self.files()}
+        """Return the SHA-256 (hex) of each file by its path in `pipeline/`: a difference has a name."""
+        paths = [PIPELINE / room for room in self.rooms]
+        files = [file for path in paths for file in (path.glob("*.py") if path.is_dir() else [path])]
+        names = {file.relative_to(PIPELINE).as_posix() for file in files if file.name != "__init__.py"}
+        counted = sorted(names - self.without.keys())
+        return {name: hashlib.sha256((PIPELINE / name).read_bytes()).hexdigest() for name in counted}
 
 
 def library_versions(*names: str) -> dict[str, str]:
-    """The installed version of each library.
+    """Return the installed version of each library.
 
-    They are facts of unfinished work, which must not be of two versions; finished outputs stay.
+    Unfinished work must not mix two versions; finished outputs stay.
     """
     return {name: importlib.metadata.version(name) for name in names}
 
 
 _PROBE = {"model/probe.py": "refuses models; it computes no result"}
-_COMPUTED_AGAIN = "computed again in every run, from what is kept"
+_COMPUTED_AGAIN = "computed again in every run, from stored work"
 
 ENCODE = ResultCode(
     rooms=("images", "vision", "encoding"),

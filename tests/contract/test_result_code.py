@@ -70,10 +70,10 @@ def with_rooms(paths: set[str]) -> set[str]:
 @pytest.mark.parametrize("module", KEPT)
 def test_every_module_that_a_stage_imports_counts_or_is_excused(module: str) -> None:
     code = KEPT[module]
-    others = imported(module) - set(code.files()) - code.without.keys()
+    others = imported(module) - set(code.digests()) - code.without.keys()
     excuses = EVERYWHERE.keys() | EXCUSED[module].keys()
     assert {path for path in others if not with_rooms({path}) & excuses} == set()
-    assert excuses & with_rooms(set(code.files())) == set(), (
+    assert excuses & with_rooms(set(code.digests())) == set(), (
         "of a room that counts in part, files are excused"
     )
     assert EXCUSED[module].keys() - with_rooms(others) == set(), "excused, and not imported"
@@ -82,7 +82,7 @@ def test_every_module_that_a_stage_imports_counts_or_is_excused(module: str) -> 
 @pytest.mark.parametrize("module", KEPT)
 def test_what_counts_is_imported_and_what_is_left_out_is_there(module: str) -> None:
     code = KEPT[module]
-    assert set(code.files()) <= imported(module)
+    assert set(code.digests()) <= imported(module)
     assert {name for name in code.without if not (PIPELINE / name).is_file()} == set()
 
 
@@ -98,7 +98,7 @@ def test_an_edit_changes_the_digest_unless_the_file_is_left_out(
     for name in code.without:
         with edit_code(name):
             assert code.digests() == before, name
-    for name in code.files():
+    for name in code.digests():
         with edit_code(name):
             changed = code.digests()
         assert {key for key in before if changed[key] != before[key]} == {name}

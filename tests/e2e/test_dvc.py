@@ -72,7 +72,7 @@ def said_after_edits(done: Project) -> dict[str, str]:
 def beside(code: ResultCode, room: str) -> str:
     """The first file of a stage's room that its kept work does not follow from."""
     names = sorted(f"{room}/{path.name}" for path in (PIPELINE / room).glob("[!_]*.py"))
-    return next(name for name in names if name not in code.files())
+    return next(name for name in names if name not in code.digests())
 
 
 @pytest.mark.parametrize(

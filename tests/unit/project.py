@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import h5py
 import pytest
 
-from pipeline.captions import ImageRecord, of_split, read_captions, read_images
+from pipeline.captions import ImageRecord, read_captions, read_images, select_split
 from pipeline.datasets.prepare import prepare
 from pipeline.encoding.encode import encode_images
 from pipeline.evaluation.evaluate import EvaluatePaths, evaluate
@@ -45,7 +45,7 @@ class Project:
 
     @property
     def test_images(self) -> list[ImageRecord]:
-        ids = {r.image_id for r in of_split(read_captions(self.data / "captions.jsonl"), "test")}
+        ids = {r.image_id for r in select_split(read_captions(self.data / "captions.jsonl"), "test")}
         return [image for image in read_images(self.data / "images.jsonl") if image.image_id in ids]
 
     def execution(self, stage: str) -> Execution:
