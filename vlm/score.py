@@ -35,12 +35,12 @@ def score(predictions: Path, references: Path, split: str | None, as_json: bool)
     from vlm.caption_files import read_caption_file
 
     said = {image: only for image, (only,) in read_caption_file(predictions, "caption").items()}
-    measured = measure(said, read_caption_file(references, "captions", split))
-    scores, within = measured.scores(), intervals(measured)
+    per_image = measure(said, read_caption_file(references, "captions", split))
+    scores, within = per_image.scores(), intervals(per_image)
     if as_json:
-        bounds = {name: interval.as_dict() for name, interval in within.items()}
-        click.echo(json.dumps({**scores.as_dict(), "intervals": bounds}, indent=2))
+        click.echo(json.dumps({**scores, "intervals": within}, indent=2))
         return
-    click.echo(f"{scores.images} images, {scores.words:.1f} words a caption        95 % interval")
-    for name, interval in within.items():
-        click.echo(f"  {SCORES[name]:<8} {getattr(scores, name):8.2f}       {interval}")
+    click.echo(f"{scores['images']} images, {scores['words']:.1f} words a caption        95 % interval")
+    for name, title in SCORES.items():
+        low, high = within[name]["low"], within[name]["high"]
+        click.echo(f"  {title:<8} {scores[name]:8.2f}       {low:.2f} to {high:.2f}")

@@ -1,6 +1,6 @@
 """Corpus BLEU-1 to BLEU-4 (Papineni et al. 2002): NLTK's counts, put together as pycocoevalcap does.
 
-The counts of each image are kept apart from the score of their sum, so that a bootstrap can sum them again.
+The counts of each image are separate from the score of their sum, so that a bootstrap can sum them again.
 """
 
 from collections.abc import Sequence
@@ -20,16 +20,16 @@ _SMALL = 1e-9
 def bleu_counts(
     predictions: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]
 ) -> NDArray[np.int64]:
-    """What BLEU needs to know of each tokenised caption; `references[i]` are those of image i.
+    """Count what BLEU needs of each tokenized caption; `references[i]` are those of image i.
 
-    Returns `[images, 10]`: for n = 1 to 4 the n-grams matched, for n = 1 to 4 the n-grams there are, the
+    Returns `[images, 10]`: for n = 1 to 4 the n-grams matched, for n = 1 to 4 the n-grams in the caption, the
     length, and the closest reference length.
     """
-    rows = [_counts(p, of_image) for p, of_image in zip(predictions, references, strict=True)]
+    rows = [_counts(*pair) for pair in zip(predictions, references, strict=True)]
     return np.array(rows, dtype=np.int64).reshape(len(rows), 2 * ORDERS + 2)
 
 
-def bleu_of_counts(counts: NDArray[Any]) -> NDArray[np.float64]:
+def bleu_from_counts(counts: NDArray[Any]) -> NDArray[np.float64]:
     """Summed counts `[.., 10]` -> BLEU-1 to -4 `[.., 4]`, times 100."""
     matched, guessed = counts[..., :ORDERS], counts[..., ORDERS : 2 * ORDERS]
     ratio = (counts[..., -2] + _TINY) / (counts[..., -1] + _SMALL)
@@ -42,11 +42,11 @@ def bleu_of_counts(counts: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _counts(prediction: Sequence[str], references: Sequence[Sequence[str]]) -> list[int]:
-    # Importing it takes a second, which those need not wait for who only read scores.
+    # Importing NLTK takes a second, which code that only reads scores need not wait for.
     from nltk.translate.bleu_score import closest_ref_length, modified_precision
 
-    precisions = [modified_precision(references, prediction, order) for order in range(1, ORDERS + 1)]
-    matched = [precision.numerator for precision in precisions]
+    orders = range(1, ORDERS + 1)
+    matched = [modified_precision(references, prediction, order).numerator for order in orders]
     # NLTK counts one guess, to divide by, in captions that are too short for an n-gram.
-    guessed = [max(0, len(prediction) - order + 1) for order in range(1, ORDERS + 1)]
+    guessed = [max(0, len(prediction) - order + 1) for order in orders]
     return [*matched, *guessed, len(prediction), closest_ref_length(references, len(prediction))]

@@ -1,10 +1,9 @@
 """CIDEr-D (Vedantam, Zitnick and Parikh, CVPR 2015): do captions say what people say of this image?
 
 n-grams are weighted by tf-idf, so that words which fit every image ("a man in a") count for little.
-This is why it shows whether the image was used where BLEU does not. As in pycocoevalcap: no
+CIDEr-D therefore shows whether the image was used where BLEU does not. As in pycocoevalcap: no
 stemming, n = 1 to 4, idf from the references of the scored set, clipping, a Gaussian penalty (sigma
-6) on the difference in length, values times 10. A score therefore depends on which images are
-scored together.
+6) on the difference in length, values times 10. A score depends on which images are scored together.
 """
 
 import math
@@ -34,7 +33,7 @@ class TfIdf:
     """Weights of n-grams: the fewer images' captions an n-gram is in, the more it counts."""
 
     def __init__(self, images: Iterable[Sequence[Sequence[str]]]) -> None:
-        """`images` yields the tokenised captions of one image at a time; only numbers of images are kept."""
+        """`images` yields the tokenized captions of one image at a time; only numbers of images are kept."""
         images_with: Counter[Ngram] = Counter()
         count = 0
         for captions in images:
@@ -44,7 +43,7 @@ class TfIdf:
         self._idf = {ngram: self._idf_of_unseen - math.log(n) for ngram, n in images_with.items()}
 
     def vector(self, caption: Sequence[str]) -> Vector:
-        """The tf-idf vector of a tokenised caption."""
+        """Return the tf-idf vector of a tokenized caption."""
         counts = Counter(_ngrams(caption))
         weights = {n: count * self._idf.get(n, self._idf_of_unseen) for n, count in counts.items()}
         squares = [0.0] * ORDERS
@@ -59,37 +58,34 @@ class CiderD(TfIdf):
     """CIDEr-D against one set of references: their idf and their vectors, computed once."""
 
     def __init__(self, references: Sequence[Sequence[Sequence[str]]]) -> None:
-        """`references[i]` are the tokenised references of image i."""
+        """`references[i]` are the tokenized references of image i."""
         super().__init__(references)
-        self.references = [[self.vector(reference) for reference in of_image] for of_image in references]
+        self.references = [[self.vector(caption) for caption in captions] for captions in references]
 
-    def score(self, caption: Vector, image: int) -> float:
-        """CIDEr-D of a caption for the image at this place in the references."""
-        of_image = self.references[image]
-        return 10 * sum(similarity(caption, r) for r in of_image) / (ORDERS * len(of_image))
+    def score(self, caption: Vector, references: Sequence[Vector]) -> float:
+        """Return CIDEr-D of a caption by one image's references."""
+        return 10 * sum(similarity(caption, r) for r in references) / (ORDERS * len(references))
 
 
 def cider_d(
     predictions: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]
 ) -> list[float]:
-    """CIDEr-D of each tokenised caption on pycocoevalcap's scale; papers print the mean times 100.
+    """Return CIDEr-D of each tokenized caption on pycocoevalcap's scale; papers print the mean times 100.
 
     With a single image every idf, and so every score, is 0.
     """
-    if len(predictions) != len(references):
-        raise ValueError(f"{len(predictions)} predictions, but references of {len(references)} images")
     scorer = CiderD(references)
-    return [scorer.score(scorer.vector(p), image) for image, p in enumerate(predictions)]
+    pairs = zip(predictions, scorer.references, strict=True)
+    return [scorer.score(scorer.vector(caption), expected) for caption, expected in pairs]
 
 
 def similarity(caption: Vector, reference: Vector) -> float:
-    """Clipped cosine similarity with the length penalty, summed over the orders: 0 to 4."""
+    """Return the clipped cosine similarity with the length penalty, summed over the orders: 0 to 4."""
     products = [0.0] * ORDERS
     others = reference.weights
     for ngram, weight in caption.weights.items():
-        other = others.get(ngram)
-        if other is not None:
-            products[len(ngram) - 1] += min(weight, other) * other
+        if ngram in others:
+            products[len(ngram) - 1] += min(weight, others[ngram]) * others[ngram]
     cosines = 0.0
     for product, norm, reference_norm in zip(products, caption.norms, reference.norms, strict=True):
         if product:
@@ -113,13 +109,13 @@ def similarities(captions: Sequence[Vector]) -> NDArray[np.float64]:
     norms[norms == 0] = 1  # the products are 0, too
     cosines = (products / (norms[:, :, None] * norms[:, None])).sum(axis=0)
     lengths = np.array([caption.length for caption in captions])
-    found: NDArray[np.float64] = cosines * np.exp(-((lengths[:, None] - lengths) ** 2) / (2 * SIGMA**2))
-    np.fill_diagonal(found, 0)
-    return found
+    pairs: NDArray[np.float64] = cosines * np.exp(-((lengths[:, None] - lengths) ** 2) / (2 * SIGMA**2))
+    np.fill_diagonal(pairs, 0)
+    return pairs
 
 
 def length_penalty(difference: int) -> float:
-    """1 for equal lengths, less the more they differ."""
+    """Return 1 for equal lengths, less the more they differ."""
     return math.exp(-(difference**2) / (2 * SIGMA**2))
 
 

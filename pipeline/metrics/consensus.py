@@ -14,11 +14,11 @@ from typing import Any
 from numpy.typing import NDArray
 
 from pipeline.metrics.cider import TfIdf, cider_d, similarities
-from pipeline.metrics.tokenizer import split_at_blanks, tokenize
+from pipeline.metrics.tokenizer import caption_words
 
-# How many of the nearest train images have a say: dev chooses among these.
+# Numbers of nearest train images whose captions are compared: dev chooses among these.
 NEIGHBORS = (1, 5, 10, 20, 50)
-# Bounds on memory: idf is that of so many images, and so many captions are compared with one another.
+# Bounds on memory: the images that give the idf, and the captions that are compared with one another.
 MOST_IMAGES = 10_000
 MOST_CANDIDATES = 500
 
@@ -30,7 +30,7 @@ class Consensus:
         """`train[i]` are the captions of train image i; 10,000 at most, spread evenly, give the idf."""
         self._train = train
         spread = train[:: math.ceil(len(train) / MOST_IMAGES)]
-        self._tf_idf = TfIdf([_words(caption) for caption in captions] for captions in spread)
+        self._tf_idf = TfIdf([caption_words(caption) for caption in captions] for captions in spread)
 
     def caption(self, rows: Sequence[int] | NDArray[Any]) -> str:
         """Return the caption with the highest mean similarity to all others of these train images.
@@ -39,27 +39,23 @@ class Consensus:
         of the nearest image, in the order of its captions. At most 500 captions are compared.
         """
         captions = [caption for row in rows for caption in self._train[row]][:MOST_CANDIDATES]
-        found = similarities([self._tf_idf.vector(_words(caption)) for caption in captions])
+        pairs = similarities([self._tf_idf.vector(caption_words(caption)) for caption in captions])
         # Rounded: sums of the same numbers in another order are equal.
-        return captions[int(found.sum(axis=1).round(9).argmax())]
+        return captions[int(pairs.sum(axis=1).round(9).argmax())]
 
     def choose_neighbors(self, rows: NDArray[Any], references: Sequence[Sequence[str]]) -> int:
-        """Return the number of nearest images whose consensus has the best CIDEr-D; of equal ones the least.
+        """Return the least number of nearest images whose consensus has the best CIDEr-D.
 
         Args:
             rows: `[N, count]`, the rows nearest to each dev image, the nearest first; `count` is the most
                 that can be chosen.
-            references: the captions of each dev image. They are never said, only scored against.
+            references: the captions of each dev image, which are only scored against.
         """
-        expected = [[_words(caption) for caption in captions] for captions in references]
+        expected = [[caption_words(caption) for caption in captions] for captions in references]
 
         def score(count: int) -> float:
-            return math.fsum(cider_d([_words(self.caption(row[:count])) for row in rows], expected))
+            return math.fsum(cider_d([caption_words(self.caption(row[:count])) for row in rows], expected))
 
         most = int(rows.shape[1])
         scores = {count: score(count) for count in sorted({min(n, most) for n in NEIGHBORS})}
         return max(scores, key=lambda count: scores[count])
-
-
-def _words(caption: str) -> list[str]:
-    return split_at_blanks(tokenize(caption))

@@ -10,15 +10,14 @@ _EMPTY = ("",)
 def rouge_l(
     predictions: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]
 ) -> list[float]:
-    """ROUGE-L (0 to 1) of each tokenised caption; papers print the mean times 100.
+    """Return ROUGE-L (0 to 1) of each tokenized caption; papers print the mean times 100.
 
-    Precision and recall are each the best over the references, not necessarily of the same one. A
-    caption without tokens is one empty token there, so it scores 1 beside a reference that has none
-    either, and 0 beside others.
+    Precision and recall are each the best over the references, not necessarily of the same reference. A
+    caption without tokens counts as one empty token: it scores 1 if a reference has no tokens either, else 0.
     """
     return [
-        _score(prediction or _EMPTY, [reference or _EMPTY for reference in of_image])
-        for prediction, of_image in zip(predictions, references, strict=True)
+        _score(prediction or _EMPTY, [reference or _EMPTY for reference in captions])
+        for prediction, captions in zip(predictions, references, strict=True)
     ]
 
 
@@ -32,7 +31,7 @@ def _score(prediction: Sequence[str], references: Sequence[Sequence[str]]) -> fl
 
 
 def _common_length(first: Sequence[str], second: Sequence[str]) -> int:
-    """The length of the longest common subsequence, row by row."""
+    """Return the length of the longest common subsequence, computed row by row."""
     row = [0] * (len(second) + 1)
     for token in first:
         diagonal = 0

@@ -2,72 +2,54 @@
 
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
 
 from pipeline.captions import SceneObject
-from pipeline.errors import PipelineError
 
-# How far before the shape its colour may stand: "red circle", "red small circle".
+# How far before the shape its color may stand: "red circle", "red small circle".
 _REACH = 2
-
-
-@dataclass(frozen=True, slots=True)
-class SceneScores:
-    """Percent of captions that name the object's shape, its colour, and both."""
-
-    shape_accuracy: float
-    color_accuracy: float
-    both_accuracy: float
-    objects: int
-
-    def as_dict(self) -> dict[str, float]:
-        """The fields by name, rounded to four decimals: for metrics JSON."""
-        return {name: round(value, 4) for name, value in asdict(self).items()}
 
 
 def names_object(
     caption: str, shape: str, color: str, *, shapes: Collection[str], colors: Collection[str]
 ) -> tuple[bool, bool]:
-    """Whether a caption names the right shape, and the right colour, in whole words.
+    """Return whether a caption names the right shape, and the right color, in whole words.
 
     The shape is right when it is the only one of `shapes` in the caption (a plural `s` or `es` may
-    follow). The colour is judged where a shape is named, whichever shape it is: it is the last of
+    follow). The color is judged where a shape is named, whichever shape it is: it is the last of
     `colors` within the two words before the shape word. It is right when it is the object's at
     every shape word. So the background may be named (`a red circle on a blue background`, `a circle
-    over blue`), and a colour said elsewhere (`a circle that is red`) does not count.
+    over blue`), and a color named elsewhere (`a circle that is red`) does not count.
     """
     words = re.findall(r"\w+", caption.lower())
     singular = {form: s for s in shapes for form in (s, f"{s}s", f"{s}es")}
-    places = [place for place, word in enumerate(words) if word in singular]
-    named = {singular[words[place]] for place in places}
-    said = {_last_color(words[max(0, place - _REACH) : place], colors) for place in places}
-    return named == {shape}, said == {color}
+    named_shapes, named_colors = set(), set()
+    for place, word in enumerate(words):
+        if word in singular:
+            before = reversed(words[max(0, place - _REACH) : place])
+            named_shapes.add(singular[word])
+            named_colors.add(next((other for other in before if other in colors), None))
+    return named_shapes == {shape}, named_colors == {color}
 
 
 def score_objects(
-    captions: Sequence[tuple[str, SceneObject]],
-    *,
-    shapes: Collection[str],
-    colors: Collection[str],
-) -> SceneScores:
-    """Score pairs of a caption and the one object that it should name."""
-    if not captions:
-        raise PipelineError("there are no captions of known objects to score.")
-    named = [
-        names_object(caption, thing.shape, thing.color, shapes=shapes, colors=colors)
-        for caption, thing in captions
+    captions: Sequence[tuple[str, SceneObject]], *, shapes: Collection[str], colors: Collection[str]
+) -> dict[str, float]:
+    """Score pairs of a caption and the one object that it should name, one pair at least.
+
+    Returns the percentages of captions that name the right shape, the right color and both, rounded to four
+    decimals, and the number of objects.
+    """
+    right = [
+        names_object(caption, item.shape, item.color, shapes=shapes, colors=colors)
+        for caption, item in captions
     ]
 
-    def percent(right: int) -> float:
-        return 100 * right / len(named)
+    def percent(rights: Sequence[bool]) -> float:
+        return round(100 * sum(rights) / len(rights), 4)
 
-    return SceneScores(
-        shape_accuracy=percent(sum(shape for shape, _ in named)),
-        color_accuracy=percent(sum(color for _, color in named)),
-        both_accuracy=percent(sum(shape and color for shape, color in named)),
-        objects=len(named),
-    )
-
-
-def _last_color(words: Sequence[str], colors: Collection[str]) -> str | None:
-    return next((word for word in reversed(words) if word in colors), None)
+    return {
+        "shape_accuracy": percent([shape for shape, _ in right]),
+        "color_accuracy": percent([color for _, color in right]),
+        "both_accuracy": percent([shape and color for shape, color in right]),
+        "objects": len(right),
+    }

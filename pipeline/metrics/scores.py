@@ -1,14 +1,14 @@
 """The scores of a set of captions, as metrics files and the report show them."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import PipelineError, first_few
-from pipeline.metrics.bleu import bleu_counts, bleu_of_counts
+from pipeline.metrics.bleu import bleu_counts, bleu_from_counts
 from pipeline.metrics.cider import cider_d
 from pipeline.metrics.rouge import rouge_l
 from pipeline.metrics.tokenizer import split_at_blanks, tokenize
@@ -36,31 +36,14 @@ def verdict(evaluation: Mapping[str, Any]) -> str:
 
     `evaluation` is the content of metrics/evaluate.json.
     """
-    reached = evaluation["test"]["cider"]
-    better = {name: of["cider"] for name, of in evaluation["controls"].items() if of["cider"] > reached}
+    model = evaluation["test"]["cider"]
+    ciders = {name: scores["cider"] for name, scores in evaluation["controls"].items()}
+    better = {name: cider for name, cider in ciders.items() if cider > model}
     if not better:
         return ""
     names = " and ".join(f"“{CONTROLS.get(name, name)}”" for name in better)
     figures = " and ".join(f"{cider:.2f}" for cider in better.values())
-    return f"The captions say less than {names}: CIDEr {reached:.2f} against {figures}."
-
-
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """Scores times 100; `words` is the mean length of the predictions in tokens."""
-
-    bleu_1: float
-    bleu_2: float
-    bleu_3: float
-    bleu_4: float
-    cider: float
-    rouge_l: float
-    words: float
-    images: int
-
-    def as_dict(self) -> dict[str, float]:
-        """The fields by name, rounded to four decimals: for metrics JSON."""
-        return {name: round(value, 4) for name, value in asdict(self).items()}
+    return f"The captions say less than {names}: CIDEr {model:.2f} against {figures}."
 
 
 @dataclass(frozen=True)
@@ -77,21 +60,24 @@ class PerImageScores:
     cider: NDArray[np.float64]
     rouge_l: NDArray[np.float64]
 
-    def scores(self) -> Scores:
-        """The scores of all images together."""
-        ones = np.ones((1, len(self.image_ids)))
-        values = dict(zip(SCORES, map(float, self.resample(ones)[0]), strict=True))
-        words = float(self.bleu[:, -2].mean())
-        return Scores(**values, words=words, images=len(self.image_ids))
+    def scores(self) -> dict[str, float]:
+        """Return SCORES of all images together, times 100, rounded to four decimals.
+
+        In addition `words`, the mean length of the predictions in tokens, and `images`, their number.
+        """
+        values = [*self.resample(np.ones((1, len(self.image_ids))))[0], self.bleu[:, -2].mean()]
+        names = (*SCORES, "words")
+        rounded = {name: round(float(value), 4) for name, value in zip(names, values, strict=True)}
+        return {**rounded, "images": len(self.image_ids)}
 
     def resample(self, weights: NDArray[Any]) -> NDArray[np.float64]:
-        """Return the scores `[samples, 6]` (columns: SCORES) of samples that hold each image `weights` times.
+        """Return the scores `[samples, 6]` (columns: SCORES) of samples with each image `weights` times.
 
         `weights` is `[samples, images]`. CIDEr-D's idf stays that of all images.
         """
         weights = weights.astype(np.float64)
         total = weights.sum(axis=1)
-        bleu = bleu_of_counts(weights @ self.bleu)  # [samples, 4]
+        bleu = bleu_from_counts(weights @ self.bleu)  # [samples, 4]
         means = [weights @ values / total for values in (self.cider, self.rouge_l)]
         return np.column_stack([bleu, *means])
 
@@ -102,41 +88,36 @@ def measure(predictions: Mapping[str, str], references: Mapping[str, Sequence[st
     A prediction without tokens scores 0, except in ROUGE-L if a reference has no tokens either. Raises
     PipelineError when predictions and references are not of the same images.
     """
-    missing, unknown = references.keys() - predictions.keys(), predictions.keys() - references.keys()
-    if missing or unknown:
-        what = {"no prediction for": missing, "a prediction but no references for": unknown}
-        counted = " and ".join(f"{kind} {_named(ids)}" for kind, ids in what.items() if ids)
-        raise PipelineError(
-            f"there is {counted}; both must be of the same images (of one split: `vlm score --split`)."
-        )
-    empty = [i for i in references if not references[i]]
-    if empty:
-        raise PipelineError(
-            f"there is an empty list of references for {_named(empty)}; each image needs one."
-        )
+    _require_equal_images(predictions.keys(), references.keys())
+    if empty := [i for i in references if not references[i]]:
+        raise PipelineError(f"There are no references for {_count(empty)}. Each image needs a caption.")
     if not references:
-        raise PipelineError("there are no images to score; is the split empty?")
+        raise PipelineError("There are no images to score. Fix: choose a split with images.")
 
     # Sorted, so that sums of floats do not depend on the order of the mappings.
     ids = sorted(references)
-    said = [tokenize(predictions[i]) for i in ids]
+    tokens = [tokenize(predictions[i]) for i in ids]
     expected = [[tokenize(caption) for caption in references[i]] for i in ids]
-    said_words = [split_at_blanks(tokens) for tokens in said]
-    expected_words = [[split_at_blanks(tokens) for tokens in of_image] for of_image in expected]
+    words = [split_at_blanks(caption) for caption in tokens]
+    expected_words = [[split_at_blanks(caption) for caption in captions] for captions in expected]
     return PerImageScores(
         image_ids=tuple(ids),
-        bleu=bleu_counts(said_words, expected_words),
-        cider=100 * np.array(cider_d(said_words, expected_words)),
-        rouge_l=100 * np.array(rouge_l(said, expected)),
+        bleu=bleu_counts(words, expected_words),
+        cider=100 * np.array(cider_d(words, expected_words)),
+        rouge_l=100 * np.array(rouge_l(tokens, expected)),
     )
 
 
-def score(predictions: Mapping[str, str], references: Mapping[str, Sequence[str]]) -> Scores:
-    """`measure`, and the scores of all images together."""
-    return measure(predictions, references).scores()
+def _require_equal_images(predictions: Collection[str], references: Collection[str]) -> None:
+    missing, unknown = set(references) - set(predictions), set(predictions) - set(references)
+    faults = {"no prediction for": missing, "a prediction but no references for": unknown}
+    if sentences := [f"{fault} {_count(ids)}" for fault, ids in faults.items() if ids]:
+        raise PipelineError(
+            f"There is {' and '.join(sentences)}. Predictions and references must be of the same images. "
+            "Fix: choose the split of the predictions with --split."
+        )
 
 
-def _named(ids: Collection[str]) -> str:
-    """How many images, and the first of them."""
-    named = first_few(list(map(repr, sorted(ids))), 3)
-    return f"{len(ids)} image{'s' if len(ids) > 1 else ''}: {named}"
+def _count(ids: Collection[str]) -> str:
+    """Say how many images there are, and name the first."""
+    return f"{len(ids)} image{'s' if len(ids) > 1 else ''}: {first_few(list(map(repr, sorted(ids))), 3)}"

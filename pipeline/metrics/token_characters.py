@@ -11,7 +11,7 @@ LETTER = "é"
 MARK = "ê"  # combining marks and HTML entities of letters: no part of hyphenated words
 DIGIT = "0"
 HYPHEN = "\u2010"  # the typographic ones; dropped where it stands alone
-SYMBOL = "§"  # a token of its own
+SYMBOL = "§"  # a separate token
 BLANK = "\t"  # other than " " and the no-break space
 NOTHING = "\uffff"  # dropped outside URLs, mail addresses and tags; parts what it stands between
 
@@ -57,27 +57,27 @@ _KNOWN_SYMBOL = re.compile(
 _KNOWN_MARK = re.compile("[\u02c2-\u0ecd]")
 
 
-def without_entities(caption: str) -> str:
-    """The caption, one character for each entity that is read."""
+def replace_entities(caption: str) -> str:
+    """Return the caption with one character for each entity that is read."""
     return _ENTITY.sub(lambda entity: _ENTITIES[entity[1].lower()], caption) if "&" in caption else caption
 
 
-def with_entities(token: str) -> str:
-    """A token with what its entities become, and no soft hyphens."""
+def spell_entities(token: str) -> str:
+    """Return a token with what its entities become, without soft hyphens."""
     return token.translate(_SPELL_OUT)
 
 
 def outline(text: str) -> str:
-    """The classes of a text's characters; as long as the text."""
+    """Return the classes of a text's characters; as long as the text."""
     return text.translate(_OUTLINES)
 
 
 class _Outlines(dict[int, str]):
-    """The outline of each character, found when first asked for."""
+    """The outline of each character, computed at its first use."""
 
     def __missing__(self, code: int) -> str:
-        self[code] = found = _outline(chr(code))
-        return found
+        self[code] = _outline(chr(code))
+        return self[code]
 
 
 _OUTLINES = _Outlines()

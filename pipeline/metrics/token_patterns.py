@@ -105,7 +105,7 @@ class _Rule(NamedTuple):
 
 
 _RULES = (
-    # Contractions. The first parts are tokens of their own: can not, gon na.
+    # Contractions. The first parts are separate tokens: can not, gon na.
     _Rule("Cc", "(?i:can)", "(?i:not)"),
     _Rule("Gg", "(?i:gon)", "(?i:na)"),
     _Rule("Ww", "(?i:wan)", "(?i:na)"),

@@ -3,22 +3,22 @@
 A scanner: at each place of the caption the longest token of `token_patterns.py` is taken. Which marks are
 then dropped is COCO's list.
 
-Facts of the reference that surprise and are kept. Its list names brackets in upper case but its tokens are
-in lower case, so brackets stay, as `-lrb-` and the like. Runs of marks (`!!`, `?!`) and two adjacent
-typographic quotes are tokens that the list does not name, so they stay too. Some tokens hold a blank, as a
+Behavior of the reference that surprises and is copied: its list names brackets in upper case but its tokens
+are in lower case, so brackets stay, as `-lrb-` and the like. Runs of marks (`!!`, `?!`) and two adjacent
+typographic quotes are tokens that the list does not name, so they stay too. Some tokens contain a blank, as a
 no-break space: `1 1/2`, `<br />`.
 
 Known to differ: letters, marks and symbols of scripts that Unicode has got since 2012, which are letters
 here and nothing there; combining marks of some scripts of India and South-East Asia, which join letters
-here and part them there or the other way; abbreviations of five letters or more that nobody asked the
-reference for; words of more than 80 letters before an @ or a hyphen. The reference tokenizes all captions
+here and part them there or the other way; abbreviations of five letters or more that the reference was not
+asked for; words of more than 80 letters before an @ or a hyphen. The reference tokenizes all captions
 as one text: where one ends with an initial (`J.`), what the next begins with may matter there.
 """
 
 import re
 from collections.abc import Sequence
 
-from pipeline.metrics.token_characters import HYPHEN, NOTHING, outline, with_entities, without_entities
+from pipeline.metrics.token_characters import HYPHEN, NOTHING, outline, replace_entities, spell_entities
 from pipeline.metrics.token_patterns import matchers
 
 # COCO's list, of those that reach it: quotes, sentence marks and dashes.
@@ -38,11 +38,11 @@ _PLAIN_WORDS = re.compile(r"(?:(?!(?i:cannot|gonna|wanna|gotta|lemme|gimme)\s)[A
 
 
 def tokenize(caption: str) -> list[str]:
-    """The tokens of a caption that scores compare: lower case, COCO's punctuation dropped.
+    """Return the tokens of a caption that scores compare: lower case, COCO's punctuation dropped.
 
     ROUGE compares them as they are, BLEU and CIDEr after `split_at_blanks`.
     """
-    text = without_entities(caption) + "\n"
+    text = replace_entities(caption) + "\n"
     classes = outline(text)
     tokens: list[str] = []
     at, end = 0, len(text)
@@ -59,19 +59,24 @@ def tokenize(caption: str) -> list[str]:
 
 
 def split_at_blanks(tokens: Sequence[str]) -> list[str]:
-    """Tokens as pycocoevalcap's BLEU and CIDEr see them, which split also at a token's own blanks."""
+    """Split tokens at their inner blanks too, as pycocoevalcap's BLEU and CIDEr do."""
     return " ".join(tokens).split()
 
 
+def caption_words(caption: str) -> list[str]:
+    """Return a caption's tokens as BLEU and CIDEr compare them."""
+    return split_at_blanks(tokenize(caption))
+
+
 def _longest(text: str, classes: str, at: int) -> tuple[str, int]:
-    """The token that begins at a place, as it is written, and where it ends."""
+    """Return the token that begins at a place, as scores compare it, and where it ends."""
     longest, end = at, at + 1
     spelling: dict[int, str] = {}
     for matcher in matchers(classes[at]):
-        found = matcher.match(classes, at)
-        if found and found.end() > longest:
-            longest, end, spelling = found.end(), found.end(1), matcher.spelling
+        match = matcher.match(classes, at)
+        if match and match.end() > longest:
+            longest, end, spelling = match.end(), match.end(1), matcher.spelling
     if classes[at:end] in (NOTHING, HYPHEN):
         return "", end
-    token = with_entities(text[at:end].translate(spelling).lower())
+    token = spell_entities(text[at:end].translate(spelling).lower())
     return _SPELLINGS.get(token, token), end

@@ -14,9 +14,9 @@ from pipeline.captions import (
     CaptionRecord,
     ImageRecord,
     SceneObject,
-    of_split,
     read_captions,
     read_images,
+    select_split,
     vocabulary,
 )
 from pipeline.errors import PipelineError
@@ -67,7 +67,7 @@ def caption_regions(paths: RegionPaths, settings: Params, execution: Execution) 
     """
     listed = read_captions(paths.captions)
     shapes, colors = vocabulary(listed)
-    requests = _requests(paths, settings.regions, of_split(listed, "test")[: settings.regions.images])
+    requests = _requests(paths, settings.regions, select_split(listed, "test")[: settings.regions.images])
     rows: list[JsonObject] = []
     truth: list[tuple[str, SceneObject]] = []
     with replace_folder(paths.output) as folder:
@@ -91,7 +91,7 @@ def caption_regions(paths: RegionPaths, settings: Params, execution: Execution) 
         "requests": len(rows),
     }
     if truth:
-        metrics |= score_objects(truth, shapes=shapes, colors=colors).as_dict()
+        metrics |= score_objects(truth, shapes=shapes, colors=colors)
     write_json(paths.metrics, metrics)
     return metrics
 

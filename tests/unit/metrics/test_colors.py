@@ -1,4 +1,4 @@
-"""Colour words in captions: `pytest tests/unit/metrics/test_colors.py`."""
+"""Color words in captions: `pytest tests/unit/metrics/test_colors.py`."""
 
 import pytest
 
@@ -6,9 +6,9 @@ from pipeline.metrics.colors import score_colors
 
 
 @pytest.mark.parametrize(
-    ("said", "references", "precision", "counts"),
+    ("caption", "references", "precision", "counts"),
     [
-        # Said: red, blue; named: red, brown.
+        # The caption names red and blue, the references red and brown.
         ("a red dog with a blue ball", ["A Red dog.", "A brown dog runs."], 50, (2, 2)),
         # Once an image, and as a whole word.
         ("a red, red bedspread is reddish", ["red", "red again"], 100, (1, 1)),
@@ -18,16 +18,15 @@ from pipeline.metrics.colors import score_colors
         ("a dog", ["a dog"], 0, (0, 0)),
     ],
 )
-def test_a_colour_is_right_where_any_reference_names_it(
-    said: str, references: list[str], precision: float, counts: tuple[int, int]
+def test_a_color_is_right_where_any_reference_names_it(
+    caption: str, references: list[str], precision: float, counts: tuple[int, int]
 ) -> None:
-    found = score_colors({"1": said}, {"1": references})
-    assert (found.precision, (found.said, found.named)) == (precision, counts)
+    scores = score_colors({"1": caption}, {"1": references})
+    assert (scores["precision"], (scores["said"], scores["named"])) == (precision, counts)
 
 
-def test_colours_are_counted_over_all_images() -> None:
-    found = score_colors(
-        {"1": "a red dog with a blue ball", "2": "a green car"},
-        {"1": ["A red dog.", "A brown dog runs."], "2": ["A car.", "A Green car"]},
-    )
-    assert found.as_dict() == {"precision": 66.6667, "recall": 66.6667, "said": 3, "named": 3}
+def test_colors_are_counted_over_all_images() -> None:
+    predictions = {"1": "a red dog with a blue ball", "2": "a green car"}
+    references = {"1": ["A red dog.", "A brown dog runs."], "2": ["A car.", "A Green car"]}
+    scores = score_colors(predictions, references)
+    assert scores == {"precision": 66.6667, "recall": 66.6667, "said": 3, "named": 3}

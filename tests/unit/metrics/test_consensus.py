@@ -18,19 +18,11 @@ TRAIN = [
 
 
 class TestCaption:
-    @pytest.mark.parametrize(
-        ("rows", "expected"),
-        [
-            ([0, 1], "A dog runs on grass."),
-            ([1, 0], "A dog runs on grass."),
-            ([0, 2, 3], "A cat sleeps."),
-            ([1, 3, 2], "A cat sleeps."),
-            ([2], "A cat sleeps."),
-        ],
-    )
-    def test_it_is_the_caption_most_similar_to_all_others(self, rows: list[int], expected: str) -> None:
+    def test_it_is_the_caption_most_similar_to_all_others(self) -> None:
+        consensus = Consensus(TRAIN)
+        assert {consensus.caption(rows) for rows in ([0, 1], [1, 0])} == {"A dog runs on grass."}
         # A caption that was given to two images counts twice.
-        assert Consensus(TRAIN).caption(rows) == expected
+        assert {consensus.caption(rows) for rows in ([0, 2, 3], [1, 3, 2], [2])} == {"A cat sleeps."}
 
     @pytest.mark.parametrize("train", [[["b", "a"], ["c"]], [["red dog", "dog red"]], [["", "a"]], [["x y"]]])
     def test_of_equals_it_is_the_first_of_the_nearest_image(self, train: list[list[str]]) -> None:

@@ -4,14 +4,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pipeline.errors import PipelineError
 from pipeline.metrics import controls
 from pipeline.metrics.controls import constant_caption, nearest_rows, shuffle_predictions
-from pipeline.metrics.scores import score
+from pipeline.metrics.scores import measure
 
 TRAIN = {
     "1": ["A dog runs on the grass.", "Grass."],
@@ -19,44 +18,32 @@ TRAIN = {
     "3": ["A dog sits on the grass.", "The dog is sitting."],
     "4": ["Two men.", "A boat on a lake at night."],
 }
+captions = st.lists(st.sampled_from(["a", "dog", "man", "runs", "red"]), max_size=6).map(" ".join)
+images = st.text(min_size=1, max_size=2)
 
 
 class TestConstantCaption:
-    @given(
-        st.dictionaries(
-            st.text(min_size=1, max_size=2),
-            st.lists(
-                st.lists(st.sampled_from(["a", "dog", "man", "runs", "red"]), max_size=6).map(" ".join),
-                min_size=1,
-                max_size=3,
-            ),
-            min_size=2,
-            max_size=6,
-        )
-    )
+    # At most 18 captions, so each is a candidate.
+    @given(st.dictionaries(images, st.lists(captions, min_size=1, max_size=3), min_size=2, max_size=6))
+    @settings(max_examples=25)
     def test_no_train_caption_scores_better_when_all_are_tried(self, train: dict[str, list[str]]) -> None:
-        # At most 18 captions, so every one is a candidate.
-        def said_of_all(caption: str) -> float:
-            return score(dict.fromkeys(train, caption), train).cider
+        def cider(caption: str) -> float:
+            return measure(dict.fromkeys(train, caption), train).scores()["cider"]
 
-        chosen = said_of_all(constant_caption(train))
-        every = [said_of_all(caption) for of_image in train.values() for caption in of_image]
-        assert chosen == pytest.approx(max(every))
+        best = max(cider(caption) for texts in train.values() for caption in texts)
+        assert cider(constant_caption(train)) == pytest.approx(best, abs=1e-3)
 
-    def test_the_estimate_finds_the_best_among_more_captions_than_are_tried(
+    def test_the_estimate_selects_the_best_among_more_captions_than_are_tried(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        every = constant_caption(TRAIN)
+        best = constant_caption(TRAIN)
         monkeypatch.setattr(controls, "MOST_CANDIDATES", 3)
-        assert constant_caption(TRAIN) == every
+        assert constant_caption(TRAIN) == best
 
     def test_it_is_the_text_as_written_and_does_not_depend_on_order(self) -> None:
-        reordered = {i: of_image[::-1] for i, of_image in reversed(TRAIN.items())}
-        assert constant_caption(TRAIN) == "A dog runs on the grass."
-        assert constant_caption(reordered) == constant_caption(TRAIN)
-
-    def test_of_equals_the_first_by_text(self) -> None:
-        assert constant_caption({"1": ["b"], "2": ["c"], "3": ["a"]}) == "a"
+        reordered = {image: texts[::-1] for image, texts in reversed(TRAIN.items())}
+        assert constant_caption(TRAIN) == constant_caption(reordered) == "A dog runs on the grass."
+        assert constant_caption({"1": ["b"], "2": ["c"], "3": ["a"]}) == "a", "of equals the first by text"
 
     def test_more_images_than_are_scored_are_thinned_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
         # Scored on images 1 and 3 alone, the caption of the others is worth nothing.
@@ -64,14 +51,6 @@ class TestConstantCaption:
         assert constant_caption(train) == "cat runs"
         monkeypatch.setattr(controls, "MOST_IMAGES", 2)
         assert constant_caption(train) == "red dog"
-
-    def test_no_train_image_is_an_error(self) -> None:
-        with pytest.raises(PipelineError, match="no train images"):
-            constant_caption({})
-
-    def test_a_train_image_without_captions_is_named(self) -> None:
-        with pytest.raises(PipelineError, match="'2' has no captions"):
-            constant_caption({"1": ["A dog."], "2": []})
 
 
 class TestShufflePredictions:
@@ -89,26 +68,20 @@ class TestShufflePredictions:
         assert shuffle_predictions(predictions, 1) == shuffle_predictions(reordered, 1)
         assert shuffle_predictions(predictions, 1) != shuffle_predictions(predictions, 2)
 
-    def test_one_image_cannot_be_shuffled(self) -> None:
-        with pytest.raises(PipelineError, match="1 predictions cannot be shuffled"):
-            shuffle_predictions({"1": "A dog."}, seed=0)
-
 
 class TestNearestRows:
-    VECTORS = np.array(
-        [[2, 1], [1, 2], [0, 1], [1, 0]], dtype=np.float16
-    )  # east, north, west, south of [1, 1]
+    # East, north, west, south of [1, 1].
+    VECTORS = np.array([[2, 1], [1, 2], [0, 1], [1, 0]], dtype=np.float16)
 
     def rows(self, queries: Any, count: int = 1, vectors: NDArray[Any] = VECTORS) -> Any:
         return nearest_rows(lambda: [vectors], np.array(queries), count).tolist()
 
     def test_the_direction_from_the_mean_counts_and_the_length_does_not(self) -> None:
         assert self.rows([[1.1, 1.01], [1, 300], [-5, 1.5]]) == [[0], [1], [2]]
+        assert self.rows([[2, 2], [1, 1]]) == [[0], [0]], "of equals the first, and zeros are near nothing"
+        assert self.rows([[3, 2]], count=4) == [[0, 1, 3, 2]], "the nearest first"
 
-    def test_more_rows_come_with_the_nearest_first(self) -> None:
-        assert self.rows([[3, 2]], count=4) == [[0, 1, 3, 2]]
-
-    def test_a_channel_that_varies_little_counts_as_much_and_one_that_does_not_vary_is_none(self) -> None:
+    def test_a_channel_that_varies_little_counts_as_much_and_a_constant_channel_does_not(self) -> None:
         stretched = self.VECTORS * np.array([0.001, 100]) + 7
         stretched = np.column_stack([stretched, np.full(4, 0.1)])
         assert self.rows([[7.0011, 107.9, 0.1]], vectors=stretched) == [[0]]
@@ -117,16 +90,9 @@ class TestNearestRows:
         large = self.VECTORS * np.float16(30000)
         assert self.rows(large, vectors=large) == [[0], [1], [2], [3]]
 
-    def test_of_equals_the_first_and_zeros_are_near_nothing(self) -> None:
-        assert self.rows([[2, 2], [1, 1]]) == [[0], [0]]
-
     @given(st.integers(1, 50), st.integers(1, 50), st.integers(0, 1000))
     def test_blocks_do_not_change_the_result(self, count: int, size: int, seed: int) -> None:
         rng = np.random.default_rng(seed)
         train, queries = rng.standard_normal((50, 8)), rng.standard_normal((20, 8))
-        found = nearest_rows(lambda: np.split(train, range(size, 50, size)), queries, count)
-        assert found.tolist() == nearest_rows(lambda: [train], queries, 50)[:, :count].tolist()
-
-    def test_no_train_image_is_an_error(self) -> None:
-        with pytest.raises(PipelineError, match="no train images"):
-            nearest_rows(lambda: [], self.VECTORS, 1)
+        rows = nearest_rows(lambda: np.split(train, range(size, 50, size)), queries, count)
+        assert rows.tolist() == nearest_rows(lambda: [train], queries, 50)[:, :count].tolist()
