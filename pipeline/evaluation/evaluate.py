@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.captions import SPLITS, CaptionRecord, Split, of_split, read_captions
+from pipeline.captions import SPLITS, Split, read_captions, select_split
 from pipeline.errors import PipelineError
 from pipeline.evaluation.controls import control_captions
 from pipeline.evaluation.metrics_files import (
@@ -54,7 +54,12 @@ def evaluate(paths: EvaluatePaths, settings: Params, execution: Execution) -> Js
     Returns the content of metrics/evaluate.json.
     """
     records = read_captions(paths.captions)
-    references = _references(records, paths.captions)
+    references = {split: {r.image_id: r.captions for r in select_split(records, split)} for split in SPLITS}
+    for split, captions in references.items():
+        if not captions:
+            raise PipelineError(
+                f"{paths.captions} has no image in the split {split}. Fix: run `dvc repro prepare`."
+            )
     ranked: list[EpochResult] = []
     files = []
     with FeatureStore(paths.features) as store:
@@ -68,9 +73,9 @@ def evaluate(paths: EvaluatePaths, settings: Params, execution: Execution) -> Js
                 best = checkpoint.content
             files.append(checkpoint.file)
         controls, consensus_images = control_captions(store, records, execution.scratch)
-    said = ranked[0].texts("test")
-    if len(said) > 1:
-        controls["shuffled"] = shuffle_predictions(said, _SHUFFLE_SEED)
+    predictions = ranked[0].texts("test")
+    if len(predictions) > 1:
+        controls["shuffled"] = shuffle_predictions(predictions, _SHUFFLE_SEED)
     metrics = evaluation_metrics(ranked, settings.evaluate.select_by, controls, consensus_images, records)
     for file in files:
         file.require_unchanged()
@@ -84,15 +89,6 @@ def evaluate(paths: EvaluatePaths, settings: Params, execution: Execution) -> Js
     return metrics
 
 
-def _references(records: Sequence[CaptionRecord], path: Path) -> References:
-    """Return the captions of each split by image id. Raises PipelineError for a split without images."""
-    references = {split: {r.image_id: r.captions for r in of_split(records, split)} for split in SPLITS}
-    for split, captions in references.items():
-        if not captions:
-            raise PipelineError(f"{path} has no image in the split {split}; run `dvc repro prepare`.")
-    return references
-
-
 def _require_trained_features(
     store: FeatureStore, paths: EvaluatePaths, checkpoint: Checkpoint, train_ids: Sequence[str]
 ) -> None:
@@ -102,12 +98,10 @@ def _require_trained_features(
     """
     path, info = checkpoint.file.path, checkpoint.info
     require_encoder(store, info.encoder, str(path))
-    found = features_digest(store, train_ids)
-    if found != info.features:
+    if features_digest(store, train_ids) != info.features:
         raise PipelineError(
-            f"the features of the {len(train_ids)} train images of {paths.captions} in {paths.features} "
-            f"(sha256 {found:.12}) are not those that {path} was trained on ({info.features:.12}); "
-            "run `dvc repro train`."
+            f"{path} was trained on other features than those of the {len(train_ids)} train images of "
+            f"{paths.captions} in {paths.features}. Fix: run `dvc repro train`."
         )
 
 
@@ -123,15 +117,14 @@ def _evaluate_epoch(predictor: Predictor, checkpoint: Checkpoint, references: Re
 
 
 def _rank(results: Sequence[EpochResult], select_by: str) -> list[EpochResult]:
-    """Return the results with the best score on dev first; of equal ones, the one with the lower loss.
+    """Return the results with the best score on dev first; of equal scores, the lower loss first.
 
     BLEU is never quite 0 where no caption has a 4-gram in common with its references: scores are equal if
     the metrics show them as equal.
     """
 
     def rank(result: EpochResult) -> tuple[float, float, int]:
-        score = result.scores["dev"].scores().as_dict()[select_by]
-        return -score, result.dev_loss, result.info.epoch
+        return -result.scores["dev"].scores()[select_by], result.dev_loss, result.info.epoch
 
     return sorted(results, key=rank)
 

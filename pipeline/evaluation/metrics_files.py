@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.captions import CaptionRecord, Split, of_split, vocabulary
+from pipeline.captions import CaptionRecord, Split, select_split, vocabulary
 from pipeline.evaluation.predictor import Predictions
 from pipeline.files.json_files import JsonObject
 from pipeline.metrics.bootstrap import difference_intervals, intervals
@@ -32,12 +32,12 @@ class EpochResult:
     dev_loss: float
 
     def texts(self, split: Split) -> dict[str, str]:
-        """The captions of a split by image id."""
+        """Return the captions of a split by image id."""
         return {image_id: prediction.text for image_id, prediction in self.predictions[split].items()}
 
     def as_dict(self) -> JsonObject:
-        """Loss and scores, rounded to four decimals."""
-        scores = {str(split): self.scores[split].scores().as_dict() for split in SCORED_SPLITS}
+        """Return loss and scores, rounded to four decimals."""
+        scores = {str(split): self.scores[split].scores() for split in SCORED_SPLITS}
         return {"dev_loss": round(self.dev_loss, 4), **scores}
 
 
@@ -68,11 +68,8 @@ def evaluation_metrics(
         **_choice(ranked, selected_by),
         "images": {split: len(best.predictions[split]) for split in SCORED_SPLITS},
         **{split: chosen[split] for split in SCORED_SPLITS},
-        "intervals": {
-            split: {name: interval.as_dict() for name, interval in intervals(best.scores[split]).items()}
-            for split in SCORED_SPLITS
-        },
-        **_control_metrics(best, controls, of_split(records, "test")),
+        "intervals": {split: intervals(best.scores[split]) for split in SCORED_SPLITS},
+        **_control_metrics(best, controls, select_split(records, "test")),
         "consensus_images": consensus_images,
         **output_statistics(best.predictions["test"]),
         **_scene_metrics(best, records),
@@ -101,13 +98,12 @@ def summary_metrics(evaluation: Mapping[str, Any]) -> JsonObject:
 
 def epochs_csv(by_epoch: Mapping[str, Any]) -> str:
     """Return the content of plots/epochs.csv: a line for each epoch, with its loss and scores."""
-    lines = [
-        ",".join(["epoch", "dev_loss", *(f"{split}_{name}" for split in SCORED_SPLITS for name in SCORES)])
-    ]
+    names = [(split, name) for split in SCORED_SPLITS for name in SCORES]
+    lines = [["epoch", "dev_loss", *(f"{split}_{name}" for split, name in names)]]
     for epoch, result in by_epoch.items():
-        values = [result["dev_loss"], *(result[split][name] for split in SCORED_SPLITS for name in SCORES)]
-        lines.append(",".join([epoch, *(f"{value:.4f}" for value in values)]))
-    return "\n".join(lines) + "\n"
+        values = [result["dev_loss"], *(result[split][name] for split, name in names)]
+        lines.append([epoch, *(f"{value:.4f}" for value in values)])
+    return "".join(f"{','.join(line)}\n" for line in lines)
 
 
 def output_statistics(predictions: Predictions) -> dict[str, float]:
@@ -125,19 +121,19 @@ def output_statistics(predictions: Predictions) -> dict[str, float]:
 
 
 def _choice(ranked: Sequence[EpochResult], selected_by: str) -> JsonObject:
-    """By how much the best epoch leads the next best on dev; empty where there is only one epoch."""
+    """Return by how much the best epoch leads the next best on dev; empty where there is only one epoch."""
     if len(ranked) < 2:
         return {}
     first, second = (result.scores["dev"] for result in ranked[:2])
     interval = difference_intervals(first, second)[selected_by]
-    lead = getattr(first.scores(), selected_by) - getattr(second.scores(), selected_by)
+    lead = first.scores()[selected_by] - second.scores()[selected_by]
     return {
         "choice": {
             "next_best_epoch": ranked[1].info.epoch,
             "lead": round(lead, 4) + 0.0,  # no -0.0
-            **interval.as_dict(),
-            # An interval that holds 0: with other images the order could be the other way round.
-            "distinguishable": interval.low > 0,
+            **interval,
+            # An interval that contains 0: with other images the order could be the other way round.
+            "distinguishable": interval["low"] > 0,
         }
     }
 
@@ -145,34 +141,32 @@ def _choice(ranked: Sequence[EpochResult], selected_by: str) -> JsonObject:
 def _control_metrics(
     best: EpochResult, controls: ControlCaptions, test: Sequence[CaptionRecord]
 ) -> JsonObject:
-    """The controls' scores, and the colours that they and the model name.
+    """Return the controls' scores, and the colors that they and the model name.
 
     `behind`: by how much a control's CIDEr-D is below the model's, with the 95 % interval.
     """
     references = {record.image_id: record.captions for record in test}
     model = best.scores["test"]
-    reached = model.scores().cider
     metrics: JsonObject = {}
     for name, captions in controls.items():
         control = measure(captions, references)
         scores = control.scores()
-        interval = difference_intervals(model, control)["cider"].as_dict()
-        behind = {"cider": round(reached - scores.cider, 4), **interval}
-        metrics[name] = {**scores.as_dict(), "behind": behind}
-    named = {"model": best.texts("test"), **controls}
+        lead = round(model.scores()["cider"] - scores["cider"], 4)
+        metrics[name] = {**scores, "behind": {"cider": lead, **difference_intervals(model, control)["cider"]}}
+    captioners = {"model": best.texts("test"), **controls}
     return {
         "controls": metrics,
         "constant_caption": next(iter(controls["constant"].values())),
-        "colors": {name: score_colors(captions, references).as_dict() for name, captions in named.items()},
+        "colors": {name: score_colors(captions, references) for name, captions in captioners.items()},
     }
 
 
 def _scene_metrics(best: EpochResult, records: Sequence[CaptionRecord]) -> JsonObject:
-    """How often captions name the shape and colour of a scene's only object; empty for other datasets."""
-    single = [record for record in of_split(records, "test") if len(record.objects) == 1]
-    if not single:
+    """Return how often captions name a scene's only object rightly; empty for other datasets."""
+    texts = best.texts("test")
+    test = select_split(records, "test")
+    truth = [(texts[r.image_id], r.objects[0]) for r in test if len(r.objects) == 1]
+    if not truth:
         return {}
     shapes, colors = vocabulary(records)
-    texts = best.texts("test")
-    truth = [(texts[record.image_id], record.objects[0]) for record in single]
-    return {"scenes": score_objects(truth, shapes=shapes, colors=colors).as_dict()}
+    return {"scenes": score_objects(truth, shapes=shapes, colors=colors)}

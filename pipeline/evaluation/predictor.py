@@ -1,13 +1,14 @@
 """Captions of checkpoints for the images of a split, made once.
 
-They are kept in a scratch folder under a digest of all that they follow from, batch by batch: one more epoch
-costs one more evaluation, and a kill one batch.
+They are stored batch by batch in a scratch folder, under a digest of all that they follow from: one more
+epoch costs one more evaluation, and a kill one batch.
 """
 
 import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
 from typing import Any
 
 import torch
@@ -45,33 +46,35 @@ class Predictor:
         self._execution = execution
         self._code = EVALUATE.digests()
         self._model: FeatureCaptioner | None = None
-        self._digests: dict[tuple[str, ...], str] = {}
+        # Every epoch asks for the digest of the same images' features.
+        self._digest = cache(lambda image_ids: features_digest(store, image_ids))
 
     def predict(self, checkpoint: Checkpoint, split: Split, image_ids: Sequence[str]) -> Predictions:
         """Return a checkpoint's caption of each image of a split."""
         epoch = checkpoint.info.epoch
-        kept = self._kept(checkpoint, image_ids, count=len(image_ids), generate=asdict(self._generate))
-        if missing := kept.missing:
+        finished = self._finished(checkpoint, image_ids, len(image_ids), generate=asdict(self._generate))
+        if missing := finished.missing:
             model, batch_size = self._load(checkpoint), self._execution.runtime.generate_batch_size
             with bar(f"epoch {epoch} {split}", missing) as progress:
-                # As many as are generated together, so that a run that continues has the batches of one
+                # As many as are generated together, so that a run that continues has the batches of a run
                 # that was never interrupted.
-                for places in kept.gaps(images_per_batch(self._generate, batch_size)):
+                for places in finished.gaps(images_per_batch(self._generate, batch_size)):
                     batch = image_ids[places.start : places.stop]
-                    made = model.caption(self._features(batch), self._generate, batch_size)
-                    kept.add(places.start, [{"caption": one.text, "finished": one.finished} for one in made])
+                    captions = model.caption(self._features(batch), self._generate, batch_size)
+                    rows = [{"caption": caption.text, "finished": caption.finished} for caption in captions]
+                    finished.add(places.start, rows)
                     progress.update(len(batch))
             logger.info("epoch %d, %s: %d images captioned", epoch, split, missing)
-        captions = [GeneratedCaption(row["caption"], row["finished"]) for row in kept.rows]
-        return dict(zip(image_ids, captions, strict=True))
+        texts = [GeneratedCaption(row["caption"], row["finished"]) for row in finished.rows]
+        return dict(zip(image_ids, texts, strict=True))
 
     def loss(self, checkpoint: Checkpoint, references: Mapping[str, Sequence[str]]) -> float:
         """Return a checkpoint's mean cross-entropy (nats a token) of what people wrote of each image.
 
         Raises PipelineError where it is not a number.
         """
-        kept = self._kept(checkpoint, list(references), count=1, captions=digest(references))
-        if kept.missing:
+        finished = self._finished(checkpoint, list(references), 1, captions=digest(references))
+        if finished.missing:
             rows = min(_LOSS_ROWS, self._execution.runtime.generate_batch_size)
             pairs = (
                 (self._features(batch), [references[image_id] for image_id in batch])
@@ -80,43 +83,35 @@ class Predictor:
             loss = self._load(checkpoint).loss(pairs)
             if not math.isfinite(loss):
                 raise PipelineError(
-                    f"the loss of {checkpoint.file.path} on dev is {loss} in "
-                    f"{self._execution.placement.dtype}: its captions would be noise; train with a lower "
-                    "train.learning_rate, or on a GPU with bfloat16."
+                    f"The loss of {checkpoint.file.path} on dev is {loss} in "
+                    f"{self._execution.placement.dtype}. Fix: train with a lower train.learning_rate, or on "
+                    "a GPU with bfloat16."
                 )
-            kept.add(0, [{"loss": loss}])
-        return float(kept.rows[0]["loss"])
+            finished.add(0, [{"loss": loss}])
+        return float(finished.rows[0]["loss"])
 
     def _features(self, image_ids: Sequence[str]) -> Tensor:
         return torch.from_numpy(self._store.read(image_ids))  # [n, P, D_v]
 
-    def _kept(
-        self, checkpoint: Checkpoint, image_ids: Sequence[str], count: int, **facts: Any
+    def _finished(
+        self, checkpoint: Checkpoint, image_ids: Sequence[str], count: int, **settings: Any
     ) -> PredictionCache:
-        """Return what is finished of the work on a checkpoint, images and other facts."""
-        all_facts = {
+        """Return what is finished of the work on a checkpoint and images with some settings."""
+        origin = {
             "code": self._code,
             "checkpoint": checkpoint.file.sha256,
             "encoder": self._store.spec,
-            "features": self._digest_of(tuple(image_ids)),
+            "features": self._digest(tuple(image_ids)),
             "dtype": str(self._execution.placement.dtype),
-            **facts,
+            **settings,
         }
-        return PredictionCache(self._execution.scratch, all_facts, count)
-
-    def _digest_of(self, image_ids: tuple[str, ...]) -> str:
-        """Return the digest of the images' features, which every epoch asks for."""
-        if image_ids not in self._digests:
-            self._digests[image_ids] = features_digest(self._store, image_ids)
-        return self._digests[image_ids]
+        return PredictionCache(self._execution.scratch, origin, count)
 
     # Called when something is missing: if all is known, nothing has to be loaded.
     def _load(self, checkpoint: Checkpoint) -> FeatureCaptioner:
         if self._model is None:
-            execution = self._execution
-            self._model = FeatureCaptioner.load(
-                checkpoint, execution.placement, execution.runtime.model_cache
-            )
+            model_cache = self._execution.runtime.model_cache
+            self._model = FeatureCaptioner.load(checkpoint, self._execution.placement, model_cache)
         elif self._model.info is not checkpoint.info:
             self._model.use_checkpoint(checkpoint)
         return self._model

@@ -5,22 +5,23 @@ Run: .venv/bin/python -m pytest tests/unit/evaluation/test_evaluate.py
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 import torch
 
-from pipeline.captions import of_split, read_captions, read_images
+from pipeline.captions import read_captions, read_images, select_split
 from pipeline.errors import PipelineError
 from pipeline.evaluation import controls
 from pipeline.evaluation.controls import control_captions
 from pipeline.evaluation.predictor import Predictor
 from pipeline.features.store import FeatureStore, write_store
 from pipeline.metrics.consensus import NEIGHBORS
-from pipeline.metrics.scores import CONTROLS
+from pipeline.metrics.scores import CONTROLS, SCORES
 from pipeline.model.checkpoints import load_checkpoint
 from pipeline.model.feature_captioner import FeatureCaptioner
 from pipeline.model.generation import generate_ids
@@ -31,19 +32,16 @@ LOADED = pytest.raises(AssertionError, match="the language model was loaded")
 
 
 def read_metrics(project: Project, name: str = "evaluate") -> Any:
-    def no_nan(constant: str) -> NoReturn:
-        raise AssertionError(f"{constant} in the metrics")
-
-    return json.loads((project.folder / "metrics" / f"{name}.json").read_text(), parse_constant=no_nan)
+    return json.loads((project.folder / "metrics" / f"{name}.json").read_text())
 
 
-def with_generate(project: Project, **changes: Any) -> Project:
-    """The same project, whose captions are generated otherwise."""
+def generating(project: Project, **changes: Any) -> Project:
+    """The same project, whose captions are generated with other settings."""
     generate = replace(project.params.generate, **changes)
     return Project(project.folder, replace(project.params, generate=generate))
 
 
-def test_the_metrics_have_the_documented_keys_and_no_nan(project: Project) -> None:
+def test_the_metrics_have_the_documented_keys(project: Project) -> None:
     metrics = read_metrics(project)
     assert metrics.keys() == {
         *("best_epoch", "training", "selected_by", "choice", "images", "dev", "test", "intervals"),
@@ -53,13 +51,9 @@ def test_the_metrics_have_the_documented_keys_and_no_nan(project: Project) -> No
     assert metrics["images"] == {"dev": 4, "test": 6}
     assert metrics["selected_by"] == "bleu_4"
     assert metrics["training"] == load_checkpoint(project.best).info.training
-    scores = {"bleu_1", "bleu_2", "bleu_3", "bleu_4", "cider", "rouge_l", "words", "images"}
-    assert metrics["dev"].keys() == metrics["test"].keys() == scores
+    assert metrics["dev"].keys() == metrics["test"].keys() == {*SCORES, "words", "images"}
     assert metrics["controls"].keys() == metrics["colors"].keys() - {"model"} == CONTROLS.keys()
     assert metrics["consensus_images"] in NEIGHBORS
-    assert metrics["by_epoch"].keys() == {"1", "2"}
-    best = metrics["by_epoch"][str(metrics["best_epoch"])]
-    assert (best["dev"], best["test"]) == (metrics["dev"], metrics["test"])
     assert metrics["scenes"].keys() == {"shape_accuracy", "color_accuracy", "both_accuracy", "objects"}
     curve = (project.folder / "plots" / "epochs.csv").read_text().splitlines()
     assert curve[0].startswith("epoch,dev_loss,dev_bleu_1,")
@@ -67,18 +61,19 @@ def test_the_metrics_have_the_documented_keys_and_no_nan(project: Project) -> No
 
 
 def test_the_figures_that_experiments_are_compared_by_are_those_of_the_best_epoch(project: Project) -> None:
-    metrics, few = read_metrics(project), read_metrics(project, "scores")
+    metrics, summary = read_metrics(project), read_metrics(project, "scores")
     best = metrics["by_epoch"][str(metrics["best_epoch"])]
-    assert few["best_epoch"] == metrics["best_epoch"]
-    assert few["dev"].pop("loss") == best["dev_loss"]
-    assert few["dev"] == {name: best["dev"][name] for name in ("bleu_1", "bleu_4", "cider", "rouge_l")}
-    assert few["test"].items() >= {"cider": best["test"]["cider"], "cut_off": metrics["cut_off"]}.items()
-    assert few["test"]["color_accuracy"] == metrics["scenes"]["color_accuracy"]
-    assert few["control_cider"] == {name: of["cider"] for name, of in metrics["controls"].items()}
+    assert (best["dev"], best["test"]) == (metrics["dev"], metrics["test"])
+    assert summary["best_epoch"] == metrics["best_epoch"]
+    assert summary["dev"].pop("loss") == best["dev_loss"]
+    assert summary["dev"] == {name: best["dev"][name] for name in ("bleu_1", "bleu_4", "cider", "rouge_l")}
+    assert summary["test"].items() >= {"cider": best["test"]["cider"], "cut_off": metrics["cut_off"]}.items()
+    assert summary["test"]["color_accuracy"] == metrics["scenes"]["color_accuracy"]
+    assert summary["control_cider"] == {name: c["cider"] for name, c in metrics["controls"].items()}
 
 
-def controls_said(project: Project, folder: Path, **captions: str) -> dict[str, dict[str, str]]:
-    """What the controls say where all captions of some splits are replaced by one."""
+def caption_controls(project: Project, folder: Path, **captions: str) -> dict[str, dict[str, str]]:
+    """The captions of the controls where all captions of some splits are replaced by one."""
     records = [
         replace(r, captions=(captions[r.split],)) if r.split in captions else r
         for r in read_captions(project.data / "captions.jsonl")
@@ -87,30 +82,24 @@ def controls_said(project: Project, folder: Path, **captions: str) -> dict[str, 
         return control_captions(store, records, folder)[0]
 
 
-def test_controls_say_train_captions_whatever_people_said_of_other_images(
+def test_controls_are_train_captions_whatever_people_said_of_other_images(
     project: Project, tmp_path: Path
 ) -> None:
-    said = controls_said(project, tmp_path)
-    assert said == controls_said(project, tmp_path, test="Nobody sees this.")
-    train = of_split(read_captions(project.data / "captions.jsonl"), "train")
+    texts = caption_controls(project, tmp_path)
+    assert texts == caption_controls(project, tmp_path, test="Nobody sees this.")
+    train = select_split(read_captions(project.data / "captions.jsonl"), "train")
     known = {caption for record in train for caption in record.captions}
-    for of_dev in (said, controls_said(project, tmp_path, dev="Nobody says this.")):
-        assert of_dev["constant"] == said["constant"]
-        assert of_dev["nearest"] == said["nearest"]
-        assert set(of_dev["consensus"].values()) <= known
-    assert set(controls_said(project, tmp_path, train="a dog")["consensus"].values()) == {"a dog"}
+    for other_dev in (texts, caption_controls(project, tmp_path, dev="Nobody says this.")):
+        assert other_dev["constant"] == texts["constant"]
+        assert other_dev["nearest"] == texts["nearest"]
+        assert set(other_dev["consensus"].values()) <= known
+    assert set(caption_controls(project, tmp_path, train="a dog")["consensus"].values()) == {"a dog"}
 
 
-def test_the_best_checkpoint_is_the_chosen_epoch(project: Project) -> None:
-    metrics = read_metrics(project)
-    epoch = metrics["best_epoch"]
+def test_the_outputs_are_of_the_chosen_epoch_and_of_all(project: Project) -> None:
+    epoch = read_metrics(project)["best_epoch"]
     chosen = project.data / "checkpoints" / f"epoch_{epoch:03d}.safetensors"
     assert project.best.read_bytes() == chosen.read_bytes()
-    ranks = {int(e): (-of["dev"]["bleu_4"], of["dev_loss"]) for e, of in metrics["by_epoch"].items()}
-    assert ranks[epoch] == min(ranks.values())
-
-
-def test_predictions_are_kept_for_each_epoch_and_split(project: Project) -> None:
     names = sorted(path.name for path in (project.data / "predictions").iterdir())
     assert names == [f"epoch_00{e}_{split}.jsonl" for e in (1, 2) for split in ("dev", "test")]
     assert list(project.predictions("test")) == [image.image_id for image in project.test_images]
@@ -125,15 +114,11 @@ def test_each_checkpoint_and_the_features_are_opened_once(project: Project, scra
     """It was read five times: to list, to verify, to digest, to load and to copy it."""
     with counted_openings() as opened:
         project.evaluate(scratch)
-    read = {name: times for name, times in opened.items() if name.startswith(("epoch_00", "features"))}
-    assert {name: times for name, times in read.items() if "jsonl" not in name} == {
-        "epoch_001.safetensors": 1,
-        "epoch_002.safetensors": 1,
-        "features.h5": 1,
-    }
+    names = ("epoch_001.safetensors", "epoch_002.safetensors", "features.h5")
+    assert {name: opened[name] for name in names} == dict.fromkeys(names, 1)
 
 
-def test_what_is_known_of_checkpoints_and_controls_is_not_computed_again(
+def test_known_captions_and_controls_are_not_computed_again(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = project.outputs()
@@ -144,8 +129,9 @@ def test_what_is_known_of_checkpoints_and_controls_is_not_computed_again(
     assert project.outputs() == before
 
 
-def other_features(project: Project, split: str) -> bytes:
-    """features.h5 as of other models' images: all facts are right, the rows of a split are others."""
+@contextmanager
+def other_features(project: Project, split: str) -> Iterator[None]:
+    """features.h5 as from other images: its attributes are right, the rows of one split differ."""
     path, records = project.data / "features.h5", read_captions(project.data / "captions.jsonl")
     changed = {record.image_id for record in records if record.split == split}
     with FeatureStore(path) as store:
@@ -153,82 +139,68 @@ def other_features(project: Project, split: str) -> bytes:
         spec = store.spec
     before = path.read_bytes()
     write_store(path, read_images(project.data / "images.jsonl"), spec, rows)
-    return before
+    try:
+        yield
+    finally:
+        path.write_bytes(before)
 
 
 NOT_TRAINED_ON = pytest.raises(
-    PipelineError, match=r"\d+ train images .*features\.h5 .*epoch_001\.safetensors was trained on"
+    PipelineError, match=r"epoch_001\.safetensors was trained on .* \d+ train images .*features\.h5"
 )
 
 
-# What was said of damaged features is not said again once they are mended.
+# Captions of damaged features are not used once the features are restored.
 @pytest.mark.parametrize(("split", "error"), [("train", NOT_TRAINED_ON), ("test", LOADED)])
-def test_other_features_are_refused_or_captioned_anew(
+def test_other_features_are_refused_or_captioned_again(
     project: Project, monkeypatch: pytest.MonkeyPatch, split: str, error: Any
 ) -> None:
-    before = other_features(project, split)
     monkeypatch.setattr(FeatureCaptioner, "load", refuse_to_load)
-    try:
-        with error:
-            project.evaluate()
-    finally:
-        (project.data / "features.h5").write_bytes(before)
+    with other_features(project, split), error:
+        project.evaluate()
     project.evaluate()
 
 
 def test_the_constant_control_stays_with_other_features_and_the_nearest_does_not(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    records = read_captions(project.data / "captions.jsonl")
-
-    def compute() -> None:
-        with FeatureStore(project.data / "features.h5") as store:
-            controls.control_captions(store, records, tmp_path)
-
-    compute()
-    before = other_features(project, "test")
-    try:
-        monkeypatch.setattr(controls, "constant_caption", refuse_to_load)
+    caption_controls(project, tmp_path)
+    monkeypatch.setattr(controls, "constant_caption", refuse_to_load)
+    with other_features(project, "test"):
         with monkeypatch.context() as patch, LOADED:
             patch.setattr(controls, "nearest_rows", refuse_to_load)
-            compute()
-        compute()
-    finally:
-        (project.data / "features.h5").write_bytes(before)
+            caption_controls(project, tmp_path)
+        caption_controls(project, tmp_path)
 
 
-def test_other_code_captions_anew(
-    project: Project, monkeypatch: pytest.MonkeyPatch, edit_code: EditCode
+@pytest.mark.parametrize(
+    ("module", "function", "harmless", "harmful"),
+    [
+        (
+            FeatureCaptioner,
+            "load",
+            ("evaluation/evaluate.py", "files/prediction_cache.py", "metrics/bleu.py"),
+            ("evaluation/predictor.py", "model/generation.py", "text/prompt.py"),
+        ),
+        (controls, "constant_caption", ("metrics/bleu.py",), ("metrics/cider.py",)),
+    ],
+)
+def test_other_code_computes_captions_and_controls_again(
+    project: Project,
+    monkeypatch: pytest.MonkeyPatch,
+    edit_code: EditCode,
+    module: Any,
+    function: str,
+    harmless: tuple[str, ...],
+    harmful: tuple[str, ...],
 ) -> None:
-    monkeypatch.setattr(FeatureCaptioner, "load", refuse_to_load)
-    for name in ("evaluation/evaluate.py", "files/prediction_cache.py", "metrics/bleu.py"):
+    monkeypatch.setattr(module, function, refuse_to_load)
+    for name in harmless:
         with edit_code(name):
             project.evaluate()
-    for name in ("evaluation/predictor.py", "model/generation.py", "text/prompt.py"):
+    for name in harmful:
         with edit_code(name), LOADED:
             project.evaluate()
-    with LOADED:
-        with_generate(project, max_new_tokens=3).evaluate()
-
-
-def test_other_code_computes_the_controls_anew(
-    project: Project, monkeypatch: pytest.MonkeyPatch, edit_code: EditCode
-) -> None:
-    computed: list[object] = []
-
-    def compute(train: object) -> str:
-        computed.append(train)
-        return "a dog"
-
-    monkeypatch.setattr(controls, "constant_caption", compute)
-    with edit_code("metrics/bleu.py"):
-        project.evaluate()
-    assert not computed
-    with edit_code("metrics/cider.py"):
-        project.evaluate()
-    assert len(computed) == 1
-    monkeypatch.undo()
-    project.evaluate()
 
 
 def exchange_epochs(project: Project) -> None:
@@ -245,18 +217,18 @@ def exchange_epochs(project: Project) -> None:
         ("use_checkpoint", r"epoch_001\.safetensors was exchanged while it was in use"),
     ],
 )
-def test_a_checkpoint_exchanged_after_it_was_read_is_noticed_and_nothing_wrong_is_kept(
+def test_a_checkpoint_exchanged_after_it_was_read_is_noticed_and_nothing_wrong_is_stored(
     project: Project, monkeypatch: pytest.MonkeyPatch, moment: str, error: str
 ) -> None:
-    """Under the digest of one epoch stood the captions of the other, for good."""
+    """The captions of one epoch were stored under the digest of the other, for good."""
     before = project.outputs()
-    other = with_generate(project, max_new_tokens=2)
-    do = getattr(FeatureCaptioner, moment)
+    other = generating(project, max_new_tokens=2)
+    method = getattr(FeatureCaptioner, moment)
 
     def exchange(*arguments: Any) -> Any:
         exchange_epochs(project)
         monkeypatch.undo()
-        return do(*arguments)
+        return method(*arguments)
 
     monkeypatch.setattr(FeatureCaptioner, moment, exchange)
     with pytest.raises(PipelineError, match=error):
@@ -276,24 +248,24 @@ def test_one_more_epoch_evaluates_that_epoch_only(
 ) -> None:
     project = make_project()
     before = project.outputs()
-    done: list[tuple[str, int]] = []
+    calls: list[tuple[str, int]] = []
 
-    def recorded(name: str) -> Callable[..., Any]:
-        do = getattr(FeatureCaptioner, name)
+    def record(name: str) -> Callable[..., Any]:
+        method = getattr(FeatureCaptioner, name)
 
-        def record(self: FeatureCaptioner, *arguments: Any) -> Any:
-            done.append((name, self.info.epoch))
-            return do(self, *arguments)
+        def call(self: FeatureCaptioner, *arguments: Any) -> Any:
+            calls.append((name, self.info.epoch))
+            return method(self, *arguments)
 
-        return record
+        return call
 
     for name in ("caption", "loss"):
-        monkeypatch.setattr(FeatureCaptioner, name, recorded(name))
+        monkeypatch.setattr(FeatureCaptioner, name, record(name))
     longer = Project(project.folder, replace(project.params, train=replace(project.params.train, epochs=3)))
     longer.train()
     longer.evaluate()
-    assert set(done) == {("caption", 3), ("loss", 3)}
-    assert done.count(("loss", 3)) == 1
+    assert set(calls) == {("caption", 3), ("loss", 3)}
+    assert calls.count(("loss", 3)) == 1
     after = longer.outputs()
     known = [name for name in before if name.startswith(("data/checkpoints/", "data/predictions/"))]
     assert len(known) == 2 + 4
@@ -301,10 +273,10 @@ def test_one_more_epoch_evaluates_that_epoch_only(
     assert "data/predictions/epoch_003_test.jsonl" in after
 
 
-def test_a_loss_on_dev_that_is_no_number_is_an_error_and_not_kept(
+def test_a_loss_on_dev_that_is_not_a_number_is_an_error_and_not_stored(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dev = of_split(read_captions(project.data / "captions.jsonl"), "dev")
+    dev = select_split(read_captions(project.data / "captions.jsonl"), "dev")
     references = {record.image_id: record.captions for record in dev}
     checkpoint = load_checkpoint(project.best)
     with FeatureStore(project.data / "features.h5") as store:
@@ -320,10 +292,12 @@ def test_a_caption_is_at_most_as_long_as_the_longest_of_train(project: Project) 
     model = FeatureCaptioner.load(load_checkpoint(project.best), CPU, None)
     params = replace(project.params.generate, max_new_tokens=None)
     features = torch.randn(12, model.info.encoder["num_tokens"], model.info.encoder["width"])
-    ids = [one.ids for one in generate_ids(model.model, features, replace(params, max_new_tokens=60), 12)]
+    ids = [
+        caption.ids for caption in generate_ids(model.model, features, replace(params, max_new_tokens=60), 12)
+    ]
     longest = model.info.longest_caption
     assert max(map(len, ids)) > longest  # it would ramble on
-    found = list(model.caption(features, params, 12))
+    finished = [caption.finished for caption in model.caption(features, params, 12)]
     limited = generate_ids(model.model, features, replace(params, max_new_tokens=longest), 12)
-    assert [one.finished for one in found] == [one.finished for one in limited]
-    assert not all(one.finished for one in found)
+    assert finished == [caption.finished for caption in limited]
+    assert not all(finished)
