@@ -16,10 +16,10 @@ from PIL import Image, ImageDraw
 
 from pipeline.captions import CaptionRecord, ImageRecord
 from pipeline.errors import PipelineError
-from pipeline.files.json_files import read_jsonl
+from pipeline.files.json_files import JsonObject, read_jsonl
 from pipeline.images.images import Box, open_image
 from pipeline.metrics.cider import cider_d
-from pipeline.metrics.tokenizer import split_at_blanks, tokenize
+from pipeline.metrics.tokenizer import caption_words
 
 _THUMBNAIL = (320, 320)  # pixels at most
 _SEED = 0  # of the random examples: the same images in every report of equal scores
@@ -27,13 +27,13 @@ _SEED = 0  # of the random examples: the same images in every report of equal sc
 
 @dataclass(frozen=True, slots=True)
 class ImageFiles:
-    """Where each image lies, and how large one may be."""
+    """Where each image lies, and how large an image may be."""
 
     records: Mapping[str, ImageRecord]
     max_megapixels: float
 
     def open(self, image_id: str) -> Image.Image:
-        """The image of that id, with the bytes that were listed; KeyError for an unknown id."""
+        """Open the image of that id, with the bytes that were listed; KeyError for an unknown id."""
         record = self.records[image_id]
         return open_image(Path(record.path), self.max_megapixels, record.sha256)
 
@@ -47,37 +47,13 @@ class Picture:
     height: int
 
 
-@dataclass(frozen=True, slots=True)
-class Example:
-    """A test image: what the model says, what people said, the CIDEr-D of the one by the other."""
-
-    image_id: str
-    picture: Picture
-    caption: str
-    references: tuple[str, ...]
-    score: float  # x 100, as the corpus score
-
-
-@dataclass(frozen=True, slots=True)
-class RegionAnswer:
-    """A request put to an image. `truth` and `correct` are empty where the truth is unknown."""
-
-    request: str
-    region: str
-    outlined: Picture
-    crop: Picture
-    caption: str
-    truth: str
-    correct: Mapping[str, bool]
-
-
 @contextmanager
-def written_by_the_run(path: Path) -> Iterator[None]:
+def explain_content_errors(path: Path) -> Iterator[None]:
     """Turn what is missing or malformed in a file of the run into a PipelineError that names the file."""
     try:
         yield
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, TemplateError) as error:
-        reason = " ".join(str(error).split())  # one line, whatever a damaged file holds
+        reason = " ".join(str(error).split())  # one line, whatever a damaged file contains
         raise PipelineError(
             f"{path} does not fit the other files of the run ({type(error).__name__} {reason}). "
             "Fix: run `dvc repro`."
@@ -86,27 +62,28 @@ def written_by_the_run(path: Path) -> Iterator[None]:
 
 def scored_examples(
     predictions: Path, test: Sequence[CaptionRecord], files: ImageFiles, count: int
-) -> dict[str, list[Example]]:
-    """Best, median, worst and random test images by CIDEr-D: `count` in all, none of them twice.
+) -> dict[str, list[JsonObject]]:
+    """Return the best, median, worst and random test images by CIDEr-D: `count` in all, none of them twice.
 
-    `predictions` has the caption of each image of `test`. Raises PipelineError naming it where it has not.
+    Each has its `image_id`, `picture`, `caption`, `references` and `score` (x 100, as the corpus score).
+    `predictions` has the caption of each image of `test`; else PipelineError names it.
     """
-    with written_by_the_run(predictions):
-        said = {row["image_id"]: row["caption"] for _, row in read_jsonl(predictions)}
+    with explain_content_errors(predictions):
+        captions = {row["image_id"]: row["caption"] for _, row in read_jsonl(predictions)}
         scores = cider_d(
-            [split_at_blanks(tokenize(said[record.image_id])) for record in test],
-            [[split_at_blanks(tokenize(caption)) for caption in record.captions] for record in test],
+            [caption_words(captions[record.image_id]) for record in test],
+            [[caption_words(caption) for caption in record.captions] for record in test],
         )
         scored = sorted(zip(scores, test, strict=True), key=lambda pair: (-pair[0], pair[1].image_id))
         return {
             group: [
-                Example(
-                    image_id=record.image_id,
-                    picture=_thumbnail(files.open(record.image_id)),
-                    caption=said[record.image_id],
-                    references=record.captions,
-                    score=100 * score,
-                )
+                {
+                    "image_id": record.image_id,
+                    "picture": _thumbnail(files.open(record.image_id)),
+                    "caption": captions[record.image_id],
+                    "references": record.captions,
+                    "score": 100 * score,
+                }
                 for score, record in (scored[rank] for rank in ranks)
             ]
             for group, ranks in choose_ranks(len(scored), count).items()
@@ -114,7 +91,7 @@ def scored_examples(
 
 
 def choose_ranks(total: int, count: int) -> dict[str, list[int]]:
-    """Ranks (0 is the best) of each group, in order of rank."""
+    """Return the ranks (0 is the best) of each group, in order of rank."""
     count = min(count, total)
     best, median, worst, others = ((count + 3 - group) // 4 for group in range(4))
     middle = best + (total - best - worst - median) // 2
@@ -127,37 +104,28 @@ def choose_ranks(total: int, count: int) -> dict[str, list[int]]:
     return {**groups, "random": sorted(random.Random(_SEED).sample(rest, others))}
 
 
-def region_answers(folder: Path, files: ImageFiles, count: int) -> dict[str, list[RegionAnswer]]:
-    """The answers about the first `count` images of `folder`, by image id.
+def region_answers(folder: Path, files: ImageFiles, count: int) -> dict[str, list[JsonObject]]:
+    """Return the answers about the first `count` images of `folder`, by image id.
 
-    Raises PipelineError naming `regions.jsonl` where an answer in it is incomplete.
+    Each has what regions.jsonl says of it, its `crop` as a picture, and the image as `outlined`. Raises
+    PipelineError naming regions.jsonl where an answer in it is incomplete.
     """
     path = folder / "regions.jsonl"
-    answers: dict[str, list[RegionAnswer]] = {}
-    with written_by_the_run(path):
+    answers: dict[str, list[JsonObject]] = {}
+    with explain_content_errors(path):
         for _, row in read_jsonl(path):
             image_id = row["image_id"]
             if image_id not in answers and len(answers) == count:
                 continue
             crop = open_image(folder / Path(row["crop"]).name, files.max_megapixels)
             left, top, right, bottom = map(float, row["box"])
-            truth = row.get("object", {})
-            answers.setdefault(image_id, []).append(
-                RegionAnswer(
-                    request=row["request"],
-                    region=row["region"],
-                    outlined=_outlined(files.open(image_id), (left, top, right, bottom)),
-                    crop=_thumbnail(crop),
-                    caption=row["caption"],
-                    truth=" ".join(str(truth[key]) for key in ("size", "color", "shape") if key in truth),
-                    correct=dict(row.get("correct", {})),
-                )
-            )
+            outlined = _outline(files.open(image_id), (left, top, right, bottom))
+            answers.setdefault(image_id, []).append({**row, "crop": _thumbnail(crop), "outlined": outlined})
     return answers
 
 
-def _outlined(image: Image.Image, box: Box) -> Picture:
-    """A thumbnail with a box on it, light between dark lines so that it shows on any image."""
+def _outline(image: Image.Image, box: Box) -> Picture:
+    """Return a thumbnail with a box on it, light between dark lines so that it shows on any image."""
     image.thumbnail(_THUMBNAIL, Image.Resampling.LANCZOS)
     left, top, right, bottom = (
         round(fraction * side) for fraction, side in zip(box, image.size * 2, strict=True)

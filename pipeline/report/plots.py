@@ -7,6 +7,7 @@ replaced in the SVG's text: `currentColor` and the CSS variables `--dev` and `--
 import csv
 import io
 import re
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from pipeline.errors import PipelineError
+from pipeline.files.batched import batched
+from pipeline.report.gallery import explain_content_errors
 
 _INK, _DEV, _TEST = "#010203", "#010204", "#010205"
 _PAGE_COLORS = {_INK: "currentColor", _DEV: "var(--dev)", _TEST: "var(--test)"}
@@ -40,7 +43,7 @@ class Curve:
 
 
 def training_curves(path: Path) -> list[Curve]:
-    """Loss and gradient norm per step, from the training CSV; a vertical line ends each epoch."""
+    """Plot loss and gradient norm per step, from the training CSV; a vertical line ends each epoch."""
     table = _read_columns(path, ("step", "epoch", "loss", "gradient_norm"))
     steps, epochs = table["step"], table["epoch"]
     size = -(-len(steps) // _MAX_POINTS)
@@ -59,14 +62,13 @@ def training_curves(path: Path) -> list[Curve]:
 
 
 def epoch_curves(path: Path, scores: dict[str, str], best_epoch: int) -> list[Curve]:
-    """Dev's loss, and each score (key -> title) on dev and test, from the epochs CSV; the best is marked."""
+    """Plot dev's loss, and each score (key -> title) on dev and test, from the epochs CSV; mark the best."""
     columns = [f"{split}_{key}" for key in scores for split in ("dev", "test")]
     table = _read_columns(path, ("epoch", _DEV_LOSS, *columns))
 
     def draw(axes: Axes, key: str) -> None:
-        of_dev, of_test = (_DEV, (0, (4, 2))), (_TEST, "solid")
-        lines = {f"dev_{key}": of_dev, f"test_{key}": of_test} if key in scores else {key: of_dev}
-        for column, (color, line) in lines.items():
+        for column in [f"dev_{key}", f"test_{key}"] if key in scores else [key]:
+            color, line = (_DEV, (0, (4, 2))) if column.startswith("dev") else (_TEST, "solid")
             axes.plot(table["epoch"], table[column], color=color, linestyle=line, marker="o", markersize=3)
         axes.axvline(best_epoch, color=_GRID, linewidth=5)
         axes.set_xlabel("epoch")
@@ -77,7 +79,7 @@ def epoch_curves(path: Path, scores: dict[str, str], best_epoch: int) -> list[Cu
 
 
 def _svg(draw: Callable[[Axes, str], None], key: str, title: str) -> Markup:
-    """What `draw` plots, as an SVG element without what differs between runs or suits a file."""
+    """Return what `draw` plots, as an SVG element without what differs between runs or suits a file."""
     style: dict[Any, Any] = {
         "svg.hashsalt": key,
         "svg.fonttype": "none",  # text stays text: the page's font, selectable, small
@@ -116,22 +118,15 @@ def _svg(draw: Callable[[Axes, str], None], key: str, title: str) -> Markup:
 
 
 def _means(values: Sequence[float], size: int) -> list[float]:
-    """The mean of each `size` values in a row."""
-    runs = [values[start : start + size] for start in range(0, len(values), size)]
-    return [sum(run) / len(run) for run in runs]
+    """Return the mean of each `size` values in a row."""
+    return [statistics.fmean(run) for run in batched(values, size)]
 
 
 def _read_columns(path: Path, names: Sequence[str]) -> dict[str, list[float]]:
     try:
-        rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
-        table = {name: [float(row[name]) for row in rows] for name in names}
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise PipelineError(f"cannot read {path}: {error.strerror}. Fix: run `dvc repro`.") from error
-    except (KeyError, TypeError, ValueError, csv.Error) as error:
-        raise PipelineError(
-            f"{path} is not a table of numbers with the columns {', '.join(names)} ({error}). "
-            "Fix: run `dvc repro`."
-        ) from error
-    if not rows:
-        raise PipelineError(f"{path} has no rows. Fix: run `dvc repro`.")
-    return table
+        raise PipelineError(f"Cannot read {path}: {error.strerror}. Fix: run `dvc repro`.") from error
+    with explain_content_errors(path):
+        rows = list(csv.DictReader(text.splitlines()))
+        return {name: [float(row[name]) for row in rows] for name in names}

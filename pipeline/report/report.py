@@ -2,7 +2,7 @@
 
 One self-contained HTML file without scripts, fonts or anything else from a network. Equal input
 gives equal bytes: no dates, no absolute paths. Text that comes from outside (captions, ids,
-requests) is escaped by the template and stands in elements of its own direction.
+requests) is escaped by the template and has elements with their own direction of writing.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,16 +12,16 @@ from typing import Any
 
 import jinja2
 
-from pipeline.captions import SPLITS, of_split, read_captions, read_images
+from pipeline.captions import SPLITS, read_captions, read_images, select_split
 from pipeline.files.json_files import read_json, write_atomic
 from pipeline.metrics.scores import CONTROLS, SCORES, verdict
 from pipeline.params.loader import load_params
 from pipeline.params.schema import Params, ReportParams
-from pipeline.report.gallery import ImageFiles, region_answers, scored_examples, written_by_the_run
+from pipeline.report.gallery import ImageFiles, explain_content_errors, region_answers, scored_examples
 from pipeline.report.plots import epoch_curves, training_curves
 
 _PLOTTED = ("bleu_1", "bleu_4", "cider", "rouge_l")
-# What has a place of its own on the page; every other number is shown by its name.
+# What has its own place on the page; every other number is shown by its name.
 _PLACED = (
     *("best_epoch", "dev", "test", "controls", "by_epoch", "images", "intervals", "choice", "colors"),
     "consensus_images",
@@ -31,7 +31,7 @@ _SHARES = {
     "cut_off": "captions cut off at the length limit",
     "empty": "empty captions",
     "shape_accuracy": "shape right",
-    "color_accuracy": "colour right",
+    "color_accuracy": "color right",
     "both_accuracy": "both right",
 }
 
@@ -51,15 +51,6 @@ class ReportInputs:
     region_metrics: Path
 
 
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """A number with its name; `share`: in per cent."""
-
-    name: str
-    value: float
-    share: bool
-
-
 def write_report(inputs: ReportInputs, output: Path, params: ReportParams) -> None:
     """Write the page to `output`.
 
@@ -67,41 +58,36 @@ def write_report(inputs: ReportInputs, output: Path, params: ReportParams) -> No
     """
     run = load_params(inputs.params)
     captions = read_captions(inputs.captions)
-    test = of_split(captions, "test")
+    splits = {split: select_split(captions, split) for split in SPLITS}
     records = {record.image_id: record for record in read_images(inputs.images)}
     files = ImageFiles(records, run.data.max_megapixels)
-    with written_by_the_run(inputs.evaluation):
+    regions = region_answers(inputs.regions, files, params.region_images)
+    with explain_content_errors(inputs.region_metrics):
+        region_figures = _figures(read_json(inputs.region_metrics))
+    with explain_content_errors(inputs.evaluation):
         evaluation = read_json(inputs.evaluation)
         best = evaluation["best_epoch"]
         predictions = inputs.predictions / f"epoch_{best:03d}_test.jsonl"
         rows = [evaluation["test"], *evaluation["controls"].values()]
         others = [key for row in rows for key in _numbers(row) if key in row and key != "images"]
-        habits = _figures({key: value for key, value in evaluation.items() if key not in _PLACED})
-        epochs = sorted((int(epoch), row) for epoch, row in evaluation["by_epoch"].items())
-    with written_by_the_run(inputs.region_metrics):
-        region_figures = _figures(read_json(inputs.region_metrics))
-    curves = [
-        *training_curves(inputs.training_curve),
-        *epoch_curves(inputs.epoch_curve, {key: SCORES[key] for key in _PLOTTED}, best),
-    ]
-    gallery = scored_examples(predictions, test, files, params.examples)
-    regions = region_answers(inputs.regions, files, params.region_images)
-    with written_by_the_run(inputs.evaluation):
         page = _template().render(
             run=run,
             evaluation=evaluation,
             scores=SCORES,
             plotted=_PLOTTED,
             controls=CONTROLS,
-            verdict=verdict,
+            verdict=verdict(evaluation),
             columns=list(dict.fromkeys([*SCORES, *others])),
-            epochs=epochs,
-            habits=habits,
-            curves=curves,
-            gallery=gallery,
+            epochs=sorted((int(epoch), row) for epoch, row in evaluation["by_epoch"].items()),
+            output_figures=_figures({k: v for k, v in evaluation.items() if k not in _PLACED}),
+            curves=[
+                *training_curves(inputs.training_curve),
+                *epoch_curves(inputs.epoch_curve, {key: SCORES[key] for key in _PLOTTED}, best),
+            ],
+            gallery=scored_examples(predictions, splits["test"], files, params.examples),
             regions=regions,
             region_figures=region_figures,
-            images={split: len(of_split(captions, split)) for split in SPLITS},
+            images={split: len(records) for split, records in splits.items()},
             captions=sum(len(record.captions) for record in captions),
             parameters=_parameters(run),
         )
@@ -122,24 +108,24 @@ def _template() -> jinja2.Template:
 
 
 def _figure(value: float | None) -> str:
-    """A number as the page shows it; None, a share of nothing, is left out."""
+    """Return a number as the page shows it; None, a share of nothing, is left out."""
     if value is None:
         return ""
     return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
 
 
-def _figures(content: Mapping[str, Any]) -> list[Figure]:
-    """All numbers in nested JSON, with their names in words."""
-    found = []
+def _figures(content: Mapping[str, Any]) -> dict[str, str]:
+    """Return all numbers in nested JSON as the page shows them, with their names in words."""
+    figures = {}
     for key, value in _numbers(content).items():
         *sections, last = key.split(".")
         name = ": ".join([*sections, _SHARES.get(last, last)]).replace("_", " ")
-        found.append(Figure(name, value, share=last in _SHARES))
-    return found
+        figures[name] = f"{_figure(value)} %" if last in _SHARES else _figure(value)
+    return figures
 
 
 def _numbers(content: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    """All numbers in nested JSON, by dotted key."""
+    """Return all numbers in nested JSON, by dotted key."""
     numbers: dict[str, float] = {}
     for key, value in content.items():
         if isinstance(value, dict):
@@ -150,7 +136,7 @@ def _numbers(content: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
 
 
 def _parameters(run: Params) -> dict[str, dict[str, str]]:
-    """Section -> dotted key -> value; without `runtime`, which does not change what is computed."""
+    """Return section -> dotted key -> value, without `runtime`, which does not change what is computed."""
     sections = {key: value for key, value in asdict(run).items() if key != "runtime"}
     return {section: dict(_dotted(value, section)) for section, value in sections.items()}
 
@@ -162,7 +148,7 @@ def _dotted(value: Any, key: str) -> Iterator[tuple[str, str]]:
     elif isinstance(value, tuple):
         yield key, "\n".join(value)
     elif isinstance(value, str) and Path(value).is_absolute():
-        # Where a machine keeps its files is no fact of the run, and may name its user.
+        # Where a machine keeps its files does not describe the run, and may name its user.
         yield key, f"…/{Path(value).name}"
     elif isinstance(value, bool):
         yield key, str(value).lower()

@@ -12,56 +12,63 @@ from pipeline.metrics.scores import SCORES
 from pipeline.report.report import ReportInputs
 from tests.import_closure import ROOT
 
+SPLITS: tuple[Split, ...] = ("train", "dev", "test", "test", "test", "test")
+
 
 @pytest.fixture
 def run(tmp_path: Path) -> ReportInputs:
+    return make_run(tmp_path)
+
+
+def make_run(folder: Path) -> ReportInputs:
     """A finished run of two epochs and four test images."""
-    images, captions, said = [], [], []
-    for index in range(6):
+    images, captions, predictions = [], [], []
+    for index, split in enumerate(SPLITS):
         image_id = f"image_{index}"
-        path = tmp_path / f"{image_id}.png"
+        path = folder / f"{image_id}.png"
         Image.new("RGB", (40 + index, 30), (40 * index, 90, 120)).save(path)
         images.append(ImageRecord(image_id, str(path), sha256_of_file(path), 40 + index, 30))
-        split: Split = "train" if index == 0 else "dev" if index == 1 else "test"
         texts = (f"a dog number {index} runs", f"the brown dog {index} is running")
         captions.append(CaptionRecord(image_id, split, texts))
         if split == "test":
-            said.append({"image_id": image_id, "caption": f"a dog runs like {index}, an orange star"})
-    write_images(tmp_path / "images.jsonl", images)
-    write_captions(tmp_path / "captions.jsonl", captions)
-    write_jsonl(tmp_path / "predictions" / "epoch_002_test.jsonl", said)
-    _write_answers(tmp_path)
-    write_json(tmp_path / "evaluate.json", _evaluation())
+            predictions.append({"image_id": image_id, "caption": f"a dog runs like {index}, an orange star"})
+    write_images(folder / "images.jsonl", images)
+    write_captions(folder / "captions.jsonl", captions)
+    write_jsonl(folder / "predictions" / "epoch_002_test.jsonl", predictions)
+    _write_answers(folder)
+    write_json(folder / "evaluate.json", _evaluation())
     header = ["epoch", "dev_loss", *(f"{split}_{score}" for split in ("dev", "test") for score in SCORES)]
     epochs = [",".join(header), *(",".join([str(epoch)] + ["12.5"] * 13) for epoch in (1, 2))]
-    (tmp_path / "epochs.csv").write_text("\n".join(epochs))
+    (folder / "epochs.csv").write_text("\n".join(epochs))
     steps = [f"{step},{1 + step // 500},{9 / step},0.001,1.5" for step in range(1, 1000)]
-    (tmp_path / "training.csv").write_text("\n".join(["step,epoch,loss,learning_rate,gradient_norm", *steps]))
+    (folder / "training.csv").write_text("\n".join(["step,epoch,loss,learning_rate,gradient_norm", *steps]))
     return ReportInputs(
         params=ROOT / "profiles" / "sample.yaml",
-        images=tmp_path / "images.jsonl",
-        captions=tmp_path / "captions.jsonl",
-        evaluation=tmp_path / "evaluate.json",
-        training_curve=tmp_path / "training.csv",
-        epoch_curve=tmp_path / "epochs.csv",
-        predictions=tmp_path / "predictions",
-        regions=tmp_path,
-        region_metrics=tmp_path / "regions.json",
+        images=folder / "images.jsonl",
+        captions=folder / "captions.jsonl",
+        evaluation=folder / "evaluate.json",
+        training_curve=folder / "training.csv",
+        epoch_curve=folder / "epochs.csv",
+        predictions=folder / "predictions",
+        regions=folder,
+        region_metrics=folder / "regions.json",
     )
 
 
 def _write_answers(folder: Path) -> None:
     Image.new("RGB", (20, 15), "red").save(folder / "crop.png")
-    answer: dict[str, Any] = {
+    answer = {
         "request": "Describe the top left",
         "region": "top-left",
         "box": [0, 0, 0.5, 0.5],
         "crop": "crop.png",
     }
-    first, second = ({**answer, "image_id": i, "caption": f"a corner of {i}"} for i in ("image_2", "image_3"))
-    first["object"] = {"shape": "star", "color": "blue", "size": "small", "box": [0, 0, 1, 1]}
-    first["correct"] = {"shape": True, "color": False}
-    write_jsonl(folder / "regions.jsonl", [first, second])
+    truth = {
+        "object": {"shape": "star", "color": "blue", "size": "small", "box": [0, 0, 1, 1]},
+        "correct": {"shape": True, "color": False},
+    }
+    answers = [{**answer, "image_id": i, "caption": f"a corner of {i}"} for i in ("image_2", "image_3")]
+    write_jsonl(folder / "regions.jsonl", [answers[0] | truth, answers[1]])
     write_json(folder / "regions.json", {"shape_accuracy": 61.5})
 
 
