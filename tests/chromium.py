@@ -1,4 +1,4 @@
-"""A real headless Chromium for tests, driven by selenium; absent where there is none."""
+"""A real headless Chromium for tests, driven by selenium; tests skip where it is absent."""
 
 import json
 import shutil
@@ -85,7 +85,7 @@ class Chromium:
 
 @contextmanager
 def chromium(profile: Path) -> Iterator[Chromium]:
-    """A browser of its own, with an empty profile."""
+    """Start a browser with an empty profile."""
     options = webdriver.ChromeOptions()
     options.binary_location = str(CHROMIUM)
     for argument in (*_ARGUMENTS, f"--user-data-dir={profile}"):

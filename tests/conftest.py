@@ -24,9 +24,8 @@ from pipeline.params.schema import (
 from tests.chromium import WHY_NOT, Chromium, chromium
 from tests.edited_code import EditCode, edited_code
 from tests.hub_stand_in import HubStandIn
+from tests.import_closure import ROOT
 from tests.tiny_models import save_clip, save_llama
-
-ROOT = Path(__file__).resolve().parents[1]
 
 # How long an example takes depends on the machine, and no test asserts a time.
 settings.register_profile("untimed", deadline=None)
@@ -47,7 +46,7 @@ def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
-    """A headless Chromium; tests that need one are skipped where there is none."""
+    """A headless Chromium; tests that need it are skipped where it is absent."""
     if WHY_NOT is not None:
         pytest.skip(WHY_NOT)
     with chromium(tmp_path_factory.mktemp("chromium")) as window:

@@ -44,8 +44,8 @@ class HubStandIn:
 
     Attributes:
         tokens: the tokens it knows, each with the gated repositories that its account may read.
-        failing: so many requests from now on are answered with `status`.
-        truncated: so many transfers from now on end early, without a word, after `share` of what is left.
+        failing: how many requests from now on are answered with `status`.
+        truncated: how many transfers from now on end early, without a word, after `share` of what is left.
         anonymous: its answers lack the headers by which a hub is known.
         corrupted: paths that are served with other bytes of the same size.
         requests: "METHOD path" of each request, and the `Range` it asked for.
@@ -112,11 +112,18 @@ class HubStandIn:
 
     def content_of(self, etag: str) -> bytes:
         """The bytes of a large file by its SHA-256."""
-        for repository in self.repositories.values():
-            for path, file in repository.files.items():
-                if file.etag == etag:
-                    return bytes(len(file.content)) if path in self.corrupted else file.content
-        raise KeyError(etag)
+        files = {f.etag: (path, f) for r in self.repositories.values() for path, f in r.files.items()}
+        path, file = files[etag]
+        return bytes(len(file.content)) if path in self.corrupted else file.content
+
+
+class _RefusalError(Exception):
+    """An answer without content: its status, and the headers that say why."""
+
+    def __init__(self, status: int, code: str = "", message: str = "") -> None:
+        self.status = status
+        reasons = {"X-Error-Code": code, "X-Error-Message": message}
+        self.headers = {"Content-Length": "0"} | {name: text for name, text in reasons.items() if text}
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -130,87 +137,68 @@ class _Handler(BaseHTTPRequestHandler):
         """Keep the tests' output clean."""
 
     def do_HEAD(self) -> None:
-        self._answer()
+        self.do_GET()
 
     def do_GET(self) -> None:
-        self._answer()
-
-    def _answer(self) -> None:
         hub = self.stand_in
         path = unquote(urlsplit(self.path).path).strip("/")
         hub.requests.append((f"{self.command} /{path}", self.headers.get("Range")))
-        if hub.failing > 0:
-            hub.failing -= 1
-            self._refuse(hub.status)
-        elif path.startswith("cdn/"):
-            self._transfer(hub.content_of(path.removeprefix("cdn/")), {})
-        elif path.startswith("api/"):
-            self._api(path.removeprefix("api/").removeprefix("models/"))
-        else:
-            self._resolve(path)
-
-    def _repository(self, path: str) -> tuple[_Repository, list[str]] | None:
-        """The repository that is asked for and the parts of the path behind it, unless refused."""
-        hub = self.stand_in
-        token = self.headers.get("Authorization", "").removeprefix("Bearer ")
-        if token and token not in hub.tokens:
-            self._refuse(401, message="Invalid credentials in Authorization header")
-            return None
-        found = next(
-            ((key, known) for key, known in hub.repositories.items() if f"{path}/".startswith(f"{key}/")),
-            None,
-        )
-        if found is None:
-            # The hub does not tell strangers what does not exist from what is private.
-            if token:
-                self._refuse(404, "RepoNotFound", "Repository not found")
+        self.token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        try:
+            if hub.failing > 0:
+                hub.failing -= 1
+                raise _RefusalError(hub.status)
+            if path.startswith("cdn/"):
+                self._transfer(hub.content_of(path.removeprefix("cdn/")), {})
+            elif path.startswith("api/"):
+                self._api(path.removeprefix("api/").removeprefix("models/"))
             else:
-                self._refuse(401, message="Invalid username or password.")
-            return None
-        key, repository = found
-        rest = path.removeprefix(key).strip("/")
-        return repository, rest.split("/") if rest else []
+                self._resolve(path)
+        except _RefusalError as refusal:
+            self._head(refusal.status, refusal.headers)
 
-    def _has_revision(self, repository: _Repository, revision: str) -> bool:
-        known = revision in ("main", repository.commit)
-        if not known:
-            self._refuse(404, "RevisionNotFound", f"Invalid rev id: {revision}")
-        return known
+    def _repository(self, path: str) -> tuple[_Repository, list[str]]:
+        """The repository that is asked for and the parts of the path behind it."""
+        hub = self.stand_in
+        if self.token and self.token not in hub.tokens:
+            raise _RefusalError(401, message="Invalid credentials in Authorization header")
+        for name, repository in hub.repositories.items():
+            if f"{path}/".startswith(f"{name}/"):
+                return repository, path.removeprefix(name).strip("/").split("/")
+        # The hub does not tell strangers what does not exist from what is private.
+        if self.token:
+            raise _RefusalError(404, "RepoNotFound", "Repository not found")
+        raise _RefusalError(401, message="Invalid username or password.")
 
     def _api(self, path: str) -> None:
-        found = self._repository(path)
-        if found is None:
-            return
-        repository, rest = found
-        revision = rest[1] if len(rest) > 1 else "main"
-        if not self._has_revision(repository, revision):
-            return
-        if rest[:1] == ["tree"]:
-            self._json([_tree_entry(path, file) for path, file in repository.files.items()])
-        else:
-            siblings = [{"rfilename": path} for path in repository.files]
-            facts = {"id": repository.name, "sha": repository.commit, "siblings": siblings}
-            self._json({**facts, "private": False, "gated": "manual" if repository.gated else False})
+        repository, rest = self._repository(path)
+        _require_revision(repository, rest[1] if len(rest) > 1 else "main")
+        answer: object = {
+            "id": repository.name,
+            "sha": repository.commit,
+            "siblings": [{"rfilename": path} for path in repository.files],
+            "private": False,
+            "gated": "manual" if repository.gated else False,
+        }
+        if rest[0] == "tree":
+            answer = [_tree_entry(path, file) for path, file in repository.files.items()]
+        content = json.dumps(answer).encode()
+        self._head(200, {"Content-Type": "application/json", "Content-Length": str(len(content))})
+        if self.command == "GET":
+            self.wfile.write(content)
 
     def _resolve(self, path: str) -> None:
-        found = self._repository(path)
-        if found is None:
-            return
-        repository, rest = found
+        repository, rest = self._repository(path)
         if len(rest) < 3 or rest[0] != "resolve":
-            self._refuse(404)
-            return
-        if repository.gated:
-            token = self.headers.get("Authorization", "").removeprefix("Bearer ")
-            if repository.name not in self.stand_in.tokens.get(token, set()):
-                self._refuse(403 if token else 401, "GatedRepo", "Access to this model is restricted.")
-                return
-        if not self._has_revision(repository, rest[1]):
-            return
+            raise _RefusalError(404)
+        if repository.gated and repository.name not in self.stand_in.tokens.get(self.token, set()):
+            raise _RefusalError(
+                403 if self.token else 401, "GatedRepo", "Access to this model is restricted."
+            )
+        _require_revision(repository, rest[1])
         file = repository.files.get("/".join(rest[2:]))
         if file is None:
-            self._refuse(404, "EntryNotFound", "Entry not found")
-            return
+            raise _RefusalError(404, "EntryNotFound", "Entry not found")
         headers = {"X-Repo-Commit": repository.commit, "ETag": f'"{file.etag}"'}
         if self.stand_in.anonymous:
             headers = {}
@@ -218,8 +206,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._transfer(file.content, headers)
             return
         linked = {"X-Linked-ETag": f'"{file.etag}"', "X-Linked-Size": str(len(file.content))}
-        # Another host, as it is with the hub: there the client does not follow while it asks for facts,
-        # and sends no token.
+        # Another host, as with the hub: the client does not follow while it asks for a file's properties, and
+        # sends no token there.
         host = self.stand_in.endpoint.replace("127.0.0.1", "localhost")
         location = f"{host}/cdn/{file.etag}"
         self._head(302, {**headers, **linked, "Location": location, "Content-Length": "0"})
@@ -241,25 +229,16 @@ class _Handler(BaseHTTPRequestHandler):
             rest = rest[: int(len(rest) * hub.share)]
         self.wfile.write(rest)
 
-    def _json(self, value: Any) -> None:
-        content = json.dumps(value).encode()
-        self._head(200, {"Content-Type": "application/json", "Content-Length": str(len(content))})
-        if self.command == "GET":
-            self.wfile.write(content)
-
-    def _refuse(self, status: int, code: str | None = None, message: str | None = None) -> None:
-        headers = {"Content-Length": "0"}
-        if code:
-            headers["X-Error-Code"] = code
-        if message:
-            headers["X-Error-Message"] = message
-        self._head(status, headers)
-
     def _head(self, status: int, headers: dict[str, str]) -> None:
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
+
+
+def _require_revision(repository: _Repository, revision: str) -> None:
+    if revision not in ("main", repository.commit):
+        raise _RefusalError(404, "RevisionNotFound", f"Invalid rev id: {revision}")
 
 
 def _tree_entry(path: str, file: _File) -> dict[str, Any]:

@@ -12,14 +12,14 @@ def import_closure(module: str) -> set[str]:
 
     Imports inside functions count, those under `if TYPE_CHECKING` do not: they are never carried out.
     """
-    found: set[Path] = set()
+    visited: set[Path] = set()
     waiting = [module]
     while waiting:
         path = file_of(waiting.pop())
-        if path not in found:
-            found.add(path)
+        if path not in visited:
+            visited.add(path)
             waiting += imports_of(path)
-    return {path.relative_to(ROOT).as_posix() for path in found}
+    return {path.relative_to(ROOT).as_posix() for path in visited}
 
 
 def imports_of(path: Path) -> set[str]:

@@ -45,8 +45,8 @@ def blocks_of(page: Path) -> list[Block]:
 
 def links_of(page: Path) -> list[str]:
     """What a page's links and images lead to."""
-    found = [token.attrs.get(name) for token in _inline(page) for name in ("href", "src")]
-    return [str(target) for target in found if target]
+    targets = [token.attrs.get(name) for token in _inline(page) for name in ("href", "src")]
+    return [str(target) for target in targets if target]
 
 
 def code_spans_of(page: Path) -> list[str]:

@@ -1,6 +1,6 @@
-"""Data that lies beside the repository and is no part of it; tests skip where it is absent.
+"""Data that lies next to the repository and is no part of it; tests skip where it is absent.
 
-Looked for in the folder that the environment variable VLM_SHARED names, else in `../shared`.
+It is looked for in the folder that the environment variable VLM_SHARED names, else in `../shared`.
 """
 
 import os
@@ -8,18 +8,11 @@ from pathlib import Path
 
 import pytest
 
-
-def _shared() -> Path | None:
-    named = os.environ.get("VLM_SHARED")
-    folder = Path(named) if named else Path(__file__).resolve().parents[2] / "shared"
-    return folder if folder.is_dir() else None
-
-
-SHARED: Path | None = _shared()
+SHARED = Path(os.environ.get("VLM_SHARED") or Path(__file__).resolve().parents[2] / "shared")
 
 
 def metrics_reference() -> Path:
-    """Captions of a published system, their references, and what pycocoevalcap says of them."""
+    """Captions of a published system, their references, and pycocoevalcap's scores of them."""
     return _folder("metrics-reference")
 
 
@@ -34,6 +27,6 @@ def ucm_captions() -> Path:
 
 
 def _folder(name: str) -> Path:
-    if SHARED is None or not (SHARED / name).is_dir():
-        pytest.skip(f"no shared/{name} beside the repository; set VLM_SHARED to where it lies")
+    if not (SHARED / name).is_dir():
+        pytest.skip(f"no shared/{name} next to the repository; set VLM_SHARED to the folder that has it")
     return SHARED / name

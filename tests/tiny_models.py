@@ -1,4 +1,4 @@
-"""Tiny randomly initialised models of the reference architectures, saved like those of a hub.
+"""Tiny randomly initialized models of the reference architectures, saved like those of a hub.
 
 They exercise the very code path of CLIP and Llama (`transformers` folders, NF4 by bitsandbytes) in
 seconds. Their captions mean nothing.
@@ -45,7 +45,7 @@ def save_clip(folder: Path) -> Path:
 
 
 def save_openai_clip(folder: Path) -> Path:
-    """A tiny CLIP as OpenAI's repositories hold theirs: the text's weights beside the image's, and a
+    """A tiny CLIP as OpenAI's repositories hold theirs: the text's weights next to the image's, and a
     processor written by an older `transformers`."""
     save_clip(folder)
     vision = CLIPVisionConfig.from_pretrained(folder)
@@ -55,10 +55,9 @@ def save_openai_clip(folder: Path) -> Path:
     config = CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=16)
     CLIPModel(config).save_pretrained(folder)
     processor = folder / "preprocessor_config.json"
-    facts = json.loads(processor.read_text(encoding="utf-8"))
-    old = {
-        key: facts[key] for key in ("do_center_crop", "do_normalize", "do_resize", "image_mean", "image_std")
-    }
+    config_now = json.loads(processor.read_text(encoding="utf-8"))
+    keys = ("do_center_crop", "do_normalize", "do_resize", "image_mean", "image_std")
+    old: dict[str, object] = {key: config_now[key] for key in keys}
     old |= {"crop_size": 32, "size": 32, "resample": 3, "feature_extractor_type": "CLIPFeatureExtractor"}
     processor.write_text(json.dumps(old), encoding="utf-8")
     return folder

@@ -52,9 +52,6 @@ python -m stages.trains
 python -m stages.train --param x
 python -m benchmarks.calculate
 pip install -r requirements.txt
-pip install '.[web]'
-git comit
-hf auth log-in
 torchrun --nproc 2 -m stages.trains
 unheard-of
 """
