@@ -93,15 +93,15 @@ def step_memory(params: Params, captions: Sequence[int] = LONGEST_IMAGE) -> floa
     # An adapted layer keeps its input in float32, with dropout a mask of it too.
     adapters.train(True)
     trained = sum(p.numel() for p in [*projector.parameters(), *adapters.parameters()])
-    kept = _kept(model.base_model, rows, positions)
+    saved = _saved_bytes(model.base_model, rows, positions)
     if params.train.gradient_checkpointing:
         # Each layer's input, and at a time the inside of one.
         inputs = rows * positions * config.hidden_size * _DTYPE.itemsize
-        kept = inputs * config.num_hidden_layers + kept / config.num_hidden_layers
+        saved = inputs * config.num_hidden_layers + saved / config.num_hidden_layers
     # Of the labels whose logits exist at a time: the head's output, the same in float32, its log-softmax,
     # and the gradients of the first two.
     logits = min(rows * labels, LABELS_AT_A_TIME) * config.vocab_size * (2 * _DTYPE.itemsize + 3 * 4)
-    return float(_FRAGMENTATION * (weights + _BYTES_OF_A_TRAINED_VALUE * trained + kept + logits) + _CUDA)
+    return float(_FRAGMENTATION * (weights + _BYTES_OF_A_TRAINED_VALUE * trained + saved + logits) + _CUDA)
 
 
 def _weights(model: Any, params: Params) -> float:
@@ -115,15 +115,15 @@ def _weights(model: Any, params: Params) -> float:
     return sum(linear) * (0.5 + scale) + (dense + max(linear, default=0)) * _DTYPE.itemsize
 
 
-def _kept(layers: Any, rows: int, positions: int) -> float:
+def _saved_bytes(layers: Any, rows: int, positions: int) -> float:
     """Bytes that autograd keeps of one forward pass, parameters aside."""
     weights = {p.untyped_storage()._cdata for p in layers.parameters()}
-    kept: dict[int, tuple[Tensor, int]] = {}
+    saved: dict[int, tuple[Tensor, int]] = {}
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         # The tensor is held, so that its storage's number is not given to another one.
-        kept[storage._cdata] = (tensor, storage.nbytes())
+        saved[storage._cdata] = (tensor, storage.nbytes())
         return tensor
 
     with torch.device("meta"), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
@@ -136,7 +136,7 @@ def _kept(layers: Any, rows: int, positions: int) -> float:
             use_cache=False,
         )
         del output
-    return float(sum(size for number, (_, size) in kept.items() if number not in weights))
+    return float(sum(size for number, (_, size) in saved.items() if number not in weights))
 
 
 def batch_table() -> str:

@@ -16,7 +16,7 @@ import click
 import torch
 from torch.utils.benchmark import Timer
 
-from pipeline.captions import of_split, read_captions, read_images
+from pipeline.captions import read_captions, read_images, select_split
 from pipeline.datasets.prepare import prepare
 from pipeline.hardware.device import Placement
 from pipeline.params.schema import DataParams, Limits, ScenesParams
@@ -53,7 +53,7 @@ def figures(rate: float, peak: float, flop: float, placement: Placement) -> Figu
 
 
 def in_a_process(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Each in a process of its own: a peak of memory is the process's, and never falls again."""
+    """Call a function in a new process: a peak of memory is the process's, and never falls again."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
         return process.submit(function, *arguments).result()
 
@@ -178,5 +178,5 @@ def save_captions(photos: Path | None, images: int, folder: Path) -> None:
 def training_pairs(folder: Path) -> list[tuple[Path, tuple[str, ...]]]:
     """Path and captions of each training image."""
     paths = {image.image_id: Path(image.path) for image in read_images(folder / "images.jsonl")}
-    train = of_split(read_captions(folder / "captions.jsonl"), "train")
+    train = select_split(read_captions(folder / "captions.jsonl"), "train")
     return [(paths[record.image_id], record.captions) for record in train]

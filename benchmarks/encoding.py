@@ -2,7 +2,7 @@
 
 The encoder alone: forward passes on pixels that are ready in memory. Reading alone: files to pixels, by as
 many threads as encoding has. Together: what the encode stage does between loading the encoder and joining
-the store. Where encoder and reading share the cores, both cannot be had in the time of one: the limit is then
+the store. Where encoder and reading share the cores, both take longer than each alone: the limit is then
 what is left of the encoder's rate when reading gets the processor time that it takes.
 """
 
@@ -55,12 +55,12 @@ _PEAK = (
 
 @click.command()
 @click.option("--photos", type=click.Path(exists=True, path_type=Path), help="A folder in Flickr8k's layout.")
-@click.option("--images", default=128, show_default=True, help="So many images go through, each round.")
+@click.option("--images", default=128, show_default=True, help="Images that are encoded in each round.")
 @click.option("--rounds", default=5, show_default=True, help="Turns of each measurement; medians are given.")
 @click.option("--device", default="auto", show_default=True)
 @click.option(
     "--memory-of", "counts", multiple=True, type=int,
-    help="Measure the stages' peak memory for so many tiny images instead of speed.",
+    help="Measure the stages' peak memory for this number of tiny images instead of speed.",
 )  # fmt: skip
 @report_user_errors
 def main(photos: Path | None, images: int, rounds: int, device: str, counts: tuple[int, ...]) -> None:
@@ -123,22 +123,23 @@ def _rates(
             start, cpu = time.perf_counter(), time.process_time()
             way()
             seconds[turn, number] = time.perf_counter() - start, time.process_time() - cpu
-    (alone, _), (reading, reading_cpu), (together, _) = np.median(seconds, axis=0) / len(images)
+    medians = (np.median(seconds, axis=0) / len(images)).tolist()
+    (alone, _), (reading, reading_cpu), (together, _) = medians
     shared = 0.0 if runtime.device.startswith("cuda") else reading_cpu / (os.cpu_count() or 1)
     limit = max(alone + shared, reading)
     return {
-        "encoder alone": float(1 / alone),
-        "reading alone": float(1 / reading),
-        "both": float(1 / together),
-        "of the encoder": float(alone / together),
-        "the limit": float(1 / limit),
-        "of the limit": float(limit / together),
-        "ms of a core to read one": float(1000 * reading_cpu),
+        "encoder alone": 1 / alone,
+        "reading alone": 1 / reading,
+        "both": 1 / together,
+        "of the encoder": alone / together,
+        "the limit": 1 / limit,
+        "of the limit": limit / together,
+        "ms of a core to read one": 1000 * reading_cpu,
     }
 
 
 def _peaks(count: int) -> Iterator[dict[str, Any]]:
-    """Peak memory of each stage that goes through all images, as a command in a process of its own."""
+    """Peak memory of each stage that goes through all images, each a command in a new process."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _save_project(folder, count)
@@ -153,7 +154,7 @@ def _peaks(count: int) -> Iterator[dict[str, Any]]:
 
 
 def _save_project(folder: Path, count: int) -> None:
-    """params.yaml, `count` images of one colour with a caption each, and a tiny encoder.
+    """params.yaml, `count` images of one color with a caption each, and a tiny encoder.
 
     What grows with the number of images is then all that differs.
     """
@@ -171,7 +172,7 @@ def _save_project(folder: Path, count: int) -> None:
         name = f"{number // 1000:05}/{number:08}.png"
         path = folder / "photos" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        # A colour of its own, so that no two files are equal.
+        # Different colors, so that no two files are equal.
         Image.new("RGB", (32, 32), (number >> 16, number >> 8 & 255, number & 255)).save(path)
         split = "dev" if number == 0 else "test" if number == 1 else "train"
         rows.append({"image": name, "captions": [f"Number {number} of {count}."], "split": split})

@@ -32,7 +32,7 @@ Captions = list[tuple[int, ...]]
 @click.command()
 @click.argument("checkpoint", type=click.Path(exists=True, path_type=Path))
 @click.argument("features", type=click.Path(exists=True, path_type=Path))
-@click.option("--images", default=64, show_default=True, help="The last so many of the store.")
+@click.option("--images", default=64, show_default=True, help="The last images of the store.")
 @click.option("--batch-size", default=64, show_default=True, help="Rows (images times beams) at a time.")
 @report_user_errors
 def main(checkpoint: Path, features: Path, images: int, batch_size: int) -> None:
@@ -58,17 +58,18 @@ def _compare(
     ways: dict[str, Callable[[], Captions]] = {
         "generate, one at a time": lambda: _generate(model, features, beams, 1),
         "generate, batched": lambda: _generate(model, features, beams, batch_size // beams),
-        "this project": lambda: [one.ids for one in generate_ids(model, features, params, batch_size)],
+        "this project": lambda: [
+            caption.ids for caption in generate_ids(model, features, params, batch_size)
+        ],
     }
     _generate(model, features[:1], beams, 1)  # warms up
-    alone: Captions = []
-    slowest = 0.0
-    for way, captions_of in ways.items():
+    alone, slowest = Captions(), 0.0
+    for way, generate in ways.items():
         start = time.perf_counter()
-        captions = captions_of()
+        captions = generate()
         rate = len(features) / (time.perf_counter() - start)
         alone, slowest = alone or captions, slowest or rate
-        equal = sum(one == other for one, other in zip(captions, alone, strict=True))
+        equal = sum(first == second for first, second in zip(captions, alone, strict=True))
         yield {"beams": beams, "way": way, "captions/s": rate, "times": rate / slowest, "equal": equal}
 
 

@@ -26,10 +26,8 @@ def save_llava(folder: Path, clip: Path, language: Path, device: torch.device) -
     tokenizer = transformers.AutoTokenizer.from_pretrained(language)
     tokenizer.add_tokens(["<image>"], special_tokens=True)
     tokenizer.pad_token = tokenizer.eos_token
-    text, vision = (
-        transformers.AutoConfig.from_pretrained(language),
-        transformers.CLIPVisionConfig.from_pretrained(clip),
-    )
+    text = transformers.AutoConfig.from_pretrained(language)
+    vision = transformers.CLIPVisionConfig.from_pretrained(clip)
     text.vocab_size = max(text.vocab_size, len(tokenizer))
     config = transformers.LlavaConfig(
         vision_config=vision,

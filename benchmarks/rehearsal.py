@@ -33,7 +33,7 @@ PROJECT = Path(__file__).parents[1]
 STAGES = ("prepare", "encode", "tokenize", "train", "evaluate", "regions", "report")
 # What the stages are made of.
 _COPIED = (".dvc/config", ".dvcignore", "dvc.yaml", "pipeline", "profiles", "stages", "vlm", "pyproject.toml")
-# A cut keeps so much of each side.
+# The part of each side that a cut keeps.
 _KEPT = 0.85
 _MEGAPIXELS = 50  # a larger photograph is refused
 
@@ -64,17 +64,14 @@ def main(photos: Path, work: Path, images: int, profile: str, epochs: int, devic
     in_a_process(save_llama, work / "llama", placement.device)
     project = work / "project"
     _copy_project(project)
-    _set_params(
-        project,
-        profile,
-        {
-            "data": {"source": "jsonl", "root": str((work / "photos").resolve())},
-            "encoder": {"name": str((work / "clip").resolve()), "revision": None},
-            "language_model": {"name": str((work / "llama").resolve()), "revision": None},
-            "train": {"epochs": epochs},
-            "runtime": {"device": device, "num_workers": workers},
-        },
-    )
+    yaml, folder = YAML(), work.resolve()
+    params = yaml.load(project / "profiles" / f"{profile}.yaml")
+    params["data"].update(source="jsonl", root=str(folder / "photos"))
+    params["encoder"].update(name=str(folder / "clip"), revision=None)
+    params["language_model"].update(name=str(folder / "llama"), revision=None)
+    params["train"]["epochs"] = epochs
+    params["runtime"].update(device=device, num_workers=workers)
+    yaml.dump(params, project / "params.yaml")
     _make_images(photos, work / "photos", images)
     # A copy without git.
     _dvc(project, "config", "--local", "core.no_scm", "true")
@@ -86,8 +83,7 @@ def main(photos: Path, work: Path, images: int, profile: str, epochs: int, devic
         click.echo(f"{stage}: {rows[-1]['seconds']:.1f} s", err=True)
     print_rows(rows, placement)
     cost = read_json(project / "metrics" / "cost.json")
-    rate, peak = cost["captions_per_second"], cost["peak_memory_mb"] / 1000
-    click.echo(f"training: {rate:.0f} captions/s, {peak:.2f} GB")
+    click.echo(f"training: {cost['captions_per_second']:.0f} captions/s, {cost['peak_memory_mb']:.0f} MB")
 
 
 def _copy_project(project: Path) -> None:
@@ -111,27 +107,19 @@ def _make_images(photos: Path, folder: Path, images: int) -> None:
     cuts = [(*items[n % len(items)], folder / f"{n:06}.jpg", n // len(items)) for n in range(images)]
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as processes:
         list(processes.map(_cut, *zip(*cuts, strict=True), chunksize=64))
-    rows = ({"image": path.name, "split": of.split, "captions": of.captions} for of, _, path, _ in cuts)
+    rows = ({"image": path.name, "split": r.split, "captions": r.captions} for r, _, path, _ in cuts)
     write_jsonl(folder / "captions.jsonl", rows)
 
 
 def _cut(record: CaptionRecord, photograph: Path, path: Path, turn: int) -> None:
-    """Write one picture of a photograph: in the first turn the whole of it, then a random part."""
-    if not turn:
+    """Write one picture of a photograph: in the first turn the whole photograph, then a random part."""
+    if turn == 0:
         shutil.copyfile(photograph, path)
         return
     draw = random.Random(f"{record.image_id} {turn}")
     left, top = draw.uniform(0, 1 - _KEPT), draw.uniform(0, 1 - _KEPT)
     photo = open_image(photograph, _MEGAPIXELS)
     crop(photo, (left, top, left + _KEPT, top + _KEPT)).save(path, quality=90)
-
-
-def _set_params(project: Path, profile: str, changes: dict[str, dict[str, Any]]) -> None:
-    yaml = YAML()
-    params = yaml.load(project / "profiles" / f"{profile}.yaml")
-    for section, values in changes.items():
-        params[section].update(values)
-    yaml.dump(params, project / "params.yaml")
 
 
 def _dvc(project: Path, *arguments: str) -> None:

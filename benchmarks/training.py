@@ -4,7 +4,7 @@ The peer (benchmarks/peer.py): `LlavaForConditionalGeneration`, everything froze
 Face `Trainer`, single captions, images processed in the data loader. Ours: features encoded once, all
 captions of an image in one pass. Both with batches of several sizes, as they trade memory for speed. Same
 frozen models (random CLIP ViT-B/32, and SmolLM2-135M or a random Llama-3.2-1B in NF4), same photographs and
-captions. Each turn is a process of its own, and the sides take turns.
+captions. Each turn is a new process, and the sides take turns.
 """
 
 import statistics
@@ -79,7 +79,7 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         task = Task(work, str(work / "llama") if llama else common.SMOLLM2, device)
-        # In processes of their own, which give a GPU's memory back.
+        # In new processes, which give a GPU's memory back.
         in_a_process(common.save_clip, work / "clip")
         if llama:
             in_a_process(common.save_llama, work / "llama", placement.device)
