@@ -42,8 +42,9 @@ def main(params: Path) -> None:
         placement = choose_placement(settings.runtime.device)
         found = evaluate(paths, settings, Execution(placement, settings.runtime, SCRATCH / "evaluate"))
         test = found["test"]
+        decided = found.get("choice", {}).get("decided_by", found["selected_by"])
         close_with(
-            f"best epoch {found['best_epoch']} by dev {found['selected_by']}; test BLEU-1 "
+            f"best epoch {found['best_epoch']} by {decided}; test BLEU-1 "
             f"{test['bleu_1']:.2f}, BLEU-4 {test['bleu_4']:.2f}, CIDEr {test['cider']:.2f}"
         )
 

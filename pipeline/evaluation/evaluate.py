@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipeline.captions import SPLITS, Split, read_captions, select_split
 from pipeline.errors import PipelineError
+from pipeline.evaluation.choice import choose_epoch
 from pipeline.evaluation.controls import control_captions
 from pipeline.evaluation.metrics_files import (
     SCORED_SPLITS,
@@ -20,6 +21,7 @@ from pipeline.features.compatibility import features_digest, require_encoder
 from pipeline.features.store import FeatureStore
 from pipeline.files.atomic import replace_folder
 from pipeline.files.json_files import JsonObject, write_atomic, write_json, write_jsonl
+from pipeline.files.unchanged_file import UnchangedFile
 from pipeline.hardware.execution import Execution
 from pipeline.metrics.controls import shuffle_predictions
 from pipeline.metrics.scores import measure
@@ -50,7 +52,8 @@ class EvaluatePaths:
 def evaluate(paths: EvaluatePaths, settings: Params, execution: Execution) -> JsonObject:
     """Caption dev and test with every checkpoint, choose on dev, and write all outputs.
 
-    Each checkpoint is read once: scores, predictions and the chosen file are of the same bytes.
+    Each checkpoint is read once, the best one again at the end, and all are checked to be unchanged: scores,
+    predictions and the chosen file are of the same bytes.
     Returns the content of metrics/evaluate.json.
     """
     records = read_captions(paths.captions)
@@ -60,28 +63,25 @@ def evaluate(paths: EvaluatePaths, settings: Params, execution: Execution) -> Js
             raise PipelineError(
                 f"{paths.captions} has no image in the split {split}. Fix: run `dvc repro prepare`."
             )
-    ranked: list[EpochResult] = []
-    files = []
+    results = []
     with FeatureStore(paths.features) as store:
         predictor = Predictor(store, settings.generate, execution)
         for checkpoint in checkpoints_of_run(paths.checkpoints):
-            if not ranked:
+            if not results:
                 _require_trained_features(store, paths, checkpoint, list(references["train"]))
-            result = _evaluate_epoch(predictor, checkpoint, references)
-            ranked = _rank([*ranked, result], settings.evaluate.select_by)
-            if ranked[0] is result:
-                best = checkpoint.content
-            files.append(checkpoint.file)
+            results.append(_evaluate_epoch(predictor, checkpoint, references))
         controls, consensus_images = control_captions(store, records, execution.scratch)
-    predictions = ranked[0].texts("test")
+    best, choice = _choose(results, settings.evaluate.select_by)
+    predictions = best.texts("test")
     if len(predictions) > 1:
         controls["shuffled"] = shuffle_predictions(predictions, _SHUFFLE_SEED)
-    metrics = evaluation_metrics(ranked, settings.evaluate.select_by, controls, consensus_images, records)
-    for file in files:
-        file.require_unchanged()
-    _write_predictions(paths.predictions, ranked)
+    metrics = evaluation_metrics(best, results, choice, controls, consensus_images, records)
+    _, content = UnchangedFile.read(best.file.path)
+    for result in results:
+        result.file.require_unchanged()
+    _write_predictions(paths.predictions, results)
     write_atomic(paths.curve, epochs_csv(metrics["by_epoch"]).encode())
-    write_atomic(paths.best, best)
+    write_atomic(paths.best, content)
     write_json(paths.metrics, metrics)
     write_json(paths.scores, summary_metrics(metrics))
     if metrics["test"]["bleu_4"] < 1e-4:
@@ -113,20 +113,19 @@ def _evaluate_epoch(predictor: Predictor, checkpoint: Checkpoint, references: Re
         split: measure({i: p.text for i, p in predictions[split].items()}, references[split])
         for split in SCORED_SPLITS
     }
-    return EpochResult(checkpoint.info, predictions, scores, predictor.loss(checkpoint, references["dev"]))
+    loss = predictor.loss(checkpoint, references["dev"])
+    return EpochResult(checkpoint.info, checkpoint.file, predictions, scores, loss)
 
 
-def _rank(results: Sequence[EpochResult], select_by: str) -> list[EpochResult]:
-    """Return the results with the best score on dev first; of equal scores, the lower loss first.
-
-    BLEU is never quite 0 where no caption has a 4-gram in common with its references: scores are equal if
-    the metrics show them as equal.
-    """
-
-    def rank(result: EpochResult) -> tuple[float, float, int]:
-        return -result.scores["dev"].scores()[select_by], result.dev_loss, result.info.epoch
-
-    return sorted(results, key=rank)
+def _choose(results: Sequence[EpochResult], select_by: str) -> tuple[EpochResult, JsonObject]:
+    """Return the best epoch, and for the metrics what chose it."""
+    by_epoch = {result.info.epoch: result for result in results}
+    epoch, choice = choose_epoch(
+        {epoch: result.scores["dev"] for epoch, result in by_epoch.items()},
+        {epoch: result.dev_loss for epoch, result in by_epoch.items()},
+        select_by,
+    )
+    return by_epoch[epoch], {"selected_by": select_by, **({"choice": choice} if choice else {})}
 
 
 def _write_predictions(folder: Path, results: Sequence[EpochResult]) -> None:

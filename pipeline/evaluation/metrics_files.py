@@ -7,6 +7,7 @@ from typing import Any
 from pipeline.captions import CaptionRecord, Split, select_split, vocabulary
 from pipeline.evaluation.predictor import Predictions
 from pipeline.files.json_files import JsonObject
+from pipeline.files.unchanged_file import UnchangedFile
 from pipeline.metrics.bootstrap import difference_intervals, intervals
 from pipeline.metrics.colors import score_colors
 from pipeline.metrics.scene_truth import score_objects
@@ -27,6 +28,7 @@ class EpochResult:
     """The captions of one epoch's checkpoint for dev and test, their scores, and the loss on dev (nats)."""
 
     info: CheckpointInfo
+    file: UnchangedFile
     predictions: Mapping[Split, Predictions]
     scores: Mapping[Split, PerImageScores]
     dev_loss: float
@@ -42,8 +44,9 @@ class EpochResult:
 
 
 def evaluation_metrics(
-    ranked: Sequence[EpochResult],
-    selected_by: str,
+    best: EpochResult,
+    results: Sequence[EpochResult],
+    choice: JsonObject,
     controls: ControlCaptions,
     consensus_images: int,
     records: Sequence[CaptionRecord],
@@ -51,21 +54,20 @@ def evaluation_metrics(
     """Return the content of metrics/evaluate.json.
 
     Args:
-        ranked: all epochs, the best first.
-        selected_by: the score that ranked them.
+        best: the epoch that was chosen.
+        results: all epochs, in order.
+        choice: `selected_by`, the score that chooses, and `choice`, what decided, unless there is one epoch.
         controls: by name, a caption for each test image.
         consensus_images: how many train images the control `consensus` is of.
         records: the captions of all images.
     """
-    best = ranked[0]
-    by_epoch = {str(r.info.epoch): r.as_dict() for r in sorted(ranked, key=lambda r: r.info.epoch)}
+    by_epoch = {str(result.info.epoch): result.as_dict() for result in results}
     chosen = by_epoch[str(best.info.epoch)]
     return {
         "best_epoch": best.info.epoch,
         # With the epoch it says which checkpoint the scores are of.
         "training": best.info.training,
-        "selected_by": selected_by,
-        **_choice(ranked, selected_by),
+        **choice,
         "images": {split: len(best.predictions[split]) for split in SCORED_SPLITS},
         **{split: chosen[split] for split in SCORED_SPLITS},
         "intervals": {split: intervals(best.scores[split]) for split in SCORED_SPLITS},
@@ -117,24 +119,6 @@ def output_statistics(predictions: Predictions) -> dict[str, float]:
         "distinct_captions": share(len({caption.text for caption in captions})),
         "cut_off": share(sum(not caption.finished for caption in captions)),
         "empty": share(sum(not caption.text for caption in captions)),
-    }
-
-
-def _choice(ranked: Sequence[EpochResult], selected_by: str) -> JsonObject:
-    """Return by how much the best epoch leads the next best on dev; empty where there is only one epoch."""
-    if len(ranked) < 2:
-        return {}
-    first, second = (result.scores["dev"] for result in ranked[:2])
-    interval = difference_intervals(first, second)[selected_by]
-    lead = first.scores()[selected_by] - second.scores()[selected_by]
-    return {
-        "choice": {
-            "next_best_epoch": ranked[1].info.epoch,
-            "lead": round(lead, 4) + 0.0,  # no -0.0
-            **interval,
-            # An interval that contains 0: with other images the order could be the other way round.
-            "distinguishable": interval["low"] > 0,
-        }
     }
 
 

@@ -31,6 +31,26 @@ CONTROLS = {
 }
 
 
+def choice_sentence(evaluation: Mapping[str, Any]) -> str:
+    """Return the sentence that says what chose the best epoch; empty where there was only one.
+
+    `evaluation` is the content of metrics/evaluate.json.
+    """
+    if "choice" not in evaluation:
+        return ""
+    choice = evaluation["choice"]
+    score = SCORES[evaluation["selected_by"]]
+    lead = (
+        f"epoch {choice['highest_epoch']} leads epoch {choice['next_best_epoch']} by {choice['lead']:.2f}, "
+        f"95 % interval {choice['low']:.2f} to {choice['high']:.2f}"
+    )
+    if choice["decided_by"] != "dev_loss":
+        return f"{score} on dev decides: {lead}."
+    *epochs, last = choice["candidates"]
+    named = f"{', '.join(map(str, epochs))} and {last}"
+    return f"{score} on dev does not tell epochs {named} apart ({lead}): the lowest loss on dev decides."
+
+
 def verdict(evaluation: Mapping[str, Any]) -> str:
     """Return the sentence that names the controls with a higher CIDEr-D than the model; empty if none has.
 

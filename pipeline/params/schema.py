@@ -205,7 +205,7 @@ class EvaluateParams:
     """Which score of dev chooses the epoch."""
 
     select_by: Literal["bleu_1", "bleu_2", "bleu_3", "bleu_4", "cider", "rouge_l"]
-    """bleu_1 to bleu_4 | cider | rouge_l: the highest on dev wins; of equals, the lower loss"""
+    """bleu_1 to bleu_4 | cider | rouge_l: highest on dev; of epochs it cannot tell apart, least loss"""
 
 
 @dataclass(frozen=True, config=_CONFIG)

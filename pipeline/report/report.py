@@ -14,7 +14,7 @@ import jinja2
 
 from pipeline.captions import SPLITS, read_captions, read_images, select_split
 from pipeline.files.json_files import read_json, write_atomic
-from pipeline.metrics.scores import CONTROLS, SCORES, verdict
+from pipeline.metrics.scores import CONTROLS, SCORES, choice_sentence, verdict
 from pipeline.params.loader import load_params
 from pipeline.params.schema import Params, ReportParams
 from pipeline.report.gallery import ImageFiles, explain_content_errors, region_answers, scored_examples
@@ -77,6 +77,7 @@ def write_report(inputs: ReportInputs, output: Path, params: ReportParams) -> No
             plotted=_PLOTTED,
             controls=CONTROLS,
             verdict=verdict(evaluation),
+            choice=choice_sentence(evaluation),
             columns=list(dict.fromkeys([*SCORES, *others])),
             epochs=sorted((int(epoch), row) for epoch, row in evaluation["by_epoch"].items()),
             output_figures=_figures({k: v for k, v in evaluation.items() if k not in _PLACED}),

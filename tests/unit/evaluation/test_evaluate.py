@@ -110,12 +110,14 @@ def test_equal_runs_give_equal_bytes(project: Project, make_project: Callable[[]
 
 
 @pytest.mark.parametrize("scratch", ["evaluate", "empty"])
-def test_each_checkpoint_and_the_features_are_opened_once(project: Project, scratch: str) -> None:
-    """It was read five times: to list, to verify, to digest, to load and to copy it."""
+def test_each_file_is_opened_once_and_the_best_checkpoint_again_to_copy_it(
+    project: Project, scratch: str
+) -> None:
+    """Each was read five times: to list, to verify, to digest, to load and to copy it."""
     with counted_openings() as opened:
-        project.evaluate(scratch)
+        best = f"epoch_{project.evaluate(scratch)['best_epoch']:03d}.safetensors"
     names = ("epoch_001.safetensors", "epoch_002.safetensors", "features.h5")
-    assert {name: opened[name] for name in names} == dict.fromkeys(names, 1)
+    assert {name: opened[name] for name in names} == {**dict.fromkeys(names, 1), best: 2}
 
 
 def test_known_captions_and_controls_are_not_computed_again(

@@ -85,7 +85,10 @@ def _evaluation() -> dict[str, Any]:
         "dev": scores(12),
         "test": {**scores(11.5), "words": 5.0},
         "intervals": {"test": {score: {"low": 10.25, "high": 12.75} for score in SCORES}},
-        "choice": {"next_best_epoch": 1, "lead": 1.5, "low": -2.5, "high": 3.5, "distinguishable": False},
+        "choice": {
+            **{"decided_by": "dev_loss", "candidates": [1, 2], "highest_epoch": 2, "next_best_epoch": 1},
+            **{"lead": 1.5, "low": -2.5, "high": 3.5},
+        },
         "controls": {
             "constant": {**scores(3.25), "behind": {"cider": 8.25, "low": 7.5, "high": 9.25}},
             "unheard_of": {**scores(4), "novelty": 77.75},

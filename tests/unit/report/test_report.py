@@ -70,8 +70,9 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 SHOWN = """
 a dog runs like 3 | the brown dog 3 is running | a corner of image_2 | Describe the top left | small blue star
 | shape right | color wrong | train.learning_rate | unheard of | 77.75 | distinct captions | 61.50 % | 66.50
-| highest BLEU-4 on the 1 dev images | 10.25 to 12.75 | CIDEr-D behind | 7.50 to 9.25 | Loss on dev | 0f0f0f
-| Epoch 1 is 1.50 behind, on the same draws of images -2.50 to 3.50 | it could be the better one
+| the best on the 1 dev images | 10.25 to 12.75 | CIDEr-D behind | 7.50 to 9.25 | Loss on dev | 0f0f0f
+| BLEU-4 on dev does not tell epochs 1 and 2 apart (epoch 2 leads epoch 1 by 1.50
+| negative, the control is ahead
 | a dog that is always there | trained on 1 images of scenes | 12 captions in all
 """
 
@@ -90,7 +91,7 @@ def test_a_run_of_one_epoch_has_no_lead(run: ReportInputs) -> None:
     write_json(run.evaluation, content)
     text = read_page(run).text
     assert "Epoch 2 of 1 is the best" in text
-    assert "1.50 behind" not in text
+    assert "leads epoch" not in text
 
 
 def test_a_model_below_a_control_is_called_so(run: ReportInputs, page: Path) -> None:
