@@ -1,5 +1,6 @@
 """After a run: the best epoch, its scores and where to look. No DVC stage; it writes nothing."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -40,13 +41,22 @@ def main() -> None:
         click.echo("  (behind: how much lower a control's CIDEr is than the model's; negative: it is higher)")
     if sentence := verdict(evaluation):
         click.echo(sentence)
-    for title, found in (("single objects", evaluation.get("scenes")), ("region crops", regions)):
-        if found and "shape_accuracy" in found:
-            click.echo(
-                f"Right in {found['objects']} {title}: shape {found['shape_accuracy']:.1f} %, "
-                f"colour {found['color_accuracy']:.1f} %"
-            )
+    if "scenes" in evaluation:
+        click.echo(_accuracy(evaluation["scenes"], f"{images} test images"))
+    if "objects" in regions:
+        click.echo(_accuracy(regions, f"{regions['requests']} region crops"))
     click.echo("Gallery: report/index.html")
+
+
+def _accuracy(scores: Mapping[str, float], total: str) -> str:
+    """Say which captions of scenes are judged, and how many of them are right."""
+    place = ""
+    if "places" in scores:
+        place = f", place in {scores['place_accuracy']:.1f} % of the {scores['places']} that name one"
+    return (
+        f"Of {total} the {scores['objects']} that show one whole object alone are judged: shape right in "
+        f"{scores['shape_accuracy']:.1f} %, color in {scores['color_accuracy']:.1f} %{place}"
+    )
 
 
 if __name__ == "__main__":

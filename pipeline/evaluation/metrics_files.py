@@ -10,7 +10,7 @@ from pipeline.files.json_files import JsonObject
 from pipeline.files.unchanged_file import UnchangedFile
 from pipeline.metrics.bootstrap import difference_intervals, intervals
 from pipeline.metrics.colors import score_colors
-from pipeline.metrics.scene_truth import score_objects
+from pipeline.metrics.scene_truth import judge_caption, score_judgments
 from pipeline.metrics.scores import SCORES, PerImageScores, measure
 from pipeline.model.checkpoints import CheckpointInfo
 
@@ -149,8 +149,10 @@ def _scene_metrics(best: EpochResult, records: Sequence[CaptionRecord]) -> JsonO
     """Return how often captions name a scene's only object rightly; empty for other datasets."""
     texts = best.texts("test")
     test = select_split(records, "test")
-    truth = [(texts[r.image_id], r.objects[0]) for r in test if len(r.objects) == 1]
-    if not truth:
-        return {}
     shapes, colors = vocabulary(records)
-    return {"scenes": score_objects(truth, shapes=shapes, colors=colors)}
+    judgments = [
+        judge_caption(texts[record.image_id], record.objects[0], shapes=shapes, colors=colors)
+        for record in test
+        if len(record.objects) == 1
+    ]
+    return {"scenes": score_judgments(judgments)} if judgments else {}

@@ -1,55 +1,83 @@
 """Captions of generated scenes against the truth, which is known."""
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from pipeline.captions import SceneObject
 
+Box = tuple[float, float, float, float]  # left, top, right, bottom
+
 # How far before the shape its color may stand: "red circle", "red small circle".
 _REACH = 2
+_PLACE = re.compile(r"\b(?:(top|bottom) (left|right)|middle|center)\b")
+# In which fractions of the image's width or height the center of an object must lie.
+_EXTENTS = {
+    **dict.fromkeys(("left", "top"), (0.0, 0.4)),
+    **dict.fromkeys(("right", "bottom"), (0.6, 1.0)),
+    None: (0.25, 0.75),
+}
 
 
-def names_object(
-    caption: str, shape: str, color: str, *, shapes: Collection[str], colors: Collection[str]
-) -> tuple[bool, bool]:
-    """Return whether a caption names the right shape, and the right color, in whole words.
+def judge_caption(
+    caption: str,
+    item: SceneObject,
+    *,
+    shapes: Collection[str],
+    colors: Collection[str],
+    region: Box = (0.0, 0.0, 1.0, 1.0),
+) -> dict[str, bool]:
+    """Return whether a caption names an object's `shape`, its `color`, and its `place` if it names a place.
 
-    The shape is right when it is the only one of `shapes` in the caption (a plural `s` or `es` may
-    follow). The color is judged where a shape is named, whichever shape it is: it is the last of
-    `colors` within the two words before the shape word. It is right when it is the object's at
-    every shape word. So the background may be named (`a red circle on a blue background`, `a circle
-    over blue`), and a color named elsewhere (`a circle that is red`) does not count.
+    Whole words count. The shape is right when it is the only one of `shapes` in the caption (a plural
+    `s` or `es` may follow). The color is judged where a shape is named, whichever shape it is: it is
+    the last of `colors` within the two words before the shape word. It is right when it is the object's
+    at every shape word. So the background may be named (`a red circle on a blue background`, `a circle
+    over blue`), and a color named elsewhere (`a circle that is red`) does not count. A place is a corner
+    or the middle of `region`, the part of the image that was captioned.
     """
     words = re.findall(r"\w+", caption.lower())
     singular = {form: s for s in shapes for form in (s, f"{s}s", f"{s}es")}
     named_shapes, named_colors = set(), set()
-    for place, word in enumerate(words):
+    for position, word in enumerate(words):
         if word in singular:
-            before = reversed(words[max(0, place - _REACH) : place])
+            before = reversed(words[max(0, position - _REACH) : position])
             named_shapes.add(singular[word])
             named_colors.add(next((other for other in before if other in colors), None))
-    return named_shapes == {shape}, named_colors == {color}
+    judgment = {"shape": named_shapes == {item.shape}, "color": named_colors == {item.color}}
+    places = _PLACE.findall(" ".join(words))
+    if places:
+        judgment["place"] = all(_lies_in(item.box, region, place) for place in places)
+    return judgment
 
 
-def score_objects(
-    captions: Sequence[tuple[str, SceneObject]], *, shapes: Collection[str], colors: Collection[str]
-) -> dict[str, float]:
-    """Score pairs of a caption and the one object that it should name, one pair at least.
+def score_judgments(judgments: Sequence[Mapping[str, bool]]) -> dict[str, float]:
+    """Return what `judge_caption` says of several captions of one object each, one caption at least.
 
-    Returns the percentages of captions that name the right shape, the right color and both, rounded to four
-    decimals, and the number of objects.
+    The percentages of captions whose shape, color, and both are right, and the number of `objects`. Where
+    captions name a place: their number `places`, and the percentage of these that is right.
     """
-    right = [
-        names_object(caption, item.shape, item.color, shapes=shapes, colors=colors)
-        for caption, item in captions
-    ]
 
     def percent(rights: Sequence[bool]) -> float:
         return round(100 * sum(rights) / len(rights), 4)
 
-    return {
-        "shape_accuracy": percent([shape for shape, _ in right]),
-        "color_accuracy": percent([color for _, color in right]),
-        "both_accuracy": percent([shape and color for shape, color in right]),
-        "objects": len(right),
+    scores = {
+        "shape_accuracy": percent([judgment["shape"] for judgment in judgments]),
+        "color_accuracy": percent([judgment["color"] for judgment in judgments]),
+        "both_accuracy": percent([judgment["shape"] and judgment["color"] for judgment in judgments]),
+        "objects": len(judgments),
     }
+    if places := [judgment["place"] for judgment in judgments if "place" in judgment]:
+        scores |= {"place_accuracy": percent(places), "places": len(places)}
+    return scores
+
+
+def _lies_in(box: Box, region: Box, place: tuple[str, str]) -> bool:
+    """Return whether the center of `box` lies in a corner (or, for empty words, the middle) of `region`."""
+    vertical, horizontal = place
+    for axis, word in enumerate((horizontal, vertical)):
+        center = (box[axis] + box[axis + 2]) / 2
+        fraction = (center - region[axis]) / (region[axis + 2] - region[axis])
+        low, high = _EXTENTS[word or None]
+        if not low <= fraction <= high:
+            return False
+    return True

@@ -26,7 +26,7 @@ from pipeline.files.json_files import JsonObject, write_json, write_jsonl
 from pipeline.files.prediction_cache import PredictionCache
 from pipeline.hardware.execution import Execution
 from pipeline.images.images import crop, open_image
-from pipeline.metrics.scene_truth import names_object, score_objects
+from pipeline.metrics.scene_truth import judge_caption, score_judgments
 from pipeline.model.checkpoints import load_checkpoint
 from pipeline.params.schema import GenerateParams, Params, RegionsParams
 from pipeline.regions.captioner import BATCH_SIZE, Captioner
@@ -62,14 +62,14 @@ class _Request:
 def caption_regions(paths: RegionPaths, settings: Params, execution: Execution) -> dict[str, Any]:
     """Put every request to the first test images; write crops, captions and metrics.
 
-    Returns the content of metrics/regions.json. Where the dataset knows what its images show, it counts the
-    captions that name the right shape and color.
+    Returns the content of metrics/regions.json. Where the dataset knows what its images show, it says
+    how many captions name the right shape, color and place.
     """
     listed = read_captions(paths.captions)
     shapes, colors = vocabulary(listed)
     requests = _requests(paths, settings.regions, select_split(listed, "test")[: settings.regions.images])
     rows: list[JsonObject] = []
-    truth: list[tuple[str, SceneObject]] = []
+    judgments: list[dict[str, bool]] = []
     with replace_folder(paths.output) as folder:
         answers = _answer(paths.checkpoint, requests, folder, settings.generate, execution)
         for request, answer in zip(requests, answers, strict=True):
@@ -81,17 +81,18 @@ def caption_regions(paths: RegionPaths, settings: Params, execution: Execution) 
                 "crop": _crop_name(len(rows)),
             }
             if item := only_object(request.record.objects, request.region):
-                truth.append((caption, item))
-                shape, color = names_object(caption, item.shape, item.color, shapes=shapes, colors=colors)
-                row |= {"object": asdict(item), "correct": {"shape": shape, "color": color}}
+                region = request.region.box
+                judgment = judge_caption(caption, item, shapes=shapes, colors=colors, region=region)
+                judgments.append(judgment)
+                row |= {"object": asdict(item), "correct": judgment}
             rows.append(row)
         write_jsonl(folder / "regions.jsonl", rows)
     metrics: dict[str, Any] = {
         "images": len({request.image.image_id for request in requests}),
         "requests": len(rows),
     }
-    if truth:
-        metrics |= score_objects(truth, shapes=shapes, colors=colors)
+    if judgments:
+        metrics |= score_judgments(judgments)
     write_json(paths.metrics, metrics)
     return metrics
 

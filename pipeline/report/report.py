@@ -33,6 +33,7 @@ _SHARES = {
     "shape_accuracy": "shape right",
     "color_accuracy": "color right",
     "both_accuracy": "both right",
+    "place_accuracy": "place right, of those that name one",
 }
 
 
@@ -63,7 +64,8 @@ def write_report(inputs: ReportInputs, output: Path, params: ReportParams) -> No
     files = ImageFiles(records, run.data.max_megapixels)
     regions = region_answers(inputs.regions, files, params.region_images)
     with explain_content_errors(inputs.region_metrics):
-        region_figures = _figures(read_json(inputs.region_metrics))
+        region_metrics = read_json(inputs.region_metrics)
+        region_figures = _figures(region_metrics)
     with explain_content_errors(inputs.evaluation):
         evaluation = read_json(inputs.evaluation)
         best = evaluation["best_epoch"]
@@ -88,6 +90,7 @@ def write_report(inputs: ReportInputs, output: Path, params: ReportParams) -> No
             gallery=scored_examples(predictions, splits["test"], files, params.examples),
             regions=regions,
             region_figures=region_figures,
+            region_metrics=region_metrics,
             images={split: len(records) for split, records in splits.items()},
             captions=sum(len(record.captions) for record in captions),
             parameters=_parameters(run),

@@ -5,10 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.captions import SceneObject
-from pipeline.metrics.scene_truth import names_object, score_objects
+from pipeline.metrics.scene_truth import Box, judge_caption, score_judgments
 
 SHAPES = ("circle", "square", "cross")
 COLORS = ("red", "blue", "green")
+
+
+def judge(caption: str, shape: str, color: str, box: Box = (0, 0, 1, 1), **region: Box) -> dict[str, bool]:
+    item = SceneObject(shape, color, "small", box)
+    return judge_caption(caption, item, shapes=SHAPES, colors=COLORS, **region)
 
 
 @pytest.mark.parametrize(
@@ -35,8 +40,8 @@ COLORS = ("red", "blue", "green")
     ],
 )
 def test_a_red_circle(caption: str, shape_is_right: bool, color_is_right: bool) -> None:
-    right = names_object(caption, "circle", "red", shapes=SHAPES, colors=COLORS)
-    assert right == (shape_is_right, color_is_right)
+    judgment = judge(caption, "circle", "red")
+    assert judgment == {"shape": shape_is_right, "color": color_is_right}
 
 
 @given(*[st.sampled_from(v) for v in (SHAPES, COLORS, SHAPES, COLORS, COLORS)])
@@ -44,13 +49,42 @@ def test_the_background_does_not_matter(
     shape: str, color: str, named: str, named_color: str, background: str
 ) -> None:
     caption = f"A {named_color} {named} on a {background} background."
-    right = names_object(caption, shape, color, shapes=SHAPES, colors=COLORS)
-    assert right == (shape == named, color == named_color)
+    assert judge(caption, shape, color) == {"shape": shape == named, "color": color == named_color}
 
 
-def test_scores_are_rounded_percentages_of_the_objects() -> None:
-    truth = [("circle", "red"), ("circle", "blue"), ("square", "blue")]
-    pairs = [("a red circle", SceneObject(*look, size="small", box=(0, 0, 1, 1))) for look in truth]
-    scores = score_objects(pairs, shapes=SHAPES, colors=COLORS)
-    expected = {"shape_accuracy": 66.6667, "color_accuracy": 33.3333, "both_accuracy": 33.3333, "objects": 3}
-    assert scores == expected
+TOP_RIGHT = (0.6, 0.1, 0.8, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("place", "box", "region", "right"),
+    [
+        ("in the top right corner", TOP_RIGHT, (0, 0, 1, 1), True),
+        ("in the top left corner", TOP_RIGHT, (0, 0, 1, 1), False),
+        ("in the Top-Right corner", TOP_RIGHT, (0, 0, 1, 1), True),
+        ("in the middle", TOP_RIGHT, (0, 0, 1, 1), False),
+        ("in the middle", (0.2, 0.3, 0.7, 0.8), (0, 0, 1, 1), True),
+        ("in the bottom left corner", (0.2, 0.3, 0.7, 0.8), (0, 0, 1, 1), False),
+        # Within the part of the image that was captioned.
+        ("in the middle", TOP_RIGHT, (0.4, 0, 1, 0.4), True),
+        ("in the top left corner", TOP_RIGHT, (0.6, 0.1, 1, 1), True),
+        # Two places, or none.
+        ("in the top right corner and in the middle", TOP_RIGHT, (0, 0, 1, 1), False),
+        ("left of the background", TOP_RIGHT, (0, 0, 1, 1), None),
+    ],
+)
+def test_a_place_is_judged_where_a_caption_names_one(
+    place: str, box: Box, region: Box, right: bool | None
+) -> None:
+    """A yellow ring in the top left corner was called right though it was in the top right corner."""
+    assert judge(f"A red circle is {place}.", "circle", "red", box, region=region).get("place") == right
+
+
+def test_scores_are_rounded_percentages_of_the_captions() -> None:
+    judgments = [
+        {"shape": True, "color": True, "place": True},
+        {"shape": True, "color": False, "place": False},
+        {"shape": False, "color": False},
+    ]
+    scores = {"shape_accuracy": 66.6667, "color_accuracy": 33.3333, "both_accuracy": 33.3333, "objects": 3}
+    assert score_judgments(judgments[2:]) == {**dict.fromkeys(scores, 0), "objects": 1}
+    assert score_judgments(judgments) == {**scores, "place_accuracy": 50, "places": 2}

@@ -14,7 +14,7 @@ from pipeline.captions import read_captions, vocabulary
 from pipeline.errors import PipelineError
 from pipeline.files.json_files import read_jsonl
 from pipeline.images.images import open_image
-from pipeline.metrics.scene_truth import names_object
+from pipeline.metrics.scene_truth import judge_caption
 from pipeline.model.feature_captioner import FeatureCaptioner
 from pipeline.regions.caption_regions import RegionPaths, caption_regions, only_object
 from pipeline.regions.captioner import BATCH_SIZE
@@ -133,7 +133,7 @@ def test_the_stage_writes_crops_captions_and_truth(project: Project, captioner: 
         assert ("object" in row) == ("correct" in row) == (item is not None)
         if item is not None:
             assert row["object"] == json.loads(json.dumps(asdict(item)))
-            named = names_object(row["caption"], item.shape, item.color, shapes=shapes, colors=colors)
-            assert (row["correct"]["shape"], row["correct"]["color"]) == named
+            judgment = judge_caption(answer.text, item, shapes=shapes, colors=colors, region=region.box)
+            assert row["correct"] == judgment
     assert metrics["objects"] == sum("object" in row for row in rows) > 0
     assert len(list(paths.output.iterdir())) == len(rows) + 1

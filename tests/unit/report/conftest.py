@@ -65,11 +65,11 @@ def _write_answers(folder: Path) -> None:
     }
     truth = {
         "object": {"shape": "star", "color": "blue", "size": "small", "box": [0, 0, 1, 1]},
-        "correct": {"shape": True, "color": False},
+        "correct": {"shape": True, "color": False, "place": False},
     }
     answers = [{**answer, "image_id": i, "caption": f"a corner of {i}"} for i in ("image_2", "image_3")]
     write_jsonl(folder / "regions.jsonl", [answers[0] | truth, answers[1]])
-    write_json(folder / "regions.json", {"shape_accuracy": 61.5})
+    write_json(folder / "regions.json", {"requests": 120, "objects": 50, "shape_accuracy": 61.5})
 
 
 def _evaluation() -> dict[str, Any]:

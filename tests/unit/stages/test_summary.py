@@ -1,6 +1,7 @@
 """What is printed after a run: `pytest tests/unit/stages/test_summary.py`."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -8,29 +9,52 @@ from click.testing import CliRunner
 from pipeline.files.json_files import write_json
 from stages.summary import main
 
+NAMES = ("bleu_1", "bleu_4", "cider", "rouge_l")
+RIGHT = {"objects": 50, "shape_accuracy": 96.0, "color_accuracy": 92.0}
+
+
+def summarize(folder: Path, patch: pytest.MonkeyPatch, controls: dict[str, Any], **more: Any) -> list[str]:
+    """The lines of a summary of a model with a CIDEr of 30.25."""
+    evaluation = {
+        "best_epoch": 1,
+        "selected_by": "bleu_4",
+        "images": {"test": 150},
+        "test": {**dict.fromkeys(NAMES, 20.0), "cider": 30.25},
+        "intervals": {"test": {name: {"low": 10, "high": 40} for name in NAMES}},
+        "controls": {name: {**dict.fromkeys(NAMES, 20.0), **scores} for name, scores in controls.items()},
+    }
+    patch.chdir(folder)
+    write_json(Path("metrics/evaluate.json"), evaluation | more)
+    write_json(Path("metrics/regions.json"), {"requests": 120, **RIGHT})
+    result = CliRunner().invoke(main)
+    assert result.exit_code == 0, result.output
+    return result.output.splitlines()
+
 
 @pytest.mark.parametrize(("consensus", "is_below"), [(34.5, True), (30.25, False)])
 def test_a_model_below_a_control_is_called_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, consensus: float, is_below: bool
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    names = ("bleu_1", "bleu_4", "cider", "rouge_l")
-
-    def scores(cider: float) -> dict[str, float]:
-        return {**dict.fromkeys(names, 20.0), "cider": cider}
-
-    evaluation = {
-        "best_epoch": 1,
-        "selected_by": "bleu_4",
-        "images": {"test": 150},
-        "test": scores(30.25),
-        "intervals": {"test": {name: {"low": 10, "high": 40} for name in names}},
-        "controls": {"nearest": scores(26.5), "consensus": scores(consensus)},
-    }
-    write_json(Path("metrics/evaluate.json"), evaluation)
-    write_json(Path("metrics/regions.json"), {})
-    printed = CliRunner().invoke(main).output
-    assert "consensus of the nearest" in printed
+    behind = {"low": 30.25 - consensus - 5, "high": 9.0} if is_below else {"low": 2.0, "high": 9.0}
+    controls = {"nearest": {"cider": 26.5}, "consensus": {"cider": consensus, "behind": behind}}
+    lines = summarize(tmp_path, monkeypatch, controls)
+    assert any("consensus of the nearest" in line for line in lines)
     sentence = "The captions say less than “consensus of the nearest”: CIDEr 30.25 against 34.50."
-    assert (sentence in printed.splitlines()) == is_below
-    assert ("say less" in printed) == is_below
+    assert (sentence in lines) == any("say less" in line for line in lines) == is_below
+    assert any("negative" in line for line in lines) == is_below
+
+
+def test_it_says_what_chose_the_epoch_and_which_captions_are_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choice = {"decided_by": "bleu_4", "candidates": [1], "highest_epoch": 1, "next_best_epoch": 2}
+    choice |= {"lead": 8.58, "low": 2.18, "high": 15.01}
+    scenes = {**RIGHT, "objects": 58, "place_accuracy": 75.0, "places": 40}
+    lines = summarize(tmp_path, monkeypatch, {}, choice=choice, scenes=scenes)
+    assert (
+        "Best epoch: 1. BLEU-4 on dev decides: epoch 1 leads epoch 2 by 8.58, 95 % interval 2.18 to 15.01."
+        in lines
+    )
+    judged = "that show one whole object alone are judged: shape right in 96.0 %, color in 92.0 %"
+    assert f"Of 150 test images the 58 {judged}, place in 75.0 % of the 40 that name one" in lines
+    assert f"Of 120 region crops the 50 {judged}" in lines
