@@ -24,7 +24,7 @@ from pipeline.params.schema import (
 from tests.chromium import WHY_NOT, Chromium, chromium
 from tests.edited_code import EditCode, edited_code
 from tests.hub_stand_in import HubStandIn
-from tests.import_closure import ROOT
+from tests.import_closure import ROOT as ROOT
 from tests.tiny_models import save_clip, save_llama
 
 # How long an example takes depends on the machine, and no test asserts a time.

@@ -44,7 +44,7 @@ def control_captions(
     if neighbors.missing:
         neighbors.add(0, _neighbor_captions(store, train, dev, test))
     ids = [record.image_id for record in test]
-    captions: dict[str, dict[str, str]] = {"constant": dict.fromkeys(ids, constant.rows[0]["caption"])}
+    captions = {"constant": {image_id: str(constant.rows[0]["caption"]) for image_id in ids}}
     for name in ("nearest", "consensus"):
         captions[name] = dict(zip(ids, (row[name] for row in neighbors.rows), strict=True))
     return captions, int(neighbors.rows[0]["images"])

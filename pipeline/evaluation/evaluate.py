@@ -63,7 +63,7 @@ def evaluate(paths: EvaluatePaths, settings: Params, execution: Execution) -> Js
             raise PipelineError(
                 f"{paths.captions} has no image in the split {split}. Fix: run `dvc repro prepare`."
             )
-    results = []
+    results: list[EpochResult] = []
     with FeatureStore(paths.features) as store:
         predictor = Predictor(store, settings.generate, execution)
         for checkpoint in checkpoints_of_run(paths.checkpoints):

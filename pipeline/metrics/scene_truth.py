@@ -14,7 +14,7 @@ _PLACE = re.compile(r"\b(?:(top|bottom) (left|right)|middle|center)\b")
 _EXTENTS = {
     **dict.fromkeys(("left", "top"), (0.0, 0.4)),
     **dict.fromkeys(("right", "bottom"), (0.6, 1.0)),
-    None: (0.25, 0.75),
+    "": (0.25, 0.75),  # the middle
 }
 
 
@@ -77,7 +77,7 @@ def _lies_in(box: Box, region: Box, place: tuple[str, str]) -> bool:
     for axis, word in enumerate((horizontal, vertical)):
         center = (box[axis] + box[axis + 2]) / 2
         fraction = (center - region[axis]) / (region[axis + 2] - region[axis])
-        low, high = _EXTENTS[word or None]
+        low, high = _EXTENTS[word]
         if not low <= fraction <= high:
             return False
     return True
