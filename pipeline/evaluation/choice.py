@@ -14,7 +14,7 @@ _NO_DIFFERENCE = 0.01
 def choose_epoch(
     scores: Mapping[int, PerImageScores], losses: Mapping[int, float], select_by: str
 ) -> tuple[int, JsonObject]:
-    """Return the best epoch, and what decided; the latter is empty where there is only one epoch.
+    """Return the best epoch, and for the metrics `selected_by` and, of several epochs, the `choice`.
 
     Of all epochs that a paired bootstrap over the dev images cannot tell from the epoch with the highest
     score, that one included, the epoch with the lowest loss is best.
@@ -27,10 +27,10 @@ def choose_epoch(
     values = {epoch: per_image.scores()[select_by] for epoch, per_image in scores.items()}
     highest, *others = sorted(scores, key=lambda epoch: (-values[epoch], losses[epoch], epoch))
     if not others:
-        return highest, {}
+        return highest, {"selected_by": select_by}
     leads = {epoch: difference_intervals(scores[highest], scores[epoch])[select_by] for epoch in others}
     candidates = [highest, *(epoch for epoch in others if leads[epoch]["low"] < _NO_DIFFERENCE)]
-    return min(candidates, key=lambda epoch: (losses[epoch], epoch)), {
+    choice = {
         "decided_by": select_by if len(candidates) == 1 else "dev_loss",
         "candidates": sorted(candidates),
         "highest_epoch": highest,
@@ -38,3 +38,5 @@ def choose_epoch(
         "lead": round(values[highest] - values[others[0]], 4),
         **leads[others[0]],
     }
+    best = min(candidates, key=lambda epoch: (losses[epoch], epoch))
+    return best, {"selected_by": select_by, "choice": choice}

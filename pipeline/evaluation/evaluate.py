@@ -71,7 +71,10 @@ def evaluate(paths: EvaluatePaths, settings: Params, execution: Execution) -> Js
                 _require_trained_features(store, paths, checkpoint, list(references["train"]))
             results.append(_evaluate_epoch(predictor, checkpoint, references))
         controls, consensus_images = control_captions(store, records, execution.scratch)
-    best, choice = _choose(results, settings.evaluate.select_by)
+    scores = {result.info.epoch: result.scores["dev"] for result in results}
+    losses = {result.info.epoch: result.dev_loss for result in results}
+    epoch, choice = choose_epoch(scores, losses, settings.evaluate.select_by)
+    best = next(result for result in results if result.info.epoch == epoch)
     predictions = best.texts("test")
     if len(predictions) > 1:
         controls["shuffled"] = shuffle_predictions(predictions, _SHUFFLE_SEED)
@@ -115,17 +118,6 @@ def _evaluate_epoch(predictor: Predictor, checkpoint: Checkpoint, references: Re
     }
     loss = predictor.loss(checkpoint, references["dev"])
     return EpochResult(checkpoint.info, checkpoint.file, predictions, scores, loss)
-
-
-def _choose(results: Sequence[EpochResult], select_by: str) -> tuple[EpochResult, JsonObject]:
-    """Return the best epoch, and for the metrics what chose it."""
-    by_epoch = {result.info.epoch: result for result in results}
-    epoch, choice = choose_epoch(
-        {epoch: result.scores["dev"] for epoch, result in by_epoch.items()},
-        {epoch: result.dev_loss for epoch, result in by_epoch.items()},
-        select_by,
-    )
-    return by_epoch[epoch], {"selected_by": select_by, **({"choice": choice} if choice else {})}
 
 
 def _write_predictions(folder: Path, results: Sequence[EpochResult]) -> None:

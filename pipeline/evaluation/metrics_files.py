@@ -56,7 +56,7 @@ def evaluation_metrics(
     Args:
         best: the epoch that was chosen.
         results: all epochs, in order.
-        choice: `selected_by`, the score that chooses, and `choice`, what decided, unless there is one epoch.
+        choice: what chose the best epoch, of `choose_epoch`.
         controls: by name, a caption for each test image.
         consensus_images: how many train images the control `consensus` is of.
         records: the captions of all images.

@@ -128,33 +128,35 @@ def _figures(content: Mapping[str, Any]) -> dict[str, str]:
     return figures
 
 
-def _numbers(content: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+def _numbers(content: Mapping[str, Any]) -> dict[str, float]:
     """Return all numbers in nested JSON, by dotted key."""
-    numbers: dict[str, float] = {}
+    return {k: v for k, v in _flatten(content) if isinstance(v, int | float) and not isinstance(v, bool)}
+
+
+def _flatten(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in content.items():
         if isinstance(value, dict):
-            numbers |= _numbers(value, f"{prefix}{key}.")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            numbers[f"{prefix}{key}"] = value
-    return numbers
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def _parameters(run: Params) -> dict[str, dict[str, str]]:
     """Return section -> dotted key -> value, without `runtime`, which does not change what is computed."""
     sections = {key: value for key, value in asdict(run).items() if key != "runtime"}
-    return {section: dict(_dotted(value, section)) for section, value in sections.items()}
+    return {
+        section: {key: _setting(value) for key, value in _flatten(values, f"{section}.")}
+        for section, values in sections.items()
+    }
 
 
-def _dotted(value: Any, key: str) -> Iterator[tuple[str, str]]:
-    if isinstance(value, dict):
-        for name, item in value.items():
-            yield from _dotted(item, f"{key}.{name}")
-    elif isinstance(value, tuple):
-        yield key, "\n".join(value)
-    elif isinstance(value, str) and Path(value).is_absolute():
+def _setting(value: Any) -> str:
+    """Return the value of a parameter as YAML writes it."""
+    if isinstance(value, tuple):
+        return "\n".join(value)
+    if isinstance(value, str) and Path(value).is_absolute():
         # Where a machine keeps its files does not describe the run, and may name its user.
-        yield key, f"…/{Path(value).name}"
-    elif isinstance(value, bool):
-        yield key, str(value).lower()
-    else:
-        yield key, "null" if value is None else str(value)
+        return f"…/{Path(value).name}"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "null" if value is None else str(value)

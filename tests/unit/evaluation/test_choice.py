@@ -36,7 +36,8 @@ def test_the_score_decides_and_the_loss_where_the_score_cannot(
     decided_by: str,
     candidates: list[int],
 ) -> None:
-    epoch, choice = choose_epoch(scores, losses, "bleu_4")
+    epoch, metrics = choose_epoch(scores, losses, "bleu_4")
+    choice = metrics["choice"]
     assert (epoch, choice["decided_by"], choice["candidates"]) == (best, decided_by, candidates)
 
 
@@ -45,13 +46,15 @@ def test_bleu_4_of_captions_without_a_common_4_gram_decides_nothing() -> None:
     scores = {1: system(40, words=3), 2: system(40, words=1)}
     values = [per_image.scores()["bleu_4"] for per_image in scores.values()]
     assert 0.01 > values[0] > 2 * values[1]
-    epoch, choice = choose_epoch(scores, {1: 4.33, 2: 3.87}, "bleu_4")
+    epoch, metrics = choose_epoch(scores, {1: 4.33, 2: 3.87}, "bleu_4")
+    choice = metrics["choice"]
     assert (epoch, choice["decided_by"], choice["highest_epoch"]) == (2, "dev_loss", 1)
 
 
 def test_a_single_epoch_is_best_without_a_choice() -> None:
-    assert choose_epoch({3: system(1)}, {3: 1.0}, "cider") == (3, {})
-    assert choice_sentence({"best_epoch": 3, "selected_by": "cider"}) == ""
+    epoch, metrics = choose_epoch({3: system(1)}, {3: 1.0}, "cider")
+    assert (epoch, metrics) == (3, {"selected_by": "cider"})
+    assert choice_sentence(metrics) == ""
 
 
 @pytest.mark.parametrize(

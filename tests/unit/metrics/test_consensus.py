@@ -35,12 +35,6 @@ class TestCaption:
         monkeypatch.setattr(consensus, "MOST_CANDIDATES", 5)
         assert Consensus(TRAIN).caption([0, 1, 2, 3, 3, 3]) == "A dog runs on grass."
 
-    def test_words_are_weighted_by_images_spread_over_train(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        train = [["red sky", "red car", "dog sits", "dog eats"], ["red"], ["dog"], ["red"]]
-        assert Consensus(train).caption([0]) == "dog sits"
-        monkeypatch.setattr(consensus, "MOST_IMAGES", 2)
-        assert Consensus(train).caption([0]) == "red sky", "the first and the third image count"
-
 
 class TestChooseNeighbors:
     # The nearest image shows a cat, three of the nearest five a dog, four of all eight men.

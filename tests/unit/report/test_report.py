@@ -85,15 +85,6 @@ def test_page_shows_the_run(page: Path) -> None:
     assert str(page.parents[1]) not in page.read_text()
 
 
-def test_a_run_of_one_epoch_has_no_lead(run: ReportInputs) -> None:
-    content = json.loads(run.evaluation.read_text())
-    del content["choice"], content["by_epoch"]["1"]
-    write_json(run.evaluation, content)
-    text = read_page(run).text
-    assert "Epoch 2 of 1 is the best" in text
-    assert "leads epoch" not in text
-
-
 def test_a_model_below_a_control_is_called_so(run: ReportInputs, page: Path) -> None:
     assert "say less" not in PageReader(page).text
     content = json.loads(run.evaluation.read_text())
