@@ -110,14 +110,15 @@ def test_equal_runs_give_equal_bytes(project: Project, make_project: Callable[[]
 
 
 @pytest.mark.parametrize("scratch", ["evaluate", "empty"])
-def test_each_file_is_opened_once_and_the_best_checkpoint_again_to_copy_it(
+def test_checkpoints_are_opened_once_to_use_and_once_to_compare_and_the_best_to_copy(
     project: Project, scratch: str
 ) -> None:
     """Each was read five times: to list, to verify, to digest, to load and to copy it."""
     with counted_openings() as opened:
         best = f"epoch_{project.evaluate(scratch)['best_epoch']:03d}.safetensors"
-    names = ("epoch_001.safetensors", "epoch_002.safetensors", "features.h5")
-    assert {name: opened[name] for name in names} == {**dict.fromkeys(names, 1), best: 2}
+    checkpoints = {f"epoch_00{epoch}.safetensors": 2 for epoch in (1, 2)} | {best: 3}
+    assert {name: opened[name] for name in checkpoints} == checkpoints
+    assert opened["features.h5"] == 1
 
 
 def test_known_captions_and_controls_are_not_computed_again(
