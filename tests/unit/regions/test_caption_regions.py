@@ -133,7 +133,7 @@ def test_the_stage_writes_crops_captions_and_truth(project: Project, captioner: 
         assert ("object" in row) == ("correct" in row) == (item is not None)
         if item is not None:
             assert row["object"] == json.loads(json.dumps(asdict(item)))
-            judgment = judge_caption(answer.text, item, shapes=shapes, colors=colors, region=region.box)
+            judgment = judge_caption(row["caption"], item, shapes=shapes, colors=colors, region=region.box)
             assert row["correct"] == judgment
     assert metrics["objects"] == sum("object" in row for row in rows) > 0
     assert len(list(paths.output.iterdir())) == len(rows) + 1
