@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.common import PATCHES, VISION_WIDTH, llama_config, step_flop, table
-from pipeline.model.adapters import adapt
+from pipeline.model.adapters import inject_adapters
 from pipeline.model.caption_loss import LABELS_AT_A_TIME
+from pipeline.model.language_model import LanguageModel
 from pipeline.model.projector import Projector
 from pipeline.params.loader import load_params
 from pipeline.params.schema import Params
@@ -86,10 +87,10 @@ def step_memory(params: Params, captions: Sequence[int] = LONGEST_IMAGE) -> floa
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, dtype=_DTYPE, attn_implementation="sdpa")
         projector = Projector(width, params.projector.hidden_size, config.hidden_size)
-    model.requires_grad_(False)
+    language_model = LanguageModel(model, {"name": params.language_model.name, "end_ids": []})
     weights = _weights(model, params)
     with torch.device("meta"):
-        adapters = adapt(model, params.language_model.name, params.lora)
+        adapters = inject_adapters(language_model, params.lora)
     # An adapted layer keeps its input in float32, with dropout a mask of it too.
     adapters.train(True)
     trained = sum(p.numel() for p in [*projector.parameters(), *adapters.parameters()])

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from pipeline.hardware.device import choose_placement
-from pipeline.model.adapters import adapter_facts, inject_adapters
+from pipeline.model.adapters import adapter_spec, inject_adapters
 from pipeline.model.checkpoints import CheckpointInfo, save_checkpoint
 from pipeline.model.language_model import load_language_model
 from pipeline.model.projector import Projector
@@ -34,7 +34,7 @@ def save_captioner(path: Path, params: Params) -> Path:
         epoch=1,
         encoder=encoder.spec.as_dict(),
         tokenizer=tokenizer.spec,
-        language_model=language.spec.as_dict(),
+        language_model=language.spec,
         hidden_size=params.projector.hidden_size,
         width_out=language.width,
         train={"learning_rate": 1e-3},
@@ -42,7 +42,7 @@ def save_captioner(path: Path, params: Params) -> Path:
         features="123",
         tokens="456",
         longest_caption=params.prompt.max_caption_tokens + 1,
-        lora=adapter_facts(params.lora),
+        lora=adapter_spec(params.lora),
     )
     model = VisionLanguageModel(projector, language, tokenizer.prompt, adapters)
     save_checkpoint(path, model.trainable_state(), info)

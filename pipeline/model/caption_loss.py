@@ -1,8 +1,8 @@
 """Cross-entropy over a large vocabulary, a few labels at a time.
 
 The logits of N labels, `[N, V]` in float32, with their softmax and its gradient, would take more memory than
-a small language model: 0.8 GB for 500 labels and Llama's vocabulary. The head is frozen, so of a piece of
-the labels only the gradient of its input has to stay.
+a small language model: 0.8 GB for 500 labels and Llama's vocabulary. The head is frozen, so the gradient of
+its input is all that a chunk of the labels has to leave.
 
 N: labels, D_l: width of the language model, V: vocabulary.
 """
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-# Labels whose logits exist at a time: many enough for a matrix product to run at full speed.
+# Labels whose logits exist at a time: enough for a matrix product to run at full speed.
 LABELS_AT_A_TIME = 128
 # In half precision the gradient of a logit, a probability, is below the smallest number for most words.
 _HALF_SCALE = 2.0**10
@@ -23,26 +23,26 @@ Head = Callable[[Tensor], Tensor]
 
 
 def caption_loss(hidden: Tensor, head: Head, labels: Tensor) -> Tensor:
-    """Summed cross-entropy of the words that `head` predicts.
+    """Sum the cross-entropy of the words that `head` predicts.
 
-    Equal, and of equal gradient, to `cross_entropy(head(hidden), labels, reduction="sum")`, except for
-    rounding. No gradient reaches the head's own weights.
+    Value and gradient equal those of `cross_entropy(head(hidden), labels, reduction="sum")`, except for
+    rounding. No gradient reaches the head's weights.
 
     Args:
         hidden: `[N, D_l]`, the hidden states that predict.
         head: hidden states `[n, D_l]` -> logits `[n, V]`, float32.
         labels: `[N]`, token ids.
     """
-    with_gradient = hidden.requires_grad and torch.is_grad_enabled()
-    loss: Tensor = _ChunkedCrossEntropy.apply(hidden, head, labels, with_gradient)  # type: ignore[no-untyped-call]
+    loss: Tensor = _ChunkedCrossEntropy.apply(hidden, head, labels)  # type: ignore[no-untyped-call]
     return loss
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
-    """Computes the gradient along with the value, while a chunk's logits are at hand."""
+    """Computes the gradient together with the value, while a chunk's logits exist."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, head: Head, labels: Tensor, with_gradient: bool) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, head: Head, labels: Tensor) -> Tensor:
+        with_gradient = ctx.needs_input_grad[0]
         scale = _HALF_SCALE if hidden.dtype == torch.float16 else 1.0
         wide = torch.promote_types(hidden.dtype, torch.float32)
         gradient = torch.empty_like(hidden, dtype=wide) if with_gradient else None  # [N, D_l]
@@ -54,13 +54,13 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 loss = functional.cross_entropy(head(states), labels[chunk], reduction="sum")
                 total += loss.detach()
                 if gradient is not None:
-                    (of_chunk,) = torch.autograd.grad(loss * scale, states)
-                    gradient[chunk] = of_chunk / scale
+                    (chunk_gradient,) = torch.autograd.grad(loss * scale, states)
+                    gradient[chunk] = chunk_gradient / scale
         ctx.save_for_backward(gradient)
         ctx.dtype = hidden.dtype
         return total
 
     @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None]:
         (gradient,) = ctx.saved_tensors
-        return (gradient * upstream[0]).to(ctx.dtype), None, None, None
+        return (gradient * upstream[0]).to(ctx.dtype), None, None

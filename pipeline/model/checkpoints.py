@@ -1,30 +1,32 @@
 """What training saves: a small, self-describing file for each epoch, and the state to resume from.
 
-Both are safetensors, written atomically, with one JSON string as metadata (several metadata keys are
-written in random order, and DVC compares bytes). The format has no checksum, so the facts carry one, of
-tensors and facts together. Nothing is ever unpickled.
+Both are safetensors, written atomically, with one JSON string as metadata (several metadata keys would be
+written in random order, and DVC compares bytes). The format has no checksum, so the metadata contains one, of
+tensors and metadata together. Nothing is ever unpickled.
 """
 
 import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from pipeline.errors import PipelineError, first_few
+from pipeline.errors import PipelineError, first_few, shorten
 from pipeline.files.differences import differences
 from pipeline.files.json_files import canonical_json, digest, write_atomic
 from pipeline.files.unchanged_file import UnchangedFile
-from pipeline.model.adapters import split_state
+from pipeline.model.adapters import require_shapes, split_state
 from pipeline.model.projector import Projector
 from pipeline.params.schema import EncoderParams, LanguageModelParams, PromptParams
+
+T = TypeVar("T")
 
 FORMAT_VERSION = 3
 _METADATA_KEY = "vlm"
@@ -35,14 +37,13 @@ _CHECKPOINT_NAME = re.compile(r"epoch_(\d{3,})\.safetensors")
 
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """The facts that a checkpoint carries beside the trained weights.
+    """The provenance that a checkpoint contains in addition to the trained weights.
 
-    `encoder`, `tokenizer` and `language_model` are the specs of the frozen parts, so that a checkpoint
-    alone says what it must be used with; `training` is the fingerprint of everything that led to it.
-    `features` is the digest of the features of the images that it was trained on (`features_digest`),
-    `tokens` that of the prompt's and their captions' ids.
-    `longest_caption` counts the tokens of the longest caption that it was trained on, its end included.
-    `lora` says how the adapters are built, None where there are none.
+    `encoder`, `tokenizer` and `language_model` are the specs of the frozen parts that the checkpoint must be
+    used with. `training` is the fingerprint of everything that the checkpoint follows from, `features` the
+    digest of its training images' features (`features_digest`), and `tokens` that of the prompt's and their
+    captions' ids. `longest_caption` counts the tokens of the longest training caption, its end included.
+    `lora` says how the adapters are built; without adapters it is None.
     """
 
     epoch: int
@@ -59,30 +60,27 @@ class CheckpointInfo:
     lora: dict[str, Any] | None = None
 
     def encoder_params(self) -> EncoderParams:
-        """How to load the encoder that the facts name."""
-        facts = self.encoder
-        return EncoderParams(facts["name"], facts["revision"], facts["layer"], facts["tokens"], facts["grid"])
+        """Return the section `encoder` of the params that the checkpoint was trained with."""
+        return _section(EncoderParams, self.encoder)
 
     def language_model_params(self) -> LanguageModelParams:
-        """How to load the language model that the facts name."""
-        facts = self.language_model
-        return LanguageModelParams(
-            facts["name"], facts["revision"], facts["quantization"], facts["double_quantization"]
-        )
+        """Return the section `language_model` of these params."""
+        return _section(LanguageModelParams, self.language_model)
 
     def prompt_params(self) -> PromptParams:
-        """The prompt that the facts tell of."""
-        facts = self.tokenizer
-        return PromptParams(
-            facts["instruction"], facts["lowercase"], facts["strip_period"], facts["max_caption_tokens"]
-        )
+        """Return the section `prompt` of these params."""
+        return _section(PromptParams, self.tokenizer)
+
+
+def _section(section: type[T], spec: Mapping[str, Any]) -> T:
+    return section(**{item.name: spec[item.name] for item in fields(section)})  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint that was read: a projector in evaluation mode, the adapters' tensors, the facts.
+    """A checkpoint that was read: a projector in evaluation mode, the adapters' tensors, the provenance.
 
-    `content` holds the bytes of `file`, all that follows from a checkpoint follows from these.
+    `content` is the bytes of `file`, so that everything that follows from a checkpoint follows from one read.
     """
 
     projector: Projector
@@ -92,133 +90,126 @@ class Checkpoint:
     content: bytes = field(repr=False)
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Write tensors and facts as one safetensors file, atomically and with stable bytes."""
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    """Write tensors and metadata as one safetensors file, atomically; equal content gives equal bytes."""
     contiguous = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-    checked = {**facts, _CHECKSUM: _checksum(contiguous, facts)}
+    checked = {**metadata, _CHECKSUM: _checksum(contiguous, metadata)}
     write_atomic(path, save(contiguous, {_METADATA_KEY: canonical_json(checked)}))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what `save_tensors` wrote.
 
-    Raises PipelineError for a missing, foreign or damaged file, be it by one bit.
+    Raises PipelineError for a missing, foreign or damaged file, even if only one bit of it changed.
     """
     return _parse_tensors(*UnchangedFile.read(path))
 
 
 def _parse_tensors(file: UnchangedFile, content: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
-        # The library gives the metadata of files alone, and this one is opened once.
+        # safetensors reads metadata only from a path, and the file is read once.
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        facts: dict[str, Any] = json.loads(header["__metadata__"][_METADATA_KEY])
-        checksum = facts.pop(_CHECKSUM)
+        metadata: dict[str, Any] = json.loads(header["__metadata__"][_METADATA_KEY])
+        checksum = metadata.pop(_CHECKSUM)
         tensors = load(content)
-        if checksum != _checksum(tensors, facts):
+        if checksum != _checksum(tensors, metadata):
             raise ValueError("its checksum is wrong")
-    # TypeError: metadata that is JSON and no object, tensors of types that have no checksum here.
+    # TypeError: metadata that is not an object, or tensors of a type that numpy lacks.
     except (SafetensorError, KeyError, ValueError, RecursionError, TypeError, AttributeError) as error:
         raise PipelineError(
-            f"{file.path} is no checkpoint of this project or is damaged ({error}); name another, or run "
-            "`dvc repro`."
+            f"{file.path} is not a checkpoint of this project, or is damaged ({error}). "
+            "Fix: name another file, or run `dvc repro`."
         ) from error
-    return tensors, facts
+    return tensors, metadata
 
 
-def _checksum(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> str:
-    return digest([tensor_digest(tensors), facts])
+def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> str:
+    return digest([tensor_digest(tensors), metadata])
 
 
 def save_checkpoint(path: Path, trained: Mapping[str, Tensor], info: CheckpointInfo) -> None:
-    """Write the tensors of projector and adapters with the facts about them."""
+    """Write the tensors of projector and adapters with their provenance."""
     save_tensors(path, trained, {"format_version": FORMAT_VERSION, **asdict(info)})
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint.
 
-    Raises PipelineError for an unreadable file or a projector of other shapes than the facts say. What
-    adapters must look like only the language model knows: `Adapters.load_state_dict` checks them.
+    Raises PipelineError for an unreadable file, or a projector whose shapes differ from its provenance. The
+    shapes of adapters follow from the language model: `Adapters.load_state_dict` checks them.
     """
     file, content = UnchangedFile.read(path)
-    tensors, facts = _parse_tensors(file, content)
-    if facts.pop("format_version", None) != FORMAT_VERSION:
-        raise PipelineError(f"{path} has another format version; train anew with `dvc repro train`.")
+    tensors, metadata = _parse_tensors(file, content)
+    version = metadata.pop("format_version", None)
     try:
-        info = CheckpointInfo(**facts)
+        if version != FORMAT_VERSION:
+            raise ValueError(f"its format version is {version}, expected {FORMAT_VERSION}")
+        info = CheckpointInfo(**metadata)
         shape = info.encoder["width"], info.hidden_size, info.width_out
-        with torch.device("meta"):  # facts alone must not make it take memory
-            expected = {key: tuple(value.shape) for key, value in Projector(*shape).state_dict().items()}
-    except (TypeError, KeyError, RuntimeError) as error:
-        raise PipelineError(f"{path} is no checkpoint of this project: {error}.") from error
+        with torch.device("meta"):  # the numbers of a file must not make it take memory
+            expected = Projector(*shape).state_dict()
+    except (TypeError, KeyError, RuntimeError, ValueError) as error:
+        raise PipelineError(
+            f"{path} is not a checkpoint of this version ({error}). Fix: run `dvc repro train`."
+        ) from error
     weights, adapters = split_state(tensors) if info.lora else (tensors, {})
-    found = {key: tuple(value.shape) for key, value in weights.items()}
-    if found != expected:
-        raise PipelineError(f"{path} holds tensors {found}, but its facts call for {expected}.")
+    require_shapes(weights, expected, str(path))
     projector = Projector(*shape)
     projector.load_state_dict(weights)
     return Checkpoint(projector.eval(), adapters, info, file, content)
 
 
 def find_checkpoint(path: Path) -> Path:
-    """The checkpoint that a user means: a file, its name without `.safetensors`, or a folder.
+    """Find the checkpoint that a user means: a file, its name without `.safetensors`, or a folder.
 
-    Of a folder it is `best.safetensors`, which evaluation writes. Raises PipelineError where there is none.
+    In a folder it is `best.safetensors`, which evaluation writes. Raises PipelineError if that is missing.
     """
-    if path.is_dir():
-        best = path / _BEST
-        if not best.is_file():
-            held = sorted(file.name for file in path.glob("*.safetensors"))
-            raise PipelineError(
-                f"the folder {path} holds no {_BEST}; "
-                + (f"name one of its files ({first_few(held)}), or " if held else "")
-                + "run `dvc repro`, which writes data/best.safetensors."
-            )
-        return best
-    named = path.with_name(f"{path.name}.safetensors")
-    return named if not path.exists() and named.is_file() else path
+    if not path.is_dir():
+        named = path.with_name(f"{path.name}.safetensors")
+        return named if not path.exists() and named.is_file() else path
+    best = path / _BEST
+    if not best.is_file():
+        files = first_few(sorted(file.name for file in path.glob("*.safetensors")))
+        choice = f"name a file of it ({files}), or " if files else ""
+        raise PipelineError(
+            f"{path} has no {_BEST}. Fix: {choice}run `dvc repro`, which writes data/best.safetensors."
+        )
+    return best
 
 
 def checkpoint_path(folder: Path, epoch: int) -> Path:
-    """Where the checkpoint of an epoch (from 1) lies."""
+    """Return the path of the checkpoint of an epoch (from 1)."""
     return folder / f"epoch_{epoch:03d}.safetensors"
 
 
 def checkpoints_of_run(folder: Path) -> Iterator[Checkpoint]:
-    """Yield the checkpoints of a folder in the order of their epochs, each read once when its turn comes.
+    """Yield the checkpoints of a folder in the order of their epochs, each read when it is asked for.
 
-    Raises PipelineError where there are none, or naming an epoch that is missing, or a file that is damaged,
-    stands under another epoch's name, or comes from another run than the first, with the fact in which it
-    differs.
+    Raises PipelineError if an epoch is missing, or for a file that is damaged, has another epoch's name, or
+    comes from another training run than the first.
     """
-    named = ((_CHECKPOINT_NAME.fullmatch(path.name), path) for path in folder.glob("*.safetensors"))
-    found = {int(match[1]): path for match, path in named if match}
-    if not found:
-        raise PipelineError(f"{folder} holds no checkpoints; run `dvc repro train`.")
-    missing = set(range(1, max(found))) - found.keys()
-    if missing:
-        raise PipelineError(f"{folder} lacks the checkpoint of epoch {min(missing)}; run `dvc repro train`.")
+    names = ((_CHECKPOINT_NAME.fullmatch(path.name), path) for path in folder.glob("*.safetensors"))
+    paths = {int(match[1]): path for match, path in names if match}
+    if missing := set(range(1, max(paths, default=1) + 1)) - paths.keys():
+        raise PipelineError(
+            f"{folder} has no checkpoint of epoch {min(missing)}. Fix: run `dvc repro train`."
+        )
     first: CheckpointInfo | None = None
-    for epoch, path in sorted(found.items()):
+    for epoch, path in sorted(paths.items()):
         checkpoint = load_checkpoint(path)
-        if checkpoint.info.epoch != epoch:
-            raise PipelineError(
-                f"{path} holds epoch {checkpoint.info.epoch}, not {epoch}; run `dvc repro train`."
-            )
         first = first or checkpoint.info
-        facts, wanted = asdict(checkpoint.info), asdict(replace(first, epoch=epoch))
-        if facts != wanted:
-            # The fingerprint of the whole run last: what it follows from says more.
-            name, value, other = min(differences(facts, wanted), key=lambda found: found[0] == "training")
+        wrong = differences(asdict(checkpoint.info), asdict(replace(first, epoch=epoch)))
+        # The fingerprint of the whole training comes last: what it follows from says more.
+        for name, value, expected in sorted(wrong, key=lambda item: item[0] == "training"):
             raise PipelineError(
-                f"{path} comes from another training run than epoch {first.epoch}: its {name} is "
-                f"{value!r:.60}, not {other!r:.60}; run `dvc repro train`."
+                f"{path} is not epoch {epoch} of this training: {name} is {shorten(value)}, expected "
+                f"{shorten(expected)}. Fix: run `dvc repro train`."
             )
         yield checkpoint
 
 
 def tensor_digest(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 (hex) over names, shapes and values."""
+    """Compute the SHA-256 (hex) of names, shapes and values."""
     total = hashlib.sha256()
     for key in sorted(tensors):
         value = tensors[key].detach().cpu().contiguous()

@@ -63,7 +63,7 @@ class FeatureCaptioner:
         params = info.language_model_params()
         tokenizer = CaptionTokenizer(info.prompt_params(), params, model_cache)
         language_model = load_language_model(params, placement, model_cache)
-        present = {**language_model.spec.as_dict(), "tokenizer": tokenizer.spec["digest"]}
+        present = {**language_model.spec, "tokenizer": tokenizer.spec["digest"]}
         trained = {**info.language_model, "tokenizer": info.tokenizer["digest"]}
         for part, name in _PARTS.items():
             if present[part] != trained[part]:

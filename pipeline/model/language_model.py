@@ -5,7 +5,7 @@ B: batch, T: positions, D_l: width of the model, V: vocabulary.
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,36 +23,25 @@ from pipeline.pretrained.pretrained import resolve_model, weights_digest
 if TYPE_CHECKING:
     from transformers import Cache
 
-_IDS = 4096  # word embeddings that are measured at a time
-
-
-@dataclass(frozen=True)
-class LanguageModelSpec:
-    """Every fact that the model's answers depend on."""
-
-    name: str
-    revision: str | None
-    weights: str  # SHA-256 of the weights
-    quantization: str
-    double_quantization: bool
-    dtype: str
-    end_ids: tuple[int, ...]  # tokens that end its answers, beside the one that is supervised
-
-    def as_dict(self) -> dict[str, Any]:
-        """The facts as JSON values."""
-        return {**asdict(self), "end_ids": list(self.end_ids)}
+_IDS_PER_CHUNK = 4096  # word embeddings that are measured at a time
 
 
 class LanguageModel(nn.Module):
-    """A causal model of the `transformers` library, frozen: gradients pass through it, none stay."""
+    """A frozen causal model of the `transformers` library; gradients pass through it, and none is stored.
 
-    def __init__(self, model: Any, spec: LanguageModelSpec) -> None:
+    Attributes:
+        spec: everything that the model's answers depend on, as JSON values: the section `language_model` of
+            params.yaml, and `weights` (SHA-256), `dtype` and `end_ids`.
+        end_ids: the tokens that end the model's answers, in addition to the tokenizer's EOS.
+    """
+
+    def __init__(self, model: Any, spec: dict[str, Any]) -> None:
         super().__init__()
         self.model = model.requires_grad_(False).eval()
         self.spec = spec
         self.width: int = model.config.hidden_size
         self.vocabulary: int = model.config.vocab_size
-        self.end_ids = frozenset(spec.end_ids)
+        self.end_ids = frozenset(spec["end_ids"])
         # Counted by shape: in NF4 two weights share a stored value.
         self.layer_weights = sum(
             m.in_features * m.out_features for m in model.base_model.modules() if isinstance(m, nn.Linear)
@@ -60,7 +49,7 @@ class LanguageModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         device: torch.device = self.model.device
         return device
 
@@ -70,22 +59,21 @@ class LanguageModel(nn.Module):
         return embeddings
 
     def embedding_norm(self) -> float:
-        """Mean Euclidean norm of a word embedding."""
-        # As `embed` gives them: some models scale theirs.
-        ids = torch.split(torch.arange(self.vocabulary, device=self.device), _IDS)
-        return sum(float(self.embed(some).float().norm(dim=1).sum()) for some in ids) / self.vocabulary
+        """Return the mean Euclidean norm of `embed`'s word embeddings (some models scale theirs)."""
+        ids = torch.split(torch.arange(self.vocabulary, device=self.device), _IDS_PER_CHUNK)
+        return sum(float(self.embed(chunk).float().norm(dim=1).sum()) for chunk in ids) / self.vocabulary
 
     def hidden_states(self, embeddings: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
         """Embeddings `[B, T, D_l]` -> last hidden states `[B, T, D_l]`.
 
         Args:
-            embeddings: what the positions hold.
-            mask: `[B, 1, T, T]`, true where the row's position may attend to the column's.
-            positions: `[B, T]`, the position ids (rotary angles), not necessarily 0 to T - 1.
+            embeddings: `[B, T, D_l]`, the words and image tokens.
+            mask: `[B, 1, T, T]`, true where a position (row) may attend to another (column).
+            positions: `[B, T]`, the position ids, not necessarily 0 to T - 1.
         """
-        # As attention kernels take it: they would turn the mask of bits into this one in every layer.
+        # Attention kernels would convert a mask of bits to this one in every layer.
         bias = torch.zeros_like(mask, dtype=embeddings.dtype).masked_fill(~mask, -math.inf)  # [B, 1, T, T]
-        # The compiler makes other code for a batch of one: not worth its time for an epoch's last row.
+        # The compiler makes separate code for a batch of one, which an epoch's last row is not worth.
         stance = "force_eager" if len(embeddings) == 1 else "default"
         with torch.compiler.set_stance(stance):
             output = self.model.base_model(
@@ -95,7 +83,7 @@ class LanguageModel(nn.Module):
         return hidden
 
     def next_hidden_states(self, embeddings: Tensor, cache: "Cache") -> Tensor:
-        """Embeddings `[B, T, D_l]` of the positions behind those in `cache` -> last hidden states.
+        """Embeddings `[B, T, D_l]` of the positions after those in `cache` -> last hidden states.
 
         The cache, of the same B rows, grows by T positions.
         """
@@ -104,15 +92,15 @@ class LanguageModel(nn.Module):
         return hidden
 
     def checkpoint_layers(self) -> None:
-        """Keep each layer's input alone for the backward pass, and compute the rest of it there again."""
+        """Store only each layer's input for the backward pass, and compute the rest again there."""
         for layer in decoder_layers(self.model):
             layer.forward = _checkpointed(layer.forward)
 
     def compile_layers(self) -> None:
-        """Compile the decoder layers for training: what lies between two matrix products becomes one loop.
+        """Compile the decoder layers for training: operations between matrix products become one loop.
 
-        For batches of any size and length. Results change by rounding alone: what is dropped out is drawn
-        as layers that are not compiled draw it.
+        The code serves batches of any size and length. Results change only by rounding: dropout draws the
+        numbers that it draws without compilation.
         """
         from torch._inductor import config as inductor
 
@@ -127,18 +115,18 @@ class LanguageModel(nn.Module):
         return DynamicCache(config=self.model.config)
 
     def require_window(self, positions: int) -> None:
-        """PipelineError where a layer's sliding window is shorter than an image with its longest caption.
+        """Raise PipelineError if a sliding window is shorter than an image with its longest caption.
 
-        Packed captions have a mask of their own, which takes the place of the model's window.
+        The mask of packed captions replaces the model's window.
         """
         windows = [
             layer.sliding_window for layer in self.new_cache().layers if getattr(layer, "is_sliding", False)
         ]
         if windows and min(windows) < positions:
             raise PipelineError(
-                f"{self.spec.name} attends to the last {min(windows)} positions in some layers, but an image "
-                f"and its longest caption have {positions}. Fix: choose another language_model.name, or an "
-                "encoder with fewer tokens."
+                f"{self.spec['name']} attends to the last {min(windows)} positions in some layers, but an "
+                f"image and its longest caption have {positions}. Fix: choose another language_model.name, "
+                "or an encoder with fewer tokens."
             )
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -148,38 +136,17 @@ class LanguageModel(nn.Module):
 
 
 def _checkpointed(forward: Callable[..., Any]) -> Callable[..., Any]:
-    # A function of its own: the compiler passes over a `partial` without a word.
-    def computed_twice(*args: Any, **kwargs: Any) -> Any:
+    # A function: the compiler silently skips a `partial`.
+    def compute_again(*args: Any, **kwargs: Any) -> Any:
         return checkpoint(forward, *args, use_reentrant=False, **kwargs)
 
-    return computed_twice
+    return compute_again
 
 
 def decoder_layers(model: Any) -> nn.ModuleList:
-    """The layers of a causal model of `transformers`, wherever they lie. Raises LookupError for none."""
-    for module in model.base_model.modules():
-        if isinstance(module, nn.ModuleList) and len(module) == model.config.num_hidden_layers:
-            return module
-    raise LookupError(f"no list of {model.config.num_hidden_layers} layers in a {type(model).__name__}")
-
-
-def _end_ids(model: Any) -> frozenset[int]:
-    """The tokens that end its answers. Instruction models have several: the end of a text, of a turn, ..."""
-    ids = model.generation_config.eos_token_id if model.can_generate() else None
-    return frozenset([ids] if isinstance(ids, int) else ids or [])
-
-
-def _compute_as_told(model: Any) -> None:
-    """Keep NF4 layers in the type they were given, on CPUs with bfloat16 instructions as on others.
-
-    Where no gradient is wanted, bitsandbytes computes in bfloat16 there whatever it was told, and for that
-    puts the weights into an order through which no gradient passes any more.
-    """
-    from bitsandbytes.nn.modules import Linear4bit
-
-    for module in model.modules():
-        if isinstance(module, Linear4bit):
-            module.support_avx512bf16_for_cpu = False
+    """Find the layers of a causal model of `transformers`."""
+    lists = (module for module in model.base_model.modules() if isinstance(module, nn.ModuleList))
+    return next(layers for layers in lists if len(layers) == model.config.num_hidden_layers)
 
 
 def load_language_model(
@@ -190,14 +157,15 @@ def load_language_model(
     Raises PipelineError when it is not available, is not a causal model, cannot be quantized there, or cannot
     be trained on packed captions.
     """
+    from bitsandbytes.nn.modules import Linear4bit
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     placement.require_quantization(params.quantization)
     folder = resolve_model(params.name, params.revision, model_cache)
     options: dict[str, Any] = {"dtype": placement.dtype}
     if params.quantization == "nf4":
-        # Embedding and head stay unquantized (transformers' default): they are what words are told
-        # apart by. bitsandbytes computes in float32 unless told; that is slow on CUDA, silently.
+        # Embedding and head stay unquantized (transformers' default), since they tell words apart. Without
+        # a compute type bitsandbytes takes float32, which is slow on CUDA.
         options["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
@@ -216,20 +184,23 @@ def load_language_model(
         )
     except (OSError, ValueError) as error:
         raise PipelineError(
-            f"{params.name} cannot be loaded as a causal language model: {' '.join(str(error).split())}"
+            f"{params.name} cannot be loaded as a causal language model ({' '.join(str(error).split())}). "
+            "Fix: choose another language_model.name."
         ) from error
-    # The weights as they were before they were quantized.
-    return_freed_memory()
-    _compute_as_told(model)
-    spec = LanguageModelSpec(
-        name=params.name,
-        revision=params.revision,
-        weights=weights_digest(folder),
-        quantization=params.quantization,
-        double_quantization=params.double_quantization,
-        dtype=str(placement.dtype).removeprefix("torch."),
-        end_ids=tuple(sorted(_end_ids(model))),
-    )
-    loaded = LanguageModel(model, spec)
-    require_packable(loaded)
-    return loaded
+    return_freed_memory()  # of the weights before they were quantized
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            # Where a CPU has bfloat16, bitsandbytes would compute passes without gradient in it, and reorder
+            # the weights so that no gradient passes afterwards.
+            module.support_avx512bf16_for_cpu = False
+    # Instruction models have several: the end of a text, of a turn, ...
+    end_ids = model.generation_config.eos_token_id if model.can_generate() else None
+    spec = {
+        **asdict(params),
+        "weights": weights_digest(folder),
+        "dtype": str(placement.dtype).removeprefix("torch."),
+        "end_ids": [end_ids] if isinstance(end_ids, int) else sorted(set(end_ids or [])),
+    }
+    language_model = LanguageModel(model, spec)
+    require_packable(language_model)
+    return language_model

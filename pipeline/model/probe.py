@@ -1,6 +1,6 @@
 """Probe a language model that was just loaded: refuse one that cannot be trained on packed captions.
 
-A few tokens show what a model's name does not: whether its own pass, a packed pass and a cached step agree.
+A few tokens show whether the model's own pass, a packed pass and a cached step agree.
 
 T: positions, D_l: width of the model.
 """
@@ -27,10 +27,10 @@ _EQUAL_SHAPES = 2e-5
 
 @torch.no_grad()
 def require_packable(model: "LanguageModel") -> None:
-    """Refuse, with PipelineError, a model that treats packed captions otherwise than separate ones.
+    """Raise PipelineError for a model that treats packed captions differently from separate captions.
 
-    It must keep captions of one sequence apart, follow mask and positions, continue from a cache, and compute
-    logits with its head alone. Five passes over a few tokens; nothing stays behind.
+    It must keep the captions of a sequence apart, follow mask and positions, continue from a cache, and
+    compute logits with its head alone. The probe makes five passes over a few tokens and changes nothing.
     """
     ids = torch.arange(_PREFIX + 2 * _CAPTION, device=model.device) % model.vocabulary
     words = model.embed(ids).unsqueeze(0)  # [1, T, D_l]
@@ -46,34 +46,34 @@ def require_packable(model: "LanguageModel") -> None:
             for other in (first, first.flip(1))
         )
         if _distance(packed[-_CAPTION:], changed[-_CAPTION:]) > _EQUAL_SHAPES:
-            raise _refused(model, "mixes captions that share a sequence")
+            raise _refusal(model, "mixes captions that share a sequence")
         if _distance(packed[-_CAPTION:], own[-_CAPTION:]) > tolerance:
-            raise _refused(model, "ignores the mask or the positions of captions that share a sequence")
+            raise _refusal(model, "ignores the mask or the positions of captions that share a sequence")
         cache = model.new_cache()
         start = model.model(inputs_embeds=separate[:, :-1], past_key_values=cache, use_cache=True)
         cache.batch_repeat_interleave(2)
         cache.batch_select_indices(torch.tensor([1], device=model.device))
         if _distance(model.next_hidden_states(separate[:, -1:], cache)[0], own[-1:]) > tolerance:
-            raise _refused(model, "computes something else from its cache than without it")
+            raise _refusal(model, "computes other values with its cache than without it")
         logits, ours = start.logits[0, -1].float(), model.logits(own[-2])  # [V]
         close = max(0.01, tolerance / 2)
         if not torch.allclose(logits, ours, rtol=close, atol=close * float(logits.abs().max())):
-            raise _refused(model, "scales or caps its logits, which training here does not do yet")
+            raise _refusal(model, "scales or caps its logits, which training does not do yet")
     except torch.OutOfMemoryError:
         raise
     except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         reason = f"cannot be run on embeddings, positions and a cache ({type(error).__name__}: {error})"
-        raise _refused(model, " ".join(reason.split())) from error
+        raise _refusal(model, " ".join(reason.split())) from error
 
 
-def _refused(model: "LanguageModel", reason: str) -> PipelineError:
+def _refusal(model: "LanguageModel", reason: str) -> PipelineError:
     return PipelineError(
-        f"{model.spec.name} ({type(model.model).__name__}) {reason}. Models of full attention work, such as "
-        "Llama, Qwen2, Qwen3, Gemma 3, Phi and GPT-NeoX. Fix: choose another language_model.name."
+        f"{model.spec['name']} ({type(model.model).__name__}) {reason}. Models with full attention work: "
+        "Llama, Qwen2, Qwen3, Gemma 3, Phi, GPT-NeoX. Fix: choose another language_model.name."
     )
 
 
 def _distance(states: Tensor, others: Tensor) -> float:
-    """Largest Euclidean distance of two positions' hidden states `[T, D_l]`, relative to their length."""
+    """Return the largest distance of two positions' hidden states `[T, D_l]`, relative to their norm."""
     states, others = states.float(), others.float()
     return float(((states - others).norm(dim=-1) / others.norm(dim=-1)).max())

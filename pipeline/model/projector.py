@@ -21,21 +21,21 @@ class Projector(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Image features `[.., D_v]` -> embeddings `[.., D_l]`."""
-        centred = (features - self.get_buffer("mean")) * self.get_buffer("scale")
-        embeddings: Tensor = self.output(self.dropout(nn.functional.gelu(self.hidden(centred))))
+        centered = (features - self.get_buffer("mean")) * self.get_buffer("scale")
+        embeddings: Tensor = self.output(self.dropout(nn.functional.gelu(self.hidden(centered))))
         return embeddings
 
     @torch.no_grad()
     def standardize(self, features: Tensor) -> None:
-        """Centre inputs on the mean of `features` `[.., D_v]` and scale them to unit variance overall.
+        """Center inputs on the mean of `features` `[.., D_v]` and scale them to unit variance overall.
 
-        What all images have in common is most of a feature's length and tells none apart. One scale for
-        all channels, so that they keep their proportions to each other.
+        Most of a feature's length is common to all images and tells none apart. There is one scale for all
+        channels, so that they keep their proportions.
         """
         rows = features.flatten(0, -2)  # [n, D_v]
         self.get_buffer("mean").copy_(rows.mean(dim=0))
         variance = rows.var(dim=0, correction=min(1, len(rows) - 1)).mean()
-        # Of one row, or equal ones, there is nothing to scale.
+        # One row, or equal rows, leave nothing to scale.
         self.get_buffer("scale").copy_(variance.rsqrt() if variance > 0 else torch.ones(()))
 
     @torch.no_grad()
