@@ -61,7 +61,7 @@ TRAIN = ResultCode(
         "model/generation.py": "training generates no captions",
         "model/feature_captioner.py": "training generates no captions",
         "training/cost.py": "measures time and memory",
-        "training/facts.py": "says what is compared: other facts are another fingerprint",
+        "training/provenance.py": "says what is compared: another provenance is another fingerprint",
         "training/outputs.py": _COMPUTED_AGAIN,
         "training/prefetch.py": "decides when a step is prepared, not what is in it",
     },

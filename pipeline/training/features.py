@@ -1,6 +1,6 @@
 """Where training reads features from: memory if they fit there, else the store, image by image.
 
-B: images asked for, P: tokens of an image, D_v: width of the encoder.
+B: images of a batch, P: tokens of an image, D_v: width of the encoder.
 """
 
 import logging
@@ -24,32 +24,32 @@ class TrainingFeatures:
     """Features of the training images: their digest and every value come from one open store.
 
     Attributes:
-        spec: the facts of the encoder.
-        digest: what `features_digest` gives for the images.
+        spec: the spec of the encoder.
+        digest: `features_digest` of the images.
     """
 
     def __init__(
-        self, store: FeatureStore, image_ids: Sequence[str], where: Literal["auto", "memory", "disk"]
+        self, store: FeatureStore, image_ids: Sequence[str], loading: Literal["auto", "memory", "disk"]
     ) -> None:
         """Resolve `runtime.feature_loading` for these images, and log the choice.
 
-        The store has to stay open. Raises PipelineError where it lacks an image or is damaged.
+        The store must stay open. Raises PipelineError if it lacks an image or is damaged.
         """
         self._store = store
         self._image_ids = image_ids
         self.spec = store.spec
         self.digest = features_digest(store, image_ids)
         size = 2 * len(image_ids) * self.spec["num_tokens"] * self.spec["width"]
-        in_memory = size <= _SHARE * free_memory() if where == "auto" else where == "memory"
+        in_memory = size <= _SHARE * free_memory() if loading == "auto" else loading == "memory"
         logger.info(
             "features: %.1f MB %s",
             size / 1e6,
-            "read into memory" if in_memory else "left on disk and read as they are needed",
+            "read into memory" if in_memory else "left on disk, read batch by batch",
         )
         self._values = torch.from_numpy(store.read(image_ids)) if in_memory else None  # [n, P, D_v]
 
     def read(self, images: Sequence[int]) -> Tensor:
-        """Features `[B, P, D_v]`, float16, of images by their place in the list."""
+        """Return features `[B, P, D_v]`, float16, of images by their index in the list."""
         if self._values is None:
             return torch.from_numpy(self._store.read([self._image_ids[image] for image in images]))
         return self._values[torch.tensor(images)]

@@ -1,4 +1,4 @@
-"""What a training run leaves as its stage's outputs: checkpoints, the curve of its steps, metrics."""
+"""The outputs of a training run: checkpoints, the curve of its steps, metrics."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ class TrainSummary:
 
 
 def summarize(curve: Curve, epochs: int, trained_steps: int) -> TrainSummary:
-    """Summarize a run of `epochs` epochs, `trained_steps` steps of which it took now."""
+    """Summarize a run of `epochs` epochs, of whose steps `trained_steps` were taken now."""
     losses = [row[2] for row in curve if row[1] == epochs]
     steps = sum(row[1] <= epochs for row in curve)
     return TrainSummary(epochs, trained_steps, steps, sum(losses) / len(losses))
@@ -45,23 +45,23 @@ def summarize(curve: Curve, epochs: int, trained_steps: int) -> TrainSummary:
 def publish(
     paths: TrainPaths, run_folder: Path, curve: Curve, summary: TrainSummary, counts: Mapping[str, int]
 ) -> None:
-    """Leave exactly the checkpoints and the curve of epochs 1 to `summary.epochs` as the stage's outputs.
+    """Write the checkpoints, the curve and the metrics of epochs 1 to `summary.epochs`.
 
     Args:
-        paths: where they belong.
-        run_folder: where the run has its checkpoints, of these epochs or more.
-        curve: its steps, of these epochs or more.
+        paths: where the outputs belong.
+        run_folder: the folder of the run's checkpoints, of these epochs or more.
+        curve: the run's steps, of these epochs or more.
         summary: what the run did.
-        counts: what else the metrics say.
+        counts: further entries of the metrics.
     """
     epochs = summary.epochs
     with replace_folder(paths.checkpoints) as fresh:
-        for epoch in range(1, epochs + 1):
-            shutil.copyfile(checkpoint_path(run_folder, epoch), checkpoint_path(fresh, epoch))
+        for number in range(1, epochs + 1):
+            shutil.copyfile(checkpoint_path(run_folder, number), checkpoint_path(fresh, number))
     lines = ["step,epoch,loss,learning_rate,gradient_norm"]
-    for step, of_epoch, loss, rate, norm in curve:
-        if of_epoch <= epochs:
-            lines.append(f"{int(step)},{int(of_epoch)},{loss:.6f},{rate:.6g},{norm:.6f}")
+    for step, epoch, loss, rate, norm in curve:
+        if epoch <= epochs:
+            lines.append(f"{int(step)},{int(epoch)},{loss:.6f},{rate:.6g},{norm:.6f}")
     write_atomic(paths.curve, ("\n".join(lines) + "\n").encode())
     metrics = {"epochs": epochs, "steps": summary.steps, "loss": round(summary.loss, 6)}
     write_json(paths.metrics, {**metrics, **counts})

@@ -9,10 +9,13 @@ from torch import Tensor
 
 from pipeline.training.cost import Cost
 
+# Tensors by name, and JSON values.
+SavedState = tuple[dict[str, Tensor], dict[str, Any]]
+
 
 @dataclass
 class TrainingState:
-    """How far a training is.
+    """The progress of a training.
 
     Attributes:
         average: moving average of the trained weights, which checkpoints hold.
@@ -44,31 +47,29 @@ class TrainingState:
             self.average[key].lerp_(value, 1 - decay)
 
     def finish_epoch(self) -> float:
-        """Go to the start of the next epoch; returns the mean loss of the one that ended."""
+        """Go to the start of the next epoch; return the mean loss of the finished epoch."""
         losses = [row[2] for row in self.curve if row[1] == self.epoch]
         self.epoch += 1
         self.step = 0
         return sum(losses) / len(losses)
 
-    def tensors(self) -> dict[str, Tensor]:
-        """The part of a saved state that is tensors."""
+    def saved_state(self) -> SavedState:
+        """Return the state as tensors and metadata."""
         averages = {f"average.{name}": value for name, value in self.average.items()}
-        return {**averages, "curve": torch.tensor(self.curve, dtype=torch.float64)}
-
-    def facts(self) -> dict[str, Any]:
-        """The part of a saved state that is JSON."""
         position = {"epoch": self.epoch, "step": self.step, "global_step": self.global_step}
-        return {**position, "cost": asdict(self.cost)}
+        tensors = {**averages, "curve": torch.tensor(self.curve, dtype=torch.float64)}
+        return tensors, {**position, "cost": asdict(self.cost)}
 
     @classmethod
-    def restore(cls, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], device: torch.device) -> Self:
-        """The state that `tensors` and `facts` came from; its average on `device`."""
+    def restore(cls, saved: SavedState, device: torch.device) -> Self:
+        """Return the state that `saved_state` described, with its average on `device`."""
+        tensors, metadata = saved
         average = {name: value.to(device) for name, value in part(tensors, "average").items()}
-        position = facts["epoch"], facts["step"], facts["global_step"]
-        return cls(average, *position, tensors["curve"].tolist(), Cost(**facts["cost"]))
+        position = metadata["epoch"], metadata["step"], metadata["global_step"]
+        return cls(average, *position, tensors["curve"].tolist(), Cost(**metadata["cost"]))
 
 
 def part(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    """The tensors whose names start with `name` and a dot, without that start."""
-    start = f"{name}."
-    return {key.removeprefix(start): value for key, value in tensors.items() if key.startswith(start)}
+    """Return the tensors whose names start with `name` and a dot, without this prefix."""
+    prefix = f"{name}."
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

@@ -1,7 +1,7 @@
 """A training run: projector and adapters, from cached features, resumable at any step.
 
-Everything that affects the result has a part in the run's fingerprint, and work in progress lies in a
-scratch folder of that name. A run with the same fingerprint continues there; any other starts afresh.
+The fingerprint of a run covers everything that affects its result, and names the scratch folder of its
+unfinished work. A run with the same fingerprint continues there; any other run starts at step 1.
 """
 
 import logging
@@ -9,23 +9,22 @@ import logging
 import numpy as np
 import torch
 
-from pipeline.errors import PipelineError
 from pipeline.features.store import FeatureStore
 from pipeline.files.json_files import JsonObject, digest, write_json
 from pipeline.hardware.compilation import should_compile
 from pipeline.hardware.execution import Execution
-from pipeline.model.adapters import adapter_facts, inject_adapters
+from pipeline.model.adapters import adapter_spec, inject_adapters
 from pipeline.model.checkpoints import CheckpointInfo
 from pipeline.model.language_model import LanguageModel, load_language_model
 from pipeline.model.projector import Projector
 from pipeline.model.vision_language_model import VisionLanguageModel
 from pipeline.params.schema import Params, TrainParams
 from pipeline.pretrained.pretrained import resolve_model, tokenizer_digest
-from pipeline.text.token_store import TokenizedCaptions, read_tokens, require_tokenizer
+from pipeline.text.token_store import read_tokens, require_tokenizer
 from pipeline.training.batches import TrainingData
-from pipeline.training.facts import note_training, training_facts
 from pipeline.training.features import TrainingFeatures
 from pipeline.training.outputs import TrainPaths, TrainSummary, publish, summarize
+from pipeline.training.provenance import log_new_training, training_provenance
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.trainer import Trainer
 
@@ -44,20 +43,20 @@ def train(paths: TrainPaths, settings: Params, execution: Execution) -> TrainSum
     tokens = read_tokens(paths.tokens, "train")
     tokenizer = tokenizer_digest(resolve_model(name, revision, execution.runtime.model_cache))
     require_tokenizer(tokens, name, revision, tokenizer)
-    # One opening gives everything that is read of it: the file may be exchanged while training goes on.
+    # The store is opened once: its file may be replaced while training goes on.
     with FeatureStore(paths.features) as store:
         features = TrainingFeatures(store, tokens.image_ids, execution.runtime.feature_loading)
         data = TrainingData(features, tokens)
         model = _fresh_model(data, settings, execution)
-        facts = training_facts(settings, data, model.language_model.spec, execution.processes.count)
-        info = _checkpoint_info(facts, model, data, settings)
+        provenance = training_provenance(settings, data, model.language_model, execution.processes.count)
+        info = _checkpoint_info(provenance, model, data, settings)
         is_main = execution.processes.is_main
         folder = RunFolder(execution.scratch / info.training[:16], paths.checkpoints, info, is_main)
-        of_run = {"epochs": settings.train.epochs, "libraries": folder.versions}
-        execution.processes.require_same({**facts, **of_run})
+        run = {"epochs": settings.train.epochs, "libraries": folder.versions}
+        execution.processes.require_same({**provenance, **run})
         trainer = Trainer(model, data, settings.train, execution, folder)
         if is_main:
-            note_training(folder.path, facts)
+            log_new_training(folder.path, provenance)
         trained_steps = trainer.run()
     curve = trainer.state.curve
     summary = summarize(curve, settings.train.epochs, trained_steps)
@@ -67,29 +66,28 @@ def train(paths: TrainPaths, settings: Params, execution: Execution) -> TrainSum
             "captions": sum(map(len, tokens.captions)),
             "trainable_parameters": sum(p.numel() for p in model.trainable_parameters()),
         }
-        write_json(paths.cost, trainer.state.cost.figures(execution.placement))
+        write_json(paths.cost, trainer.state.cost.metrics(execution.placement))
         publish(paths, folder.path, curve, summary, counts)
     return summary
 
 
 def _fresh_model(data: TrainingData, settings: Params, execution: Execution) -> VisionLanguageModel:
-    """The frozen language model behind a projector, and with adapters, as training starts with them."""
+    """Build the model that training starts with: a fresh projector, the language model, fresh adapters."""
     placement, features = execution.placement, data.features
     language_model = load_language_model(settings.language_model, placement, execution.runtime.model_cache)
-    _require_vocabulary(data.tokens, settings.language_model.name, language_model.vocabulary)
     language_model.require_window(data.prefix_length + max(map(max, data.lengths)))
     torch.manual_seed(settings.train.seed)
     params = settings.projector
     width_in, width_out = features.spec["width"], language_model.width
     projector = Projector(width_in, params.hidden_size, width_out, params.dropout)
-    # Not the first ones: in a folder that is sorted by class they show one class.
+    # A random sample: in a folder that is sorted by class the first images show one class.
     images = np.random.default_rng(settings.train.seed).permutation(len(data.lengths))[:_SCALE_IMAGES]
     sample = features.read(images.tolist()).float()  # [n, P, D_v]
     if params.standardize:
         projector.standardize(sample)
     if params.match_embedding_norm:
         projector.scale_output(sample, language_model.embedding_norm())
-    # After the projector, whose initialisation they must not change.
+    # After the projector, whose initialization they must not change.
     adapters = inject_adapters(language_model, settings.lora)
     model = VisionLanguageModel(projector.to(placement.device), language_model, data.tokens.prompt, adapters)
     _log_parameters(model)
@@ -101,46 +99,30 @@ def _fresh_model(data: TrainingData, settings: Params, execution: Execution) -> 
 
 
 def _flop(data: TrainingData, params: TrainParams, language_model: LanguageModel) -> float:
-    """Floating-point operations of an epoch.
+    """Estimate the floating-point operations of an epoch: a forward and a backward product per weight.
 
-    Not of the run: more epochs must not change how the first ones were computed. Each position meets each
-    weight once forward and once backward.
+    It is not the run that counts: more epochs must not change how the first epochs were computed.
     """
     together = None if params.captions_per_sequence == "all" else params.captions_per_sequence
-    rows = sum(-(-len(of) // (together or len(of))) for of in data.lengths)
+    rows = sum(-(-len(captions) // (together or len(captions))) for captions in data.lengths)
     positions = data.prefix_length * rows + sum(map(sum, data.lengths))
     return 4.0 * positions * language_model.layer_weights
 
 
 def _checkpoint_info(
-    facts: JsonObject, model: VisionLanguageModel, data: TrainingData, settings: Params
+    provenance: JsonObject, model: VisionLanguageModel, data: TrainingData, settings: Params
 ) -> CheckpointInfo:
-    """The facts that each checkpoint of a training carries, but for its epoch."""
+    """Build the provenance of each checkpoint of a training; its epoch is set later."""
+    shared = ("encoder", "tokenizer", "language_model", "train", "features", "tokens")
     return CheckpointInfo(
+        **{name: provenance[name] for name in shared},
         epoch=0,
-        encoder=facts["encoder"],
-        tokenizer=facts["tokenizer"],
-        language_model=facts["language_model"],
         hidden_size=settings.projector.hidden_size,
         width_out=model.language_model.width,
-        # Without the number of epochs where it has no influence: one more epoch must not change the bytes
-        # of those before.
-        train=facts["train"],
-        training=digest(facts),
-        features=facts["features"],
-        tokens=facts["tokens"],
+        training=digest(provenance),
         longest_caption=max(map(max, data.lengths)),
-        lora=adapter_facts(settings.lora),
+        lora=adapter_spec(settings.lora),
     )
-
-
-def _require_vocabulary(tokens: TokenizedCaptions, name: str, vocabulary: int) -> None:
-    largest = max(int(c.max()) for captions in tokens.captions for c in captions)
-    if largest >= vocabulary:
-        raise PipelineError(
-            f"the tokens go up to {largest}, but {name} has a vocabulary of {vocabulary}; "
-            "run `dvc repro tokenize`."
-        )
 
 
 def _log_parameters(model: VisionLanguageModel) -> None:

@@ -18,12 +18,12 @@ from pipeline.training.batches import Plan, Step, StepDataset, TrainingData, lar
 from pipeline.training.cost import CostMeter
 from pipeline.training.optimizer import StepOptimizer, learning_rate
 from pipeline.training.prefetch import take_steps
-from pipeline.training.run_folder import RunFolder, SavedState
-from pipeline.training.state import TrainingState
+from pipeline.training.run_folder import RunFolder
+from pipeline.training.state import SavedState, TrainingState
 
 logger = logging.getLogger(__name__)
 
-# Lines of progress an epoch where there is no terminal to draw a bar on, and one whenever state is saved.
+# Log lines of an epoch where no terminal shows a bar, in addition to one for each saved state.
 _LOG_LINES = 5
 
 
@@ -38,9 +38,9 @@ class Trainer:
         execution: Execution,
         folder: RunFolder,
     ) -> None:
-        """Continue the state in the main process's `folder`, or start afresh; all processes do the same.
+        """Continue the state in the main process's `folder`, or start at step 1, in all processes alike.
 
-        Raises PipelineError where it is not readable, or a process ends up with another state.
+        Raises PipelineError if the state cannot be read, or a process has another state afterwards.
         """
         self._model = model
         self._data = data
@@ -53,17 +53,17 @@ class Trainer:
         if execution.processes.count > 1:
             saved = self._from_main(saved or self._snapshot())
         if saved:
-            self.optimizer.restore(*saved)
-            self.state = TrainingState.restore(*saved, execution.placement.device)
+            self.optimizer.restore(saved)
+            self.state = TrainingState.restore(saved, execution.placement.device)
         if execution.processes.count > 1:
-            tensors, facts = self._snapshot()
-            execution.processes.require_same({**facts, "weights and optimizer": tensor_digest(tensors)})
+            tensors, metadata = self._snapshot()
+            execution.processes.require_same({**metadata, "weights and optimizer": tensor_digest(tensors)})
         self._cost = CostMeter(execution.placement, self.state.cost)
 
     def run(self) -> int:
-        """Train up to `params.epochs`; returns the number of steps taken now.
+        """Train up to `params.epochs`; return the number of steps taken now.
 
-        Raises PipelineError where loss or gradient is not finite; the state before that step is kept.
+        Raises PipelineError if loss or gradient is not finite; the state before that step is saved.
         """
         state, epochs = self.state, self._params.epochs
         first = state.global_step
@@ -73,9 +73,9 @@ class Trainer:
             epoch = state.epoch
             plan = plan_epoch(self._data.lengths, self._params, epoch)
             if state.global_step == first:
-                # What does not fit fails now and not after an hour; and memory that was cut for the largest
-                # batch serves all others, where a growing row of batches would leave gaps. (With
-                # `captions_per_sequence` a later epoch may put longer captions together.)
+                # A batch that does not fit fails now and not after an hour, and memory that was reserved for
+                # the largest batch serves all others. (With `captions_per_sequence` a later epoch may put
+                # longer captions together.)
                 self.optimizer.try_step(self._steps([[largest_batch(plan, self._data)]])[0])
             self._run_epoch(plan)
             self._folder.save_checkpoint(epoch, state.average)
@@ -113,10 +113,9 @@ class Trainer:
         if not self.optimizer.accepts(loss, norm):
             self._save()
             raise PipelineError(
-                f"training diverged at epoch {state.epoch}, step {state.step + 1}: loss {loss}, gradient "
-                f"norm {norm}, learning rate {rate:g}, precision {self._execution.placement.dtype}; lower "
-                "train.learning_rate or raise train.warmup_steps. The state before this step is kept in "
-                f"{self._folder.path}."
+                f"Training diverged at epoch {state.epoch}, step {state.step + 1} (loss {loss}, gradient "
+                f"norm {norm}, learning rate {rate:g}, {self._execution.placement.dtype}). Fix: lower "
+                "train.learning_rate or raise train.warmup_steps."
             )
         self.optimizer.apply(rate)
         state.update_average(self._model.trainable_state(), self._params.ema_decay)
@@ -128,15 +127,15 @@ class Trainer:
 
     def _save(self) -> None:
         self.state.cost = self._cost.total()
-        self._folder.save_state(*self._snapshot())
+        self._folder.save_state(self._snapshot())
 
     def _snapshot(self) -> SavedState:
-        """Everything that the next step depends on, as tensors and JSON."""
-        tensors = {**self.optimizer.tensors(), **self.state.tensors()}
-        return tensors, {**self.optimizer.facts(), **self.state.facts()}
+        """Return everything that the next step depends on."""
+        (weights, scaler), (tensors, progress) = self.optimizer.saved_state(), self.state.saved_state()
+        return {**weights, **tensors}, {**scaler, **progress}
 
     def _from_main(self, saved: SavedState) -> SavedState:
-        """Return the main process's state; that of the others is ignored."""
-        broadcast, (tensors, facts) = self._execution.processes.broadcast, saved
+        """Return the main process's state; `saved` of the others is ignored."""
+        broadcast, (tensors, metadata) = self._execution.processes.broadcast, saved
         content = broadcast(save({key: value.detach().cpu().contiguous() for key, value in tensors.items()}))
-        return load(content), json.loads(broadcast(canonical_json(facts).encode()))
+        return load(content), json.loads(broadcast(canonical_json(metadata).encode()))
