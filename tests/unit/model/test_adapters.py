@@ -1,13 +1,13 @@
-"""Adapters in the language model: where they sit, and that fresh ones change nothing.
+"""Adapters: fresh ones change nothing, and checkpoints contain, load and check them.
 
 Run: .venv/bin/python -m pytest tests/unit/model/test_adapters.py
 """
 
-import subprocess
-import sys
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,15 +16,15 @@ from torch import Tensor
 from pipeline.errors import PipelineError
 from pipeline.hardware.device import Placement
 from pipeline.model.adapters import Adapters, inject_adapters
+from pipeline.model.checkpoints import load_checkpoint, load_tensors, save_tensors
+from pipeline.model.feature_captioner import FeatureCaptioner
 from pipeline.model.language_model import LanguageModel, load_language_model
 from pipeline.model.projector import Projector
 from pipeline.model.vision_language_model import VisionLanguageModel
 from pipeline.params.schema import LanguageModelParams
 from pipeline.text.prompt import Prompt
-from tests.import_closure import ROOT
-from tests.unit.training.builders import CPU, LORA, OFF, SHAPES, WIDTH
+from tests.unit.training.builders import CPU, LORA, NUM_TOKENS, OFF, PROJECTOR, SHAPES, WIDTH, Lab, checkpoint
 
-PROMPT = Prompt(before=(0, 5, 6), after=(7, 8), eos=1)
 Load = Callable[..., LanguageModel]
 
 
@@ -36,7 +36,7 @@ def load(request: pytest.FixtureRequest, tiny_llama: Path) -> Load:
 
 
 def hidden(model: LanguageModel) -> Tensor:
-    """The last hidden states of six random embeddings, `[1, 6, D_l]`."""
+    """Return the last hidden states of six random embeddings, `[1, 6, D_l]`."""
     embeddings = torch.randn(1, 6, model.width, generator=torch.Generator().manual_seed(0))
     mask = torch.ones(6, 6, dtype=torch.bool).tril()[None, None]
     dtype = model.embed(torch.tensor([0])).dtype
@@ -59,7 +59,7 @@ def test_fresh_adapters_change_nothing_and_others_do(load: Load) -> None:
     assert not torch.allclose(hidden(model), plain, atol=1e-2)
 
 
-def test_adapters_are_what_the_targets_name_and_float32_whatever_the_model_is(load: Load) -> None:
+def test_adapters_are_those_of_the_targets_and_float32_in_a_model_of_any_type(load: Load) -> None:
     model = load(Placement(torch.device("cpu"), torch.bfloat16, "test"))
     adapters = inject_adapters(model, LORA)
     state = adapters.state_dict()
@@ -70,52 +70,100 @@ def test_adapters_are_what_the_targets_name_and_float32_whatever_the_model_is(lo
     assert hidden(model).dtype == torch.bfloat16
 
 
-def test_with_rank_0_the_model_stays_as_it_is(load: Load) -> None:
+def test_an_unknown_target_is_named_with_those_that_exist_unless_the_rank_is_0(load: Load) -> None:
     model = load()
     names = [name for name, _ in model.named_modules()]
-    adapters = inject_adapters(model, replace(OFF, targets=("no_such_layer",)))
-    assert (adapters.parameters(), adapters.state_dict()) == ([], {})
-    assert [name for name, _ in model.named_modules()] == names
-    assert not any(p.requires_grad for p in model.parameters())
-
-
-def test_an_unknown_target_is_named_with_those_that_exist(load: Load) -> None:
+    unknown = replace(LORA, targets=("q_proj", "c_attn"))
+    assert inject_adapters(model, replace(unknown, rank=0)).state_dict() == {}
     layers = "down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj"
-    with pytest.raises(PipelineError, match=rf"lora\.targets names c_attn.* {layers}"):
-        inject_adapters(load(), replace(LORA, targets=("q_proj", "c_attn")))
+    with pytest.raises(PipelineError, match=rf"lora\.targets: .* c_attn.* {layers}"):
+        inject_adapters(model, unknown)
+    assert [name for name, _ in model.named_modules()] == names
 
 
-def test_dropout_of_adapters_is_on_in_training_alone(load: Load) -> None:
+def test_adapters_have_dropout_only_in_training(load: Load) -> None:
     language_model = load()
     adapters = inject_adapters(language_model, replace(LORA, dropout=0.5))
     randomize(adapters)
-    model = VisionLanguageModel(Projector(WIDTH, 8, language_model.width), language_model, PROMPT, adapters)
-
-    def is_random() -> bool:
-        return not hidden(language_model).equal(hidden(language_model))
-
-    assert not is_random()
-    assert model.train() is model
-    assert is_random()
-    assert not language_model.model.training
-    model.eval()
-    assert not is_random()
+    prompt = Prompt(before=(0, 5, 6), after=(7, 8), eos=1)
+    model = VisionLanguageModel(Projector(WIDTH, 8, language_model.width), language_model, prompt, adapters)
+    for training in (False, True, False):
+        model.train(training)
+        assert hidden(language_model).equal(hidden(language_model)) is not training
+        assert not language_model.model.training
 
 
-def test_peft_is_imported_only_for_adapters(tiny_llama: Path) -> None:
-    code = (
-        "import sys\n"
-        "import pipeline.model.feature_captioner, pipeline.training.train\n"
-        "from pipeline.model.adapters import inject_adapters\n"
-        "from pipeline.hardware.device import choose_placement\n"
-        "from pipeline.model.language_model import load_language_model\n"
-        "from pipeline.params.schema import LanguageModelParams, LoraParams\n"
-        f"params = LanguageModelParams({str(tiny_llama)!r}, None, 'nf4', False)\n"
-        "model = load_language_model(params, choose_placement('cpu'))\n"
-        "inject_adapters(model, LoraParams(0, 16.0, 0.0, ('q_proj',)))\n"
-        "sys.exit('peft' in sys.modules)"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
-    )
-    assert result.returncode == 0, result.stderr
+@pytest.fixture(scope="module")
+def trained(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two epochs that is quick enough for its adapters to change the captions."""
+    folder = tmp_path_factory.mktemp("trained")
+    lora = replace(LORA, dropout=0.2)
+    lab.train(folder, lora=lora, learning_rate=0.05, warmup_steps=0, ema_decay=0.0)
+    return folder
+
+
+def captioner(path: Path) -> FeatureCaptioner:
+    return FeatureCaptioner.load(load_checkpoint(path), CPU, None)
+
+
+def captions(model: FeatureCaptioner, lab: Lab) -> list[str]:
+    features = torch.randn(12, NUM_TOKENS, WIDTH, generator=torch.Generator().manual_seed(1))
+    return [caption.text for caption in model.caption(features, lab.params.generate, batch_size=4)]
+
+
+def test_checkpoints_contain_the_adapters_and_metrics_count_them(trained: Path) -> None:
+    tensors, provenance = load_tensors(checkpoint(trained, epoch=2))
+    assert tensors.keys() == SHAPES.keys() | PROJECTOR
+    assert provenance["lora"] == {"rank": 4, "alpha": 16.0, "targets": ["q_proj", "v_proj"]}
+    assert all(tensors[name].count_nonzero() > 0 for name in SHAPES)
+    projector, adapters = (WIDTH * 16 + 16) + (16 * 64 + 64), sum(a * b for a, b in SHAPES.values())
+    metrics = json.loads((trained / "train.json").read_text())
+    assert metrics["trainable_parameters"] == projector + adapters
+
+
+def test_without_adapters_a_checkpoint_contains_only_the_projector(lab: Lab, tmp_path: Path) -> None:
+    lab.train(tmp_path, lora=OFF, epochs=1)
+    tensors, provenance = load_tensors(checkpoint(tmp_path))
+    assert tensors.keys() == PROJECTOR
+    assert provenance.pop("lora") is None
+    # The other settings of adapters change nothing.
+    assert lab.train(tmp_path, lora=replace(OFF, alpha=1.0, targets=()), epochs=1).trained_steps == 0
+    # Checkpoints from before there were adapters do not mention them.
+    save_tensors(tmp_path / "old.safetensors", tensors, provenance)
+    assert captions(captioner(tmp_path / "old.safetensors"), lab)
+
+
+def test_the_captions_are_those_of_the_epoch_whose_checkpoint_is_in_use(lab: Lab, trained: Path) -> None:
+    expected = {epoch: captions(captioner(checkpoint(trained, epoch)), lab) for epoch in (1, 2)}
+    assert expected[1] != expected[2]
+    model = captioner(checkpoint(trained, epoch=2))
+    for epoch in (2, 1, 2):
+        model.use_checkpoint(load_checkpoint(checkpoint(trained, epoch)))
+        assert captions(model, lab) == expected[epoch]
+
+
+FIRST = next(iter(SHAPES))
+
+
+@pytest.mark.parametrize(
+    ("change", "without", "message"),
+    [
+        ({"rank": 2}, set(), r"lora\.model.* is \(4, 64\), expected \(2, 64\)"),
+        ({"targets": ["q_proj"]}, set(), r"v_proj.* is \(4, 64\), expected None"),
+        ({"targets": ["c_attn"]}, set(), r"lora\.targets: .* c_attn"),
+        (None, set(), r"lora.* expected None"),
+        ({}, {FIRST}, rf"{FIRST} .* is None, expected \(4, 64\)"),
+    ],
+)
+def test_adapters_that_differ_from_their_provenance_are_refused(
+    trained: Path, tmp_path: Path, change: dict[str, Any] | None, without: set[str], message: str
+) -> None:
+    tensors, provenance = load_tensors(checkpoint(trained))
+    lora = None if change is None else {**provenance["lora"], **change}
+    path = tmp_path / "changed.safetensors"
+    remaining = {name: value for name, value in tensors.items() if name not in without}
+    save_tensors(path, remaining, {**provenance, "lora": lora})
+    with pytest.raises(PipelineError, match=message):
+        captioner(path)
+    with pytest.raises(PipelineError, match="expected" if without or change is None else "another training"):
+        captioner(checkpoint(trained)).use_checkpoint(load_checkpoint(path))

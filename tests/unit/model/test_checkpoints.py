@@ -1,4 +1,4 @@
-"""Checkpoints: what is loaded is what was saved, equal bytes, no pickle, every damage a sentence.
+"""Checkpoints: what was saved comes back, equal content gives equal bytes, and damage is refused.
 
 Run: .venv/bin/python -m pytest tests/unit/model/test_checkpoints.py
 """
@@ -46,101 +46,11 @@ INFO = CheckpointInfo(
     longest_caption=49,
 )
 
-VERSION = {"format_version": FORMAT_VERSION}
 
-
-@pytest.fixture
+@pytest.fixture(scope="module")
 def projector() -> Projector:
     torch.manual_seed(0)
-    return Projector(6, 8, 10, dropout=0.5)
-
-
-@pytest.fixture
-def saved(tmp_path: Path, projector: Projector) -> Path:
-    path = tmp_path / "epoch_003.safetensors"
-    save_checkpoint(path, projector.state_dict(), INFO)
-    return path
-
-
-def test_weights_and_facts_come_back(saved: Path, projector: Projector) -> None:
-    loaded = load_checkpoint(saved)
-    assert loaded.info == INFO
-    assert loaded.adapters == {}
-    assert not loaded.projector.training
-    features = torch.randn(2, 4, 6)
-    assert torch.equal(loaded.projector(features), projector.eval()(features))
-
-
-def test_equal_content_gives_equal_bytes(tmp_path: Path, saved: Path, projector: Projector) -> None:
-    again = tmp_path / "again" / "other.safetensors"
-    backwards = dict(reversed(projector.state_dict().items()))
-    save_checkpoint(again, backwards, replace(INFO, encoder=dict(reversed(INFO.encoder.items()))))
-    assert again.read_bytes() == saved.read_bytes()
-
-
-def test_nothing_is_pickled(saved: Path) -> None:
-    """A safetensors file: the length of a JSON header, the header, the numbers."""
-    content = saved.read_bytes()
-    length = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + length])
-    assert list(header["__metadata__"]) == ["vlm"]
-    assert header.keys() - {"__metadata__"} == PROJECTOR
-    assert len(content) == 8 + length + 4 * (6 * 8 + 8 + 8 * 10 + 10 + 6 + 1)
-
-
-@pytest.mark.parametrize(
-    ("changes", "shape"),
-    [
-        ({"hidden_size": 9}, r"\(9, 6\)"),
-        ({"width_out": 11}, r"\(11, 8\)"),
-        ({"encoder": {"width": 7}}, r"\(8, 7\)"),
-        # More than there is memory for, none of which may be taken.
-        ({"hidden_size": 10**12}, r"\(1000000000000, 6\)"),
-    ],
-)
-def test_weights_of_other_shapes_than_the_facts_say_are_refused(
-    tmp_path: Path, projector: Projector, changes: dict[str, Any], shape: str
-) -> None:
-    path = tmp_path / "epoch_001.safetensors"
-    save_checkpoint(path, projector.state_dict(), replace(INFO, **changes))
-    with pytest.raises(PipelineError, match=rf"epoch_001\.safetensors .*\(8, 6\).* call for .*{shape}"):
-        load_checkpoint(path)
-
-
-@pytest.mark.parametrize(
-    ("write", "message"),
-    [
-        (lambda *_: None, "does not exist. Fix: run `dvc repro`"),
-        (lambda path, weights: path.write_bytes(pickle.dumps(weights)), "is no checkpoint"),
-        (lambda path, weights: save_file(weights, path), "is no checkpoint"),
-        (lambda path, weights: save_file(weights, path, {"format": "pt"}), "is no checkpoint"),
-        (lambda path, weights: save_file(weights, path, {"vlm": "{"}), "is no checkpoint"),
-        # A training state.
-        (lambda path, weights: save_tensors(path, weights, {**VERSION, "epoch": 2}), "is no checkpoint"),
-        (lambda path, weights: save_checkpoint(path, {"mean": weights["mean"]}, INFO), "holds tensors"),
-        (lambda path, weights: save_tensors(path, weights, {"format_version": 0}), "has another format"),
-    ],
-)
-def test_what_is_no_checkpoint_is_refused_by_name(
-    tmp_path: Path, projector: Projector, write: Callable[[Path, dict[str, Tensor]], object], message: str
-) -> None:
-    path = tmp_path / "other.safetensors"
-    write(path, projector.state_dict())
-    with pytest.raises(PipelineError, match=rf"other\.safetensors {message}"):
-        load_checkpoint(path)
-
-
-@given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
-def test_no_bit_can_flip_unnoticed(tmp_path_factory: pytest.TempPathFactory, place: float, bit: int) -> None:
-    path = tmp_path_factory.getbasetemp() / "flipped.safetensors"
-    torch.manual_seed(0)
-    projector = Projector(6, 8, 10)
-    save_checkpoint(path, projector.state_dict(), INFO)
-    content = bytearray(path.read_bytes())
-    content[int(place * len(content))] ^= 1 << bit
-    path.write_bytes(content)
-    with pytest.raises(PipelineError, match=r"flipped\.safetensors "):
-        load_checkpoint(path)
+    return Projector(6, 8, 10, dropout=0.5).eval()
 
 
 @pytest.fixture
@@ -151,51 +61,122 @@ def run(tmp_path: Path, projector: Projector) -> Path:
     return tmp_path
 
 
-def test_the_checkpoints_of_a_run_are_its_epochs(run: Path) -> None:
-    assert [one.info.epoch for one in checkpoints_of_run(run)] == [1, 2, 3]
-    checkpoint_path(run, 2).unlink()
-    with pytest.raises(PipelineError, match=r"lacks the checkpoint of epoch 2"):
-        list(checkpoints_of_run(run))
-    checkpoint_path(run, 3).replace(checkpoint_path(run, 2))
-    with pytest.raises(PipelineError, match=r"epoch_002\.safetensors holds epoch 3, not 2"):
+def test_weights_and_provenance_come_back(run: Path, projector: Projector) -> None:
+    checkpoints = list(checkpoints_of_run(run))
+    assert [checkpoint.info for checkpoint in checkpoints] == [replace(INFO, epoch=n) for n in (1, 2, 3)]
+    assert checkpoints[2].adapters == {}
+    features = torch.randn(2, 4, 6)
+    assert torch.equal(checkpoints[2].projector(features), projector(features))
+
+
+def test_equal_content_gives_equal_bytes_and_nothing_is_pickled(run: Path, projector: Projector) -> None:
+    """A safetensors file: the length of a JSON header, the header, the numbers."""
+    content = checkpoint_path(run, 3).read_bytes()
+    backwards = dict(reversed(projector.state_dict().items()))
+    save_checkpoint(run / "b", backwards, replace(INFO, encoder=dict(reversed(INFO.encoder.items()))))
+    assert (run / "b").read_bytes() == content
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    assert list(header["__metadata__"]) == ["vlm"]
+    assert header.keys() - {"__metadata__"} == PROJECTOR
+    assert len(content) == 8 + length + 4 * (6 * 8 + 8 + 8 * 10 + 10 + 6 + 1)
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda *_: None, "does not exist"),
+        (lambda path, weights: path.write_bytes(pickle.dumps(weights)), "is not a checkpoint"),
+        (lambda path, weights: save_file(weights, path), "is not a checkpoint"),
+        (lambda path, weights: save_file(weights, path, {"vlm": "{"}), "is not a checkpoint"),
+        # A training state.
+        (
+            lambda path, weights: save_tensors(path, weights, {"format_version": FORMAT_VERSION, "epoch": 2}),
+            "is not a checkpoint",
+        ),
+        (lambda path, weights: save_tensors(path, weights, {"format_version": 0}), "format version is 0"),
+        (lambda path, weights: save_checkpoint(path, {"mean": weights["mean"]}, INFO), "hidden.* None"),
+    ],
+)
+def test_a_file_that_is_not_a_checkpoint_is_refused(
+    tmp_path: Path, projector: Projector, write: Callable[[Path, dict[str, Tensor]], object], message: str
+) -> None:
+    write(tmp_path / "other.safetensors", projector.state_dict())
+    with pytest.raises(PipelineError, match=message) as caught:
+        load_checkpoint(tmp_path / "other.safetensors")
+    assert "other.safetensors" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "shapes"),
+    [
+        ({"width_out": 11}, r"output\.bias .*\(10,\), expected \(11,\)"),
+        ({"encoder": {"width": 7}}, r"hidden\.weight .*\(8, 6\), expected \(8, 7\)"),
+        # More than there is memory for, none of which may be taken.
+        ({"hidden_size": 10**12}, r"\(8,\), expected \(1000000000000,\)"),
+    ],
+)
+def test_weights_whose_shapes_differ_from_the_provenance_are_refused(
+    tmp_path: Path, projector: Projector, changes: dict[str, Any], shapes: str
+) -> None:
+    save_checkpoint(tmp_path / "a.safetensors", projector.state_dict(), replace(INFO, **changes))
+    with pytest.raises(PipelineError, match=shapes):
+        load_checkpoint(tmp_path / "a.safetensors")
+
+
+@given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+def test_no_bit_can_flip_unnoticed(
+    tmp_path_factory: pytest.TempPathFactory, projector: Projector, place: float, bit: int
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "flipped.safetensors"
+    save_checkpoint(path, projector.state_dict(), INFO)
+    content = bytearray(path.read_bytes())
+    content[int(place * len(content))] ^= 1 << bit
+    path.write_bytes(content)
+    with pytest.raises(PipelineError, match=r"flipped\.safetensors"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"train": {**INFO.train, "learning_rate": 2e-3}},
+            r"train\.learning_rate is 0\.002, expected 0\.001",
+        ),
+        ({"encoder": {**INFO.encoder, "revision": "abc"}}, r"encoder\.revision is 'abc', expected None"),
+        ({"training": "other"}, r"training is 'other', expected 'fingerprint'"),
+        ({"training": INFO.training, "epoch": 3}, r"epoch is 3, expected 2"),
+    ],
+)
+def test_a_checkpoint_of_another_run_or_epoch_is_refused_with_the_value_that_differs(
+    run: Path, projector: Projector, changes: dict[str, Any], message: str
+) -> None:
+    other = replace(INFO, **{"epoch": 2, "training": "other", **changes})
+    save_checkpoint(checkpoint_path(run, 2), projector.state_dict(), other)
+    with pytest.raises(PipelineError, match=rf"epoch_002\S+ is not epoch 2 .*: {message}"):
         list(checkpoints_of_run(run))
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("names", "missing"),
     [
-        ({"train": {**INFO.train, "learning_rate": 2e-3}}, r"its train\.learning_rate is 0\.002, not 0\.001"),
-        ({"encoder": {**INFO.encoder, "revision": "abc"}}, r"its encoder\.revision is 'abc', not None"),
-        ({"features": "124"}, r"its features is '124', not '123'"),
-        ({"tokens": "457"}, r"its tokens is '457', not '456'"),
-        ({"training": "other"}, r"its training is 'other', not 'fingerprint'"),
+        ([], 1),
+        (["state.safetensors", "epoch_001.partial", "epoch_x.safetensors", "epoch_1.safetensors"], 1),
+        ([f"epoch_{epoch:03d}.safetensors" for epoch in range(1, 1001) if epoch != 500], 500),
     ],
+    ids=["empty", "other files", "a thousand"],
 )
-def test_a_checkpoint_of_another_run_is_named_by_the_fact_that_differs(
-    run: Path, projector: Projector, changes: dict[str, Any], said: str
+def test_the_first_epoch_without_a_checkpoint_is_named(
+    tmp_path: Path, names: list[str], missing: int
 ) -> None:
-    other = replace(INFO, **{"epoch": 2, "training": "other", **changes})
-    save_checkpoint(checkpoint_path(run, 2), projector.state_dict(), other)
-    with pytest.raises(PipelineError, match=rf"epoch_002\S+ comes from another training run .*: {said}"):
-        list(checkpoints_of_run(run))
-
-
-def test_a_run_without_checkpoints_is_refused_and_other_files_are_none(tmp_path: Path) -> None:
-    for other in ("state.safetensors", "epoch_003.partial", "epoch_x.safetensors", "epoch_4.safetensors"):
-        (tmp_path / other).touch()
-    for empty in (tmp_path, tmp_path / "none"):
-        with pytest.raises(PipelineError, match=f"{empty} holds no checkpoints"):
-            list(checkpoints_of_run(empty))
-
-
-def test_a_run_may_have_a_thousand_epochs(tmp_path: Path) -> None:
-    for epoch in set(range(1, 1001)) - {500}:
-        checkpoint_path(tmp_path, epoch).touch()
-    with pytest.raises(PipelineError, match="lacks the checkpoint of epoch 500"):
+    for name in names:
+        (tmp_path / name).touch()
+    with pytest.raises(PipelineError, match=f"{tmp_path} has no checkpoint of epoch {missing}"):
         list(checkpoints_of_run(tmp_path))
 
 
-def test_a_folder_of_many_checkpoints_says_that_there_are_more(run: Path) -> None:
+def test_a_folder_without_a_best_checkpoint_names_a_few_others(run: Path) -> None:
     for epoch in range(4, 8):
         checkpoint_path(run, epoch).touch()
     with pytest.raises(PipelineError, match=r"epoch_005\.safetensors and 2 more"):
@@ -204,8 +185,8 @@ def test_a_folder_of_many_checkpoints_says_that_there_are_more(run: Path) -> Non
 
 def test_the_digest_of_tensors_covers_names_shapes_and_values() -> None:
     tensors = {"a": torch.arange(6.0), "b": torch.zeros(2)}
-    known = tensor_digest(tensors)
-    assert tensor_digest(dict(reversed(tensors.items()))) == known
-    assert tensor_digest({**tensors, "a": torch.arange(6.0).reshape(2, 3)}) != known
-    assert tensor_digest({"c": tensors["a"], "b": tensors["b"]}) != known
-    assert tensor_digest({**tensors, "b": torch.tensor([0, 1e-9])}) != known
+    digest = tensor_digest(tensors)
+    assert tensor_digest(dict(reversed(tensors.items()))) == digest
+    others = {"a": torch.arange(6.0).reshape(2, 3)}, {"b": torch.tensor([0, 1e-9])}
+    for other in (*({**tensors, **change} for change in others), {"c": tensors["a"], "b": tensors["b"]}):
+        assert tensor_digest(other) != digest

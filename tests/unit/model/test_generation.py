@@ -1,4 +1,4 @@
-"""Generation: a caption depends on its image alone, and is the one that `transformers` finds.
+"""Generation: a caption depends only on its image, and is the one that `transformers` finds.
 
 Run: .venv/bin/python -m pytest tests/unit/model/test_generation.py
 """
@@ -24,19 +24,20 @@ from pipeline.text.prompt import Prompt
 
 # No token that the model says of these images.
 EOS = 358
-PROMPT = Prompt(before=(0, 5, 6), after=(7, 8), eos=EOS)
 IMAGES, NUM_TOKENS, WIDTH, LENGTH = 8, 4, 6, 8
 GREEDY = GenerateParams(beams=1, max_new_tokens=LENGTH, length_penalty=1.0, no_repeat_ngram_size=0)
 BEAMS = replace(GREEDY, beams=3, length_penalty=0.7)
+BOTH = pytest.mark.parametrize("params", [GREEDY, BEAMS], ids=["greedy", "beams"])
 
 
 @pytest.fixture(scope="module")
 def model(tiny_llama: Path) -> VisionLanguageModel:
     params = LanguageModelParams(str(tiny_llama), None, "none", double_quantization=False)
     language_model = load_language_model(params, choose_placement("cpu"))
-    language_model.end_ids = frozenset()  # its answers end where a test says
     torch.manual_seed(0)
-    return VisionLanguageModel(Projector(WIDTH, 8, language_model.width), language_model, PROMPT)
+    projector = Projector(WIDTH, 8, language_model.width)
+    model = VisionLanguageModel(projector, language_model, Prompt((0, 5, 6), (7, 8), EOS))
+    return ending_in(model, [EOS])
 
 
 @pytest.fixture(scope="module")
@@ -50,29 +51,18 @@ def generated(
     return list(generate_ids(model, features, params, batch_size))
 
 
-def ending_in(model: VisionLanguageModel, eos: int) -> VisionLanguageModel:
-    """The same model with another token as the end of sequence."""
-    return VisionLanguageModel(model.projector, model.language_model, replace(model.prompt, eos=eos))
-
-
-@torch.inference_mode()
-def greedy_by_hand(model: VisionLanguageModel, features: Tensor) -> list[int]:
-    """The likeliest token again and again, the whole sequence computed anew for each."""
-    sequence = model.embed_prefix(features)
-    ids: list[int] = []
-    while len(ids) < LENGTH:
-        logits = model.language_model.model(inputs_embeds=sequence).logits
-        ids.append(int(logits[0, -1].argmax()))
-        word = model.language_model.embed(torch.tensor([[ids[-1]]]))
-        sequence = torch.cat([sequence, word], dim=1)
-    return ids
+def ending_in(model: VisionLanguageModel, end_ids: Sequence[int]) -> VisionLanguageModel:
+    """Return the same model with other end tokens: the tokenizer's, then the model's own."""
+    model.language_model.end_ids = frozenset(end_ids[1:])
+    prompt = replace(model.prompt, eos=end_ids[0])
+    return VisionLanguageModel(model.projector, model.language_model, prompt)
 
 
 @torch.inference_mode()
 def by_transformers(
     model: VisionLanguageModel, features: Tensor, params: GenerateParams, end_ids: Sequence[int]
 ) -> list[int]:
-    """What `generate` finds for one image."""
+    """Return what `generate` finds for one image."""
     ids = model.language_model.model.generate(
         inputs_embeds=model.embed_prefix(features),
         do_sample=False,
@@ -86,7 +76,7 @@ def by_transformers(
     return list(takewhile(lambda token: token not in end_ids, ids))
 
 
-@pytest.mark.parametrize("params", [GREEDY, BEAMS], ids=["greedy", "beams"])
+@BOTH
 def test_a_caption_does_not_depend_on_its_batch(
     model: VisionLanguageModel, features: Tensor, params: GenerateParams
 ) -> None:
@@ -94,58 +84,51 @@ def test_a_caption_does_not_depend_on_its_batch(
     together = generated(model, features, params)
     assert not model.projector.training
     # Otherwise the comparisons would say little.
-    assert len({one.ids for one in together}) > IMAGES // 2
+    assert len({caption.ids for caption in together}) > IMAGES // 2
+    # None of them says the end.
+    assert all(len(caption.ids) == LENGTH and not caption.finished for caption in together)
     assert generated(model, features, params, batch_size=1) == together
     assert generated(model, features, params, batch_size=3) == together
     assert generated(model, features.flip(0), params) == together[::-1]
+    assert {
+        len(caption.ids) for caption in generated(model, features, replace(params, max_new_tokens=1))
+    } == {1}
 
 
-def test_greedy_captions_are_the_likeliest_tokens_one_after_another(
-    model: VisionLanguageModel, features: Tensor
-) -> None:
-    found = generated(model, features, GREEDY)
-    for image, one in enumerate(found):
-        assert list(one.ids) == greedy_by_hand(model, features[image : image + 1])
-
-
-@pytest.mark.parametrize("ends", [0, 1, 2])
-@pytest.mark.parametrize("no_repeat_ngram_size", [0, 1, 2])
-@pytest.mark.parametrize(("beams", "length_penalty"), [(1, 1.0), (2, 0.0), (3, 0.7), (3, 1.0), (4, 2.0)])
+@pytest.mark.parametrize(
+    ("beams", "length_penalty", "no_repeat_ngram_size", "ends"),
+    [
+        *((1, 1.0, size, ends) for size in (0, 1) for ends in (0, 2)),
+        (1, 1.0, 2, 1),
+        (2, 0.0, 0, 2),
+        (3, 0.7, 2, 0),
+        (3, 0.7, 0, 1),
+        (3, 1.0, 1, 2),
+        (4, 2.0, 2, 2),
+    ],
+)
 def test_every_setting_finds_what_transformers_finds(
     model: VisionLanguageModel,
     features: Tensor,
-    monkeypatch: pytest.MonkeyPatch,
     beams: int,
     length_penalty: float,
     no_repeat_ngram_size: int,
     ends: int,
 ) -> None:
-    """With an end that the model never says, with one that it does, and with a second one."""
+    """Without an end that the model says, with one end, and with a second one."""
     params = GenerateParams(beams, LENGTH, length_penalty, no_repeat_ngram_size)
-    endless = generated(model, features, GREEDY)
-    end_ids = [EOS] if ends == 0 else [endless[0].ids[3], endless[1].ids[5]][:ends]
-    monkeypatch.setattr(model.language_model, "end_ids", frozenset(end_ids[1:]))
-    found = generated(ending_in(model, end_ids[0]), features, params)
+    endless = generated(ending_in(model, [EOS]), features, GREEDY)
+    end_ids = [endless[0].ids[3], endless[1].ids[5]][:ends] or [EOS]
+    captions = generated(ending_in(model, end_ids), features, params)
     if length_penalty < 2:  # which prefers captions that did not end
-        assert any(one.finished for one in found) == (ends > 0)
-    for image, one in enumerate(found):
-        assert list(one.ids) == by_transformers(model, features[image : image + 1], params, end_ids)
-        if no_repeat_ngram_size == 1:
-            assert len(set(one.ids)) == len(one.ids)
-
-
-@pytest.mark.parametrize("length", [1, 5])
-@pytest.mark.parametrize("beams", [1, 3])
-def test_a_caption_without_an_end_is_cut_off_and_not_finished(
-    model: VisionLanguageModel, features: Tensor, beams: int, length: int
-) -> None:
-    found = generated(model, features, replace(GREEDY, beams=beams, max_new_tokens=length))
-    assert all(len(one.ids) == length and not one.finished for one in found)
+        assert any(caption.finished for caption in captions) == (ends > 0)
+    for image, caption in enumerate(captions):
+        assert list(caption.ids) == by_transformers(model, features[image : image + 1], params, end_ids)
 
 
 @torch.inference_mode()
 def mean_log_probability(model: VisionLanguageModel, features: Tensor, ids: list[int]) -> float:
-    """Of these tokens after the image, from one pass over the whole sequence."""
+    """Compute the score of these tokens after the image from one pass over the whole sequence."""
     words = model.language_model.embed(torch.tensor([ids]))
     prefix = model.embed_prefix(features)
     logits = model.language_model.model(inputs_embeds=torch.cat([prefix, words], dim=1)).logits[0]
@@ -153,26 +136,27 @@ def mean_log_probability(model: VisionLanguageModel, features: Tensor, ids: list
     return float(before[range(len(ids)), ids].mean())
 
 
-@pytest.mark.parametrize("params", [GREEDY, BEAMS], ids=["greedy", "beams"])
+@BOTH
 def test_a_score_is_the_mean_log_probability_of_the_tokens_and_their_end(
     model: VisionLanguageModel, features: Tensor, params: GenerateParams
 ) -> None:
-    eos = generated(model, features, GREEDY)[0].ids[3]
-    ending = ending_in(model, eos)
-    found = generated(ending, features, params)
-    assert {one.finished for one in found} == {True, False}
-    for image, one in enumerate(found):
-        ids = [*one.ids, eos] if one.finished else list(one.ids)
+    eos = generated(ending_in(model, [EOS]), features, GREEDY)[0].ids[3]
+    ending = ending_in(model, [eos])
+    captions = generated(ending, features, params)
+    assert {caption.finished for caption in captions} == {True, False}
+    for image, caption in enumerate(captions):
+        ids = [*caption.ids, eos] if caption.finished else list(caption.ids)
         expected = mean_log_probability(ending, features[image : image + 1], ids)
-        assert one.score == pytest.approx(expected, abs=1e-4)
-        assert one.score < 0
+        assert caption.score == pytest.approx(expected, abs=1e-4)
 
 
-def test_the_model_knows_every_token_that_ends_its_answers(tiny_llama: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("ids", "expected"), [([1, 7, 9], {1, 7, 9}), (1, {1}), (None, set())])
+def test_the_model_knows_every_token_that_ends_its_answers(
+    tiny_llama: Path, tmp_path: Path, ids: list[int] | int | None, expected: set[int]
+) -> None:
     """Instruction models name several in generation_config.json, and their tokenizer one of them."""
-    shutil.copytree(tiny_llama, tmp_path / "model")
-    file = tmp_path / "model" / "generation_config.json"
-    for ids, expected in (([1, 7, 9], {1, 7, 9}), (1, {1}), (None, set())):
-        file.write_text(json.dumps({**json.loads(file.read_text()), "eos_token_id": ids}))
-        params = LanguageModelParams(str(tmp_path / "model"), None, "none", double_quantization=False)
-        assert load_language_model(params, choose_placement("cpu")).end_ids == expected
+    folder = shutil.copytree(tiny_llama, tmp_path / "model")
+    file = folder / "generation_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "eos_token_id": ids}))
+    params = LanguageModelParams(str(folder), None, "none", double_quantization=False)
+    assert load_language_model(params, choose_placement("cpu")).end_ids == expected

@@ -1,4 +1,4 @@
-"""Packing: several captions behind one image give what separate sequences give."""
+"""Packing: several captions after one image give what separate sequences give."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,110 +14,85 @@ from pipeline.model.language_model import load_language_model
 from pipeline.model.packing import caption_labels, pack
 from pipeline.model.projector import Projector
 from pipeline.model.vision_language_model import VisionLanguageModel
-from pipeline.params.loader import load_params
 from pipeline.params.schema import LanguageModelParams, Params
 from pipeline.text.prompt import CaptionTokenizer, Prompt
-from tests.conftest import ROOT
 from tests.tiny_captioner import save_captioner
 
 EOS = 1
-PROMPT = Prompt(before=(0, 5, 6), after=(7, 8), eos=EOS)
 # Images with different numbers of captions of different lengths.
 CAPTIONS = [[[10, 11, 12], [13], [14, 15, 16, 17, 18]], [[19, 20]], [[21], [22, 23, 24]]]
-WORDS = [
-    ["a dog runs over the grass", "a brown dog with a red collar is running across a wide meadow", "dog"],
-    ["two children play with a ball on a sunny beach"],
-    ["a man on a bicycle", "a cyclist rides along a narrow road in the mountains near the sea"],
-]
 NUM_TOKENS, WIDTH = 4, 6
-SAMPLE = load_params(ROOT / "profiles" / "sample.yaml")
 
 
-@pytest.fixture(scope="module", params=["none", "nf4"])
+@pytest.fixture(params=["none", "nf4"])
 def model(request: pytest.FixtureRequest, tiny_llama: Path) -> VisionLanguageModel:
+    """A language model after a projector, as a run starts with it."""
     params = LanguageModelParams(str(tiny_llama), None, request.param, double_quantization=False)
-    return model_of(params, PROMPT)
-
-
-@pytest.fixture(params=["tiny", "real"])
-def any_model(
-    request: pytest.FixtureRequest, model: VisionLanguageModel
-) -> tuple[VisionLanguageModel, list[list[list[int]]]]:
-    """The tiny Llama, and SmolLM2-135M with real words; the ids of each image's captions."""
-    if request.param == "tiny":
-        return model, CAPTIONS
-    tokenizer = CaptionTokenizer(SAMPLE.prompt, SAMPLE.language_model)
-    quantization = model.language_model.spec.quantization
-    params = replace(SAMPLE.language_model, quantization=quantization)  # type: ignore[arg-type]
-    ids = [[tokenizer.encode_caption(words) for words in captions] for captions in WORDS]
-    return model_of(params, tokenizer.prompt), ids
-
-
-def model_of(params: LanguageModelParams, prompt: Prompt) -> VisionLanguageModel:
-    """A language model behind a projector as a run starts with it."""
     language_model = load_language_model(params, choose_placement("cpu"))
     torch.manual_seed(0)
     projector = Projector(WIDTH, 64, language_model.width)
     features = torch.randn(64, NUM_TOKENS, WIDTH)
     projector.standardize(features)
     projector.scale_output(features, language_model.embedding_norm())
-    return VisionLanguageModel(projector, language_model, prompt)
+    return VisionLanguageModel(projector, language_model, Prompt((0, 5, 6), (7, 8), EOS))
+
+
+@pytest.fixture
+def features() -> Tensor:
+    return torch.randn(len(CAPTIONS), NUM_TOKENS, WIDTH, generator=torch.Generator().manual_seed(1))
 
 
 def loss_and_gradients(
     model: VisionLanguageModel, features: Tensor, rows: list[list[list[int]]]
 ) -> tuple[float, list[Tensor]]:
-    labels = [[caption_labels(ids, model.prompt.eos, truncated=False) for ids in row] for row in rows]
+    labels = [[caption_labels(ids, EOS, truncated=False) for ids in row] for row in rows]
     batch = pack(labels, model.prompt.prefix_length(NUM_TOKENS))
     loss = model.loss(features, batch) / len(batch.labels)
     return float(loss.detach()), list(torch.autograd.grad(loss, list(model.projector.parameters())))
 
 
 def test_packed_captions_have_the_loss_and_gradient_of_separate_sequences(
-    any_model: tuple[VisionLanguageModel, list[list[list[int]]]],
+    model: VisionLanguageModel, features: Tensor
 ) -> None:
-    model, captions = any_model
-    features = torch.randn(len(captions), NUM_TOKENS, WIDTH, generator=torch.Generator().manual_seed(1))
-    packed_loss, packed = loss_and_gradients(model, features, captions)
-    rows = [[caption] for of_image in captions for caption in of_image]
-    of_row = torch.tensor([image for image, of_image in enumerate(captions) for _ in of_image])
-    single_loss, single = loss_and_gradients(model, features[of_row], rows)
-    assert packed_loss == pytest.approx(single_loss, rel=1e-5)
-    for a, b in zip(packed, single, strict=True):
+    packed_loss, packed = loss_and_gradients(model, features, CAPTIONS)
+    rows = [[ids] for captions in CAPTIONS for ids in captions]
+    images = torch.tensor([image for image, captions in enumerate(CAPTIONS) for _ in captions])
+    separate_loss, separate = loss_and_gradients(model, features[images], rows)
+    assert packed_loss == pytest.approx(separate_loss, rel=1e-5)
+    for a, b in zip(packed, separate, strict=True):
         assert (a - b).norm() <= 1e-5 * b.norm()
 
 
-def test_the_loss_is_that_of_the_causal_model_on_one_plain_sequence(model: VisionLanguageModel) -> None:
-    """Against `transformers`' own loss, whose labels are shifted inside the model."""
-    features = torch.randn(1, NUM_TOKENS, WIDTH, generator=torch.Generator().manual_seed(2))
-    caption = [*CAPTIONS[0][2], EOS]
-    batch = pack([[caption]], model.prompt.prefix_length(NUM_TOKENS))
-    ours = model.loss(features, batch) / len(caption)
-
-    prefix = model.embed_prefix(features)
-    words = model.language_model.embed(torch.tensor([caption]))
-    labels = torch.tensor([[-100] * prefix.shape[1] + caption])
-    theirs = model.language_model.model(inputs_embeds=torch.cat([prefix, words], dim=1), labels=labels).loss
-    assert float(ours) == pytest.approx(float(theirs), rel=1e-5)
-
-
-@pytest.mark.parametrize("most", [3, 48], ids=["cut", "whole"])
-def test_the_loss_on_dev_expects_no_end_of_a_caption_that_was_cut(
-    tiny_params: Params, tmp_path: Path, most: int
+def test_the_loss_is_that_of_the_causal_model_on_one_plain_sequence(
+    model: VisionLanguageModel, features: Tensor
 ) -> None:
-    params = replace(tiny_params, prompt=replace(tiny_params.prompt, max_caption_tokens=most))
+    """Against `transformers`' own loss, whose labels are shifted inside the model."""
+    caption = CAPTIONS[0][2]
+    ours, _ = loss_and_gradients(model, features[:1], [[caption]])
+    prefix = model.embed_prefix(features[:1])
+    words = model.language_model.embed(torch.tensor([[*caption, EOS]]))
+    labels = torch.tensor([[-100] * prefix.shape[1] + [*caption, EOS]])
+    theirs = model.language_model.model(inputs_embeds=torch.cat([prefix, words], dim=1), labels=labels).loss
+    assert ours == pytest.approx(float(theirs), rel=1e-5)
+
+
+@pytest.mark.parametrize("limit", [3, 48], ids=["cut", "whole"])
+def test_the_loss_on_dev_expects_no_end_of_a_caption_that_was_cut(
+    tiny_params: Params, tmp_path: Path, limit: int
+) -> None:
+    params = replace(tiny_params, prompt=replace(tiny_params.prompt, max_caption_tokens=limit))
     checkpoint = save_captioner(tmp_path / "checkpoint.safetensors", params)
     captioner = FeatureCaptioner.load(load_checkpoint(checkpoint), choose_placement("cpu"), None)
     tokenizer = CaptionTokenizer(params.prompt, params.language_model)
-    ids = tokenizer.encode_caption(WORDS[0][0])
-    labels = ids[:most] if len(ids) > most else [*ids, tokenizer.prompt.eos]
-    assert (len(ids) > most) == (most == 3)
+    caption = "a dog runs over the grass"
+    ids = tokenizer.encode_caption(caption)
+    labels = ids[:limit] if limit == 3 else [*ids, tokenizer.prompt.eos]
 
     encoder = captioner.info.encoder
     features = torch.randn(1, encoder["num_tokens"], encoder["width"], generator=torch.manual_seed(0))
     batch = pack([[labels]], tokenizer.prompt.prefix_length(encoder["num_tokens"]))
     expected = float(captioner.model.loss(features, batch).detach()) / len(labels)
-    assert captioner.loss([(features, [[WORDS[0][0]]])]) == pytest.approx(expected, rel=1e-5)
+    assert captioner.loss([(features, [[caption]])]) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -126,13 +101,14 @@ def test_the_loss_on_dev_expects_no_end_of_a_caption_that_was_cut(
 def test_labels_are_the_captions_tokens_and_their_end_if_it_is_supervised_and_was_not_cut(
     eos: int | None, truncated: bool, end: list[int]
 ) -> None:
-    batch = pack([[caption_labels(c, eos, truncated) for c in of] for of in CAPTIONS], prefix_length=9)
-    assert batch.labels.tolist() == [token for of in CAPTIONS for c in of for token in (*c, *end)]
+    rows = [[caption_labels(ids, eos, truncated) for ids in captions] for captions in CAPTIONS]
+    batch = pack(rows, prefix_length=9)
+    assert batch.labels.tolist() == [t for captions in CAPTIONS for ids in captions for t in (*ids, *end)]
     # A row of the mask without any true entry, even where padded, would make softmax return NaN.
     assert batch.mask.diagonal(dim1=2, dim2=3).all()
 
 
-def test_a_caption_attends_to_the_prefix_and_to_its_own_past_alone() -> None:
+def test_a_caption_attends_only_to_the_prefix_and_to_its_own_past() -> None:
     batch = pack([[[10, 11, EOS], [12, 13, 14, EOS]]], prefix_length=3)
     # Prefix 0-2, first caption 3-5, second caption 6-9.
     mask = batch.mask[0, 0]

@@ -1,4 +1,4 @@
-"""A small training run: random features, tokenized captions, adapters, and means to interrupt it."""
+"""A small training run: random features, tokenized captions, adapters; interruptions and damage."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,7 +32,7 @@ STEPS = 2
 PROJECTOR = {"hidden.weight", "hidden.bias", "output.weight", "output.bias", "mean", "scale"}
 LORA = LoraParams(rank=4, alpha=16.0, dropout=0.0, targets=("q_proj", "v_proj"))
 OFF = replace(LORA, rank=0)
-# Of adapters in the tiny Llama, which is 64 wide, and its grouped values 32; it has two layers.
+# Adapters of the tiny Llama: two layers of width 64, whose grouped values have width 32.
 SHAPES = {
     f"lora.model.layers.{layer}.self_attn.{name}.lora_{matrix}.weight": shape
     for layer in (0, 1)
@@ -42,7 +42,7 @@ SHAPES = {
 
 
 def save_features(path: Path, count: int, fill: float | None = None, seed: int = 0) -> None:
-    """Write a store of `count` images; `fill` takes the place of the last one's features."""
+    """Write a store of `count` images; `fill` replaces the features of the last image."""
     values = np.random.default_rng(seed).normal(size=(count, NUM_TOKENS, WIDTH)).astype(np.float16)
     if fill is not None:
         values[-1] = fill
@@ -60,14 +60,14 @@ class Lab:
     placement: Placement = CPU
 
     @contextmanager
-    def data(self, where: Literal["memory", "disk"] = "memory") -> Iterator[TrainingData]:
-        """The data as training opens it."""
+    def data(self, loading: Literal["memory", "disk"] = "memory") -> Iterator[TrainingData]:
+        """Open the data as training does."""
         tokens = read_tokens(self.tokens, "train")
         with FeatureStore(self.features) as store:
-            yield TrainingData(TrainingFeatures(store, tokens.image_ids, where), tokens)
+            yield TrainingData(TrainingFeatures(store, tokens.image_ids, loading), tokens)
 
     def execution(self, folder: Path, processes: Processes = ONE_PROCESS, **runtime: Any) -> Execution:
-        """Carry runs out in `folder`, with some of `runtime` changed."""
+        """Return how runs in `folder` are carried out, with some of `runtime` changed."""
         changed = replace(self.params.runtime, **runtime)
         return Execution(self.placement, changed, folder / "scratch", processes)
 
@@ -97,12 +97,12 @@ class Lab:
             projector=ProjectorParams(16, True, match_embedding_norm, dropout),
             lora=lora or self.params.lora,
         )
-        how = {"save_every_seconds": 1e-9, **(runtime or {})}
-        return train(paths, settings, self.execution(folder, processes, **how))
+        execution = self.execution(folder, processes, **{"save_every_seconds": 1e-9, **(runtime or {})})
+        return train(paths, settings, execution)
 
 
 def make_lab(folder: Path, params: Params, images: int = 8) -> Lab:
-    """A lab whose images have one to three captions."""
+    """Make a lab whose images have one to three captions."""
     records = [
         CaptionRecord(
             f"{n:02}.png", "train", tuple(f"A {WORDS[(n + c) % 4]} {'on top ' * c}" for c in range(1 + n % 3))
@@ -117,26 +117,39 @@ def make_lab(folder: Path, params: Params, images: int = 8) -> Lab:
 
 
 def checkpoint(folder: Path, epoch: int = 1) -> Path:
-    """Where a run leaves the checkpoint of an epoch."""
+    """Return the path of the published checkpoint of an epoch."""
     return folder / "checkpoints" / f"epoch_{epoch:03d}.safetensors"
 
 
 def outputs(folder: Path) -> dict[str, bytes]:
-    """All that the stage leaves behind, but for what it cost."""
+    """Read all outputs of the stage except its cost."""
     files = [*(folder / "checkpoints").iterdir(), folder / "train.json", folder / "training.csv"]
     return {path.name: path.read_bytes() for path in files}
 
 
 def losses(folder: Path) -> list[float]:
-    """The losses of all steps."""
+    """Read the losses of all steps."""
     lines = (folder / "training.csv").read_text().splitlines()
     assert lines[0] == "step,epoch,loss,learning_rate,gradient_norm"
     return [float(line.split(",")[2]) for line in lines[1:]]
 
 
+def scratch_file(folder: Path, name: str) -> Path:
+    """Find a file of the only training in the scratch folder."""
+    (path,) = (folder / "scratch").glob(f"*/{name}")
+    return path
+
+
+def flip_bit(path: Path) -> None:
+    """Damage a file by one bit, at its end."""
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
 @contextmanager
 def interrupted_after(steps: int) -> Iterator[None]:
-    """Ctrl-C at the beginning of the step after `steps` steps."""
+    """Press Ctrl-C at the beginning of the step after `steps` steps."""
     compute, taken = StepOptimizer.compute_gradients, 0
 
     def interrupt(*arguments: Any) -> tuple[float, float]:

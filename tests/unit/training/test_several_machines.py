@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.errors import PipelineError
 from pipeline.hardware.processes import join_processes
-from tests.unit.training.builders import STEPS, Lab, interrupted_after, losses
+from tests.unit.training.builders import STEPS, Lab, flip_bit, interrupted_after, losses, scratch_file
 
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(
@@ -25,21 +25,21 @@ _SERVER.set_forkserver_preload(
 
 
 def train_on_two_machines(
-    lab: Lab, folders: tuple[Path, Path], *changes: dict[str, Any], **of_both: Any
+    lab: Lab, folders: tuple[Path, Path], *changes: dict[str, Any], **shared: Any
 ) -> list[str]:
-    """Train in two processes, `changes` being those of each one; return what their commands say."""
+    """Train in two processes, with `changes` of each and `shared` changes; return what they report."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     reader, writer = _SERVER.Pipe(duplex=False)
     processes = []
-    for rank, (folder, of_one) in enumerate(zip(folders, changes or ({}, {}), strict=True)):
-        arguments = (rank, port, writer, lab, folder, {**of_both, **of_one})
+    for rank, (folder, change) in enumerate(zip(folders, changes or ({}, {}), strict=True)):
+        arguments = (rank, port, writer, lab, folder, {**shared, **change})
         processes.append(_SERVER.Process(target=_train, args=arguments))
         processes[-1].start()
-    said = dict(reader.recv() for _ in processes)
+    reports = dict(reader.recv() for _ in processes)
     for process in processes:
         process.join()
-    return [said[0], said[1]]
+    return [reports[0], reports[1]]
 
 
 def _train(rank: int, port: int, writer: Any, lab: Lab, folder: Path, changes: dict[str, Any]) -> None:
@@ -47,15 +47,15 @@ def _train(rank: int, port: int, writer: Any, lab: Lab, folder: Path, changes: d
     os.environ |= {name: str(value) for name, value in place.items()} | {"MASTER_ADDR": "127.0.0.1"}
     try:
         with join_processes(lab.placement, 2) as (processes, _):
-            done = lab.train(folder, processes=processes, **changes)
-            writer.send((rank, f"{done.trained_steps} steps"))
+            summary = lab.train(folder, processes=processes, **changes)
+            writer.send((rank, f"{summary.trained_steps} steps"))
     except Exception as error:
         writer.send((rank, str(error) if isinstance(error, PipelineError) else repr(error)))
 
 
 @pytest.fixture
 def machines(tmp_path: Path) -> tuple[Path, Path]:
-    """The folders of two machines, which share nothing."""
+    """The folders of two machines that share nothing."""
     folders = tmp_path / "first", tmp_path / "second"
     for folder in folders:
         folder.mkdir()
@@ -69,23 +69,20 @@ def test_one_epoch_and_then_two_are_those_of_one_process_although_the_second_mac
     train_on_two_machines(lab, machines, epochs=1)
     assert train_on_two_machines(lab, machines, epochs=3) == [f"{2 * STEPS} steps"] * 2
     assert losses(first) == pytest.approx(losses(finished), rel=1e-4)
-    # What all have is written by the first alone.
+    # Only the first process writes.
     assert list(second.iterdir()) == []
 
 
-@pytest.mark.parametrize(("damaged", "kept"), [(0, STEPS), (1, 3)], ids=["first", "second"])
+@pytest.mark.parametrize(("damaged", "done"), [(0, STEPS), (1, 3)], ids=["first", "second"])
 def test_a_state_that_is_damaged_on_one_machine_leaves_both_at_the_same_step(
-    lab: Lab, finished: Path, machines: tuple[Path, Path], damaged: int, kept: int
+    lab: Lab, finished: Path, machines: tuple[Path, Path], damaged: int, done: int
 ) -> None:
     """Each has trained alone for three steps; the state before is that of the epoch's end."""
     for folder in machines:
         with interrupted_after(3):
             lab.train(folder, epochs=3)
-    (state,) = machines[damaged].glob("scratch/*/state.safetensors")
-    content = bytearray(state.read_bytes())
-    content[-1] ^= 1
-    state.write_bytes(content)
-    assert train_on_two_machines(lab, machines, epochs=3) == [f"{3 * STEPS - kept} steps"] * 2
+    flip_bit(scratch_file(machines[damaged], "state.safetensors"))
+    assert train_on_two_machines(lab, machines, epochs=3) == [f"{3 * STEPS - done} steps"] * 2
     assert losses(machines[0]) == pytest.approx(losses(finished), rel=1e-4)
 
 
@@ -97,14 +94,14 @@ def test_a_state_that_is_damaged_on_one_machine_leaves_both_at_the_same_step(
 def test_processes_that_do_not_belong_together_all_stop_before_the_first_step(
     lab: Lab, machines: tuple[Path, Path], change: dict[str, Any], named: str
 ) -> None:
-    said = train_on_two_machines(lab, machines, {"epochs": 1}, {"epochs": 1, **change})
-    assert said[0] == said[1]
-    assert f"{named}in process 1" in said[0]
+    reports = train_on_two_machines(lab, machines, {"epochs": 1}, {"epochs": 1, **change})
+    assert reports[0] == reports[1]
+    assert f"{named}in process 1" in reports[0]
     assert not (machines[0] / "checkpoints").exists()
 
 
-def test_a_process_that_is_left_alone_says_so(lab: Lab, machines: tuple[Path, Path]) -> None:
-    """The second one refuses its parameters."""
-    said = train_on_two_machines(lab, machines, {}, {"batch_size": 0})
-    assert "batch_size" in said[1]
-    assert "Another process of this training has stopped" in said[0]
+def test_a_process_that_loses_the_other_says_so(lab: Lab, machines: tuple[Path, Path]) -> None:
+    """The second process refuses its parameters."""
+    reports = train_on_two_machines(lab, machines, {}, {"batch_size": 0})
+    assert "batch_size" in reports[1]
+    assert "Another process of this training has stopped" in reports[0]

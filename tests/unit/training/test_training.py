@@ -1,4 +1,4 @@
-"""Training: only what is asked for learns, the loss falls, and equal runs give equal bytes.
+"""Training: only projector and adapters learn, the loss falls, and equal runs give equal bytes.
 
 Run: .venv/bin/python -m pytest tests/unit/training/test_training.py
 """
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import PipelineError
 from pipeline.hardware.processes import ONE_PROCESS, Processes
-from pipeline.model.adapters import adapter_facts, inject_adapters
+from pipeline.model.adapters import adapter_spec, inject_adapters
 from pipeline.model.checkpoints import CheckpointInfo, load_checkpoint, tensor_digest
 from pipeline.model.language_model import LanguageModel, load_language_model
 from pipeline.model.projector import Projector
@@ -44,69 +44,63 @@ from tests.unit.training.builders import (
     save_features,
 )
 
-Where = Literal["memory", "disk"]
-FROM_BOTH = pytest.mark.parametrize("where", ["memory", "disk"])
 
-
-def json_of(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads(path.read_text())
     return content
 
 
-def test_a_checkpoint_for_each_epoch_and_a_curve_of_all_steps_are_left(lab: Lab, finished: Path) -> None:
-    names = [checkpoint(finished, epoch).name for epoch in (1, 2, 3)]
-    assert outputs(finished).keys() == {*names, "train.json", "training.csv"}
-    assert len(losses(finished)) == 3 * STEPS
-    metrics = json_of(finished / "train.json")
-    assert (metrics["epochs"], metrics["steps"], metrics["images"], metrics["captions"]) == (3, 6, 8, 15)
-    assert metrics["loss"] == pytest.approx(sum(losses(finished)[-STEPS:]) / STEPS, abs=1e-5)
+def test_the_outputs_are_a_checkpoint_for_each_epoch_and_a_curve_of_all_steps(
+    lab: Lab, finished: Path
+) -> None:
     with lab.data() as data:
-        longest = max(len(ids) + 1 for of in data.tokens.captions for ids in of)
+        longest = max(map(max, data.lengths))
     for epoch in (1, 2, 3):
         info = load_checkpoint(checkpoint(finished, epoch)).info
         assert (info.epoch, info.encoder, info.longest_caption) == (epoch, SPEC, longest)
+    assert len(outputs(finished)) == 3 + 2
+    assert len(losses(finished)) == 3 * STEPS
+    metrics = read_json(finished / "train.json")
+    assert (metrics["epochs"], metrics["steps"], metrics["images"], metrics["captions"]) == (3, 6, 8, 15)
+    assert metrics["loss"] == pytest.approx(sum(losses(finished)[-STEPS:]) / STEPS, abs=1e-5)
 
 
 @pytest.mark.parametrize("lora", [OFF, LORA], ids=["projector", "adapters"])
 @pytest.mark.parametrize("quantization", ["nf4", "none"])
-def test_nothing_but_projector_and_adapters_is_trained(
+def test_only_projector_and_adapters_are_trained(
     lab: Lab, tmp_path: Path, quantization: Literal["nf4", "none"], lora: LoraParams
 ) -> None:
     """Not even a packed 4-bit weight or a quantization scale of the language model changes."""
-    language_model = load_language_model(
-        replace(lab.params.language_model, quantization=quantization), lab.placement
-    )
+    params = replace(lab.params.language_model, quantization=quantization)
+    language_model = load_language_model(params, lab.placement)
 
-    def frozen(model: LanguageModel) -> dict[str, torch.Tensor]:
-        return {key: value for key, value in model.state_dict().items() if "lora_" not in key}
+    def frozen_digest() -> str:
+        state = language_model.state_dict().items()
+        return tensor_digest({key: value.float() for key, value in state if "lora_" not in key})
 
-    assert any(v.dtype == torch.uint8 for v in frozen(language_model).values()) == (quantization == "nf4")
     adapters = inject_adapters(language_model, lora)
     projector = Projector(WIDTH, 16, language_model.width)
-    frozen_before = tensor_digest({k: v.float() for k, v in frozen(language_model).items()})
-    facts = CheckpointInfo(1, SPEC, {}, {}, 16, language_model.width, {}, "", "", "", 9, adapter_facts(lora))
+    before = frozen_digest()
+    info = CheckpointInfo(1, SPEC, {}, {}, 16, language_model.width, {}, "", "", "", 9, adapter_spec(lora))
     with lab.data() as data:
         model = VisionLanguageModel(projector, language_model, data.tokens.prompt, adapters)
-        before = {name: value.clone() for name, value in model.trainable_state().items()}
-        params = replace(lab.params.train, weight_decay=0.1)
-        folder = RunFolder(tmp_path, tmp_path / "none", facts)
-        trainer = Trainer(model, data, params, lab.execution(tmp_path), folder)
+        fresh = {name: value.clone() for name, value in model.trainable_state().items()}
+        folder = RunFolder(tmp_path, tmp_path / "none", info)
+        decaying = replace(lab.params.train, weight_decay=0.1)
+        trainer = Trainer(model, data, decaying, lab.execution(tmp_path), folder)
         assert trainer.run() == 2 * STEPS
 
-    assert tensor_digest({k: v.float() for k, v in frozen(language_model).items()}) == frozen_before
-    changed = {name for name, value in model.trainable_state().items() if not value.equal(before[name])}
+    assert frozen_digest() == before
+    changed = {name for name, value in model.trainable_state().items() if not value.equal(fresh[name])}
     assert changed == (SHAPES.keys() if lora.rank else set()) | PROJECTOR - {"mean", "scale"}
-    groups = trainer.optimizer.optimizer.param_groups
-    assert {group["weight_decay"] for group in groups} == {0.1}
-    optimized = {id(p) for group in groups for p in group["params"]}
-    assert optimized == {id(p) for p in (*projector.parameters(), *adapters.parameters())}
-    assert optimized == {id(p) for p in model.parameters() if p.requires_grad}
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in adapters.parameters())
+    (group,) = trainer.optimizer.optimizer.param_groups
+    assert group["weight_decay"] == 0.1
+    assert {id(p) for p in group["params"]} == {id(p) for p in model.parameters() if p.requires_grad}
     assert all(p.grad is None for p in language_model.parameters() if not p.requires_grad)
 
 
 @pytest.mark.parametrize("match_embedding_norm", [True, False])
-def test_the_last_layer_starts_scaled_or_as_torch_initialises_it(
+def test_the_last_layer_starts_scaled_or_as_torch_initializes_it(
     lab: Lab, tmp_path: Path, match_embedding_norm: bool
 ) -> None:
     lab.train(tmp_path, epochs=1, learning_rate=1e-12, match_embedding_norm=match_embedding_norm)
@@ -140,19 +134,12 @@ def test_the_loss_falls_on_a_few_images(lab: Lab, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "how",
-    [
-        {},
-        {"gradient_checkpointing": True},
-        {"runtime": {"feature_loading": "memory"}},
-        {"runtime": {"feature_loading": "disk"}},
-    ],
-    ids=str,
+    "changes", [{"gradient_checkpointing": True}, {"runtime": {"feature_loading": "disk"}}], ids=str
 )
 def test_how_a_run_is_carried_out_changes_no_byte(
-    lab: Lab, finished: Path, tmp_path: Path, how: dict[str, Any]
+    lab: Lab, finished: Path, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
-    lab.train(tmp_path, epochs=3, **how)
+    lab.train(tmp_path, epochs=3, **changes)
     assert outputs(tmp_path) == outputs(finished)
 
 
@@ -168,7 +155,7 @@ def test_accumulated_micro_batches_are_one_batch(tmp_path: Path, tiny_params: Pa
 def test_a_run_that_diverges_says_where_and_what_to_do(lab: Lab, tmp_path: Path) -> None:
     spoilt = replace(lab, features=tmp_path / "features.h5")
     save_features(spoilt.features, 8, fill=np.nan)
-    with pytest.raises(PipelineError, match=r"epoch 1, step 1: loss nan.* rate 0\.5.*train\.learning_rate"):
+    with pytest.raises(PipelineError, match=r"epoch 1, step 1 .loss nan.* rate 0\.5.*train\.learning_rate"):
         spoilt.train(tmp_path, learning_rate=0.5, warmup_steps=0)
     assert not (tmp_path / "checkpoints").exists()
 
@@ -176,33 +163,28 @@ def test_a_run_that_diverges_says_where_and_what_to_do(lab: Lab, tmp_path: Path)
 def test_a_gradient_that_no_scale_makes_finite_ends_the_run(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With fp16 an overflowing step is skipped and the scale halved: for ever, if nobody looked at it."""
+    """With fp16 an overflowing step is skipped and the scale halved: without a limit, for ever."""
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *_: torch.tensor(float("inf")))
     scales = iter([65536.0, 1.0, 0.5])
     monkeypatch.setattr(torch.amp.GradScaler, "is_enabled", lambda _: True)
     monkeypatch.setattr(torch.amp.GradScaler, "get_scale", lambda _: next(scales))
-    with pytest.raises(PipelineError, match=r"epoch 2, step 1: .* norm inf"):
+    with pytest.raises(PipelineError, match=r"epoch 2, step 1 .* norm inf"):
         lab.train(tmp_path, epochs=3)
 
 
-def test_features_that_lack_images_are_refused(lab: Lab, tmp_path: Path) -> None:
+def test_inputs_that_do_not_belong_together_are_refused(lab: Lab, tiny_llama: Path, tmp_path: Path) -> None:
     few = replace(lab, features=tmp_path / "features.h5")
     save_features(few.features, 6)
     with pytest.raises(PipelineError, match=r"features\.h5 .*6\.png.*`dvc repro encode`"):
         few.train(tmp_path)
-
-
-def test_tokens_of_a_tokenizer_that_has_changed_since_are_refused(
-    lab: Lab, tiny_llama: Path, tmp_path: Path
-) -> None:
-    path = tiny_llama / "tokenizer.json"
-    content = path.read_bytes()
-    path.write_bytes(content + b"\n")
+    file = tiny_llama / "tokenizer.json"
+    content = file.read_bytes()
+    file.write_bytes(content + b"\n")
     try:
         with pytest.raises(PipelineError, match="tokenizer's files changed"):
             lab.train(tmp_path)
     finally:
-        path.write_bytes(content)
+        file.write_bytes(content)
 
 
 @pytest.mark.parametrize(
@@ -212,7 +194,7 @@ def test_tokens_of_a_tokenizer_that_has_changed_since_are_refused(
         ("cosine", [0.025, 0.05, 0.075, 0.1, 0.1, 0.0933, 0.075, 0.05, 0.025, 0.0067, 0]),
     ],
 )
-def test_the_rate_warms_up_and_stays_or_falls_to_nothing(
+def test_the_rate_warms_up_and_stays_or_falls_to_zero(
     lab: Lab, schedule: Literal["constant", "cosine"], expected: list[float]
 ) -> None:
     params = replace(lab.params.train, learning_rate=0.1, warmup_steps=4, schedule=schedule)
@@ -220,18 +202,21 @@ def test_the_rate_warms_up_and_stays_or_falls_to_nothing(
     assert rates == pytest.approx(expected, abs=1e-4)
 
 
-def test_a_caption_that_was_cut_is_not_taught_to_end(tmp_path: Path, tiny_params: Params) -> None:
+def test_the_labels_of_a_step_are_its_tokens_and_the_ends_of_captions_that_were_not_cut(
+    tmp_path: Path, tiny_params: Params
+) -> None:
     prompt = replace(tiny_params.prompt, max_caption_tokens=6)
     cut = make_lab(tmp_path, replace(tiny_params, prompt=prompt))
     with cut.data() as data:
         plan = plan_epoch(data.lengths, cut.params.train, epoch=1)
-        steps = StepDataset(data, plan, True, ONE_PROCESS)
-        labels = [batch.labels for index in range(STEPS) for _, batch in steps[index].batches]
-        truncated = [is_cut for of_image in data.tokens.truncated for is_cut in of_image]
-        tokens = sum(len(ids) for of_image in data.tokens.captions for ids in of_image)
-        ends = int((torch.cat(labels) == data.tokens.prompt.eos).sum())
+        dataset = StepDataset(data, plan, True, ONE_PROCESS)
+        steps = [dataset[index] for index in range(STEPS)]
+    labels = torch.cat([batch.labels for step in steps for _, batch in step.batches])
+    truncated = [is_cut for cuts in data.tokens.truncated for is_cut in cuts]
+    tokens = sum(len(ids) for captions in data.tokens.captions for ids in captions)
+    ends = int((labels == data.tokens.prompt.eos).sum())
     assert 0 < ends == truncated.count(False) < len(truncated)
-    assert sum(steps[index].labels for index in range(STEPS)) == tokens + ends
+    assert sum(step.labels for step in steps) == len(labels) == tokens + ends
 
 
 @given(count=st.integers(1, 6), batch_size=st.integers(1, 5))
@@ -251,41 +236,41 @@ def test_the_cost_is_that_of_all_sessions_that_trained(lab: Lab, tmp_path: Path)
         with interrupted_after(1):
             lab.train(tmp_path, epochs=2)
     lab.train(tmp_path, epochs=2)
-    cost = json_of(tmp_path / "cost.json")
+    cost = read_json(tmp_path / "cost.json")
     assert (cost["device"], cost["precision"], cost["sessions"]) == ("cpu", "float32", 3)
-    assert cost["captions"] == 2 * json_of(tmp_path / "train.json")["captions"]
+    assert cost["captions"] == 2 * read_json(tmp_path / "train.json")["captions"]
     assert cost["seconds"] >= cost["warm_up_seconds"] > 0
     assert cost["peak_memory_mb"] > 50  # the interpreter and torch alone
     # A session without a step costs nothing.
     lab.train(tmp_path, epochs=2)
-    assert json_of(tmp_path / "cost.json") == cost
+    assert read_json(tmp_path / "cost.json") == cost
     lab.train(tmp_path, epochs=3)
-    more = json_of(tmp_path / "cost.json")
-    assert more["sessions"] == 4
-    assert more["seconds"] > cost["seconds"]
+    longer = read_json(tmp_path / "cost.json")
+    assert longer["sessions"] == 4
+    assert longer["seconds"] > cost["seconds"]
 
 
-@FROM_BOTH
-def test_features_can_be_read_in_any_order_and_again(lab: Lab, where: Where) -> None:
-    with lab.data(where) as data:
-        read = data.features.read([5, 0, 5])
-        assert torch.equal(read, data.features.read([5, 0, 5]))
-    assert torch.equal(read[0], read[2])
-    assert not torch.equal(read[0], read[1])
+@pytest.mark.parametrize("loading", ["memory", "disk"])
+def test_features_can_be_read_in_any_order_and_again(lab: Lab, loading: Literal["memory", "disk"]) -> None:
+    with lab.data(loading) as data:
+        values = data.features.read([5, 0, 5])
+        assert torch.equal(values, data.features.read([5, 0, 5]))
+    assert torch.equal(values[0], values[2])
+    assert not torch.equal(values[0], values[1])
 
 
-@FROM_BOTH
-def test_a_checkpoint_names_the_features_that_it_was_trained_on_although_the_store_was_exchanged(
-    lab: Lab, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: Where
+@pytest.mark.parametrize("loading", ["memory", "disk"])
+def test_a_store_that_is_replaced_during_training_does_not_change_the_checkpoints(
+    lab: Lab, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loading: str
 ) -> None:
     """Another store takes the file's place after the digest was computed, before the first step."""
-    exchanged = replace(lab, features=tmp_path / "features.h5")
-    save_features(exchanged.features, 8)
+    replaced = replace(lab, features=tmp_path / "features.h5")
+    save_features(replaced.features, 8)
 
-    def load_after_an_exchange(*arguments: Any) -> LanguageModel:
-        save_features(exchanged.features, 8, seed=1)
+    def load_after_the_replacement(*arguments: Any) -> LanguageModel:
+        save_features(replaced.features, 8, seed=1)
         return load_language_model(*arguments)
 
-    monkeypatch.setattr(train_module, "load_language_model", load_after_an_exchange)
-    exchanged.train(tmp_path, epochs=3, runtime={"feature_loading": where})
+    monkeypatch.setattr(train_module, "load_language_model", load_after_the_replacement)
+    replaced.train(tmp_path, epochs=3, runtime={"feature_loading": loading})
     assert outputs(tmp_path) == outputs(finished)

@@ -1,0 +1,67 @@
+"""A new training says how it differs from the training that ran last.
+
+Run: .venv/bin/python -m pytest tests/unit/training/test_new_training.py
+"""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipeline.params.schema import Params
+from tests.edited_code import EditCode
+from tests.unit.training.builders import STEPS, Lab, make_lab, save_features, scratch_file
+
+PREFIX = "New training from step 1: "
+
+
+def explanations(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [line.removeprefix(PREFIX) for line in caplog.messages if line.startswith(PREFIX)]
+
+
+def test_the_values_and_inputs_that_differ_from_the_last_training_are_named(
+    lab: Lab,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    tiny_params: Params,
+    edit_code: EditCode,
+) -> None:
+    """Values of params are shown; of inputs, which are known by their digests, only the kind."""
+    caplog.set_level(logging.INFO)
+    lab.train(tmp_path, epochs=1)
+    lab.train(tmp_path, epochs=1, learning_rate=0.25)
+    # A run that continues says nothing, and is the last one from then on.
+    assert lab.train(tmp_path, epochs=2).trained_steps == STEPS
+    lab.train(tmp_path, epochs=1, ema_decay=0.25)
+    lab.train(tmp_path, epochs=1)
+    other = replace(lab, features=tmp_path / "features.h5")
+    save_features(other.features, 8, seed=1)
+    other.train(tmp_path, epochs=1)
+    # Other images have other features, too, of which nothing is said.
+    more = make_lab(tmp_path, tiny_params, images=9)
+    more.train(tmp_path, epochs=1)
+    with edit_code("training/optimizer.py"):
+        more.train(tmp_path, epochs=1, seed=1)
+    usual = lab.params.train
+    assert explanations(caplog) == [
+        f"train.learning_rate is 0.25, was {usual.learning_rate}.",
+        f"train.ema_decay is 0.25, was {usual.ema_decay}.",
+        "the features differ from those of the last run.",
+        "the images or captions differ from those of the last run.",
+        "the code differs from that of the last run; train.seed is 1, was 0.",
+    ]
+
+
+def test_a_damaged_provenance_is_passed_over_and_written_again(
+    lab: Lab, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    lab.train(tmp_path, epochs=1)
+    file = scratch_file(tmp_path, "provenance.json")
+    content = file.read_bytes()
+    file.write_bytes(content[:100])
+    lab.train(tmp_path, epochs=1, seed=1)
+    assert explanations(caplog) == []
+    assert lab.train(tmp_path, epochs=1).trained_steps == 0
+    assert file.read_bytes() == content
