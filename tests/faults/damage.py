@@ -170,8 +170,8 @@ _KEPT_ANSWERS = ".scratch/evaluate/*/{}.json"
 EXCHANGES: dict[str, tuple[Exchange, str, str]] = {
     "features.h5 of another encoder": (_take("data/features.h5"), "evaluate", "encoder layer"),
     "tokens.h5 of another language model": (_take("data/tokens.h5"), "train", "tokenizer"),
-    "a checkpoint of another run": (_take(_CHECKPOINT.format("002")), "evaluate", "another training run"),
-    "checkpoints of two epochs": (_swap(_CHECKPOINT, "001", "002"), "evaluate", "holds epoch"),
+    "a checkpoint of another run": (_take(_CHECKPOINT.format("002")), "evaluate", "is not epoch 2"),
+    "checkpoints of two epochs": (_swap(_CHECKPOINT, "001", "002"), "evaluate", "epoch is 2, expected 1"),
     "kept features of another encoder": (_take(".scratch/encode/*/*.safetensors"), "encode", ""),
     "kept training state of another run": (_take(".scratch/train/*/state.safetensors"), "train", ""),
     "kept checkpoint of another run": (_take(_KEPT_CHECKPOINT.format("001")), "train", ""),

@@ -216,7 +216,7 @@ def exchange_epochs(project: Project) -> None:
 @pytest.mark.parametrize(
     ("moment", "error"),
     [
-        ("load", r"epoch_002\.safetensors holds epoch 1"),
+        ("load", r"epoch_002\.safetensors .* epoch is 1, expected 2"),
         ("use_checkpoint", r"epoch_001\.safetensors was exchanged while it was in use"),
     ],
 )

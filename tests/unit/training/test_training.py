@@ -11,11 +11,9 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pipeline.errors import PipelineError
-from pipeline.hardware.processes import ONE_PROCESS, Processes
+from pipeline.hardware.processes import ONE_PROCESS
 from pipeline.model.adapters import adapter_spec, inject_adapters
 from pipeline.model.checkpoints import CheckpointInfo, load_checkpoint, tensor_digest
 from pipeline.model.language_model import LanguageModel, load_language_model
@@ -99,18 +97,17 @@ def test_only_projector_and_adapters_are_trained(
     assert all(p.grad is None for p in language_model.parameters() if not p.requires_grad)
 
 
-@pytest.mark.parametrize("match_embedding_norm", [True, False])
+@pytest.mark.parametrize("matched", [True, False])
 def test_the_last_layer_starts_scaled_or_as_torch_initializes_it(
-    lab: Lab, tmp_path: Path, match_embedding_norm: bool
+    lab: Lab, tmp_path: Path, matched: bool
 ) -> None:
-    lab.train(tmp_path, epochs=1, learning_rate=1e-12, match_embedding_norm=match_embedding_norm)
-    trained = load_checkpoint(checkpoint(tmp_path)).projector.output
+    lab.train(tmp_path, epochs=1, learning_rate=1e-12, match_embedding_norm=matched)
+    trained = load_checkpoint(checkpoint(tmp_path)).projector.output.weight
     torch.manual_seed(lab.params.train.seed)
-    fresh = Projector(WIDTH, 16, trained.out_features).output
-    factor = float(trained.weight.detach().norm() / fresh.weight.detach().norm())
-    assert torch.allclose(trained.weight, factor * fresh.weight, atol=1e-6)
-    assert torch.allclose(trained.bias, factor * fresh.bias, atol=1e-6)
-    assert (factor == pytest.approx(1, rel=1e-6)) is not match_embedding_norm
+    fresh = Projector(WIDTH, 16, len(trained)).output.weight
+    factor = trained.detach().norm() / fresh.detach().norm()
+    torch.testing.assert_close(trained, factor * fresh, rtol=0, atol=1e-6)
+    assert (abs(factor - 1) < 1e-6) == (not matched)
 
 
 def test_the_projector_is_scaled_by_images_that_the_seed_draws_and_not_by_the_first(
@@ -219,18 +216,6 @@ def test_the_labels_of_a_step_are_its_tokens_and_the_ends_of_captions_that_were_
     assert sum(step.labels for step in steps) == len(labels) == tokens + ends
 
 
-@given(count=st.integers(1, 6), batch_size=st.integers(1, 5))
-def test_processes_share_each_step_and_agree_on_its_labels(lab: Lab, count: int, batch_size: int) -> None:
-    with lab.data() as data:
-        plan = plan_epoch(data.lengths, replace(lab.params.train, batch_size=batch_size), epoch=1)
-        shares = [StepDataset(data, plan, True, Processes(rank, count)) for rank in range(count)]
-    for index in range(len(plan)):
-        parts = [share[index] for share in shares]
-        labels = [sum(len(batch.labels) for _, batch in part.batches) for part in parts]
-        assert {part.labels for part in parts} == {sum(labels)}
-        assert sum(len(f) for part in parts for f, _ in part.batches) == sum(map(len, plan[index]))
-
-
 def test_the_cost_is_that_of_all_sessions_that_trained(lab: Lab, tmp_path: Path) -> None:
     for _ in range(2):
         with interrupted_after(1):
@@ -248,15 +233,6 @@ def test_the_cost_is_that_of_all_sessions_that_trained(lab: Lab, tmp_path: Path)
     longer = read_json(tmp_path / "cost.json")
     assert longer["sessions"] == 4
     assert longer["seconds"] > cost["seconds"]
-
-
-@pytest.mark.parametrize("loading", ["memory", "disk"])
-def test_features_can_be_read_in_any_order_and_again(lab: Lab, loading: Literal["memory", "disk"]) -> None:
-    with lab.data(loading) as data:
-        values = data.features.read([5, 0, 5])
-        assert torch.equal(values, data.features.read([5, 0, 5]))
-    assert torch.equal(values[0], values[2])
-    assert not torch.equal(values[0], values[1])
 
 
 @pytest.mark.parametrize("loading", ["memory", "disk"])
