@@ -23,7 +23,7 @@ def save_captioner(path: Path, params: Params) -> Path:
     tokenizer = CaptionTokenizer(params.prompt, params.language_model)
     torch.manual_seed(0)
     projector = Projector(encoder.spec.width, params.projector.hidden_size, language.width)
-    # Features of noise: standardized by them, different images are told apart.
+    # Standardized by noise, so that other images are told apart.
     features = encoder.encode(torch.randn(4, 3, encoder.spec.image_size, encoder.spec.image_size))
     projector.standardize(features.float())
     projector.scale_output(features.float(), language.embedding_norm())
