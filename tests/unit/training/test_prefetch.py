@@ -100,8 +100,13 @@ def test_steps_are_pinned_for_the_gpu_of_their_process(
 ) -> None:
     chosen: list[torch.device] = []
     pinned: list[Step] = []
+
+    def pin(step: Step) -> Step:
+        pinned.append(step)
+        return step
+
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
-    monkeypatch.setattr(Step, "pin_memory", lambda step: pinned.append(step) or step)
+    monkeypatch.setattr(Step, "pin_memory", pin)
     pretended = replace(lab, placement=Placement(torch.device(device), torch.bfloat16, "pretended"))
     taken = list(take_steps(steps, pretended.execution(tmp_path, pin_memory=pin_memory)))
     assert len(taken) == STEPS
