@@ -1,4 +1,4 @@
-"""A stage on the command line: its one option, its lock, and what it prints when it starts and ends."""
+"""A stage on the command line: its parameters, its lock, and what it prints when it starts and ends."""
 
 import functools
 import logging
@@ -14,42 +14,34 @@ from pipeline.files.atomic import sweep
 from pipeline.files.locks import file_lock
 from stages.errors import quiet_libraries, report_user_errors
 
+PARAMS = Path("params.yaml")
 SCRATCH = Path(".scratch")
 
 
-def stage_command(function: Callable[[Path], None]) -> click.Command:
-    """Make a click command of a stage: the function gets the path of the params file."""
+def stage_command(function: Callable[[], None]) -> click.Command:
+    """Make a click command of a stage."""
 
     @functools.wraps(function)
-    def run(params: Path) -> None:
+    def run() -> None:
         quiet_libraries(logging.INFO)
         try:
-            function(params)
+            function()
         except KeyboardInterrupt as error:
             raise click.ClickException(
-                "interrupted; run the same command again. What a stage keeps (docs/reliability.md) is not "
-                "done twice."
+                "interrupted; run the same command again. Finished work is kept (docs/reliability.md)."
             ) from error
 
-    option = click.option(
-        "--params",
-        type=click.Path(dir_okay=False, path_type=Path),
-        default="params.yaml",
-        show_default=True,
-        help="The parameters of the run.",
-    )
-    return click.command()(option(report_user_errors(run)))
+    return click.command()(report_user_errors(run))
 
 
 @contextmanager
 def stage_banner(name: str, reads: list[Path], writes: list[Path]) -> Iterator[Callable[[str], None]]:
-    """Print what a stage reads and writes, and close with a line: what, where, seconds.
+    """Print what a stage reads and writes, and a closing line: what, where, seconds.
 
-    Yields a function that sets the closing line's "what". The stage's lock is held meanwhile, so that no
-    other process writes its outputs or its scratch folder. Raises PipelineError where another process
-    runs the stage.
+    Yields a function that sets the closing line's "what". Holds the stage's lock meanwhile, so that no other
+    process writes its outputs or its scratch folder. Raises PipelineError if another process runs the stage.
     """
-    # Of several processes of a training run the first one alone prints and locks; no other stage has several.
+    # Only the first of several training processes prints and locks; no other stage has several.
     if name == "train" and os.environ.get("RANK", "0") != "0":
         logging.getLogger().setLevel(logging.ERROR)
         yield lambda _: None

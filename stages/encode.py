@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from stages.console import SCRATCH, stage_banner, stage_command
+from stages.console import PARAMS, SCRATCH, stage_banner, stage_command
 
 
 @stage_command
-def main(params: Path) -> None:
+def main() -> None:
     """Encode every image once.
 
     Images encoded before, by an earlier or an interrupted run, are taken from .scratch/encode.
@@ -20,13 +20,10 @@ def main(params: Path) -> None:
     Example: python -m stages.encode
     """
     from pipeline.encoding.encode import Engine, encode_images, encode_locally
-    from pipeline.hardware.device import choose_placement
     from pipeline.hardware.execution import Execution
-    from pipeline.hardware.memory import keep_freed_memory
     from pipeline.params.loader import load_params
 
-    settings = load_params(params)
-    keep_freed_memory()
+    settings = load_params(PARAMS)
     images, features = Path("data/images.jsonl"), Path("data/features.h5")
     with stage_banner("encode", [images], [features]) as close_with:
         engine: Engine = encode_locally
@@ -34,8 +31,7 @@ def main(params: Path) -> None:
             from pipeline.cluster.ray_engine import encode_with_ray
 
             engine = encode_with_ray
-        placement = choose_placement(settings.runtime.device)
-        execution = Execution(placement, settings.runtime, SCRATCH / "encode")
+        execution = Execution.start(settings.runtime, SCRATCH / "encode")
         done = encode_images(images, features, settings.encoder, execution, engine)
         close_with(f"{done.images} images of {done.num_tokens} x {done.width} float16, {done.encoded} new")
 

@@ -1,13 +1,11 @@
 """Stage 6: regions of test images are captioned, their crops encoded on the fly."""
 
-from pathlib import Path
-
-from stages.console import SCRATCH, stage_banner, stage_command
+from stages.console import PARAMS, SCRATCH, stage_banner, stage_command
 
 
 @stage_command
-def main(params: Path) -> None:
-    """Put every region request to the first test images.
+def main() -> None:
+    """Ask every region request about the first test images.
 
     \b
     Reads   data/best.safetensors, data/images.jsonl, data/captions.jsonl and the images
@@ -17,26 +15,16 @@ def main(params: Path) -> None:
     \b
     Example: python -m stages.regions
     """
-    from pipeline.hardware.device import choose_placement
     from pipeline.hardware.execution import Execution
-    from pipeline.hardware.memory import keep_freed_memory
     from pipeline.params.loader import load_params
     from pipeline.regions.caption_regions import RegionPaths, caption_regions
 
-    settings = load_params(params)
-    keep_freed_memory()
-    paths = RegionPaths(
-        checkpoint=Path("data/best.safetensors"),
-        images=Path("data/images.jsonl"),
-        captions=Path("data/captions.jsonl"),
-        output=Path("data/regions"),
-        metrics=Path("metrics/regions.json"),
-    )
+    settings = load_params(PARAMS)
+    paths = RegionPaths()
     reads = [paths.checkpoint, paths.images, paths.captions]
     with stage_banner("regions", reads, [paths.output, paths.metrics]) as close_with:
-        placement = choose_placement(settings.runtime.device)
-        found = caption_regions(paths, settings, Execution(placement, settings.runtime, SCRATCH / "regions"))
-        close_with(f"{found['requests']} requests about {found['images']} images")
+        counts = caption_regions(paths, settings, Execution.start(settings.runtime, SCRATCH / "regions"))
+        close_with(f"{counts['requests']} requests about {counts['images']} images")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""Stage 7: a page that shows what came of the run."""
+"""Stage 7: a page that shows the results of the run."""
 
 from pathlib import Path
 
-from stages.console import stage_banner, stage_command
+from stages.console import PARAMS, stage_banner, stage_command
 
 
 @stage_command
-def main(params: Path) -> None:
-    """Write the gallery: scores, curves, captions next to their references, region requests, colours.
+def main() -> None:
+    """Write the gallery: scores, curves, captions next to their references, region requests, colors.
 
     \b
     Reads   metrics/, plots/, data/predictions/, data/regions/, the images
@@ -20,18 +20,8 @@ def main(params: Path) -> None:
     from pipeline.params.loader import load_params
     from pipeline.report.report import ReportInputs, write_report
 
-    settings = load_params(params)
-    inputs = ReportInputs(
-        params=params,
-        images=Path("data/images.jsonl"),
-        captions=Path("data/captions.jsonl"),
-        evaluation=Path("metrics/evaluate.json"),
-        training_curve=Path("plots/training.csv"),
-        epoch_curve=Path("plots/epochs.csv"),
-        predictions=Path("data/predictions"),
-        regions=Path("data/regions"),
-        region_metrics=Path("metrics/regions.json"),
-    )
+    settings = load_params(PARAMS)
+    inputs = ReportInputs()
     page = Path("report/index.html")
     with stage_banner("report", [inputs.evaluation, inputs.predictions, inputs.regions], [page]) as close:
         write_report(inputs, page, settings.report)

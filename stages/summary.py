@@ -1,4 +1,4 @@
-"""After a run: the best epoch, its scores and where to look. No DVC stage; it writes nothing."""
+"""After a run: the best epoch, its scores and where to look. This is no DVC stage; it writes nothing."""
 
 from collections.abc import Mapping
 from pathlib import Path

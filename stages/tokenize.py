@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from stages.console import stage_banner, stage_command
+from stages.console import PARAMS, stage_banner, stage_command
 
 
 @stage_command
-def main(params: Path) -> None:
+def main() -> None:
     """Tokenize the prompt and every caption.
 
     \b
@@ -21,7 +21,7 @@ def main(params: Path) -> None:
     from pipeline.text.prompt import CaptionTokenizer
     from pipeline.text.token_store import tokenize_captions
 
-    settings = load_params(params)
+    settings = load_params(PARAMS)
     captions, tokens = Path("data/captions.jsonl"), Path("data/tokens.h5")
     with stage_banner("tokenize", [captions], [tokens]) as close_with:
         tokenizer = CaptionTokenizer(settings.prompt, settings.language_model, settings.runtime.model_cache)

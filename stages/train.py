@@ -1,25 +1,22 @@
 """Stage 4: the projector, with adapters if asked for, is trained from cached features."""
 
 import os
-from pathlib import Path
 
-from stages.console import SCRATCH, stage_banner, stage_command
+from stages.console import PARAMS, SCRATCH, stage_banner, stage_command
 
 
 @stage_command
-def main(params: Path) -> None:
-    """Train the projector (and adapters, with lora.rank); leave a checkpoint for each epoch.
+def main() -> None:
+    """Train the projector (and adapters, with lora.rank); save a checkpoint for each epoch.
 
     Continues an interrupted run, or one with fewer epochs, from .scratch/train.
 
     \b
     Reads   data/features.h5, data/tokens.h5
-    Writes  data/checkpoints/, metrics/train.json, metrics/cost.json,
-            plots/training.csv
+    Writes  data/checkpoints/, metrics/train.json, metrics/cost.json, plots/training.csv
     Params  train, projector, lora, language_model
 
-    Started by `accelerate launch` or `torchrun --nproc-per-node N -m stages.train`, several processes share
-    the work.
+    Under `accelerate launch` or `torchrun --nproc-per-node N -m stages.train` several processes share work.
 
     \b
     Example: python -m stages.train
@@ -32,24 +29,13 @@ def main(params: Path) -> None:
     from pipeline.training.outputs import TrainPaths
     from pipeline.training.train import train
 
-    settings = load_params(params)
-    # Set by `accelerate launch` and `torchrun`.
-    count = int(os.environ.get("WORLD_SIZE", "1"))
+    settings = load_params(PARAMS)
     keep_freed_memory()
-    paths = TrainPaths(
-        features=Path("data/features.h5"),
-        tokens=Path("data/tokens.h5"),
-        checkpoints=Path("data/checkpoints"),
-        metrics=Path("metrics/train.json"),
-        cost=Path("metrics/cost.json"),
-        curve=Path("plots/training.csv"),
-    )
-    reads, writes = (
-        [paths.features, paths.tokens],
-        [paths.checkpoints, paths.metrics, paths.cost, paths.curve],
-    )
+    paths = TrainPaths()
+    writes = [paths.checkpoints, paths.metrics, paths.cost, paths.curve]
+    count = int(os.environ.get("WORLD_SIZE", "1"))  # set by `accelerate launch` and `torchrun`
     with (
-        stage_banner("train", reads, writes) as close_with,
+        stage_banner("train", [paths.features, paths.tokens], writes) as close_with,
         join_processes(choose_placement(settings.runtime.device), count) as (processes, placement),
     ):
         execution = Execution(placement, settings.runtime, SCRATCH / "train", processes)

@@ -1,48 +1,25 @@
-"""`vlm app`: a web page to caption images with, on this machine."""
+"""`vlm app`: a web page that captions images, on this machine."""
 
 from contextlib import closing, suppress
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import click
 
-from stages.errors import quiet_libraries, report_user_errors
-from vlm.options import (
-    Finite,
-    checkpoint_option,
-    device_option,
-    find_checkpoint_or_explain,
-    megapixels_option,
-    model_cache,
-    project_params,
-)
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from vlm import options
 
 
 @click.command()
-@checkpoint_option
-@device_option
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@options.checkpoint
+@options.device
+@click.option("--host", default="127.0.0.1", help="The address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=7860, help="The port; 0 takes a free one.")
+@click.option("--open/--no-open", "open_browser", default=False, help="Open a browser.")
+@options.max_megapixels
 @click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=7860,
-    show_default=True,
-    help="The port; 0 takes a free one.",
+    "--max-upload-mb", type=options.Limit(1000), default=20.0, help="Refuse files of more million bytes."
 )
-@click.option("--open/--no-open", "open_browser", default=False, show_default=True, help="Open a browser.")
-@megapixels_option
-@click.option(
-    "--max-upload-mb",
-    type=Finite(0, 1000, min_open=True),
-    default=20.0,
-    show_default=True,
-    help="Refuse files of more million bytes.",
-)
-@report_user_errors
 def app(
-    checkpoint: "Path",
+    checkpoint: Path,
     device: str,
     host: str,
     port: int,
@@ -52,12 +29,11 @@ def app(
 ) -> None:
     """Serve a web page that captions images and regions of them.
 
-    The page needs no internet, keeps no image, and is for this machine alone unless --host says otherwise.
+    The page needs no internet, keeps no image, and is only for this machine unless --host says otherwise.
 
     \b
     Example: vlm app --checkpoint data/best.safetensors --port 8080
     """
-    quiet_libraries()
     try:
         from vlm.app.serve import address, is_loopback, listen, load_application, make_server
         from vlm.app.server import Limits
@@ -65,21 +41,21 @@ def app(
         if error.name not in ("starlette", "uvicorn"):
             raise
         raise click.ClickException(
-            f"the web page needs the package {error.name}, which is not installed; in the project's folder, "
-            "run `pip install --editable '.[app]'`."
+            f"the web page needs the package {error.name}, which is not installed. Fix: run "
+            "`pip install --editable '.[app]'` in the project's folder."
         ) from error
 
     if not is_loopback(host):
         click.echo(
-            f"Warning: whoever reaches {host} over the network can use this page, without a password and "
-            "unencrypted; leave out --host to keep it to this machine.",
+            f"Warning: anyone who reaches {host} over the network can use this page, without a password and "
+            "unencrypted. Without --host only this machine can.",
             err=True,
         )
     limits = Limits(int(max_upload_mb * 1e6), max_megapixels)
     with closing(listen(host, port)) as listening:
-        checkpoint = find_checkpoint_or_explain(checkpoint)
+        checkpoint = options.find_checkpoint_or_explain(checkpoint)
         click.echo(f"Loading {checkpoint} and the models that it names ...", err=True)
-        application = load_application(checkpoint, device, model_cache(project_params()), limits, host)
+        application = load_application(checkpoint, device, options.model_cache(), limits, host)
         where = address(listening)
         click.echo(f"Open {where} in a browser; Ctrl-C ends the app.")
         if open_browser:

@@ -2,23 +2,14 @@
 
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from stages.errors import quiet_libraries, report_user_errors
-from vlm.options import (
-    checkpoint_option,
-    device_option,
-    find_checkpoint_or_explain,
-    megapixels_option,
-    model_cache,
-    project_params,
-)
+from vlm import options
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pipeline.regions.captioner import RegionCaption
     from pipeline.regions.regions import Region
 
@@ -28,19 +19,12 @@ if TYPE_CHECKING:
 @click.option("--ask", help='A request in words: "Describe the top-right corner".')
 @click.option("--region", help='A region by name: "top-left", "the left third".')
 @click.option("--box", help="A region as x0,y0,x1,y1: fractions from 0 to 1, or whole pixels.")
-@click.option("--recursive", is_flag=True, help="Look into the folders' folders as well.")
-@click.option(
-    "--beams",
-    type=click.IntRange(1, 32),
-    default=3,
-    show_default=True,
-    help="Beams of the search; 1: greedy.",
-)
-@megapixels_option
-@checkpoint_option
-@device_option
-@click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each caption.")
-@report_user_errors
+@click.option("--recursive", is_flag=True, help="Read the folders of folders too.")
+@click.option("--beams", type=click.IntRange(1, 32), default=3, help="Beams of the search; 1: greedy.")
+@options.max_megapixels
+@options.checkpoint
+@options.device
+@options.as_json
 def caption(
     images: tuple[str, ...],
     ask: str | None,
@@ -49,13 +33,13 @@ def caption(
     recursive: bool,
     beams: int,
     max_megapixels: float,
-    checkpoint: "Path",
+    checkpoint: Path,
     device: str,
     as_json: bool,
 ) -> None:
     """Caption images: files, folders (all images in them) and patterns.
 
-    Of one image only the caption is printed, of several `path: caption`. With --json each line has path,
+    For one image only the caption is printed, for several `path: caption`. With --json each line has path,
     region, box (in fractions), caption, score (the mean log-probability of its tokens) and finished. A
     request that names several regions gives a caption for each. docs/regions.md says what can be asked.
 
@@ -63,40 +47,41 @@ def caption(
     Example: vlm caption photo.jpg
     Example: vlm caption photos/ --ask "Compare the left and the right" --json
     """
-    quiet_libraries()
     from dataclasses import replace
 
     from vlm.image_files import find_images
 
-    wanted = _regions(ask, region, box)
-    found = find_images(images, recursive)
-    for note in found.notes():
+    regions = _regions(ask, region, box)
+    files = find_images(images, recursive)
+    for note in files.notes():
         click.echo(f"Note: {note}", err=True)
-    for error in found.errors:
+    # A dictionary keeps the order; an image that cannot be read fails once, not for each region.
+    errors = dict.fromkeys(map(str, files.errors))
+    for error in errors:
         click.echo(f"Error: {error}", err=True)
-    failures: set[tuple[Path, str]] = set()
-    if found.paths:
+    if files.paths:
         from tqdm import tqdm
 
         from pipeline.hardware.progress import bar
         from pipeline.regions.captioner import DEFAULT_GENERATION, Captioner
 
-        checkpoint = find_checkpoint_or_explain(checkpoint)
-        captioner = Captioner.load(checkpoint, device, model_cache(project_params()), max_megapixels)
-        requests = [(path, one) for path in found.paths for one in wanted]
+        checkpoint = options.find_checkpoint_or_explain(checkpoint)
+        captioner = Captioner.load(checkpoint, device, options.model_cache(), max_megapixels)
+        requests = [(path, region) for path in files.paths for region in regions]
         answers = captioner.caption_each(requests, replace(DEFAULT_GENERATION, beams=beams))
-        alone = len(found.paths) + len(found.errors) == 1
+        is_single = len(files.paths) + len(files.errors) == 1
         with bar("caption", len(requests), hidden=len(requests) == 1) as progress:
             for (path, _), answer in zip(requests, answers, strict=True):
                 # tqdm writes above its bar.
                 if not isinstance(answer, Exception):
-                    tqdm.write(_line(path, answer, as_json, alone, several=len(wanted) > 1))
-                # The same for each region of an image that cannot be read.
-                elif (path, str(answer)) not in failures:
-                    failures.add((path, str(answer)))
+                    tqdm.write(
+                        _row(path, answer) if as_json else _line(path, answer, is_single, len(regions))
+                    )
+                elif str(answer) not in errors:
+                    errors[str(answer)] = None
                     tqdm.write(f"Error: {answer}", file=sys.stderr)
                 progress.update(1)
-    if found.errors or failures:
+    if errors:
         click.get_current_context().exit(1)
 
 
@@ -104,26 +89,26 @@ def _regions(ask: str | None, region: str | None, box: str | None) -> "tuple[Reg
     from pipeline.regions.regions import REGIONS, region_from_box, region_from_name, regions_from_request
 
     if sum(option is not None for option in (ask, region, box)) > 1:
-        raise click.UsageError("give one of --ask, --region and --box.")
+        raise click.UsageError("--ask, --region and --box exclude each other. Fix: pass one of them.")
     if ask is not None:
         return regions_from_request(ask)
     if region is not None:
         return (region_from_name(region),)
-    if box is not None:
-        return (region_from_box(box),)
-    return (REGIONS["full"],)
+    return (REGIONS["full"] if box is None else region_from_box(box),)
 
 
-def _line(path: "Path", answer: "RegionCaption", as_json: bool, alone: bool, several: bool) -> str:
-    if as_json:
-        row: dict[str, Any] = {
-            "path": str(path),
-            "region": answer.region.name,
-            "box": answer.region.box,
-            "caption": answer.text,
-            "score": round(answer.score, 4),
-            "finished": answer.finished,
-        }
-        return json.dumps(row, ensure_ascii=False)
-    place = f"{answer.region}" if several else ""
-    return ": ".join(part for part in ("" if alone else str(path), place, answer.text) if part)
+def _row(path: Path, answer: "RegionCaption") -> str:
+    row = {
+        "path": str(path),
+        "region": answer.region.name,
+        "box": answer.region.box,
+        "caption": answer.text,
+        "score": round(answer.score, 4),
+        "finished": answer.finished,
+    }
+    return json.dumps(row, ensure_ascii=False)
+
+
+def _line(path: Path, answer: "RegionCaption", is_single: bool, regions: int) -> str:
+    parts = ["" if is_single else str(path), str(answer.region) if regions > 1 else "", answer.text]
+    return ": ".join(part for part in parts if part)

@@ -1,4 +1,4 @@
-"""Files of captions to score, one JSON object a line: anyone's, so nothing in them is taken on trust."""
+"""Files of captions to score, one JSON object a line, written by anyone: nothing in them is trusted."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -15,11 +15,11 @@ def read_caption_file(
 ) -> dict[str, list[str]]:
     """Read the captions of each image by its id, from lines `{"image_id", "caption"}` or `"captions"`.
 
-    With `split`, of lines that have a `split` as in data/captions.jsonl, take those of that one. Raises
-    PipelineError naming file and line for other content, an image that comes twice or has no captions, and
-    a caption longer than 10,000 characters; naming the images of which a caption has no words.
+    With `split`, only lines of that split count, as data/captions.jsonl has them. Raises PipelineError naming
+    file and line for other content, an image that occurs twice or has no captions, and a caption longer than
+    10,000 characters; naming the images if a caption has no words.
     """
-    found: dict[str, list[str]] = {}
+    captions: dict[str, list[str]] = {}
     lines: dict[str, int] = {}
     for number, row in read_jsonl(path):
         where = f"{path}:{number}"
@@ -28,27 +28,20 @@ def read_caption_file(
             raise PipelineError(
                 f'{where}: image_id is {image!r:.60}; expected a line {{"image_id": …, "{key}": …}}.'
             )
-        # COCO's tools write ids as numbers.
-        image = str(image)
+        image = str(image)  # COCO's tools write ids as numbers
         if image in lines:
-            raise PipelineError(f"{where}: image {image!r} is there twice, first in line {lines[image]}.")
+            raise PipelineError(f"{where}: image {image!r} occurs twice, first in line {lines[image]}.")
         lines[image] = number
         if split is None or row.get("split") == split:
-            found[image] = _captions(row.get(key), key, where)
-    if not lines:
-        raise PipelineError(f"{path} is empty; expected a line for each image.")
-    if not found:
-        raise PipelineError(
-            f'{path} has no line with "split": "{split}"; leave out --split, or name another.'
-        )
+            captions[image] = _captions(row.get(key), key, where)
+    if not captions:
+        why = f'has no line with "split": "{split}"' if lines else "is empty; expected a line for each image"
+        raise PipelineError(f"{path} {why}.")
     # A word has a letter or a digit.
-    empty = [image for image, texts in found.items() if not all(any(map(str.isalnum, t)) for t in texts)]
+    empty = [repr(i) for i, texts in captions.items() if not all(any(map(str.isalnum, t)) for t in texts)]
     if empty:
-        named = first_few(list(map(repr, empty)))
-        raise PipelineError(
-            f"{path}: a caption of {named} has no words; every image needs some to be scored."
-        )
-    return found
+        raise PipelineError(f"{path}: a caption of {first_few(empty)} has no words; expected some to score.")
+    return captions
 
 
 def _captions(value: Any, key: str, where: str) -> list[str]:

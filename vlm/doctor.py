@@ -1,4 +1,4 @@
-"""`vlm doctor`: what a run needs, what there is, and how to mend the difference."""
+"""`vlm doctor`: what a run needs, what is available, and how to fix the difference."""
 
 import json
 from collections.abc import Iterator
@@ -8,14 +8,14 @@ from typing import Literal
 
 import click
 
-from stages.errors import quiet_libraries, report_user_errors
+from vlm import options
 
 _COLORS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One fact about a topic; what is not ok comes with the command or step that mends it."""
+    """The result of one check; a warning or a problem has the command or step that fixes it."""
 
     level: Literal["ok", "warning", "problem"]
     topic: str
@@ -28,19 +28,17 @@ class CheckResult:
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of lines.")
-@report_user_errors
+@options.as_json
 def doctor(as_json: bool) -> None:
     """Check machine and project for the run that params.yaml describes.
 
-    One line for each finding: ok, warning or problem; behind an arrow what mends it. Looks at parameters,
-    device, memory, packages, models (nothing is downloaded), dataset, disk, git and stages. Exit
-    code 1 when there is a problem.
+    One line for each check: ok, warning or problem; the remedy follows an arrow. Checks parameters, device,
+    memory, packages, models (nothing is downloaded), dataset, disk, git and stages. Exit code 1 if there is a
+    problem.
 
     \b
     Example: vlm doctor
     """
-    quiet_libraries()
     results = []
     for result in run_checks(Path()):
         results.append(result)
@@ -64,16 +62,14 @@ def run_checks(folder: Path) -> Iterator[CheckResult]:
     try:
         params = load_params(path)
         same = [
-            copy.stem for copy in folder.glob("profiles/*.yaml") if copy.read_bytes() == path.read_bytes()
+            file.stem for file in folder.glob("profiles/*.yaml") if file.read_bytes() == path.read_bytes()
         ]
         text = f"params.yaml is the profile {same[0]}" if same else "params.yaml, in no profile"
         yield CheckResult("ok", "parameters", text)
     except PipelineError as error:
-        remedy = (
-            "run in the project's folder, where `cp profiles/sample.yaml params.yaml` brings the sample's"
-        )
+        remedy = "run in the project's folder, or copy the sample's: `cp profiles/sample.yaml params.yaml`"
         if path.is_file():
-            remedy = "mend it; `git diff HEAD params.yaml` shows what was changed"
+            remedy = "correct it; `git diff HEAD params.yaml` shows what was changed"
         yield CheckResult("problem", "parameters", str(error), remedy)
     yield from check_machine(folder, params)
     if params is not None:
@@ -84,6 +80,6 @@ def run_checks(folder: Path) -> Iterator[CheckResult]:
         needs.downloads += models.values()
         yield from check_disk(folder, params, needs, feature_shape(params.encoder))
     yield check_git(folder)
-    # What would run follows from parameters; with these no stage begins.
+    # What would run follows from the parameters; with wrong ones no stage starts.
     if params is not None or not path.is_file():
         yield check_stages(folder)

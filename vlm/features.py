@@ -1,18 +1,18 @@
-"""`vlm features`: what a feature store holds, and whether all of it is good."""
+"""`vlm features`: what a feature store contains, and whether all of it is good."""
 
 import json
 from pathlib import Path
 
 import click
 
-from stages.errors import report_user_errors
+from vlm import options
 
 _STORE = click.argument("path", type=click.Path(dir_okay=False, path_type=Path), default="data/features.h5")
 
 
 @click.group()
 def features() -> None:
-    """Look into a feature store (data/features.h5), or check all of it.
+    """Show what a feature store (data/features.h5) contains, or check all of it.
 
     \b
     Example: vlm features inspect data/features.h5
@@ -21,10 +21,9 @@ def features() -> None:
 
 @features.command()
 @_STORE
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-@report_user_errors
+@options.as_json
 def inspect(path: Path, as_json: bool) -> None:
-    """Say what is inside: images, tokens, width, type, size, and the encoder's facts.
+    """Say what is inside: images, tokens, width, type, size, and the encoder's provenance.
 
     \b
     Example: vlm features inspect data/features.h5
@@ -35,8 +34,8 @@ def inspect(path: Path, as_json: bool) -> None:
         count, encoder, size = len(store), dict(store.spec), path.stat().st_size
     shape = {key: encoder[key] for key in ("num_tokens", "width")}
     if as_json:
-        facts = {"images": count, **shape, "dtype": "float16", "bytes": size, "encoder": encoder}
-        click.echo(json.dumps(facts, indent=2))
+        content = {"images": count, **shape, "dtype": "float16", "bytes": size, "encoder": encoder}
+        click.echo(json.dumps(content, indent=2))
         return
     rows = {
         "images": f"{count:,}",
@@ -45,9 +44,7 @@ def inspect(path: Path, as_json: bool) -> None:
         **{f"encoder {key}": value for key, value in encoder.items()},
     }
     width = max(map(len, rows))
-    click.echo(str(path))
-    for name, value in rows.items():
-        click.echo(f"  {name:<{width}}  {value}")
+    click.echo("\n".join([str(path), *(f"  {name:<{width}}  {value}" for name, value in rows.items())]))
 
 
 @features.command()
@@ -55,13 +52,12 @@ def inspect(path: Path, as_json: bool) -> None:
 @click.option(
     "--images",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Compare the images' digests with this list, as data/images.jsonl.",
+    help="Compare the images' digests with this list, such as data/images.jsonl.",
 )
-@report_user_errors
 def verify(path: Path, images: Path | None) -> None:
-    """Read every image's features: checksums, finite values, ids; and digests, with --images.
+    """Read every image's features: checksums, finite values, ids; with --images digests too.
 
-    Says what is wrong, names the first images that it is wrong with, and what to do; exit code 1.
+    Says what is wrong, names the first images concerned, and what to do; exit code 1.
 
     \b
     Example: vlm features verify data/features.h5 --images data/images.jsonl

@@ -1,4 +1,4 @@
-"""What a user means by names of images: files, folders and patterns -> image files."""
+"""Names of images as a user gives them (files, folders, patterns) -> image files."""
 
 import glob
 from collections import Counter
@@ -8,94 +8,92 @@ from pathlib import Path
 
 from pipeline.errors import PipelineError, first_few
 
-# The files of a folder that are taken: those named as the formats that `pipeline.images.images` reads.
+# The formats that `pipeline.images.images` reads.
 _SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
 @dataclass
-class FoundImages:
+class ImageFiles:
     """The image files that names stand for.
 
     Attributes:
         paths: the files, in the order of the names, each once.
-        errors: a sentence for each name that stands for none.
-        passed_over: how many files of the folders are not named as images, by suffix.
-        folders: those in folders, or matched by patterns, that were not looked into.
+        errors: a sentence for each name without an image.
+        ignored: the number of other files in the folders, by suffix.
+        folders: folders in folders, or matched by patterns, that were not searched.
     """
 
     paths: list[Path] = field(default_factory=list)
     errors: list[PipelineError] = field(default_factory=list)
-    passed_over: Counter[str] = field(default_factory=Counter)
+    ignored: Counter[str] = field(default_factory=Counter)
     folders: set[Path] = field(default_factory=set)
 
     def notes(self) -> list[str]:
-        """Say what was passed over: "3 files were passed over (2 .avif, 1 .txt); ..."; folders likewise."""
+        """Say which files and folders were ignored."""
         notes = []
-        if count := self.passed_over.total():
-            kinds = ", ".join(f"{number} {kind}" for kind, number in self.passed_over.most_common())
-            files = "1 file was" if count == 1 else f"{count} files were"
-            notes.append(f"{files} passed over ({kinds}); of folders {', '.join(_SUFFIXES)} are taken.")
-        if self.folders:
-            count = len(self.folders)
-            folders = "1 folder was" if count == 1 else f"{count} folders were"
-            named = first_few(sorted(map(str, self.folders)))
-            notes.append(f"{folders} passed over ({named}); --recursive looks into the folders of a folder.")
+        if count := self.ignored.total():
+            kinds = ", ".join(f"{number} {kind}" for kind, number in self.ignored.most_common())
+            only = f"From a folder only {', '.join(_SUFFIXES)} are read."
+            notes.append(f"ignored {count} file{'s' * (count > 1)} ({kinds}). {only}")
+        if count := len(self.folders):
+            names = first_few(sorted(map(str, self.folders)))
+            more = "--recursive reads the folders of a folder."
+            notes.append(f"ignored {count} folder{'s' * (count > 1)} ({names}). {more}")
         return notes
 
 
-def find_images(names: Iterable[str], recursive: bool = False) -> FoundImages:
+def find_images(names: Iterable[str], recursive: bool = False) -> ImageFiles:
     """Find the image files that `names` stand for.
 
     Args:
-        names: files, taken as they are; folders (the images in them, sorted by name, hidden files left out);
-            or patterns with `*`, `?`, `[...]` and `**`, where no file has that very name.
-        recursive: look into the folders' folders as well.
+        names: files, taken as they are; folders (the images in them, sorted by name, without hidden files);
+            or patterns with `*`, `?`, `[...]` and `**`, if no file has that very name.
+        recursive: search the folders of folders too.
     """
-    found = FoundImages()
+    images = ImageFiles()
     for name in names:
+        path = Path(name)
         try:
-            found.paths += _expand(name, recursive, found)
+            if path.is_dir():
+                images.paths += _images_in(path, recursive, images)
+            elif path.exists():
+                images.paths.append(path)
+            else:
+                images.paths += _matches(name, images)
         except PipelineError as error:
-            found.errors.append(error)
-    found.paths = list(dict.fromkeys(found.paths))
-    return found
+            images.errors.append(error)
+    images.paths = list(dict.fromkeys(images.paths))
+    return images
 
 
-def _expand(name: str, recursive: bool, found: FoundImages) -> list[Path]:
-    path = Path(name)
-    if path.is_dir():
-        return _images_in(path, recursive, found)
-    if path.exists():
-        return [path]
-    if not glob.has_magic(name):
-        raise PipelineError(f"{path} does not exist; expected an image, a folder or a pattern.")
-    matches = [Path(match) for match in sorted(glob.glob(name, recursive=True))]  # noqa: PTH207
+def _matches(pattern: str, images: ImageFiles) -> list[Path]:
+    matches = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207
     files = [match for match in matches if match.is_file()]
-    looked_into = {folder for match in matches for folder in match.parents}  # by `**`
-    found.folders |= {match for match in matches if match.is_dir()} - looked_into
     if not files:
-        raise PipelineError(f"no file matches {name}; give an image file, a folder or a pattern.")
+        problem = f"no file matches {pattern}" if glob.has_magic(pattern) else f"{pattern} does not exist"
+        raise PipelineError(f"{problem}. Fix: pass an image file, a folder or a pattern.")
+    searched = {folder for match in matches for folder in match.parents}  # by `**`
+    images.folders |= {match for match in matches if match.is_dir()} - searched
     return files
 
 
-def _images_in(folder: Path, recursive: bool, found: FoundImages) -> list[Path]:
+def _images_in(folder: Path, recursive: bool, images: ImageFiles) -> list[Path]:
     try:
-        below = sorted(folder.rglob("*") if recursive else folder.iterdir())
+        paths = sorted(folder.rglob("*") if recursive else folder.iterdir())
     except OSError as error:
         raise PipelineError(f"cannot read {folder}: {error.strerror}.") from error
-    images = []
-    for path in below:
+    found = []
+    for path in paths:
+        suffix = path.suffix.lower()
         if any(part.startswith(".") for part in path.relative_to(folder).parts):
             continue
-        if not path.is_file():
-            found.folders |= {path} if path.is_dir() and not recursive else set()
-            continue
-        suffix = path.suffix.lower()
-        if suffix in _SUFFIXES:
-            images.append(path)
+        if path.is_dir():
+            images.folders |= set() if recursive else {path}
+        elif suffix in _SUFFIXES:
+            found.append(path)
         else:
-            found.passed_over[suffix or "without a suffix"] += 1
-    if not images:
-        more = "" if recursive else "; --recursive looks into its folders as well"
-        raise PipelineError(f"the folder {folder} holds no images ({', '.join(_SUFFIXES)}){more}.")
-    return images
+            images.ignored[suffix or "without a suffix"] += 1
+    if not found:
+        more = "" if recursive else " Fix: --recursive also reads its folders."
+        raise PipelineError(f"the folder {folder} has no images ({', '.join(_SUFFIXES)}).{more}")
+    return found

@@ -2,6 +2,7 @@
 
 import click
 
+from stages.errors import quiet_libraries, report_user_errors
 from vlm.app_command import app
 from vlm.caption import caption
 from vlm.doctor import doctor
@@ -10,7 +11,13 @@ from vlm.features import features
 from vlm.score import score
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Group(click.Group):
+    def invoke(self, ctx: click.Context) -> None:
+        quiet_libraries()
+        report_user_errors(super().invoke)(ctx)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(package_name="lightweight-vlm")
 def main() -> None:
     """Use a trained captioner, and look after a run.

@@ -1,11 +1,11 @@
-"""`vlm score`: anyone's captions, scored as the field scores them."""
+"""`vlm score`: captions of any model, scored as the field scores them."""
 
 import json
 from pathlib import Path
 
 import click
 
-from stages.errors import report_user_errors
+from vlm import options
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -16,10 +16,9 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option(
     "--split",
     type=click.Choice(["train", "dev", "test"]),
-    help="Of REFERENCES, the lines of this split alone, as data/captions.jsonl has them.",
+    help="Use only the lines of REFERENCES with this split, which data/captions.jsonl has.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-@report_user_errors
+@options.as_json
 def score(predictions: Path, references: Path, split: str | None, as_json: bool) -> None:
     """Score captions against what people wrote, with 95 % confidence intervals.
 
@@ -34,13 +33,13 @@ def score(predictions: Path, references: Path, split: str | None, as_json: bool)
     from pipeline.metrics.scores import SCORES, measure
     from vlm.caption_files import read_caption_file
 
-    said = {image: only for image, (only,) in read_caption_file(predictions, "caption").items()}
-    per_image = measure(said, read_caption_file(references, "captions", split))
-    scores, within = per_image.scores(), intervals(per_image)
+    captions = {image: only for image, (only,) in read_caption_file(predictions, "caption").items()}
+    per_image = measure(captions, read_caption_file(references, "captions", split))
+    scores, bounds = per_image.scores(), intervals(per_image)
     if as_json:
-        click.echo(json.dumps({**scores, "intervals": within}, indent=2))
+        click.echo(json.dumps({**scores, "intervals": bounds}, indent=2))
         return
     click.echo(f"{scores['images']} images, {scores['words']:.1f} words a caption        95 % interval")
     for name, title in SCORES.items():
-        low, high = within[name]["low"], within[name]["high"]
+        low, high = bounds[name]["low"], bounds[name]["high"]
         click.echo(f"  {title:<8} {scores[name]:8.2f}       {low:.2f} to {high:.2f}")

@@ -39,14 +39,14 @@ References = Mapping[Split, Mapping[str, Sequence[str]]]
 class EvaluatePaths:
     """Where evaluation reads and writes."""
 
-    checkpoints: Path
-    features: Path
-    captions: Path
-    predictions: Path
-    best: Path
-    metrics: Path
-    scores: Path
-    curve: Path
+    checkpoints: Path = Path("data/checkpoints")
+    features: Path = Path("data/features.h5")
+    captions: Path = Path("data/captions.jsonl")
+    predictions: Path = Path("data/predictions")
+    best: Path = Path("data/best.safetensors")
+    metrics: Path = Path("metrics/evaluate.json")
+    scores: Path = Path("metrics/scores.json")
+    curve: Path = Path("plots/epochs.csv")
 
 
 def evaluate(paths: EvaluatePaths, settings: Params, execution: Execution) -> JsonObject:

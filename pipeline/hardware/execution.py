@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
-from pipeline.hardware.device import Placement
+from pipeline.hardware.device import Placement, choose_placement
+from pipeline.hardware.memory import keep_freed_memory
 from pipeline.hardware.processes import ONE_PROCESS, Processes
 from pipeline.params.schema import RuntimeParams
 
@@ -23,3 +25,9 @@ class Execution:
     runtime: RuntimeParams
     scratch: Path
     processes: Processes = ONE_PROCESS
+
+    @classmethod
+    def start(cls, runtime: RuntimeParams, scratch: Path) -> Self:
+        """Choose the device of `runtime`, for one process. PipelineError where it is not available."""
+        keep_freed_memory()
+        return cls(choose_placement(runtime.device), runtime, scratch)

@@ -42,11 +42,11 @@ _JPEG_QUALITY = 90
 class RegionPaths:
     """Where the regions stage reads and writes."""
 
-    checkpoint: Path
-    images: Path
-    captions: Path
-    output: Path
-    metrics: Path
+    checkpoint: Path = Path("data/best.safetensors")
+    images: Path = Path("data/images.jsonl")
+    captions: Path = Path("data/captions.jsonl")
+    output: Path = Path("data/regions")
+    metrics: Path = Path("metrics/regions.json")
 
 
 @dataclass(frozen=True)

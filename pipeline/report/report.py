@@ -41,15 +41,15 @@ _SHARES = {
 class ReportInputs:
     """The files and folders that the page is made of."""
 
-    params: Path
-    images: Path
-    captions: Path
-    evaluation: Path
-    training_curve: Path
-    epoch_curve: Path
-    predictions: Path
-    regions: Path
-    region_metrics: Path
+    params: Path = Path("params.yaml")
+    images: Path = Path("data/images.jsonl")
+    captions: Path = Path("data/captions.jsonl")
+    evaluation: Path = Path("metrics/evaluate.json")
+    training_curve: Path = Path("plots/training.csv")
+    epoch_curve: Path = Path("plots/epochs.csv")
+    predictions: Path = Path("data/predictions")
+    regions: Path = Path("data/regions")
+    region_metrics: Path = Path("metrics/regions.json")
 
 
 def write_report(inputs: ReportInputs, output: Path, params: ReportParams) -> None:

@@ -17,12 +17,12 @@ Curve = Sequence[Sequence[float]]
 class TrainPaths:
     """Where training reads and writes."""
 
-    features: Path
-    tokens: Path
-    checkpoints: Path
-    metrics: Path
-    cost: Path
-    curve: Path
+    features: Path = Path("data/features.h5")
+    tokens: Path = Path("data/tokens.h5")
+    checkpoints: Path = Path("data/checkpoints")
+    metrics: Path = Path("metrics/train.json")
+    cost: Path = Path("metrics/cost.json")
+    curve: Path = Path("plots/training.csv")
 
 
 @dataclass(frozen=True)

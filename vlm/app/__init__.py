@@ -1,1 +1,1 @@
-"""The web page of `vlm app`: a trained captioner for whoever opens a browser on this machine."""
+"""The web page of `vlm app`: a trained captioner for anyone who opens a browser on this machine."""

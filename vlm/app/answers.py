@@ -1,7 +1,6 @@
 """Answer the page's two questions: is this an image, and what does the model say of its regions?
 
-Nothing here knows the web server or the model. Images stay in memory: neither an upload nor a crop becomes
-a file.
+Images stay in memory: neither an upload nor a crop becomes a file.
 """
 
 import base64
@@ -27,7 +26,7 @@ CaptionMany = Callable[[Sequence[tuple[Image.Image, Region]]], Sequence[RegionCa
 def preview(content: bytes, max_megapixels: float) -> dict[str, Any]:
     """Return an upload's size in pixels, and a small upright copy of it as a data address.
 
-    Raises PipelineError when it is no image or too large.
+    Raises PipelineError if it is not an image or too large.
     """
     image = _open(content, max_megapixels)
     return {"width": image.width, "height": image.height, "picture": _picture(image, _PREVIEW_SIDE)}
@@ -39,35 +38,26 @@ def requested_regions(requests: Sequence[str]) -> list[Region]:
     Raises PipelineError for a request that names no region clearly or is too long, and for no region or
     too many.
     """
-    # Counted before any is parsed as well: thousands of requests fit into one address.
-    _require_few(len(requests))
-    for request in requests:
-        if len(request) > _MAX_REQUEST_LENGTH:
-            raise PipelineError(
-                f"the request has {len(request)} characters; allowed: {_MAX_REQUEST_LENGTH}. "
-                "Ask for a region in a few words."
-            )
-    found = [region for request in requests for region in regions_from_request(request)]
-    _require_few(len(found))
-    return found
-
-
-def _require_few(count: int) -> None:
-    if not 0 < count <= MAX_REGIONS:
+    # Checked before any request is parsed: thousands fit into one address.
+    is_readable = len(requests) <= MAX_REGIONS and all(len(text) <= _MAX_REQUEST_LENGTH for text in requests)
+    regions = [region for text in requests for region in regions_from_request(text)] if is_readable else []
+    if not 0 < len(regions) <= MAX_REGIONS:
         raise PipelineError(
-            f"the app was asked for {count} regions at once; allowed: 1 to {MAX_REGIONS}, each a request=...."
+            f"The page answers 1 to {MAX_REGIONS} regions at once, asked for in up to {_MAX_REQUEST_LENGTH} "
+            "characters each."
         )
+    return regions
 
 
 def answer(
-    caption_many: CaptionMany, content: bytes, wanted: Sequence[Region], max_megapixels: float
+    caption_many: CaptionMany, content: bytes, regions: Sequence[Region], max_megapixels: float
 ) -> list[dict[str, Any]]:
     """Caption regions of an upload in one call of the model: name, box, caption and crop of each.
 
-    Raises PipelineError when the upload is no image or too large, or a box in pixels reaches beyond it.
+    Raises PipelineError if the upload is not an image or too large, or a box in pixels reaches beyond it.
     """
     image = _open(content, max_megapixels)
-    parts = [region.within(image.width, image.height) for region in wanted]
+    parts = [region.within(image.width, image.height) for region in regions]
     captions = caption_many([(image, part) for part in parts])
     return [
         {

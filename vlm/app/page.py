@@ -10,24 +10,12 @@ from pipeline.regions.regions import REGIONS
 from vlm.app.server import Limits
 
 _FOLDER = Path(__file__).parent
-# Three a row, as they lie in the image; the other regions follow.
-_FIRST_BUTTONS = (
-    "full",
-    *("top-left", "top", "top-right"),
-    *("left", "center", "right"),
-    *("bottom-left", "bottom", "bottom-right"),
-)
-_COMPARISONS = {
-    "left and right": ("left", "right"),
-    "top and bottom": ("top", "bottom"),
-    "the four corners": ("top-left", "top-right", "bottom-left", "bottom-right"),
-}
 
 
 def make_assets(model: Mapping[str, object], limits: Limits) -> dict[str, Response]:
-    """Make all that the page consists of, by the path at which it is asked for.
+    """Make all parts of the page, by path.
 
-    `model` says which one the page is about: encoder, language_model, epoch.
+    `model` names what the page is about: encoder, language_model, epoch.
     """
     environment = Environment(
         loader=FileSystemLoader(_FOLDER),
@@ -36,13 +24,7 @@ def make_assets(model: Mapping[str, object], limits: Limits) -> dict[str, Respon
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    page = environment.get_template("page.html.j2").render(
-        model=model,
-        limits=limits,
-        regions=REGIONS,
-        region_names=[*_FIRST_BUTTONS, *(name for name in REGIONS if name not in _FIRST_BUTTONS)],
-        comparisons=_COMPARISONS,
-    )
+    page = environment.get_template("page.html.j2").render(model=model, limits=limits, regions=REGIONS)
     return {
         "/": Response(page, media_type="text/html"),
         "/page.css": Response((_FOLDER / "page.css").read_bytes(), media_type="text/css"),

@@ -1,7 +1,7 @@
 """The page and its two questions over HTTP: is this an image, and what does the model say of it?
 
 An image is the body of a request, read into memory under a limit and forgotten with the answer. Refusals
-are JSON, `{"error": "A sentence."}`. Nothing else is served: no file of the disk, no API description.
+are JSON, `{"error": "A sentence."}`. Nothing else is served.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
@@ -25,10 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pipeline.errors import PipelineError
 from vlm.app.answers import CaptionMany, answer, preview, requested_regions
 
-T = TypeVar("T")
-
-# Scripts, styles and answers from this server, pictures from memory, all else from nowhere: the page could
-# not call out if it tried.
+# Scripts, styles and answers come from this server, pictures from memory: the page cannot call elsewhere.
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self'; "
@@ -44,36 +41,29 @@ _HEADERS = {
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one visitor, and all of them together, may ask for."""
+    """What one visitor, and all visitors together, may ask for."""
 
     max_upload_bytes: int
     max_megapixels: float
-    max_visitors: int = 16  # uploads in memory: those that arrive, wait or are answered
+    max_visitors: int = 16  # uploads in memory that arrive, wait or are answered
     upload_seconds: float = 60.0
 
 
 class CaptionServer:
-    """The two questions, and what they share: the model, the limits, the threads that do the work."""
+    """Answers the two questions; they share the model, the limits and the threads."""
 
     def __init__(self, caption_many: CaptionMany, limits: Limits, assets: Mapping[str, Response]) -> None:
         self._caption_many = caption_many
         self._limits = limits
         self._assets = assets
         self._visitors = 0
-        # One thread runs the model's calls in the order in which they came: two at a time would take twice
-        # the memory and be no faster. Another checks uploads meanwhile.
+        # One thread runs the model's calls in their order: two at a time would take twice the memory and not
+        # be faster. Another checks uploads meanwhile.
         self._image_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="images")
         self._model_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
 
     def application(self, allowed_hosts: Sequence[str]) -> ASGIApp:
-        """Build the ASGI application, which answers to these host names; its threads end with it."""
-
-        @asynccontextmanager
-        async def lifespan(_: Starlette) -> AsyncIterator[None]:
-            yield
-            self._image_thread.shutdown(wait=False, cancel_futures=True)
-            self._model_thread.shutdown(wait=False, cancel_futures=True)
-
+        """Build the ASGI application, which answers to these host names."""
         starlette = Starlette(
             routes=[
                 *(Route(path, asset, methods=["GET"]) for path, asset in self._assets.items()),
@@ -83,15 +73,14 @@ class CaptionServer:
             # A site whose name points to this machine (DNS rebinding) has a foreign Host.
             middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=allowed_hosts, www_redirect=False)],
             exception_handlers={
-                HTTPException: self._explain,
+                404: lambda *_: _error(404, "there is nothing here; the page is at /."),
+                413: lambda *_: _error(413, _too_large(self._limits)),
+                HTTPException: _explain,
                 PipelineError: lambda _, error: _error(400, str(error)),
                 ClientDisconnect: lambda *_: Response(status_code=499),  # nobody will read it
                 # The server logs the traceback.
-                Exception: lambda *_: _error(
-                    500, "the app failed at this request; the terminal it runs in says why."
-                ),
+                Exception: lambda *_: _error(500, "the app failed; the terminal it runs in says why."),
             },
-            lifespan=lifespan,
             max_body_size=self._limits.max_upload_bytes,
         )
         return BrowserGuard(starlette, self._limits)
@@ -104,9 +93,9 @@ class CaptionServer:
 
     async def _captions(self, request: Request) -> Response:
         """Caption the regions that `request=...` (once or several times) asks for in words."""
-        wanted = requested_regions(request.query_params.getlist("request"))
+        regions = requested_regions(request.query_params.getlist("request"))
         async with self._upload(request) as content:
-            work = partial(answer, self._caption_many, content, wanted, self._limits.max_megapixels)
+            work = partial(answer, self._caption_many, content, regions, self._limits.max_megapixels)
             waiting = asyncio.get_running_loop().run_in_executor(self._model_thread, work)
             return JSONResponse({"answers": await _while_connected(request, waiting)})
 
@@ -126,22 +115,14 @@ class CaptionServer:
         finally:
             self._visitors -= 1
 
-    def _explain(self, _: Request, error: Exception) -> Response:
-        """Put a refusal, ours or Starlette's own, into a sentence."""
-        assert isinstance(error, HTTPException)
-        sentence = error.detail
-        if error.status_code == 404:
-            sentence = "there is nothing here; the page is at /."
-        elif error.status_code == 405:
-            methods = " or ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
-            sentence = f"this address takes {methods} alone."
-        elif error.status_code == 413:
-            sentence = _too_large(self._limits)
-        return _error(error.status_code, sentence, error.headers)
+
+def _explain(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return _error(error.status_code, error.detail, error.headers)
 
 
 class BrowserGuard:
-    """Puts security headers on every answer; refuses other sites' pages, and bodies announced as too large.
+    """Adds security headers to every answer; refuses pages of other sites, and bodies announced as too large.
 
     A page of another site that a visitor's browser has open can send requests here; it has a foreign Origin.
     """
@@ -151,7 +132,7 @@ class BrowserGuard:
         self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request; pass on whatever is none."""
+        """Answer an HTTP request, or pass on what is not one."""
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -163,17 +144,17 @@ class BrowserGuard:
             headers = Headers(scope=scope)
             origin, length = headers.get("origin"), headers.get("content-length", "")
             if origin is not None and origin.partition("://")[2] != headers.get("host"):
-                app = _error(403, f"the app takes no requests from the page of {origin!r:.100}.")
+                app = _error(403, f"the app refuses requests from pages of {origin!r:.100}.")
             # Starlette answers this case in three words of plain text.
             elif length.isdecimal() and int(length) > self._limits.max_upload_bytes:
                 app = _error(413, _too_large(self._limits))
         await app(scope, receive, send_with_headers)
 
 
-async def _while_connected(request: Request, work: Awaitable[T]) -> T:
-    """Await `work`, and give it up when the visitor leaves: no one would read the result."""
+async def _while_connected(request: Request, work: Awaitable[Any]) -> Any:
+    """Await `work`, and cancel it when the visitor leaves: nobody would read the result."""
     working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(request.receive())  # the body is read: the next message is a farewell
+    leaving = asyncio.ensure_future(request.receive())  # the body is read: the next message is the disconnect
     try:
         await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():

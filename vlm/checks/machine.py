@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import constants
-from packaging.requirements import Requirement
 from packaging.version import Version
 
 from pipeline.errors import PipelineError
@@ -19,13 +18,11 @@ from pipeline.params.schema import Params
 from pipeline.pretrained.wheels import is_wheel
 from vlm.doctor import CheckResult
 
-_PACKAGES = (
-    "torch transformers bitsandbytes accelerate peft safetensors h5py numpy pillow huggingface_hub dvc"
-)
-_INSTALL = "`make install`, or `pip install -r requirements.lock`"
+_PACKAGES = """torch transformers bitsandbytes accelerate peft safetensors h5py numpy pillow huggingface_hub
+    dvc""".split()  # noqa: SIM905
 _LITTLE_MEMORY = 4e9  # bytes; DVC, PyTorch and the sample's models leave little of it
 _LITTLE_DISK = 1e9  # bytes that ought to stay free
-_LANGUAGE_WIDTH = 2048  # D_l of Llama-3.2-1B; another width changes little of the estimate
+_LANGUAGE_WIDTH = 2048  # D_l of Llama-3.2-1B; another width changes the estimate little
 
 
 @dataclass
@@ -46,11 +43,21 @@ class DiskNeeds:
 def check_machine(folder: Path, params: Params | None) -> Iterator[CheckResult]:
     """Check the machine, for the run that `params` describes, and the project's packages."""
     yield _check_device(params)
-    yield from _check_gpu(params)
+    name = params.language_model.name if params and params.runtime.device != "mps" else ""
+    if torch.cuda.is_available():
+        pass
+    elif shutil.which("nvidia-smi"):
+        text = f"PyTorch {torch.__version__} finds no CUDA GPU, but nvidia-smi exists: {why_no_cuda()}"
+        remedy = "install a newer driver, or a PyTorch for this one (docs/flickr8k.md, 1)"
+        yield CheckResult("problem", "GPU", text, remedy)
+    elif name and not is_wheel(name) and not Path(name).is_dir():
+        text = f"no GPU, and training with {name} takes days on a CPU"
+        remedy = "use a machine with a CUDA GPU, or a smaller language_model.name"
+        yield CheckResult("warning", "GPU", text, remedy)
     text = f"{free_memory() / 1e9:.1f} GB free"
     if free_memory() < _LITTLE_MEMORY:
         remedy = "close other programs, or lower train.batch_size and runtime's batch sizes in params.yaml"
-        yield CheckResult("warning", "memory", f"only {text}", remedy)
+        yield CheckResult("warning", "memory", text, remedy)
     else:
         yield CheckResult("ok", "memory", text)
     yield from _check_packages(folder / "requirements.lock")
@@ -72,51 +79,34 @@ def _check_device(params: Params | None) -> CheckResult:
     return CheckResult("ok", "device", text)
 
 
-def _check_gpu(params: Params | None) -> Iterator[CheckResult]:
-    """Report an NVIDIA GPU that PyTorch does not reach, or none for a model that needs one."""
-    name = params.language_model.name if params and params.runtime.device != "mps" else ""
-    if torch.cuda.is_available():
-        return
-    if shutil.which("nvidia-smi"):
-        text = f"nvidia-smi is here, but PyTorch {torch.__version__} finds no CUDA GPU: {why_no_cuda()}"
-        remedy = "a newer driver, or a PyTorch for this one (docs/flickr8k.md, 1)"
-        yield CheckResult("problem", "GPU", text, remedy)
-    elif name and not is_wheel(name) and not Path(name).is_dir():
-        text = f"there is none, and {name} takes days to train with on a CPU"
-        remedy = "a machine with a CUDA GPU, or a smaller language_model.name"
-        yield CheckResult("warning", "GPU", text, remedy)
-
-
 def _check_packages(lock: Path) -> list[CheckResult]:
-    """Compare installed versions with what the project needs and what its lock file pins."""
-    versions = {one.name.lower(): one.version for one in importlib.metadata.distributions()}
-    project = "lightweight-vlm"
-    lines = (importlib.metadata.requires(project) if project in versions else None) or []
-    needed = {requirement.name: requirement for requirement in map(Requirement, lines)}
+    """Compare the installed versions with those that the lock file pins."""
+    installed = {package.name.lower(): package.version for package in importlib.metadata.distributions()}
     lines = lock.read_text().splitlines() if lock.is_file() else []
     pinned = dict(line.split(";")[0].split()[0].lower().split("==") for line in lines if "==" in line)
-    results, names = [], _PACKAGES.split()
-    for name in names:
-        version, wanted = versions.get(name), needed.get(name)
-        if version is None or (wanted and not wanted.specifier.contains(version, prereleases=True)):
-            text = f"{name} is {version or 'not installed'}, but {wanted or name} is needed"
-            results.append(CheckResult("problem", "packages", text, _INSTALL))
+    results, remedy = [], "`make install`, or `pip install -r requirements.lock`"
+    for name in _PACKAGES:
+        version = installed.get(name)
+        if version is None:
+            results.append(CheckResult("problem", "packages", f"{name} is not installed", remedy))
         elif name in pinned and Version(version).public != Version(pinned[name]).public:
             text = f"{name} is {version}, tested with {pinned[name]}; results may differ"
-            results.append(CheckResult("warning", "packages", text, _INSTALL))
-    found = (f"{name} {versions[name]}" for name in names if name in versions)
-    text = ", ".join([f"Python {platform.python_version()}", *found])
-    return results or [CheckResult("ok", "packages", text)]
+            results.append(CheckResult("warning", "packages", text, remedy))
+    versions = [
+        f"Python {platform.python_version()}",
+        *(f"{name} {installed.get(name)}" for name in _PACKAGES),
+    ]
+    return results or [CheckResult("ok", "packages", ", ".join(versions))]
 
 
 def check_disk(
     folder: Path, params: Params, needs: DiskNeeds, feature: tuple[int, int] | None
 ) -> Iterator[CheckResult]:
-    """Compare free space with what the run still needs, on each disk that it needs.
+    """Compare free space with what the run still needs, on each disk that it uses.
 
     Args:
         folder: the project's.
-        params: what the run is.
+        params: of the run.
         needs: what its dataset and its models take.
         feature: tokens and width of an image's features; None: not known.
     """
@@ -126,12 +116,12 @@ def check_disk(
         return
     store = folder / "data" / "features.h5"
     features = needs.images * feature[0] * feature[1] * 2  # float16
-    # A store of that size holds them already, as far as can be seen without opening it.
+    # A store of that size holds them already; it is not opened here.
     is_encoded = store.is_file() and features <= store.stat().st_size <= 1.1 * features + 1e6
     unpacked = 0 if (folder / "data" / "images.jsonl").is_file() else needs.unpacked
     projector = (feature[1] + _LANGUAGE_WIDTH) * params.projector.hidden_size * 4  # float32
-    # Images twice (DVC's copy), features three times (kept work as well), each epoch's checkpoint twice;
-    # the state to resume from holds weights, average and moments.
+    # Images twice (DVC's copy), features three times (kept work too), each epoch's checkpoint twice; the
+    # training state has weights, average and moments.
     written = 2 * unpacked + (0 if is_encoded else 3 * features) + projector * (2 * params.train.epochs + 4)
     downloads = sum(size for size in needs.downloads if size is not None)
     what = f" for {'images, ' if unpacked else ''}features and checkpoints"

@@ -1,14 +1,11 @@
 """The project: its dataset, git, and which stages would run."""
 
-import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any
-
-from ruamel.yaml import YAML
 
 from pipeline.captions import SPLITS
 from pipeline.datasets.hub_dataset import needed_shards
@@ -18,9 +15,9 @@ from pipeline.datasets.scenes.draw import scene_counts
 from pipeline.errors import PipelineError
 from pipeline.params.schema import DataParams, Params
 from pipeline.pretrained.hub import HubRepository, ask_for_file
+from stages.errors import running_dvc
 from vlm.checks.machine import DiskNeeds
 from vlm.doctor import CheckResult
-from vlm.options import running_dvc
 
 
 def check_dataset(params: Params) -> tuple[CheckResult, DiskNeeds]:
@@ -30,44 +27,42 @@ def check_dataset(params: Params) -> tuple[CheckResult, DiskNeeds]:
         return _check_hub_dataset(data)
     if data.source == "scenes":
         counts = scene_counts(data.scenes, data.limits)
-        text = (
-            f"scenes ({', '.join(f'{split} {count}' for split, count in counts.items())}), drawn by prepare"
-        )
+        splits = ", ".join(f"{split} {count}" for split, count in counts.items())
+        text = f"scenes ({splits}), drawn by prepare"
         return CheckResult("ok", "dataset", text), DiskNeeds(sum(counts.values()))
     try:
         records = [record for record, _ in read_dataset(data)]
     except PipelineError as error:
-        remedy = "mend the files, or `dvc exp run -S data.root=FOLDER` with the dataset's folder"
+        remedy = "correct the files, or `dvc exp run -S data.root=FOLDER` with the dataset's folder"
         return CheckResult("problem", "dataset", str(error), remedy), DiskNeeds()
     images = Counter(record.split for record in records)
     captions = Counter(record.split for record in records for _ in record.captions)
-    found = [f"{split} {images[split]:,} images with {captions[split]:,} captions" for split in SPLITS]
-    text = f"{data.source} in {data.root}: {', '.join(found)}"
-    return CheckResult("ok", "dataset", text), DiskNeeds(len(records))
+    splits = ", ".join(
+        f"{split} {images[split]:,} images with {captions[split]:,} captions" for split in SPLITS
+    )
+    return CheckResult("ok", "dataset", f"{data.source} in {data.root}: {splits}"), DiskNeeds(len(records))
 
 
 def _check_hub_dataset(params: DataParams) -> tuple[CheckResult, DiskNeeds]:
     """Check what the pins name, and ask the hub for the sizes of what prepare would still download."""
     text, needs = "", DiskNeeds()
-    remedy = "mend the file, or `dvc exp run -S data.root=FOLDER -S data.pins=FILE` with other pins"
+    remedy = "correct the file, or `dvc exp run -S data.root=FOLDER -S data.pins=FILE` with other pins"
     try:
         pins = read_pins(Path(params.root, params.pins))
         repository = HubRepository(pins.repository, pins.revision, "dataset")
         shards = needed_shards(pins, params.limits)
-        images = Counter(
-            {split: sum(rows for shard, rows in shards if shard.split == split) for split in SPLITS}
-        )
-        counts = ", ".join(f"{split} {images[split]:,}" for split in SPLITS)
+        images = {split: sum(rows for shard, rows in shards if shard.split == split) for split in SPLITS}
+        counts = ", ".join(f"{split} {count:,}" for split, count in images.items())
         text = f"{repository} at {pins.revision:.7} ({counts} images): "
-        needs = DiskNeeds(images.total(), downloads=[None])
-        remedy = "mend that, or take a copy of your own as data.source and data.root in params.yaml"
+        needs = DiskNeeds(sum(images.values()), downloads=[None])
+        remedy = "do that, or set data.source and data.root in params.yaml to a local copy"
         files = [ask_for_file(repository, shard.file) for shard, _ in shards]
     except PipelineError as error:
         return CheckResult("problem", "dataset", f"{text}{error}", remedy), needs
     missing = [file.size for file in files if not file.is_cached]
     what = f"prepare downloads {len(missing)} files, {sum(missing) / 1e9:.2f} GB"
     # Parquet hardly compresses JPEG: the images take as much again.
-    needs = DiskNeeds(images.total(), sum(file.size for file in files), [sum(missing)])
+    needs = DiskNeeds(sum(images.values()), sum(file.size for file in files), [sum(missing)])
     return CheckResult("ok", "dataset", f"{text}{what if missing else 'in the hub cache'}"), needs
 
 
@@ -75,15 +70,14 @@ def check_git(folder: Path) -> CheckResult:
     """Check that there is a git repository with a commit, which DVC compares with."""
     first = '`git init && git add -A && git commit -m "First run"`'
     try:
-        inside = _run(folder, "git", "rev-parse", "--is-inside-work-tree")
-        commit = _run(folder, "git", "rev-parse", "--verify", "--short", "HEAD")
+        head = _run(folder, "git", "rev-parse", "--verify", "--short", "HEAD")
     except OSError:
         return CheckResult("problem", "git", "git is not installed", "install git, which DVC needs")
-    if inside.returncode != 0:
+    if head.returncode == 0:
+        return CheckResult("ok", "git", f"at commit {head.stdout.strip()}")
+    if "not a git repository" in head.stderr:
         return CheckResult("problem", "git", "this folder is in no git repository", first)
-    if commit.returncode != 0:
-        return CheckResult("warning", "git", "no commit yet, which `dvc exp run` needs", first)
-    return CheckResult("ok", "git", f"at commit {commit.stdout.strip()}")
+    return CheckResult("warning", "git", "no commit yet, which `dvc exp run` needs", first)
 
 
 def check_stages(folder: Path) -> CheckResult:
@@ -94,34 +88,19 @@ def check_stages(folder: Path) -> CheckResult:
         text = f"DVC is at work ({running}), so what is left to run is not known"
         remedy = "wait until it has ended; if that process is not DVC, remove .dvc/tmp/rwlock"
         return CheckResult("warning", "stages", text, remedy)
-    status = _run(folder, sys.executable, "-m", "dvc", "status", "--json")
-    try:
-        changed = set(json.loads(status.stdout))
-    except ValueError:
-        said = (status.stderr.strip() or status.stdout.strip() or "nothing").splitlines()
+    dry = _run(folder, sys.executable, "-m", "dvc", "repro", "--dry", "--force-downstream")
+    if dry.returncode != 0:
+        lines = (dry.stderr.strip() or dry.stdout.strip() or "nothing").splitlines()
         # Without DVC's advice in the lines below, to remove the lock of a process that is at work.
-        error = next((line for line in said if line.startswith("ERROR: ")), said[-1]).removeprefix("ERROR: ")
-        return CheckResult("warning", "stages", f"`dvc status` failed and said: {error}", "`dvc status -v`")
-    flow = YAML(typ="safe").load((folder / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    waiting = stages_to_run(flow, changed)
+        error = next((line for line in lines if line.startswith("ERROR: ")), lines[-1]).removeprefix(
+            "ERROR: "
+        )
+        return CheckResult("warning", "stages", f"`dvc repro --dry` fails: {error}", "`dvc repro --dry -v`")
+    waiting = re.findall(r"Running stage '(\w+)'", dry.stdout)
     text = f"`dvc repro` would run {', '.join(waiting)}" if waiting else "all up to date, nothing to run"
     return CheckResult("ok", "stages", text)
 
 
-def stages_to_run(flow: dict[str, Any], changed: set[str]) -> list[str]:
-    """List the changed stages and those that read what these write, in the order of dvc.yaml."""
-    waiting: list[str] = []
-    written: set[str] = set()
-    for name, stage in flow.items():
-        if name in changed or written & set(stage.get("deps", [])):
-            waiting.append(name)
-            # An output with options is a mapping: its path is the only key.
-            written |= {
-                path for out in stage.get("outs", []) for path in ([out] if isinstance(out, str) else out)
-            }
-    return waiting
-
-
 def _run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "DVC_NO_ANALYTICS": "1"}
+    environment = {**os.environ, "DVC_NO_ANALYTICS": "1", "LC_ALL": "C.UTF-8"}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)

@@ -1,12 +1,12 @@
-"""The app without a model: a captioner that names the region it was shown, a server on loopback, a client."""
+"""The app without a model: a captioner that names the region it gets, a server on loopback, a client."""
 
 import io
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from http.client import HTTPConnection, HTTPResponse
+from http.client import HTTPConnection
 from urllib.parse import quote, urlsplit
 
 from PIL import Image
@@ -47,18 +47,23 @@ class FakeCaptioner:
 @contextmanager
 def serving(captioner: FakeCaptioner, limits: Limits = LIMITS) -> Iterator[str]:
     """Serve the app on a free port of loopback, in a thread; yields its address."""
-    listening = listen("127.0.0.1", 0)
     server = CaptionServer(captioner.caption_many, limits, make_assets(MODEL, limits))
     running = make_server(server.application(allowed_hosts("127.0.0.1")))
-    thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]})
-    where = address(listening)
-    thread.start()
-    try:
-        yield where
-    finally:
-        running.should_exit = True
-        thread.join(timeout=20)
-        listening.close()
+    with closing(listen("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            yield address(listening)
+        finally:
+            running.should_exit = True
+            thread.join(timeout=20)
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
 
 
 def connect(where: str) -> HTTPConnection:
@@ -66,32 +71,13 @@ def connect(where: str) -> HTTPConnection:
 
 
 def call(
-    where: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
-) -> tuple[HTTPResponse, bytes]:
-    """POST with a body, GET without."""
-    connection = connect(where)
-    try:
+    where: str, path: str, body: bytes | Iterator[bytes] | None = None, headers: dict[str, str] | None = None
+) -> Answer:
+    """POST with a body, which may end before its announced length; GET without."""
+    with closing(connect(where)) as connection:
         connection.request("GET" if body is None else "POST", path, body, headers or {})
         response = connection.getresponse()
-        return response, response.read()
-    finally:
-        connection.close()
-
-
-def upload(where: str, headers: dict[str, str], *chunks: bytes) -> tuple[HTTPResponse, bytes]:
-    """Begin a POST of an image with these headers and chunks, and end it nowhere."""
-    connection = connect(where)
-    try:
-        connection.putrequest("POST", "/image")
-        for name, value in headers.items():
-            connection.putheader(name, value)
-        connection.endheaders()
-        for chunk in chunks:
-            connection.send(chunk)
-        response = connection.getresponse()
-        return response, response.read()
-    finally:
-        connection.close()
+        return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
 
 
 def captions_of(*requests: str) -> str:

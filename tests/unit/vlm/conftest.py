@@ -1,13 +1,9 @@
-"""A folder for `vlm doctor` to examine."""
+"""A folder for `vlm doctor` to check."""
 
 import os
-from functools import partial
 from pathlib import Path
 
 import pytest
-
-from tests.params_files import write_params
-from tests.unit.vlm.doctor_runner import Write
 
 
 @pytest.fixture
@@ -20,9 +16,3 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     return here
-
-
-@pytest.fixture
-def write(folder: Path) -> Write:
-    """Writes params.yaml."""
-    return partial(write_params, folder / "params.yaml")
