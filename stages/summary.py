@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from stages.errors import report_user_errors
+from stages.errors import refuse_while_dvc_runs, report_user_errors
 
 _SCORES = ("bleu_1", "bleu_4", "cider", "rouge_l")
 
@@ -21,11 +21,15 @@ def main() -> None:
     from pipeline.files.json_files import read_json
     from pipeline.metrics.scores import CONTROLS, choice_sentence, verdict
 
-    evaluation = read_json(Path("metrics/evaluate.json"))
-    regions = read_json(Path("metrics/regions.json"))
+    metrics = [Path("metrics/evaluate.json"), Path("metrics/regions.json")]
+    for path in metrics:
+        if not path.exists():
+            refuse_while_dvc_runs(path, "wait until it has ended")
+    evaluation, regions = map(read_json, metrics)
     test = evaluation["test"]
     images = evaluation["images"]["test"]
-    click.echo(f"\nBest epoch: {evaluation['best_epoch']}. {choice_sentence(evaluation)}".rstrip())
+    click.echo(f"
+Best epoch: {evaluation['best_epoch']}. {choice_sentence(evaluation)}".rstrip())
     title = f"Test scores ({images} images):"
     click.echo(f"{title:<31}BLEU-1   BLEU-4    CIDEr  ROUGE-L   CIDEr behind, 95 %")
     rows = {"the model": test}

@@ -1,5 +1,7 @@
 """What is printed after a run: `pytest tests/unit/stages/test_summary.py`."""
 
+import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -58,3 +60,16 @@ def test_it_says_what_chose_the_epoch_and_which_captions_are_judged(
     judged = "that show one whole object alone are judged: shape right in 96.0 %, color in 92.0 %"
     assert f"Of 150 test images the 58 {judged}, place in 75.0 % of the 40 that name one" in lines
     assert f"Of 120 region crops the 50 {judged}" in lines
+
+
+def test_metrics_that_dvc_is_making_are_not_said_to_be_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The summary said "run `dvc repro`" while DVC was at work."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".dvc" / "tmp").mkdir(parents=True)
+    locks = {"write": {"metrics": {"pid": os.getpid(), "cmd": "dvc repro"}}, "read": {}}
+    (tmp_path / ".dvc" / "tmp" / "rwlock").write_text(json.dumps(locks))
+    result = CliRunner().invoke(main)
+    assert result.exit_code == 1
+    assert f"DVC is at work (process {os.getpid()}: dvc repro)" in result.stderr
