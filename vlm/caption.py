@@ -66,6 +66,8 @@ def caption(
         from pipeline.regions.captioner import DEFAULT_GENERATION, Captioner
 
         checkpoint = options.find_checkpoint_or_explain(checkpoint)
+        if not as_json:
+            click.echo(f"Loading {checkpoint} and the models that it names ...", err=True)
         captioner = Captioner.load(checkpoint, device, options.model_cache(), max_megapixels)
         requests = [(path, region) for path in files.paths for region in regions]
         answers = captioner.caption_each(requests, replace(DEFAULT_GENERATION, beams=beams))

@@ -58,6 +58,7 @@ def test_for_one_image_only_the_caption_is_printed() -> None:
     result = run("photos/1.png")
     assert result.stdout == f"{Captioner.load('data', 'cpu').caption('photos/1.png').text}\n"
     assert errors(result) == []
+    assert "Loading data/best.safetensors" in result.stderr
 
 
 def test_for_several_each_line_begins_with_the_path(photos: Path) -> None:
@@ -79,6 +80,7 @@ def test_json_has_a_line_for_each_caption() -> None:
     assert rows[0].keys() == {"path", "region", "box", "caption", "score", "finished"}
     assert rows[0]["box"] == [0, 0, 0.5, 1]
     assert all(row["score"] < 0 for row in rows)
+    assert "Loading" not in result.stderr
 
 
 @pytest.mark.usefixtures("photos")
