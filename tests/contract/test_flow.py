@@ -78,9 +78,9 @@ def test_a_stages_deps_are_the_code_it_imports(stage: str) -> None:
     assert len(deps) == len(set(deps))
 
 
-@pytest.mark.parametrize("stage", ["tokenize", "train", "evaluate", "report"])
-def test_stages_that_read_features_do_not_depend_on_image_encoders(stage: str) -> None:
-    assert not [dep for dep in code_deps(stage) if is_within(dep, "pipeline/vision")]
+def test_stages_that_read_features_do_not_depend_on_image_encoders() -> None:
+    for stage in ("tokenize", "train", "evaluate", "report"):
+        assert not [dep for dep in code_deps(stage) if is_within(dep, "pipeline/vision")]
 
 
 def test_every_data_dependency_is_an_earlier_stages_output() -> None:
@@ -91,15 +91,9 @@ def test_every_data_dependency_is_an_earlier_stages_output() -> None:
         before |= {*paths(stage, "outs")}
 
 
-def test_no_output_survives_between_runs_of_other_parameters() -> None:
-    """`persist` keeps the checkpoints of other parameters (and loses them under `dvc exp run`)."""
-    assert not re.search("persist|always_changed", FLOW.read_text(encoding="utf-8"))
-
-
-def test_no_stage_depends_on_the_versions_of_packages() -> None:
-    """An upgrade must not encode everything anew; README says what to do after one."""
-    deps = {dep for stage in STAGES for dep in paths(stage, "deps")}
-    assert not [dep for dep in deps if "requirements" in dep or dep.endswith(".toml")]
+def test_neither_old_outputs_nor_versions_of_packages_decide_what_runs() -> None:
+    """`persist` keeps the checkpoints of other parameters; an upgrade must not encode everything again."""
+    assert not re.search(r"persist|always_changed|requirements|\.toml", FLOW.read_text(encoding="utf-8"))
 
 
 @each_stage
@@ -114,20 +108,9 @@ def test_a_stage_tracks_the_sections_that_its_code_reads(stage: str) -> None:
 
 
 def test_every_section_but_runtime_is_tracked() -> None:
-    """The report, which tracks all, aside; nobody but it reads its own section."""
+    """The report tracks all sections and alone reads its section."""
     tracked = set().union(*(tracked_sections(stage) for stage in STAGES if stage != "report"))
     assert tracked | {"report"} == SECTIONS - UNTRACKED
-
-
-@each_stage
-def test_every_key_that_a_stage_tracks_exists_and_is_tracked_once(stage: str) -> None:
-    tracked = STAGES[stage]["params"]
-    params = load_params(ROOT / "params.yaml")
-    for key in tracked:
-        section, _, name = key.partition(".")
-        assert hasattr(getattr(params, section), name) if name else hasattr(params, section)
-        assert not name or section not in tracked
-    assert len(set(tracked)) == len(tracked)
 
 
 class Recorded:
@@ -143,7 +126,7 @@ class Recorded:
 
 
 def test_a_stage_that_tracks_single_keys_reads_exactly_these(tiny_params: Params, tmp_path: Path) -> None:
-    """The others track whole sections: of which keys they read nothing can be wrong."""
+    """Other stages track whole sections, so no key can be missing."""
     captions = tmp_path / "captions.jsonl"
     captions.write_text(json.dumps({"image_id": "a", "split": "train", "captions": ["a dog"], "objects": []}))
     language = Recorded(tiny_params.language_model)
@@ -158,21 +141,13 @@ def test_params_yaml_is_the_sample_profile() -> None:
     assert (ROOT / "params.yaml").read_bytes() == (ROOT / "profiles" / "sample.yaml").read_bytes()
 
 
-@pytest.mark.parametrize("profile", sorted((ROOT / "profiles").glob("*.yaml")), ids=lambda p: p.stem)
-def test_every_profile_loads(profile: Path) -> None:
-    load_params(profile)
-
-
 def test_the_report_profile_is_the_reports_configuration_to_the_letter() -> None:
     params = load_params(ROOT / "profiles" / "flickr8k-report.yaml")
     train, language, projector = params.train, params.language_model, params.projector
     assert params.encoder.name == "openai/clip-vit-base-patch32"
     assert (language.name, language.quantization) == ("meta-llama/Llama-3.2-1B", "nf4")
-    assert (projector.hidden_size, projector.standardize, projector.match_embedding_norm) == (
-        2048,
-        False,
-        False,
-    )
+    assert projector.hidden_size == 2048
+    assert not any((projector.standardize, projector.match_embedding_norm))
     assert (train.epochs, train.batch_size, train.captions_per_sequence) == (3, 4, 1)
     assert (train.learning_rate, train.clip_norm, train.supervise_eos) == (1e-4, 1.0, False)
     assert (params.runtime.num_workers, params.runtime.pin_memory) == (4, True)

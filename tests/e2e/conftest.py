@@ -33,10 +33,8 @@ class Project:
             "DVC_GLOBAL_CONFIG_DIR": str(folder.parent / "dvc-global"),
             "HF_HUB_OFFLINE": "1",
             "GIT_CONFIG_GLOBAL": os.devnull,
-            "GIT_AUTHOR_NAME": "test",
-            "GIT_AUTHOR_EMAIL": "test@example.org",
-            "GIT_COMMITTER_NAME": "test",
-            "GIT_COMMITTER_EMAIL": "test@example.org",
+            **{f"GIT_{role}_NAME": "test" for role in ("AUTHOR", "COMMITTER")},
+            **{f"GIT_{role}_EMAIL": "test@example.org" for role in ("AUTHOR", "COMMITTER")},
         }
 
     def run(self, *command: str, code: int = 0) -> str:
@@ -62,9 +60,6 @@ class Project:
         self.run("git", "add", "-A")
         self.run("git", "commit", "-q", "-m", message)
 
-    def write_params(self, params: Params) -> None:
-        write_params(self.folder / "params.yaml", params)
-
 
 def make_project(folder: Path, params: Params) -> Project:
     """A committed git repository with the project's code and `params`."""
@@ -78,7 +73,7 @@ def make_project(folder: Path, params: Params) -> Project:
             (folder / name).parent.mkdir(exist_ok=True)
             shutil.copy(source, folder / name)
     project = Project(folder)
-    project.write_params(params)
+    write_params(folder / "params.yaml", params)
     project.run("git", "init", "-q")
     project.commit("project")
     return project

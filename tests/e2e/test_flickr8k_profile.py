@@ -34,55 +34,49 @@ REDUCTIONS = (
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The files of the tiny dataset."""
-    folder = tmp_path_factory.mktemp("flickr8k")
-    save_flickr8k(folder)
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files of the tiny dataset."""
+    folder = tmp_path_factory.mktemp("e2e")
+    save_flickr8k(folder / "files")
     return folder
 
 
 @pytest.fixture(scope="module")
-def hub(files: Path, tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubStandIn]:
+def hub(folder: Path, tiny_llama: Path) -> Iterator[HubStandIn]:
     """A hub with the profile's models and dataset."""
     params = load_params(PROFILE)
-    clip = save_openai_clip(tmp_path_factory.mktemp("models") / "clip")
     with HubStandIn(tokens={"hf_granted": {LLAMA}, "hf_stranger": set()}) as hub:
-        assert params.encoder.revision
-        assert params.language_model.revision
-        hub.add(params.encoder.name, clip, params.encoder.revision)
-        hub.add(LLAMA, tiny_llama, params.language_model.revision, gated=True)
-        hub.add(NAME, files, COMMIT, kind="dataset")
+        hub.add(params.encoder.name, save_openai_clip(folder / "clip"), str(params.encoder.revision))
+        hub.add(LLAMA, tiny_llama, str(params.language_model.revision), gated=True)
+        hub.add(NAME, folder / "files", COMMIT, kind="dataset")
         yield hub
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory, files: Path, hub: HubStandIn) -> Project:
+def project(folder: Path, hub: HubStandIn) -> Project:
     """A project with the profile as it is, and the pins of the tiny dataset where those of Flickr8k are."""
-    folder = tmp_path_factory.mktemp("e2e")
-    params = load_params(PROFILE)
-    project = make_project(folder / "project", load_params(ROOT / "profiles" / "sample.yaml"))
+    project = make_project(folder / "project", load_params(PROFILE))
     for name in ("profiles", "vlm"):
         ignore = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, project.folder / name, ignore=ignore)
-    shutil.copy(project.folder / "profiles" / "flickr8k.yaml", project.folder / "params.yaml")
-    assert params.data.source == "hub"
-    write_pins(project.folder / params.data.root / params.data.pins, pins_of(files))
+    shutil.copy(PROFILE, project.folder / "params.yaml")
+    write_pins(project.folder / load_params(PROFILE).data.root, pins_of(folder / "files"))
     project.environment |= {**hub.environment(folder / "home"), "HF_TOKEN": ""}
     project.commit("profile")
     return project
 
 
 def reproduce(project: Project, code: int = 0, **environment: str) -> str:
-    """What the run prints: our facts and sentences, nothing of the libraries'."""
+    """What the run prints: our sentences, nothing of the libraries'."""
     project.environment |= environment
-    reductions = [part for one in REDUCTIONS for part in ("-S", one)]
+    reductions = [part for reduction in REDUCTIONS for part in ("-S", reduction)]
     printed = project.run("dvc", "exp", "run", *reductions, code=code)
     for noise in ("HTTP Request", "LOAD REPORT", "UNEXPECTED", "clean_up_tokenization", "Traceback"):
         assert noise not in printed, printed
     return printed
 
 
-def test_the_doctor_says_what_will_be_had_from_where(project: Project, hub: HubStandIn) -> None:
+def test_the_doctor_says_what_comes_from_where(project: Project, hub: HubStandIn) -> None:
     # Memory is this machine's: only what the profile asks for is looked at.
     printed = project.run(sys.executable, "-m", "vlm", "doctor", code=1).splitlines()
     for line in (
@@ -91,11 +85,11 @@ def test_the_doctor_says_what_will_be_had_from_where(project: Project, hub: HubS
         f"problem  language model: {LLAMA} is gated. Fix: accept its license at https://huggingface.co/{LLAMA}",
         f"ok       dataset: {NAME} at {COMMIT:.7} (train 9, dev 3, test 4 images): prepare downloads 4 files",
     ):
-        assert any(found.startswith(line) for found in printed), printed
+        assert any(printed_line.startswith(line) for printed_line in printed), printed
     assert not [line for line, _ in hub.requests if "/cdn/" in line]
 
 
-def test_a_hub_with_troubles_is_borne_and_no_access_to_llama_is_told_when_it_is_needed(
+def test_troubles_of_the_hub_are_survived_and_missing_access_to_llama_is_told(
     project: Project, hub: HubStandIn
 ) -> None:
     # A transfer that ends early, and a hub that is away for a moment.

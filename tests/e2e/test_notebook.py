@@ -65,29 +65,21 @@ def output_of(notebook: NotebookNode, cell_id: str) -> str:
     return "".join(output.text for output in cell.outputs if output.get("name") == "stdout")
 
 
-def test_the_sample_is_trained_and_scored(executed: NotebookNode) -> None:
+def test_the_sample_is_trained_scored_and_asked(executed: NotebookNode) -> None:
     assert "Running stage 'report'" in output_of(executed, "train")
     summary = output_of(executed, "summary")
-    assert "Best epoch: 1 (chosen on dev by bleu_4)" in summary
-    assert "Test scores (3 images)" in summary
-    assert "one caption for all" in summary
-
-
-def test_an_image_is_captioned_and_asked_about(executed: NotebookNode) -> None:
+    for words in ("Best epoch: 1", "Test scores (3 images)", "one caption for all"):
+        assert words in summary
     assert len(output_of(executed, "caption").splitlines()) == 1
     lines = output_of(executed, "ask").splitlines()
     assert [line.split(":")[0] for line in lines] == ["left", "right", "top-right"]
-    assert all(re.search(r"\(score -\d+\.\d\d\)$", line) for line in lines[:2])
-
-
-def test_the_image_and_the_crop_are_shown(executed: NotebookNode) -> None:
-    shown = [
-        (cell.id, output.data.keys())
+    pictures = [
+        cell.id
         for cell in executed.cells
         for output in cell.get("outputs", ())
-        if output.output_type == "display_data"
+        if output.output_type == "display_data" and "image/png" in output.data
     ]
-    assert [(cell, "image/png" in kinds) for cell, kinds in shown] == [("photo", True), ("crop", True)]
+    assert pictures == ["photo", "crop"]
 
 
 def test_the_notebook_is_committed_without_results() -> None:

@@ -56,7 +56,8 @@ def _check_wheel(topic: str, kind: ModelKind, name: str, cache: Path | None) -> 
         )
         return CheckResult("problem", topic, str(error), remedy)
     if is_unpacked:
-        return CheckResult("ok", topic, f"{name} is unpacked in {folder.parent}")
+        place = str(folder.parent).replace(str(Path.home()), "~", 1)
+        return CheckResult("ok", topic, f"{name} is unpacked in {place}")
     model = WHEEL_MODELS[name.removeprefix(PREFIX)]
     if importlib.util.find_spec(model.package) is not None:
         return CheckResult("ok", topic, f"{name} is installed, and unpacked on first use")
