@@ -39,9 +39,10 @@ def caption(
 ) -> None:
     """Caption images: files, folders (all images in them) and patterns.
 
-    For one image only the caption is printed, for several `path: caption`. With --json each line has path,
-    region, box (in fractions), caption, score (the mean log-probability of its tokens) and finished. A
-    request that names several regions gives a caption for each. docs/regions.md says what can be asked.
+    A line is `path: region: caption`, without the path for one image and without the region if none was asked
+    for. With --json it has path, region, box (in fractions), caption, score (the mean log-probability of its
+    tokens) and finished. A request that names several regions gives a caption for each. docs/regions.md says
+    what can be asked.
 
     \b
     Example: vlm caption photo.jpg
@@ -71,14 +72,14 @@ def caption(
         captioner = Captioner.load(checkpoint, device, options.model_cache(), max_megapixels)
         requests = [(path, region) for path in files.paths for region in regions]
         answers = captioner.caption_each(requests, replace(DEFAULT_GENERATION, beams=beams))
-        is_single = len(files.paths) + len(files.errors) == 1
+        several = len(files.paths) + len(files.errors) > 1
+        names_region = (ask, region, box) != (None, None, None)
         with bar("caption", len(requests), hidden=len(requests) == 1) as progress:
             for (path, _), answer in zip(requests, answers, strict=True):
                 # tqdm writes above its bar.
                 if not isinstance(answer, Exception):
-                    tqdm.write(
-                        _row(path, answer) if as_json else _line(path, answer, is_single, len(regions))
-                    )
+                    plain = _line(path if several else None, answer, names_region)
+                    tqdm.write(_row(path, answer) if as_json else plain)
                 elif str(answer) not in errors:
                     errors[str(answer)] = None
                     tqdm.write(f"Error: {answer}", file=sys.stderr)
@@ -111,6 +112,6 @@ def _row(path: Path, answer: "RegionCaption") -> str:
     return json.dumps(row, ensure_ascii=False)
 
 
-def _line(path: Path, answer: "RegionCaption", is_single: bool, regions: int) -> str:
-    parts = ["" if is_single else str(path), str(answer.region) if regions > 1 else "", answer.text]
-    return ": ".join(part for part in parts if part)
+def _line(path: Path | None, answer: "RegionCaption", names_region: bool) -> str:
+    parts = [str(path)] if path else []
+    return ": ".join([*parts, *([str(answer.region)] if names_region else []), answer.text])

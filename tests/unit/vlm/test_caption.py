@@ -80,14 +80,18 @@ def test_json_has_a_line_for_each_caption() -> None:
     assert rows[0].keys() == {"path", "region", "box", "caption", "score", "finished"}
     assert rows[0]["box"] == [0, 0, 0.5, 1]
     assert all(row["score"] < 0 for row in rows)
-    assert "Loading" not in result.stderr
+    assert "Loading data" not in result.stderr
 
 
 @pytest.mark.usefixtures("photos")
 def test_regions_are_named_or_boxes() -> None:
     left = Captioner.load("data", "cpu").caption("photos/1.png", region="left").text
-    for option, value in (("--region", "left-hand side"), ("--box", "0,0,30,40"), ("--box", "0,0,0.5,1")):
-        assert run("photos/1.png", option, value).stdout == f"{left}\n"
+    for option, value, name in (
+        ("--region", "left-hand side", "left"),
+        ("--ask", "what is on the left?", "left"),
+        ("--box", "0,0,30,40", "0,0,0.5,1"),
+    ):
+        assert run("photos/1.png", option, value).stdout == f"{name}: {left}\n"
     several = run("photos/1.png", "--ask", "the left and the whole image").stdout.splitlines()
     assert several[0] == f"left: {left}"
     assert several[1].startswith("full: ")
