@@ -70,6 +70,8 @@ def run_checks(folder: Path) -> Iterator[CheckResult]:
         remedy = "run in the project's folder, or copy the sample's: `cp profiles/sample.yaml params.yaml`"
         if path.is_file():
             remedy = "correct it; `git diff HEAD params.yaml` shows what was changed"
+            if "'\\t'" in str(error):
+                remedy = "indent with spaces; YAML allows no tabs there"
         yield CheckResult("problem", "parameters", str(error), remedy)
     yield from check_machine(folder, params)
     if params is not None:

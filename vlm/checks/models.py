@@ -28,7 +28,8 @@ _CLIP = re.compile(r"clip-vit-(base|large)-patch(\d+)(-336)?$")
 def check_models(params: Params) -> dict[CheckResult, int | None]:
     """Check that encoder and language model are here or can be downloaded, and the token for that.
 
-    Each result has the bytes that a run would download; None: not known.
+    Each result has the bytes that a run would download; None: not known, because the hub gave no answer or
+    refused.
     """
     results: dict[CheckResult, int | None] = {}
     for topic, model, kind in (
@@ -42,8 +43,14 @@ def check_models(params: Params) -> dict[CheckResult, int | None]:
         else:
             result, size = _check_hub(topic, kind, HubRepository(model.name, model.revision))
             results[result] = size
-    token = "there is one" if get_token() else "none (only gated models need one: `hf auth login`)"
-    return {**results, CheckResult("ok", "hub token", token): 0}
+    if get_token():
+        token = CheckResult("ok", "hub token", "there is one")
+    elif None in results.values():
+        text = "none, and a gated model like Llama cannot be downloaded without one"
+        token = CheckResult("warning", "hub token", text, "`hf auth login`, or set HF_TOKEN")
+    else:
+        token = CheckResult("ok", "hub token", "none, and none is needed")
+    return {**results, token: 0}
 
 
 def _check_wheel(topic: str, kind: ModelKind, name: str, cache: Path | None) -> CheckResult:

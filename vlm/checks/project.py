@@ -68,7 +68,9 @@ def _check_hub_dataset(params: DataParams) -> tuple[CheckResult, DiskNeeds]:
 
 def check_git(folder: Path) -> CheckResult:
     """Check that there is a git repository with a commit, which DVC compares with."""
-    first = '`git init && git add -A && git commit -m "First run"`'
+    first = "run in the project's folder"
+    if (folder / "dvc.yaml").is_file():
+        first = '`git init && git add . && git commit -m "First run"`'
     try:
         head = _run(folder, "git", "rev-parse", "--verify", "--short", "HEAD")
     except OSError:

@@ -19,7 +19,6 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from pipeline.errors import PipelineError
 from tests.unit.project import counted_openings
 from tests.unit.vlm.app_client import (
     LIMITS,
@@ -235,11 +234,13 @@ def test_which_addresses_are_this_machines_alone(host: str, names: set[str]) -> 
     assert names <= set(allowed_hosts(host))
 
 
-def test_an_address_in_use_is_a_sentence() -> None:
+def test_a_port_in_use_is_a_sentence_before_a_model_is_loaded(tiny_checkpoint: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        with pytest.raises(PipelineError, match=f"127.0.0.1, port {port}: .*--port"):
-            listen("127.0.0.1", port)
+        port = str(taken.getsockname()[1])
+        result = CliRunner().invoke(main, ["app", "--checkpoint", str(tiny_checkpoint), "--port", port])
+    assert result.exit_code == 1
+    assert f"127.0.0.1, port {port}: " in result.output
+    assert "Loading" not in result.output
 
 
 @pytest.mark.parametrize(

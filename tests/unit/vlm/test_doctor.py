@@ -70,21 +70,26 @@ def test_an_empty_folder_has_problems_with_remedies() -> None:
     for line in lines:
         assert line.startswith(("ok ", "warning ", "problem "))
         assert line.startswith("ok ") != (" -> " in line)
-    assert any("in no git repository -> " in line for line in lines)
+    assert any(line.endswith("in no git repository -> run in the project's folder") for line in lines)
     assert any(line.startswith("problem  stages: there is no dvc.yaml here") for line in lines)
     rows = json.loads("".join(run(1, "--json")))
     assert all(row.keys() == {"level", "topic", "text", "remedy"} for row in rows)
 
 
-@pytest.mark.parametrize("text", ["train: {epochs: 0}", "epoch: 3", "train: ["])
-def test_parameters_that_no_stage_accepts_are_to_be_corrected_not_overwritten(
-    folder: Path, text: str
-) -> None:
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        *((text, "`git diff HEAD params.yaml`") for text in ("train: {epochs: 0}", "epoch: 3", "train: [")),
+        # DVC says of it only that a character cannot start a token.
+        ("extra:\n\tkey: 3", "indent with spaces"),
+    ],
+)
+def test_wrong_parameters_are_to_be_corrected_not_overwritten(folder: Path, text: str, remedy: str) -> None:
     sample = (ROOT / "params.yaml").read_text()
     (folder / "params.yaml").write_text(f"{sample}\n{text}\n")
     lines = run(1)
     assert lines[0].startswith("problem  parameters: params.yaml")
-    assert "`git diff HEAD params.yaml`" in lines[0]
+    assert remedy in lines[0]
     assert not any("stages:" in line for line in lines)
 
 
@@ -208,6 +213,13 @@ def test_a_dataset_of_the_hub_is_counted_and_what_is_missing_told(
     available, needs = project.check_dataset(params)
     assert (available.level, available.text.split(": ")[1]) == ("ok", "prepare downloads 3 files, 0.90 GB")
     assert needs.downloads == [900_000_000]
+
+
+def test_adding_files_to_git_is_proposed_only_in_the_project(folder: Path) -> None:
+    """It proposed `git add -A` in any folder, a home folder included."""
+    assert "git add" not in str(project.check_git(folder).remedy)
+    (folder / "dvc.yaml").touch()
+    assert "git add ." in str(project.check_git(folder).remedy)
 
 
 def test_a_failing_dvc_is_a_warning_with_its_error(folder: Path) -> None:
