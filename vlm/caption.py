@@ -57,7 +57,7 @@ def caption(
     for note in files.notes():
         click.echo(f"Note: {note}", err=True)
     # A dictionary keeps the order; an image that cannot be read fails once, not for each region.
-    errors = dict.fromkeys(map(str, files.errors))
+    errors = dict.fromkeys(files.errors)
     for error in errors:
         click.echo(f"Error: {error}", err=True)
     if files.paths:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.errors import PipelineError, first_few
+from pipeline.errors import first_few
 
 # The formats that `pipeline.images.images` reads.
 _SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -23,8 +23,8 @@ class ImageFiles:
         folders: folders in folders, or matched by patterns, that were not searched.
     """
 
-    paths: list[Path] = field(default_factory=list)
-    errors: list[PipelineError] = field(default_factory=list)
+    paths: dict[Path, None] = field(default_factory=dict)
+    errors: list[str] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)
     folders: set[Path] = field(default_factory=set)
 
@@ -41,59 +41,52 @@ class ImageFiles:
             notes.append(f"ignored {count} folder{'s' * (count > 1)} ({names}). {more}")
         return notes
 
+    def add_matches(self, pattern: str) -> None:
+        """Add the files that a pattern matches."""
+        matches = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207
+        files = [match for match in matches if match.is_file()]
+        self.paths |= dict.fromkeys(files)
+        if files:
+            searched = {folder for match in matches for folder in match.parents}  # by `**`
+            self.folders |= {match for match in matches if match.is_dir()} - searched
+        else:
+            problem = f"no file matches {pattern}" if glob.has_magic(pattern) else f"{pattern} does not exist"
+            self.errors.append(f"{problem}. Fix: pass an image file, a folder or a pattern.")
+
+    def add_folder(self, folder: Path, recursive: bool) -> None:
+        """Add the images of a folder, sorted by name, without hidden files."""
+        try:
+            paths = sorted(folder.rglob("*") if recursive else folder.iterdir())
+        except OSError as error:
+            self.errors.append(f"cannot read {folder}: {error.strerror}.")
+            return
+        visible = [path for path in paths if "/." not in f"/{path.relative_to(folder).as_posix()}"]
+        files = [path for path in visible if not path.is_dir()]
+        images = [path for path in files if path.suffix.lower() in _SUFFIXES]
+        self.paths |= dict.fromkeys(images)
+        self.folders |= set() if recursive else set(visible) - set(files)
+        if images:
+            others = set(files) - set(images)
+            self.ignored.update(path.suffix.lower() or "without a suffix" for path in others)
+        else:
+            more = "" if recursive else " Fix: --recursive also reads its folders."
+            self.errors.append(f"the folder {folder} has no images ({', '.join(_SUFFIXES)}).{more}")
+
 
 def find_images(names: Iterable[str], recursive: bool = False) -> ImageFiles:
     """Find the image files that `names` stand for.
 
     Args:
-        names: files, taken as they are; folders (the images in them, sorted by name, without hidden files);
-            or patterns with `*`, `?`, `[...]` and `**`, if no file has that very name.
+        names: files, taken as they are; folders; or patterns with `*`, `?`, `[...]` and `**`, if no file has
+            that very name.
         recursive: search the folders of folders too.
     """
     images = ImageFiles()
     for name in names:
-        path = Path(name)
-        try:
-            if path.is_dir():
-                images.paths += _images_in(path, recursive, images)
-            elif path.exists():
-                images.paths.append(path)
-            else:
-                images.paths += _matches(name, images)
-        except PipelineError as error:
-            images.errors.append(error)
-    images.paths = list(dict.fromkeys(images.paths))
-    return images
-
-
-def _matches(pattern: str, images: ImageFiles) -> list[Path]:
-    matches = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207
-    files = [match for match in matches if match.is_file()]
-    if not files:
-        problem = f"no file matches {pattern}" if glob.has_magic(pattern) else f"{pattern} does not exist"
-        raise PipelineError(f"{problem}. Fix: pass an image file, a folder or a pattern.")
-    searched = {folder for match in matches for folder in match.parents}  # by `**`
-    images.folders |= {match for match in matches if match.is_dir()} - searched
-    return files
-
-
-def _images_in(folder: Path, recursive: bool, images: ImageFiles) -> list[Path]:
-    try:
-        paths = sorted(folder.rglob("*") if recursive else folder.iterdir())
-    except OSError as error:
-        raise PipelineError(f"cannot read {folder}: {error.strerror}.") from error
-    found = []
-    for path in paths:
-        suffix = path.suffix.lower()
-        if any(part.startswith(".") for part in path.relative_to(folder).parts):
-            continue
-        if path.is_dir():
-            images.folders |= set() if recursive else {path}
-        elif suffix in _SUFFIXES:
-            found.append(path)
+        if Path(name).is_dir():
+            images.add_folder(Path(name), recursive)
+        elif Path(name).exists():
+            images.paths[Path(name)] = None
         else:
-            images.ignored[suffix or "without a suffix"] += 1
-    if not found:
-        more = "" if recursive else " Fix: --recursive also reads its folders."
-        raise PipelineError(f"the folder {folder} has no images ({', '.join(_SUFFIXES)}).{more}")
-    return found
+            images.add_matches(name)
+    return images

@@ -132,7 +132,7 @@ async function copy(text, button) {
   try {
     await navigator.clipboard.writeText(text);
   } catch {
-    // Browsers give the clipboard to secure pages only, and a plain address in a network is none.
+    // Browsers give the clipboard to secure pages only, and a plain address in a network is not secure.
     const area = Object.assign(document.createElement("textarea"), { value: text });
     document.body.append(area);
     area.select();

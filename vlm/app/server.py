@@ -56,7 +56,7 @@ class CaptionServer:
         self._caption_many = caption_many
         self._limits = limits
         self._assets = assets
-        self._visitors = 0
+        self._places = asyncio.Semaphore(limits.max_visitors)
         # One thread runs the model's calls in their order: two at a time would take twice the memory and not
         # be faster. Another checks uploads meanwhile.
         self._image_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="images")
@@ -102,18 +102,15 @@ class CaptionServer:
     @asynccontextmanager
     async def _upload(self, request: Request) -> AsyncIterator[bytes]:
         """Read the body under the limits of number and time; Starlette limits its size."""
-        if self._visitors >= self._limits.max_visitors:
+        if self._places.locked():
             raise HTTPException(503, "too many requests are waiting; try again in a minute.")
-        self._visitors += 1
-        try:
+        async with self._places:
             try:
                 async with asyncio.timeout(self._limits.upload_seconds):
                     content = await request.body()
             except TimeoutError as error:
                 raise HTTPException(408, "the upload took too long; try again.") from error
             yield content
-        finally:
-            self._visitors -= 1
 
 
 def _explain(_: Request, error: Exception) -> Response:

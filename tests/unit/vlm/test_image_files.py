@@ -65,8 +65,8 @@ def test_ignored_files_are_counted_by_kind(folder: Path) -> None:
 def test_a_name_without_an_image_is_an_error_and_stops_no_other(folder: Path) -> None:
     (folder / "empty").mkdir()
     images = find_images(["none.jpg", "b.jpg", "*.gif", "empty"])
-    assert images.paths == [Path("b.jpg")]
-    missing, pattern, empty = map(str, images.errors)
+    assert [*images.paths] == [Path("b.jpg")]
+    missing, pattern, empty = images.errors
     assert missing.startswith("none.jpg does not exist")
     assert pattern.startswith("no file matches *.gif")
     assert empty.startswith("the folder empty has no images (.bmp, .gif,")
