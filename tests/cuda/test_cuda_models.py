@@ -73,8 +73,8 @@ def test_captions_in_float32_are_those_of_a_cpu_and_do_not_depend_on_the_batch(
 def test_captions_in_half_precision_are_made(tiny_llama: Path, dtype: torch.dtype) -> None:
     params = LanguageModelParams(str(tiny_llama), None, "nf4", False)
     made = captions(vision_language_model(load_language_model(params, on_gpu(dtype))), GREEDY, IMAGES)
-    assert [len(one.ids) for one in made] == [LENGTH] * IMAGES
-    assert all(np.isfinite(one.score) for one in made)
+    assert [len(caption.ids) for caption in made] == [LENGTH] * IMAGES
+    assert all(np.isfinite(caption.score) for caption in made)
 
 
 def test_features_are_those_of_a_cpu(tmp_path: Path, params: Params) -> None:
@@ -87,13 +87,8 @@ def test_features_are_those_of_a_cpu(tmp_path: Path, params: Params) -> None:
     stores = {}
     for device in ("cpu", "cuda"):
         output = tmp_path / f"{device}.h5"
-        runtime = replace(params.runtime, device=device)
-        encode_images(
-            tmp_path / "images.jsonl",
-            output,
-            params.encoder,
-            Execution(choose_placement(device), runtime, tmp_path / device),
-        )
+        execution = Execution.start(replace(params.runtime, device=device), tmp_path / device)
+        encode_images(tmp_path / "images.jsonl", output, params.encoder, execution)
         with FeatureStore(output) as store:
             stores[device] = store.read(list(store.image_ids)).astype(np.float32)
     # Stored in float16, which keeps eleven bits: the last may fall otherwise.
@@ -102,5 +97,4 @@ def test_features_are_those_of_a_cpu(tmp_path: Path, params: Params) -> None:
 
 def test_a_checkpoint_captions_on_a_gpu(tiny_checkpoint: Path) -> None:
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
-    said = Captioner.load(tiny_checkpoint, device="cuda").caption(picture)
-    assert isinstance(said.text, str)
+    assert isinstance(Captioner.load(tiny_checkpoint, device="cuda").caption(picture).text, str)

@@ -6,7 +6,7 @@ Run: make test-cuda
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -53,30 +53,31 @@ def test_the_loss_falls(lab: Lab, tmp_path: Path) -> None:
     assert sum(curve[-4:]) / 4 < 0.6 * sum(curve[:2]) / 2
 
 
-def test_layers_computed_twice_give_the_same_result(lab: Lab, tmp_path: Path) -> None:
-    lab.train(tmp_path / "kept", epochs=1)
-    lab.train(tmp_path / "twice", epochs=1, gradient_checkpointing=True)
-    assert losses(tmp_path / "twice") == pytest.approx(losses(tmp_path / "kept"), rel=1e-5)
+@pytest.mark.parametrize(
+    ("options", "tolerance"),
+    [
+        ({"gradient_checkpointing": True}, 1e-5),
+        ({"runtime": {"compile": "always"}}, TOLERANCE[torch.bfloat16]),
+    ],
+    ids=["layers computed twice", "compiled"],
+)
+def test_other_ways_to_compute_give_the_same_loss(
+    lab: Lab, tmp_path: Path, options: dict[str, Any], tolerance: float
+) -> None:
+    lab.train(tmp_path / "plain", epochs=2)
+    lab.train(tmp_path / "other", epochs=2, **options)
+    assert losses(tmp_path / "other") == pytest.approx(losses(tmp_path / "plain"), rel=tolerance)
 
 
-def test_compiled_layers_give_the_same_loss_to_rounding(lab: Lab, tmp_path: Path) -> None:
-    lab.train(tmp_path / "eager", epochs=2)
-    lab.train(tmp_path / "compiled", epochs=2, runtime={"compile": "always"})
-    expected = losses(tmp_path / "eager")
-    assert losses(tmp_path / "compiled") == pytest.approx(expected, rel=TOLERANCE[torch.bfloat16])
-
-
-def test_adapters_are_trained_with_the_projector(lab: Lab, tmp_path: Path) -> None:
+def test_adapters_are_trained_with_the_projector_and_the_cost_is_that_of_the_gpu(
+    lab: Lab, tmp_path: Path
+) -> None:
     lab.train(tmp_path, epochs=1, lora=LoraParams(2, 4.0, 0.1, ("q_proj", "v_proj")))
     tensors, _ = load_tensors(checkpoint(tmp_path))
     changed = [tensor for name, tensor in tensors.items() if "lora_B" in name]
     assert changed
     assert all(tensor.any() for tensor in changed)  # they start as zeros
-
-
-def test_the_cost_is_that_of_the_gpu(lab: Lab, tmp_path: Path) -> None:
-    lab.train(tmp_path, epochs=1)
     cost = json.loads((tmp_path / "cost.json").read_text())
     assert cost["device"] == "cuda"
-    # What tensors took, not what the process holds: a tiny model's, which is less than 100 MB.
+    # What tensors of a tiny model took, not what the process holds.
     assert 0 < cost["peak_memory_mb"] < 100

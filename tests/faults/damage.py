@@ -40,9 +40,9 @@ def _shift(content: bytes, rng: random.Random) -> bytes:
 def _value(content: bytes, rng: random.Random) -> bytes:
     """Put another value in the place of a word, a number or a text, as a JSON or YAML line has them."""
     values = list(re.finditer(rb'"[^"\n]*"|[\w.+-]+', content))
-    found = rng.choice(values) if values else None
+    old = rng.choice(values) if values else None
     new = json.dumps(rng.choice(_VALUES)).encode()
-    return content[: found.start()] + new + content[found.end() :] if found else new
+    return content[: old.start()] + new + content[old.end() :] if old else new
 
 
 # What happens to the content of a file; "gone" is the file itself.

@@ -52,7 +52,7 @@ def kill(
                 tally.check(lab.intact(folder, stage), f"{moment}: an output was neither old nor new")
             done = run(folder, stage)
             tally.require(lab.right(folder, stage, done), f"the run after the kills: {done.last_line}")
-            again = done.work + sum(one.work for one in killed) - whole.work
+            again = done.work + sum(ended.work for ended in killed) - whole.work
             allowed = len(killed) * lost_by_a_kill(stage, lab.params)
             tally.require(again <= allowed, f"after {len(killed)} kills {again} were done again")
     return tally

@@ -84,7 +84,7 @@ class Lab:
 
     def outputs(self, folder: Path, stage: str) -> Outputs:
         """The outputs of a stage in a project."""
-        return {file: of for name in outputs_of(stage) for file, of in _output(folder, name).items()}
+        return {file: bytes_ for name in outputs_of(stage) for file, bytes_ in _output(folder, name).items()}
 
     def intact(self, folder: Path, stage: str, may_be_absent: bool = True) -> bool:
         """Whether each output is the old one or the new.
@@ -101,8 +101,8 @@ class Lab:
 
     def wrong(self, folder: Path, stage: str) -> str:
         """What differs from the undisturbed run's outputs, or was left behind; empty where nothing is."""
-        found, expected = self.outputs(folder, stage), self.outputs(self.state(None), stage)
-        differing = [n for n in found.keys() | expected.keys() if found.get(n) != expected.get(n)]
+        actual, expected = self.outputs(folder, stage), self.outputs(self.state(None), stage)
+        differing = [n for n in actual.keys() | expected.keys() if actual.get(n) != expected.get(n)]
         left = [p.name for p in folder.rglob(".*") if p.name != ".scratch"]
         return ", ".join(sorted([*differing, *left])[:5])
 

@@ -47,22 +47,21 @@ def test_the_suite_sees_work_that_is_done_again(labs: tuple[Lab, Lab], stage: st
     assert lost.endswith("were done again")
 
 
-def test_the_suite_sees_a_file_that_is_gone(labs: tuple[Lab, Lab]) -> None:
-    with labs[0].project("encode") as folder:
-        assert labs[0].intact(folder, "encode")
-        (folder / "data/features.h5").unlink()
-        assert not labs[0].intact(folder, "encode")
-
-
-def test_a_folder_may_be_absent_between_two_renames_but_not_lack_a_file(labs: tuple[Lab, Lab]) -> None:
-    with labs[0].project("evaluate") as folder:
-        predictions = folder / "data/predictions"
+def test_the_suite_sees_outputs_that_are_neither_old_nor_new(labs: tuple[Lab, Lab]) -> None:
+    """A folder may be absent between two renames, but no file may be, nor one inside a folder."""
+    lab = labs[0]
+    with lab.project("evaluate") as folder:
+        best, predictions = folder / "data/best.safetensors", folder / "data/predictions"
+        old = best.read_bytes()
+        best.unlink()
+        assert not lab.intact(folder, "evaluate")
+        best.write_bytes(old)
         (predictions / "old.txt").write_text("neither old nor new")
-        assert not labs[0].intact(folder, "evaluate")
+        assert not lab.intact(folder, "evaluate")
         shutil.rmtree(predictions)
-        assert labs[0].intact(folder, "evaluate")
-        assert not labs[0].intact(folder, "evaluate", may_be_absent=False)
-        shutil.copytree(labs[0].state(None) / "data/predictions", predictions)
-        assert labs[0].intact(folder, "evaluate")
+        assert lab.intact(folder, "evaluate")
+        assert not lab.intact(folder, "evaluate", may_be_absent=False)
+        shutil.copytree(lab.state(None) / "data/predictions", predictions)
+        assert lab.intact(folder, "evaluate")
         next(predictions.iterdir()).unlink()
-        assert not labs[0].intact(folder, "evaluate")
+        assert not lab.intact(folder, "evaluate")

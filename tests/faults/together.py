@@ -53,12 +53,12 @@ def two_machines(lab: Lab, times: int, seed: int) -> Tally:
         expected = lab.outputs(undisturbed[0], "train")
         assert first.code == 0, first.printed
     while tally.tried < times:
-        with lab.project("train") as one, lab.project("train") as other:
+        with lab.project("train") as main, lab.project("train") as other:
             # In the second half there is a state.
             at = rng.randint(first.changes // 2, first.changes - 1)
-            _train_on([one, other], at)
-            done, second = _train_on([one, other])
-            good = (done.code, second.code) == (0, 0) and lab.outputs(one, "train") == expected
+            _train_on([main, other], at)
+            done, second = _train_on([main, other])
+            good = (done.code, second.code) == (0, 0) and lab.outputs(main, "train") == expected
             tally.check(good, f"killed before change {at}: {done.last_line}; {second.last_line}")
     return tally
 
@@ -73,7 +73,7 @@ def _train_on(folders: Sequence[Path], kill_at: int | None = None) -> list[Ended
         fault = Fault(at_change=None if rank else kill_at)
         running.append(child.start_call(folder, _train_as, (place,), fault))
     first = running[0].end()
-    return [first, *(one.end(child.LONGEST if first.code == 0 else 0) for one in running[1:])]
+    return [first, *(attempt.end(child.LONGEST if first.code == 0 else 0) for attempt in running[1:])]
 
 
 def _train_as(place: dict[str, str]) -> None:

@@ -76,10 +76,7 @@ def chunks(count: int) -> Iterator[bytes]:
         (LEFT, None, {}, 405, ""),
         ("/", png(), {}, 405, ""),
         ("/image", b"no image", {}, 400, "not a readable image"),
-        ("/image", b"", {}, 400, "0 bytes"),
-        ("/image", png()[:-40], {}, 400, "truncated or damaged"),
         ("/image", png(1001, 1000), {}, 400, "--max-megapixels is 1;"),
-        (LEFT, b"no image", {}, 400, "not a readable image"),
         (captions_of(""), png(), {}, 400, "the request is empty"),
         (captions_of("the middle of the left"), png(), {}, 400, "the middle of the left"),
         (captions_of("0,0,0.5,2"), png(), {}, 400, "0,0,0.5,2"),
@@ -211,27 +208,25 @@ def test_no_upload_becomes_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("host", "here"), [(None, "127.0.0.1"), ("0.0.0.0", "127.0.0.1")])
-def test_a_server_is_opened_here_by_its_loopback_address(host: str | None, here: str) -> None:
-    """By default only this machine reaches it."""
+def test_by_default_only_this_machine_reaches_the_server() -> None:
     default = str(next(option for option in main.commands["app"].params if option.name == "host").default)
-    with listen(host or default, 0) as listening:
-        name, port = listening.getsockname()
-        assert name == (host or here)
-        assert address(listening) == f"http://{here}:{port}/"
+    for host, name in ((default, "127.0.0.1"), ("0.0.0.0", "0.0.0.0")):
+        with listen(host, 0) as listening:
+            assert listening.getsockname()[0] == name
+            assert address(listening) == f"http://127.0.0.1:{listening.getsockname()[1]}/"
 
 
 @pytest.mark.parametrize(
-    ("host", "names"),
+    ("host", "name"),
     [
-        *((host, {host}) for host in ("127.0.0.1", "127.9.9.9", "localhost")),
-        ("::1", {"[::1]"}),
-        *((host, {"*"}) for host in ("0.0.0.0", "::", "192.168.0.2", "example.org")),
+        *((host, host) for host in ("127.0.0.1", "127.9.9.9", "localhost")),
+        ("::1", "[::1]"),
+        *((host, "*") for host in ("0.0.0.0", "::", "192.168.0.2", "example.org")),
     ],
 )
-def test_which_addresses_are_this_machines_alone(host: str, names: set[str]) -> None:
-    assert is_loopback(host) == ("*" not in names)
-    assert names <= set(allowed_hosts(host))
+def test_which_addresses_are_this_machines_alone(host: str, name: str) -> None:
+    assert is_loopback(host) == (name != "*")
+    assert name in allowed_hosts(host)
 
 
 def test_a_port_in_use_is_a_sentence_before_a_model_is_loaded(tiny_checkpoint: Path) -> None:

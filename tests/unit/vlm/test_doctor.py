@@ -255,29 +255,30 @@ def needed(result: CheckResult) -> float:
     return float(result.text.split("about ")[1].split(" GB needed")[0])
 
 
+@pytest.mark.parametrize(("bytes_there", "counted"), [(0, 3), (0.5, 3), (1.001, 0), (2, 3)])
 def test_features_are_counted_three_times_and_not_where_they_are_there(
-    folder: Path, tiny_params: Params
+    folder: Path, tiny_params: Params, bytes_there: float, counted: int
 ) -> None:
-    feature = (16, 1_000_000)
     size = 30 * 16 * 1_000_000 * 2
-    before = needed(disk(folder, tiny_params, 30, feature=feature))
     (folder / "data").mkdir()
-    store = folder / "data" / "features.h5"
-    for bytes_there, counted in ((size // 2, 3), (size + 10_000, 0), (2 * size, 3)):
-        with store.open("wb") as file:
-            file.truncate(bytes_there)
-        change = needed(disk(folder, tiny_params, 30, feature=feature)) - before
-        assert change == pytest.approx((counted - 3) * size / 1e9, abs=0.02)
+    with (folder / "data" / "features.h5").open("wb") as file:
+        file.truncate(int(bytes_there * size))
+    result = disk(folder, tiny_params, 30, feature=(16, 1_000_000))
+    rest = needed(disk(folder, tiny_params, 0, feature=(16, 1_000_000)))
+    assert needed(result) - rest == pytest.approx(counted * size / 1e9, abs=0.02)
 
 
-def test_downloads_and_unpacked_images_are_counted(folder: Path, tiny_params: Params) -> None:
-    alone = needed(disk(folder, tiny_params, 3))
-    needs = (3, 1_000_000_000, [2_000_000_000, 3_000_000_000, 0])
-    # Images twice: DVC keeps a copy.
-    assert needed(disk(folder, tiny_params, *needs)) == pytest.approx(alone + 2 + 2 + 3, abs=0.02)
+@pytest.mark.parametrize(("is_prepared", "unpacked"), [(False, 2), (True, 0)])
+def test_downloads_and_unpacked_images_are_counted(
+    folder: Path, tiny_params: Params, is_prepared: bool, unpacked: int
+) -> None:
+    """Images count twice: DVC keeps a copy."""
     (folder / "data").mkdir()
-    (folder / "data" / "images.jsonl").touch()
-    assert needed(disk(folder, tiny_params, *needs)) == pytest.approx(alone + 2 + 3, abs=0.02)
+    if is_prepared:
+        (folder / "data" / "images.jsonl").touch()
+    result = disk(folder, tiny_params, 3, 1_000_000_000, [2_000_000_000, 3_000_000_000, 0])
+    rest = needed(disk(folder, tiny_params, 3))
+    assert needed(result) - rest == pytest.approx(unpacked + 2 + 3, abs=0.02)
 
 
 def test_a_cache_on_another_disk_has_a_separate_line(
