@@ -28,8 +28,7 @@ def main() -> None:
     evaluation, regions = map(read_json, metrics)
     test = evaluation["test"]
     images = evaluation["images"]["test"]
-    click.echo(f"
-Best epoch: {evaluation['best_epoch']}. {choice_sentence(evaluation)}".rstrip())
+    click.echo(f"\nBest epoch: {evaluation['best_epoch']}. {choice_sentence(evaluation)}".rstrip())
     title = f"Test scores ({images} images):"
     click.echo(f"{title:<31}BLEU-1   BLEU-4    CIDEr  ROUGE-L   CIDEr behind, 95 %")
     rows = {"the model": test}
