@@ -60,7 +60,8 @@ def project(folder: Path, hub: HubStandIn) -> Project:
         ignore = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, project.folder / name, ignore=ignore)
     shutil.copy(PROFILE, project.folder / "params.yaml")
-    write_pins(project.folder / load_params(PROFILE).data.root, pins_of(folder / "files"))
+    data = load_params(PROFILE).data
+    write_pins(Path(project.folder, data.root, data.pins), pins_of(folder / "files"))
     project.environment |= {**hub.environment(folder / "home"), "HF_TOKEN": ""}
     project.commit("profile")
     return project

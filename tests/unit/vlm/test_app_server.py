@@ -76,7 +76,7 @@ def chunks(count: int) -> Iterator[bytes]:
         (LEFT, None, {}, 405, ""),
         ("/", png(), {}, 405, ""),
         ("/image", b"no image", {}, 400, "not a readable image"),
-        ("/image", png(1001, 1000), {}, 400, "--max-megapixels is 1;"),
+        ("/image", png(1001, 1000), {}, 400, "--max-megapixels is 1"),
         (captions_of(""), png(), {}, 400, "the request is empty"),
         (captions_of("the middle of the left"), png(), {}, 400, "the middle of the left"),
         (captions_of("0,0,0.5,2"), png(), {}, 400, "0,0,0.5,2"),
