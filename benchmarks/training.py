@@ -142,7 +142,7 @@ def measure(task: Task, batch_size: int, accumulation: int, compiled: bool) -> F
     with tempfile.TemporaryDirectory(dir=task.work) as name:
         folder = Path(name)
         outputs = (folder / name for name in ("checkpoints", "train.json", "cost.json", "training.csv"))
-        paths = TrainPaths(task.work / "features.h5", tokens, *outputs)
+        paths = TrainPaths(task.work / "features.h5", tokens, task.work / "neighbors.h5", *outputs)
         train(paths, params, Execution(placement, params.runtime, folder / "train"))
         cost = read_json(paths.cost)
     split = read_tokens(tokens, "train")

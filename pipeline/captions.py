@@ -16,6 +16,8 @@ from pipeline.errors import PipelineError, shorten
 from pipeline.files.json_files import read_jsonl, write_jsonl
 
 Split = Literal["train", "dev", "test"]
+# The captions of each of an image's nearest train images, the nearest first.
+SimilarCaptions = Sequence[Sequence[str]]
 SPLITS: tuple[Split, ...] = get_args(Split)
 # What a JPEG can have at most; prepare lets no image pass that has more.
 MAX_SIDE = 65_535

@@ -82,6 +82,14 @@ CONTROLS = ResultCode(
     ),
 )
 REGIONS = ResultCode(
-    rooms=("images", "vision", "model", "text/prompt.py", "regions"),
+    rooms=(
+        "images",
+        "vision",
+        "retrieval/nearest.py",
+        "retrieval/memory.py",
+        "model",
+        "text/prompt.py",
+        "regions",
+    ),
     without={**_PROBE, "regions/words.py": "the boxes that words become are compared"},
 )

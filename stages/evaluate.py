@@ -1,4 +1,4 @@
-"""Stage 5: every epoch is scored on dev and test, and dev chooses the best."""
+"""Stage 6: every epoch is scored on dev and test, and dev chooses the best."""
 
 from stages.console import PARAMS, SCRATCH, stage_banner, stage_command
 
@@ -8,7 +8,8 @@ def main() -> None:
     """Caption dev and test with every checkpoint, score them, choose the best epoch on dev.
 
     \b
-    Reads   data/checkpoints/, data/features.h5, data/captions.jsonl
+    Reads   data/checkpoints/, data/features.h5, data/captions.jsonl, data/memory.h5,
+            data/neighbors.h5
     Writes  metrics/scores.json, metrics/evaluate.json, plots/epochs.csv, data/predictions/,
             data/best.safetensors
     Params  evaluate, generate
@@ -22,7 +23,7 @@ def main() -> None:
 
     settings = load_params(PARAMS)
     paths = EvaluatePaths()
-    reads = [paths.checkpoints, paths.features, paths.captions]
+    reads = [paths.checkpoints, paths.features, paths.captions, paths.memory, paths.neighbors]
     writes = [paths.metrics, paths.scores, paths.curve, paths.predictions, paths.best]
     with stage_banner("evaluate", reads, writes) as close_with:
         evaluation = evaluate(paths, settings, Execution.start(settings.runtime, SCRATCH / "evaluate"))

@@ -1,4 +1,4 @@
-"""Stage 6: regions of test images are captioned, their crops encoded on the fly."""
+"""Stage 7: regions of test images are captioned, their crops encoded on the fly."""
 
 from stages.console import PARAMS, SCRATCH, stage_banner, stage_command
 

@@ -1,4 +1,4 @@
-"""Stage 7: a page that shows the results of the run."""
+"""Stage 8: a page that shows the results of the run."""
 
 from pathlib import Path
 

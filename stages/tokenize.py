@@ -1,4 +1,4 @@
-"""Stage 3: captions become token ids."""
+"""Stage 4: captions become token ids."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Stage 4: the projector, with adapters if asked for, is trained from cached features."""
+"""Stage 5: the projector, with adapters if asked for, is trained from cached features."""
 
 import os
 
@@ -12,7 +12,7 @@ def main() -> None:
     Continues an interrupted run, or one with fewer epochs, from .scratch/train.
 
     \b
-    Reads   data/features.h5, data/tokens.h5
+    Reads   data/features.h5, data/tokens.h5, data/neighbors.h5
     Writes  data/checkpoints/, metrics/train.json, metrics/cost.json, plots/training.csv
     Params  train, projector, lora, language_model
 
@@ -32,10 +32,11 @@ def main() -> None:
     settings = load_params(PARAMS)
     keep_freed_memory()
     paths = TrainPaths()
+    reads = [paths.features, paths.tokens, paths.neighbors]
     writes = [paths.checkpoints, paths.metrics, paths.cost, paths.curve]
     count = int(os.environ.get("WORLD_SIZE", "1"))  # set by `accelerate launch` and `torchrun`
     with (
-        stage_banner("train", [paths.features, paths.tokens], writes) as close_with,
+        stage_banner("train", reads, writes) as close_with,
         join_processes(choose_placement(settings.runtime.device), count) as (processes, placement),
     ):
         execution = Execution(placement, settings.runtime, SCRATCH / "train", processes)

@@ -11,6 +11,9 @@ def caption_tokenizer(
     lowercase: bool = False,
     instruction: str = "Describe this image.",
     max_caption_tokens: int = 48,
+    similar_captions: int = 0,
 ) -> CaptionTokenizer:
-    prompt = PromptParams(instruction, lowercase, True, max_caption_tokens)
+    prompt = PromptParams(
+        instruction, lowercase, True, max_caption_tokens, similar_captions=similar_captions, similar_tokens=48
+    )
     return CaptionTokenizer(prompt, LanguageModelParams(str(model), None, "none", double_quantization=False))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 @click.option("--beams", type=click.IntRange(1, 32), default=3, help="Beams of the search; 1: greedy.")
 @options.max_megapixels
 @options.checkpoint
+@options.memory
 @options.device
 @options.as_json
 def caption(
@@ -34,6 +35,7 @@ def caption(
     beams: int,
     max_megapixels: float,
     checkpoint: Path,
+    memory: Path | None,
     device: str,
     as_json: bool,
 ) -> None:
@@ -69,7 +71,7 @@ def caption(
         checkpoint = options.find_checkpoint_or_explain(checkpoint)
         if not as_json:
             click.echo(f"Loading {checkpoint} and the models that it names ...", err=True)
-        captioner = Captioner.load(checkpoint, device, options.model_cache(), max_megapixels)
+        captioner = Captioner.load(checkpoint, device, options.model_cache(), max_megapixels, memory)
         requests = [(path, region) for path in files.paths for region in regions]
         answers = captioner.caption_each(requests, replace(DEFAULT_GENERATION, beams=beams))
         several = len(files.paths) + len(files.errors) > 1

@@ -38,6 +38,11 @@ checkpoint = click.option(
 )
 _DEVICE_HELP = "Where to compute: auto, cpu, cuda, cuda:N or mps."
 device = click.option("--device", default="auto", callback=_device, help=_DEVICE_HELP)
+memory = click.option(
+    "--memory",
+    type=click.Path(path_type=Path),
+    help="Another memory of captions than the memory.h5 next to the checkpoint (docs/retrieval.md).",
+)
 # Pillow itself refuses larger images.
 max_megapixels = click.option(
     "--max-megapixels", type=Limit(178), default=50.0, help="Refuse images of more million pixels."

@@ -25,8 +25,9 @@ from pipeline.files.unchanged_file import UnchangedFile
 from pipeline.hardware.execution import Execution
 from pipeline.metrics.controls import shuffle_predictions
 from pipeline.metrics.scores import measure
-from pipeline.model.checkpoints import Checkpoint, checkpoints_of_run
+from pipeline.model.checkpoints import Checkpoint, checkpoints_of_run, memory_of_checkpoint
 from pipeline.params.schema import Params
+from pipeline.retrieval.neighbors import Neighbors, Retriever
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +43,8 @@ class EvaluatePaths:
     checkpoints: Path = Path("data/checkpoints")
     features: Path = Path("data/features.h5")
     captions: Path = Path("data/captions.jsonl")
+    memory: Path = Path("data/memory.h5")
+    neighbors: Path = Path("data/neighbors.h5")
     predictions: Path = Path("data/predictions")
     best: Path = Path("data/best.safetensors")
     metrics: Path = Path("metrics/evaluate.json")
@@ -63,14 +66,18 @@ def evaluate(paths: EvaluatePaths, settings: Params, execution: Execution) -> Js
             raise PipelineError(
                 f"{paths.captions} has no image in the split {split}. Fix: run `dvc repro prepare`."
             )
+    neighbors = Neighbors.read(paths.neighbors)
     results: list[EpochResult] = []
+    predictor: Predictor | None = None
     with FeatureStore(paths.features) as store:
-        predictor = Predictor(store, settings.generate, execution)
         for checkpoint in checkpoints_of_run(paths.checkpoints):
-            if not results:
+            if predictor is None:
                 _require_trained_features(store, paths, checkpoint, list(references["train"]))
+                memory = memory_of_checkpoint(checkpoint, paths.memory)
+                retriever = Retriever(memory, neighbors) if memory else None
+                predictor = Predictor(store, settings.generate, execution, retriever)
             results.append(_evaluate_epoch(predictor, checkpoint, references))
-        controls, consensus_images = control_captions(store, records, execution.scratch)
+    controls, consensus_images = control_captions(neighbors, records, execution.scratch)
     scores = {result.info.epoch: result.scores["dev"] for result in results}
     losses = {result.info.epoch: result.dev_loss for result in results}
     epoch, choice = choose_epoch(scores, losses, settings.evaluate.select_by)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.captions import Split
+from pipeline.captions import SimilarCaptions, Split
 from pipeline.errors import PipelineError
 from pipeline.features.compatibility import features_digest
 from pipeline.features.store import FeatureStore
@@ -28,6 +28,7 @@ from pipeline.model.feature_captioner import FeatureCaptioner, GeneratedCaption
 from pipeline.model.generation import images_per_batch
 from pipeline.params.schema import GenerateParams
 from pipeline.result_code import EVALUATE
+from pipeline.retrieval.neighbors import Retriever
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +41,16 @@ Predictions = dict[str, GeneratedCaption]
 class Predictor:
     """Captions and losses of checkpoints, from the scratch folder where they are known already."""
 
-    def __init__(self, store: FeatureStore, generate: GenerateParams, execution: Execution) -> None:
+    def __init__(
+        self,
+        store: FeatureStore,
+        generate: GenerateParams,
+        execution: Execution,
+        retriever: Retriever | None = None,
+    ) -> None:
+        """`retriever` knows what people said of similar images; None: the prompt does not show it."""
         self._store = store
+        self._retriever = retriever
         self._generate = generate
         self._execution = execution
         self._code = EVALUATE.digests()
@@ -60,7 +69,8 @@ class Predictor:
                 # that was never interrupted.
                 for places in finished.gaps(images_per_batch(self._generate, batch_size)):
                     batch = image_ids[places.start : places.stop]
-                    captions = model.caption(self._features(batch), self._generate, batch_size)
+                    similar = self._similar(batch)
+                    captions = model.caption(self._features(batch), self._generate, batch_size, similar)
                     rows = [{"caption": caption.text, "finished": caption.finished} for caption in captions]
                     finished.add(places.start, rows)
                     progress.update(len(batch))
@@ -76,11 +86,11 @@ class Predictor:
         finished = self._finished(checkpoint, list(references), 1, captions=digest(references))
         if finished.missing:
             rows = min(_LOSS_ROWS, self._execution.runtime.generate_batch_size)
-            pairs = (
-                (self._features(batch), [references[image_id] for image_id in batch])
+            batches = (
+                (self._features(batch), [references[i] for i in batch], self._similar(batch))
                 for batch in batched(references, rows)
             )
-            loss = self._load(checkpoint).loss(pairs)
+            loss = self._load(checkpoint).loss(batches)
             if not math.isfinite(loss):
                 raise PipelineError(
                     f"The loss of {checkpoint.file.path} on dev is {loss} in "
@@ -93,6 +103,9 @@ class Predictor:
     def _features(self, image_ids: Sequence[str]) -> Tensor:
         return torch.from_numpy(self._store.read(image_ids))  # [n, P, D_v]
 
+    def _similar(self, image_ids: Sequence[str]) -> list[SimilarCaptions] | None:
+        return None if self._retriever is None else self._retriever.similar(image_ids)
+
     def _finished(
         self, checkpoint: Checkpoint, image_ids: Sequence[str], count: int, **settings: Any
     ) -> PredictionCache:
@@ -102,6 +115,7 @@ class Predictor:
             "checkpoint": checkpoint.file.sha256,
             "encoder": self._store.spec,
             "features": self._digest(tuple(image_ids)),
+            "neighbors": self._retriever and self._retriever.neighbors.of(image_ids).tolist(),
             "dtype": str(self._execution.placement.dtype),
             **settings,
         }

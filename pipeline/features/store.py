@@ -182,6 +182,10 @@ class FeatureStore:
         """`row_digest` of each image, in the order of the ids; `read` gives no other features than these."""
         return [self._digests[self._row(image_id)] for image_id in image_ids]
 
+    def file_digest(self, image_id: str) -> str:
+        """SHA-256 (hex) of an image's file."""
+        return self.sha256[self._row(image_id)]
+
     def _row(self, image_id: str) -> int:
         # Ids are sorted; a dictionary of a million ids would take 150 MB.
         row = bisect_left(self.image_ids, image_id)

@@ -36,9 +36,12 @@ class Consensus:
         """Return the caption with the highest mean similarity to all others of these train images.
 
         `rows` are places in `train`, the nearest first. Of captions that agree equally the first one wins:
-        of the nearest image, in the order of its captions. At most 500 captions are compared.
+        of the nearest image, in the order of its captions. At most 500 captions are compared. Rows that
+        are -1 stand for no image; of no images it is the empty caption.
         """
-        captions = [caption for row in rows for caption in self._train[row]][:MOST_CANDIDATES]
+        captions = [caption for row in rows if row >= 0 for caption in self._train[row]][:MOST_CANDIDATES]
+        if not captions:
+            return ""
         pairs = similarities([self._tf_idf.vector(caption_words(caption)) for caption in captions])
         # Rounded: sums of the same numbers in another order are equal.
         return captions[int(pairs.sum(axis=1).round(9).argmax())]

@@ -25,6 +25,7 @@ from pipeline.files.unchanged_file import UnchangedFile
 from pipeline.model.adapters import require_shapes, split_state
 from pipeline.model.projector import Projector
 from pipeline.params.schema import EncoderParams, LanguageModelParams, PromptParams
+from pipeline.retrieval.memory import Memory
 
 T = TypeVar("T")
 
@@ -43,7 +44,8 @@ class CheckpointInfo:
     used with. `training` is the fingerprint of everything that the checkpoint follows from, `features` the
     digest of its training images' features (`features_digest`), and `tokens` that of the prompt's and their
     captions' ids. `longest_caption` counts the tokens of the longest training caption, its end included.
-    `lora` says how the adapters are built; without adapters it is None.
+    `lora` says how the adapters are built; without adapters it is None. `memory` is the digest of the memory
+    that similar captions come from, None where the prompt shows none.
     """
 
     epoch: int
@@ -58,6 +60,7 @@ class CheckpointInfo:
     tokens: str
     longest_caption: int
     lora: dict[str, Any] | None = None
+    memory: str | None = None
 
     def encoder_params(self) -> EncoderParams:
         """Return the section `encoder` of the params that the checkpoint was trained with."""
@@ -69,7 +72,8 @@ class CheckpointInfo:
 
     def prompt_params(self) -> PromptParams:
         """Return the section `prompt` of these params."""
-        return _section(PromptParams, self.tokenizer)
+        # The spec leaves out what a prompt without similar captions does not follow from.
+        return _section(PromptParams, {"similar_captions": 0, "similar_tokens": 1, **self.tokenizer})
 
 
 def _section(section: type[T], spec: Mapping[str, Any]) -> T:
@@ -175,6 +179,27 @@ def find_checkpoint(path: Path) -> Path:
             f"{path} has no {_BEST}. Fix: {choice}run `dvc repro`, which writes data/best.safetensors."
         )
     return best
+
+
+def memory_of_checkpoint(checkpoint: Checkpoint, path: Path) -> Memory | None:
+    """Read the memory whose captions a checkpoint's prompt shows; None where it shows none.
+
+    Raises PipelineError where the file is missing, damaged or another memory.
+    """
+    if checkpoint.info.memory is None:
+        return None
+    if not path.exists():
+        raise PipelineError(
+            f"{checkpoint.file.path} reads captions of similar images, and {path} does not exist. "
+            "Fix: put the memory.h5 of its training there, or run `dvc repro`."
+        )
+    memory = Memory.read(path)
+    if memory.digest != checkpoint.info.memory:
+        raise PipelineError(
+            f"{path} is not the memory of captions that {checkpoint.file.path} was trained with. "
+            "Fix: put that memory there, or run `dvc repro`."
+        )
+    return memory
 
 
 def checkpoint_path(folder: Path, epoch: int) -> Path:

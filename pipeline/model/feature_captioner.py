@@ -11,6 +11,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from pipeline.captions import SimilarCaptions
 from pipeline.errors import PipelineError
 from pipeline.hardware.device import Placement
 from pipeline.model.adapters import adapter_params, inject_adapters
@@ -21,6 +22,9 @@ from pipeline.model.packing import caption_labels, pack
 from pipeline.model.vision_language_model import VisionLanguageModel
 from pipeline.params.schema import GenerateParams
 from pipeline.text.prompt import CaptionTokenizer
+
+# Features `[n, P, D_v]`, the captions of each of these images, and those of its neighbours.
+LossBatch = tuple[Tensor, Sequence[Sequence[str]], Sequence[SimilarCaptions] | None]
 
 # The parts of a language model that must be those of training, and their names in errors.
 _PARTS = {"weights": "weights", "tokenizer": "tokenizer files", "end_ids": "end-of-sequence tokens"}
@@ -91,21 +95,47 @@ class FeatureCaptioner:
         self.model.projector = checkpoint.projector.to(self.model.language_model.device)
         self.info = info
 
+    @property
+    def similar_captions(self) -> int:
+        """How many captions of similar images the prompt shows."""
+        return self._tokenizer.params.similar_captions
+
+    def contexts(self, similar: Sequence[SimilarCaptions] | None) -> list[list[int]] | None:
+        """The context of each image: the first caption of each of its nearest neighbours, as token ids.
+
+        None where the prompt shows no captions of similar images.
+        """
+        params = self._tokenizer.params
+        if not params.similar_captions:
+            return None
+        if similar is None:
+            raise ValueError("similar is None, expected the captions of each image's neighbours")
+        contexts = []
+        for neighbors in similar:
+            captions = [self._tokenizer.encode_caption(of[0]) for of in neighbors[: params.similar_captions]]
+            whole = [ids for ids in captions if 0 < len(ids) <= params.max_caption_tokens]
+            contexts.append(self.model.prompt.context(whole))
+        return contexts
+
     @torch.inference_mode()
-    def loss(self, batches: Iterable[tuple[Tensor, Sequence[Sequence[str]]]]) -> float:
+    def loss(self, batches: Iterable[LossBatch]) -> float:
         """Return the mean cross-entropy (nats) over all tokens of reference captions, their ends included.
 
         Captions are cut to `prompt.max_caption_tokens`, as in training; one that was cut has no end.
 
         Args:
-            batches: features `[n, P, D_v]`, and the captions of each of these n images.
+            batches: features `[n, P, D_v]`, and for each of these n images its captions and, where the
+                prompt shows them, those of its neighbours.
         """
         model = self.model.eval()
         device = model.language_model.device
         total, labels = 0.0, 0
-        for features, captions in batches:
+        for features, captions, similar in batches:
             rows = [[self._labels(caption) for caption in image_captions] for image_captions in captions]
-            batch = pack(rows, model.prompt.prefix_length(features.shape[1]))
+            prompt, tokens = model.prompt, features.shape[1]
+            batch = pack(
+                rows, prompt.prefix_length(tokens), self.contexts(similar), prompt.context_start(tokens)
+            )
             total += float(model.loss(features.to(device), batch.to(device)))
             labels += len(batch.labels)
         return total / labels
@@ -114,8 +144,17 @@ class FeatureCaptioner:
         ids, limit = self._tokenizer.encode_caption(caption), self._tokenizer.params.max_caption_tokens
         return caption_labels(ids[:limit], self.model.prompt.eos, truncated=len(ids) > limit)
 
-    def caption(self, features: Tensor, params: GenerateParams, batch_size: int) -> Iterator[ScoredCaption]:
-        """Yield the captions of features `[n, P, D_v]`, in order, each when it is finished."""
+    def caption(
+        self,
+        features: Tensor,
+        params: GenerateParams,
+        batch_size: int,
+        similar: Sequence[SimilarCaptions] | None = None,
+    ) -> Iterator[ScoredCaption]:
+        """Yield the captions of features `[n, P, D_v]`, in order, each when it is finished.
+
+        `similar` are the captions of each image's neighbours, where the prompt shows them.
+        """
         limited = replace(params, max_new_tokens=params.max_new_tokens or self.info.longest_caption)
-        for caption in generate_ids(self.model, features, limited, batch_size):
+        for caption in generate_ids(self.model, features, limited, batch_size, self.contexts(similar)):
             yield ScoredCaption(self._tokenizer.decode_caption(caption.ids), caption.finished, caption.score)

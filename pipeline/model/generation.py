@@ -1,22 +1,25 @@
 """Captions from image features: batched greedy and beam search with a key-value cache.
 
 Both find, token for token, what `transformers`' `generate` finds for each image alone, in less time: the
-words before the image are computed once for a batch, and finished captions leave the batch. All prefixes have
-one length (a fixed prompt and P image tokens), so nothing is padded and a caption does not depend on its
-batch, except through rounding: it depends on the shapes of the products and can turn a close choice
-(docs/architecture.md).
+words before the image are computed once for a batch, and finished captions leave the batch. Without contexts
+all prefixes have one length (a fixed prompt and P image tokens), and nothing is padded; contexts are padded,
+and nothing attends to the padding. So a caption does not depend on its batch, except through rounding: it
+depends on the shapes of the products and can turn a close choice (docs/architecture.md).
 
 B: images of a batch, K: beams, R: rows (captions being generated), t: tokens of each, V: vocabulary,
 P: tokens of an image, D_v: width of the encoder, D_l: width of the language model.
 """
 
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
+from itertools import repeat
 
 import torch
 from torch import Tensor
 from transformers import NoRepeatNGramLogitsProcessor
 
+from pipeline.files.batched import batched
+from pipeline.model.packing import pad_contexts
 from pipeline.model.vision_language_model import VisionLanguageModel
 from pipeline.params.schema import GenerateParams
 
@@ -40,9 +43,15 @@ class Generated:
 
 @torch.inference_mode()
 def generate_ids(
-    model: VisionLanguageModel, features: Tensor, params: GenerateParams, batch_size: int
+    model: VisionLanguageModel,
+    features: Tensor,
+    params: GenerateParams,
+    batch_size: int,
+    contexts: Sequence[Sequence[int]] | None = None,
 ) -> Iterator[Generated]:
     """Yield the caption of each image of `features` `[n, P, D_v]`, in order.
+
+    `contexts` are the token ids of each image's context (`Prompt.context`); None: there are none.
 
     A caption ends before the tokenizer's EOS or another end token of the model; one that reaches
     `max_new_tokens` first is not `finished`. At most `batch_size` rows (images times beams) are generated at
@@ -54,8 +63,12 @@ def generate_ids(
     model.eval()
     ends = model.language_model.end_ids | {model.prompt.eos}
     search = _greedy_search if params.beams == 1 else _beam_search
-    for batch in torch.split(features, images_per_batch(params, batch_size)):
-        decoder = _Decoder(model, batch.to(model.language_model.device), params.no_repeat_ngram_size)
+    size = images_per_batch(params, batch_size)
+    context_batches = repeat(None) if contexts is None else batched(contexts, size)
+    # Without `strict`: the contexts that are None have no end.
+    for batch, batch_contexts in zip(torch.split(features, size), context_batches, strict=False):
+        images = batch.to(model.language_model.device)
+        decoder = _Decoder(model, images, batch_contexts, params.no_repeat_ngram_size)
         yield from search(decoder, params, limit, ends)
 
 
@@ -72,7 +85,13 @@ class _Decoder:
         scores: `[R, V]`, the log-probabilities of the next token.
     """
 
-    def __init__(self, model: VisionLanguageModel, features: Tensor, no_repeat_ngram_size: int) -> None:
+    def __init__(
+        self,
+        model: VisionLanguageModel,
+        features: Tensor,
+        contexts: Sequence[Sequence[int]] | None,
+        no_repeat_ngram_size: int,
+    ) -> None:
         self._model = model.language_model
         self._guard = NoRepeatNGramLogitsProcessor(no_repeat_ngram_size) if no_repeat_ngram_size else None
         self._cache = self._model.new_cache()
@@ -80,7 +99,14 @@ class _Decoder:
         self._model.next_hidden_states(model.embed_before(), self._cache)
         self._cache.batch_repeat_interleave(len(features))
         self.ids = torch.empty(len(features), 0, dtype=torch.long, device=features.device)
-        self._predict(model.embed_image(features))
+        # [R, L + t], false where contexts are padded; None: nothing is padded.
+        self._mask: Tensor | None = None
+        context_ids = None
+        if contexts is not None:
+            context_ids, is_context = (tensor.to(features.device) for tensor in pad_contexts(contexts))
+            around = len(model.prompt.before) + features.shape[1], len(model.prompt.after)
+            self._mask = torch.nn.functional.pad(is_context, around, value=True)
+        self._predict(model.embed_image(features, context_ids))
 
     def append(self, rows: Tensor, tokens: Tensor) -> None:
         """Replace the rows by R' rows that are one token longer.
@@ -93,10 +119,12 @@ class _Decoder:
         if not torch.equal(rows, torch.arange(len(self.ids), device=rows.device)):
             self._cache.batch_select_indices(rows)
         self.ids = torch.cat([self.ids[rows], tokens.unsqueeze(1)], dim=1)  # [R', t + 1]
+        if self._mask is not None:
+            self._mask = torch.nn.functional.pad(self._mask[rows], (0, 1), value=True)
         self._predict(self._model.embed(tokens.unsqueeze(1)))
 
     def _predict(self, embeddings: Tensor) -> None:
-        hidden = self._model.next_hidden_states(embeddings, self._cache)[:, -1]  # [R, D_l]
+        hidden = self._model.next_hidden_states(embeddings, self._cache, self._mask)[:, -1]  # [R, D_l]
         scores = self._model.logits(hidden).log_softmax(dim=-1)  # [R, V]
         self.scores = self._guard(self.ids, scores) if self._guard else scores
 

@@ -82,12 +82,19 @@ class LanguageModel(nn.Module):
         hidden: Tensor = output.last_hidden_state
         return hidden
 
-    def next_hidden_states(self, embeddings: Tensor, cache: "Cache") -> Tensor:
+    def next_hidden_states(self, embeddings: Tensor, cache: "Cache", mask: Tensor | None = None) -> Tensor:
         """Embeddings `[B, T, D_l]` of the positions after those in `cache` -> last hidden states.
 
-        The cache, of the same B rows, grows by T positions.
+        The cache, of the same B rows, grows by T positions. `mask` `[B, ..]` is false at those of all
+        positions that are padding: nothing attends to them, and position ids do not count them.
         """
-        output = self.model.base_model(inputs_embeds=embeddings, past_key_values=cache, use_cache=True)
+        padding = {}
+        if mask is not None:
+            positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -embeddings.shape[1] :]
+            padding = {"attention_mask": mask, "position_ids": positions}
+        output = self.model.base_model(
+            inputs_embeds=embeddings, past_key_values=cache, use_cache=True, **padding
+        )
         hidden: Tensor = output.last_hidden_state  # [B, T, D_l]
         return hidden
 

@@ -7,7 +7,11 @@ Each caption attends to the prefix and to itself, and its position ids continue 
 
 Loss and gradient therefore equal those of separate sequences, with about a third of the tokens.
 
-B: rows, L: length of the prefix, S: longest row of captions, T = L + S, N: labels in the batch.
+A prefix may have a context (captions of similar images), whose length differs from row to row. Contexts are
+padded on the left: nothing attends to the padding, and no position id counts it.
+
+B: rows, C: longest context, L: length of the prefix, S: longest row of captions, T = L + S, N: labels in the
+batch.
 """
 
 from collections.abc import Sequence
@@ -22,6 +26,7 @@ class PackedBatch:
     """Rows of captions after prefixes of equal length, padded on the right.
 
     Attributes:
+        context_ids: `[B, C]`, token ids of the contexts (0 where padded).
         caption_ids: `[B, S]`, token ids after the prefix (0 where padded).
         positions: `[B, T]`, position ids.
         mask: `[B, 1, T, T]`, true where a position (row) may attend to another (column).
@@ -29,6 +34,7 @@ class PackedBatch:
         labels: `[N]`, the token ids to predict.
     """
 
+    context_ids: Tensor
     caption_ids: Tensor
     positions: Tensor
     mask: Tensor
@@ -54,12 +60,33 @@ def caption_labels(ids: Sequence[int], eos: int | None, truncated: bool) -> list
     return [*ids] if eos is None or truncated else [*ids, eos]
 
 
-def pack(rows: Sequence[Sequence[Sequence[int]]], prefix_length: int) -> PackedBatch:
-    """Pack the captions of each row, as `caption_labels` returns them, after a prefix of `prefix_length`.
+def pad_contexts(contexts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Pad contexts on the left: token ids `[B, C]`, and true `[B, C]` where a token is."""
+    longest = max(map(len, contexts), default=0)
+    ids = torch.tensor([[0] * (longest - len(row)) + [*row] for row in contexts], dtype=torch.long)
+    lengths = torch.tensor([len(row) for row in contexts])
+    return ids, torch.arange(longest) >= longest - lengths.unsqueeze(1)
+
+
+def pack(
+    rows: Sequence[Sequence[Sequence[int]]],
+    prefix_length: int,
+    contexts: Sequence[Sequence[int]] | None = None,
+    context_start: int = 0,
+) -> PackedBatch:
+    """Pack the captions of each row, as `caption_labels` returns them, after its prefix.
+
+    Args:
+        rows: the captions of each row.
+        prefix_length: positions of the prefix without its context.
+        contexts: the token ids of each row's context; None: there are none.
+        context_start: where in the prefix the contexts begin.
 
     Labels are shifted here and nowhere else: position t predicts the token at t + 1, and the prefix's last
     position predicts the first token of each caption.
     """
+    context_ids, is_context = pad_contexts(contexts or [()] * len(rows))  # [B, C]
+    prefix_length += context_ids.shape[1]  # L
     longest = max(sum(map(len, row)) for row in rows)  # S
     length = prefix_length + longest  # T
     caption_ids = torch.zeros(len(rows), longest, dtype=torch.long)  # [B, S]
@@ -67,6 +94,8 @@ def pack(rows: Sequence[Sequence[Sequence[int]]], prefix_length: int) -> PackedB
     # What a position belongs to: 0 the prefix, 1.. the captions, -1 padding.
     owner = torch.full((len(rows), length), -1)  # [B, T]
     owner[:, :prefix_length] = 0
+    stop = context_start + context_ids.shape[1]
+    owner[:, context_start:stop].masked_fill_(~is_context, -1)
     label_row: list[int] = []
     label_source: list[int] = []
     labels: list[int] = []
@@ -85,4 +114,6 @@ def pack(rows: Sequence[Sequence[Sequence[int]]], prefix_length: int) -> PackedB
     column = owner.unsqueeze(1)  # [B, 1, T]
     mask = causal & ((owner.unsqueeze(2) == column) | (column == 0))  # [B, T, T]
     indices = (torch.tensor(values) for values in (label_row, label_source, labels))  # each [N]
-    return PackedBatch(caption_ids, positions, mask.unsqueeze(1), *indices)
+    # Padding of contexts has no position.
+    positions[:, context_start:] -= (~is_context).sum(dim=1, keepdim=True)
+    return PackedBatch(context_ids, caption_ids, positions.clamp(min=0), mask.unsqueeze(1), *indices)

@@ -3,7 +3,7 @@
 No image is read here: training and evaluation work on cached features alone.
 
 B: images, P: tokens of an image, D_v: width of the encoder, D_l: width of the language model, L: length of
-the prefix (prompt and image), S, T, N: as in `pipeline.model.packing`.
+the prefix (prompt and image), C, S, T, N: as in `pipeline.model.packing`.
 """
 
 from collections.abc import Mapping
@@ -68,17 +68,21 @@ class VisionLanguageModel(nn.Module):
         """Return the embeddings of the words before the image `[1, .., D_l]`."""
         return self.get_buffer("_before")
 
-    def embed_image(self, features: Tensor) -> Tensor:
-        """Image features `[B, P, D_v]` -> embeddings of the image and the words after it `[B, .., D_l]`."""
+    def embed_image(self, features: Tensor, context_ids: Tensor | None = None) -> Tensor:
+        """Image features `[B, P, D_v]` -> embeddings of the image and the words after it `[B, .., D_l]`.
+
+        `context_ids` `[B, C]` are the token ids between the image and the constant words after it.
+        """
         after = self.get_buffer("_after")
         # The projector stays in float32; the language model computes in its own type.
         image = self.projector(features.float()).to(after.dtype)  # [B, P, D_l]
-        return torch.cat([image, after.expand(len(features), -1, -1)], dim=1)
+        context = [] if context_ids is None else [self.language_model.embed(context_ids)]  # [B, C, D_l]
+        return torch.cat([image, *context, after.expand(len(features), -1, -1)], dim=1)
 
-    def embed_prefix(self, features: Tensor) -> Tensor:
+    def embed_prefix(self, features: Tensor, context_ids: Tensor | None = None) -> Tensor:
         """Image features `[B, P, D_v]` -> embeddings of prompt and image `[B, L, D_l]`."""
         before = self.embed_before().expand(len(features), -1, -1)
-        return torch.cat([before, self.embed_image(features)], dim=1)
+        return torch.cat([before, self.embed_image(features, context_ids)], dim=1)
 
     def loss(self, features: Tensor, batch: PackedBatch) -> Tensor:
         """Sum the cross-entropy over the batch's N labels; divided by N, it is the mean per token (nats).
@@ -87,7 +91,7 @@ class VisionLanguageModel(nn.Module):
             features: `[B, P, D_v]`, the image of each row of `batch`.
             batch: the packed captions.
         """
-        prefix = self.embed_prefix(features)  # [B, L, D_l]
+        prefix = self.embed_prefix(features, batch.context_ids)  # [B, L, D_l]
         captions = self.language_model.embed(batch.caption_ids)  # [B, S, D_l]
         hidden = self.language_model.hidden_states(
             torch.cat([prefix, captions], dim=1), batch.mask, batch.positions

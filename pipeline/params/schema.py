@@ -103,6 +103,10 @@ class PromptParams:
     """a final period is removed first"""
     max_caption_tokens: Annotated[StrictInt, Field(ge=1, le=512)]
     """longer captions are cut here, and counted"""
+    similar_captions: Annotated[StrictInt, Field(ge=0, le=32)]
+    """captions of the most similar train images in the prompt (docs/retrieval.md); 0: off"""
+    similar_tokens: Annotated[StrictInt, Field(ge=1, le=512)]
+    """tokens that these captions may have together; those that do not fit are left out"""
 
 
 @dataclass(frozen=True, config=_CONFIG)

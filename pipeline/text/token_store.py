@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 3
 _NUMBERS = ("token_ids", "offsets", "image_row", "truncated", "prompt_before", "prompt_after")
+# Only where the prompt shows captions of similar images.
+_CONTEXT = ("prompt_similar", "prompt_separator")
 _TEXTS = ("image_id", "split")
 
 
@@ -101,6 +103,9 @@ def _write(
         "prompt_before": np.asarray(prompt.before, np.int32),
         "prompt_after": np.asarray(prompt.after, np.int32),
     }
+    if prompt.similar:
+        numbers["prompt_similar"] = np.asarray(prompt.similar, np.int32)
+        numbers["prompt_separator"] = np.asarray(prompt.separator, np.int32)
     texts: dict[str, Sequence[str]] = {
         "image_id": [r.image_id for r in records],
         "split": [r.split for r in records],
@@ -124,7 +129,7 @@ def _write(
 def _checksum(numbers: Mapping[str, NDArray[Any]], rest: Any) -> str:
     """Compute the SHA-256 (hex) of everything in the file: its numbers and, as JSON, the rest."""
     total = hashlib.sha256(canonical_json(rest).encode())
-    for name in _NUMBERS:
+    for name in numbers:
         total.update(np.ascontiguousarray(numbers[name]).data)
     return total.hexdigest()
 
@@ -143,9 +148,10 @@ def read_tokens(path: Path, split: Split) -> TokenizedCaptions:
                     f"{path} has format version {version}, expected {FORMAT_VERSION}. "
                     "Fix: run `dvc repro tokenize`."
                 )
-            if any(file[name].nbytes > size for name in _NUMBERS):
+            names = [*_NUMBERS, *(name for name in _CONTEXT if name in file)]
+            if any(file[name].nbytes > size for name in names):
                 raise ValueError("its arrays claim more bytes than the file has")
-            numbers = {name: file[name][:] for name in _NUMBERS}
+            numbers = {name: file[name][:] for name in names}
             texts = {name: list(read_texts(file, name, size)) for name in _TEXTS}
             eos = int(file.attrs["eos"])
             spec = json.loads(read_attribute(file, "tokenizer"))
@@ -158,8 +164,15 @@ def read_tokens(path: Path, split: Split) -> TokenizedCaptions:
         raise PipelineError(
             f"{path} is not a readable token store ({error}). Fix: delete it and run `dvc repro tokenize`."
         ) from error
-    before, after = (tuple(numbers[name].tolist()) for name in ("prompt_before", "prompt_after"))
-    prompt = Prompt(before=before, after=after, eos=eos)
+    prompt_ids = {name: tuple(numbers[name].tolist()) for name in numbers if name.startswith("prompt_")}
+    prompt = Prompt(
+        before=prompt_ids["prompt_before"],
+        after=prompt_ids["prompt_after"],
+        eos=eos,
+        similar=prompt_ids.get("prompt_similar", ()),
+        separator=prompt_ids.get("prompt_separator", ()),
+        similar_tokens=spec.get("similar_tokens", 0),
+    )
     image_ids, splits = texts["image_id"], texts["split"]
     if split not in splits:
         raise PipelineError(f"{path} has no captions of the {split} split. Fix: run `dvc repro prepare`.")

@@ -6,27 +6,39 @@ B: rows of a batch, P: tokens of an image, D_v: width of the encoder.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.errors import PipelineError
 from pipeline.files.batched import batched
 from pipeline.hardware.processes import Processes
 from pipeline.model.packing import PackedBatch, caption_labels, pack
 from pipeline.params.schema import TrainParams
+from pipeline.retrieval.neighbors import Neighbors, ids_digest
 from pipeline.text.token_store import TokenizedCaptions
 from pipeline.training.features import TrainingFeatures
 
 # Rows are sorted by length within pools of this many batches: little padding, and still random.
 _BATCHES_PER_POOL = 16
+# Whether the caption of a neighbour is drawn in each epoch, or is always its first one.
+_DRAW_CAPTIONS = True
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The features and the captions of the training images, in the same order."""
+    """The features and the captions of the training images, in the same order.
+
+    Attributes:
+        neighbors: `[n, K]`, for each image the images whose captions its prompt shows, the nearest first (-1
+            where there are too few); None: the prompt shows none.
+    """
 
     features: TrainingFeatures
     tokens: TokenizedCaptions
+    neighbors: NDArray[np.int32] | None = None
 
     @cached_property
     def lengths(self) -> list[list[int]]:
@@ -38,8 +50,38 @@ class TrainingData:
 
     @property
     def prefix_length(self) -> int:
-        """Positions before the captions: prompt and image."""
-        return self.tokens.prompt.prefix_length(self.features.spec["num_tokens"])
+        """Positions before the captions: prompt and image, and the longest context."""
+        prompt = self.tokens.prompt
+        return prompt.prefix_length(self.features.spec["num_tokens"]) + prompt.longest_context
+
+    def context(self, image: int, seed: Sequence[int]) -> list[int]:
+        """The context of an image: one caption, drawn by the seed, of each neighbour."""
+        if self.neighbors is None:
+            return []
+        rng = np.random.default_rng([*seed, image])
+        shown = []
+        for row in self.neighbors[image][self.neighbors[image] >= 0]:
+            caption = int(rng.integers(len(self.tokens.captions[row]))) if _DRAW_CAPTIONS else 0
+            if not self.tokens.truncated[row][caption]:
+                shown.append(self.tokens.captions[row][caption].tolist())
+        return self.tokens.prompt.context(shown)
+
+
+def read_neighbors(path: Path, tokens: TokenizedCaptions) -> tuple[NDArray[np.int32] | None, str | None]:
+    """The images whose captions each image's prompt shows, `[n, K]`, and the digest of their memory.
+
+    None and None where the prompt shows none.
+    """
+    count = tokens.spec.get("similar_captions", 0)
+    if not count:
+        return None, None
+    found = Neighbors.read(path)
+    if found.train != ids_digest(tokens.image_ids):
+        raise PipelineError(
+            f"The rows of {path} are not the {len(tokens.image_ids)} train images of the tokens. "
+            "Fix: run `dvc repro train`."
+        )
+    return found.of(tokens.image_ids)[:, :count], found.memory
 
 
 @dataclass(frozen=True)
@@ -114,10 +156,14 @@ class Step:
 class StepDataset:
     """The steps of a plan, each as the share of this process."""
 
-    def __init__(self, data: TrainingData, plan: Plan, supervise_eos: bool, processes: Processes) -> None:
+    def __init__(
+        self, data: TrainingData, plan: Plan, params: TrainParams, epoch: int, processes: Processes
+    ) -> None:
+        """Use the plan of `epoch`; `supervise_eos` and `seed` of `params`."""
         self._data = data
         self._plan = plan
-        self._eos = data.tokens.prompt.eos if supervise_eos else None
+        self._eos = data.tokens.prompt.eos if params.supervise_eos else None
+        self._seed = params.seed, epoch
         self._processes = processes
 
     def __len__(self) -> int:
@@ -133,8 +179,13 @@ class StepDataset:
             share = slice(self._processes.rank, None, self._processes.count)
             if rows[share]:
                 features = self._data.features.read([row.image for row in rows[share]])
-                batches.append((features, pack(captions[share], self._data.prefix_length)))
+                batches.append((features, self._pack(rows[share], captions[share])))
         return Step(batches, labels)
+
+    def _pack(self, rows: Sequence[Row], captions: Sequence[Sequence[Sequence[int]]]) -> PackedBatch:
+        prompt, num_tokens = self._data.tokens.prompt, self._data.features.spec["num_tokens"]
+        contexts = [self._data.context(row.image, self._seed) for row in rows]
+        return pack(captions, prompt.prefix_length(num_tokens), contexts, prompt.context_start(num_tokens))
 
     def _labels(self, image: int, caption: int) -> list[int]:
         tokens = self._data.tokens

@@ -19,6 +19,7 @@ class TrainPaths:
 
     features: Path = Path("data/features.h5")
     tokens: Path = Path("data/tokens.h5")
+    neighbors: Path = Path("data/neighbors.h5")
     checkpoints: Path = Path("data/checkpoints")
     metrics: Path = Path("metrics/train.json")
     cost: Path = Path("metrics/cost.json")

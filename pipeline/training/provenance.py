@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.errors import PipelineError, first_few, shorten
 from pipeline.files.differences import differences
-from pipeline.files.json_files import JsonObject, canonical_json, read_json, write_json
+from pipeline.files.json_files import JsonObject, canonical_json, digest, read_json, write_json
 from pipeline.model.language_model import LanguageModel
 from pipeline.params.schema import Params
 from pipeline.result_code import TRAIN
@@ -26,7 +26,8 @@ _INPUTS = {
     "language_model": ("the language model differs from that", ("tokenizer", "tokens")),
     "tokenizer": ("the prompt or the tokenizer differs from that", ("tokens",)),
     "tokens": ("the images or captions differ from those", ("features",)),
-    "features": ("the features differ from those", ()),
+    "features": ("the features differ from those", ("neighbors",)),
+    "neighbors": ("the similar images differ from those", ()),
 }
 
 
@@ -45,6 +46,7 @@ def training_provenance(
         "encoder": data.features.spec,
         "features": data.features.digest,
         "tokens": _tokens_digest(data.tokens),
+        "neighbors": None if data.neighbors is None else digest(data.neighbors.tolist()),
         "tokenizer": data.tokens.spec,
         "language_model": language_model.spec,
         "projector": asdict(settings.projector),

@@ -5,6 +5,7 @@ unfinished work. A run with the same fingerprint continues there; any other run 
 """
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from pipeline.model.vision_language_model import VisionLanguageModel
 from pipeline.params.schema import Params, TrainParams
 from pipeline.pretrained.pretrained import resolve_model, tokenizer_digest
 from pipeline.text.token_store import read_tokens, require_tokenizer
-from pipeline.training.batches import TrainingData
+from pipeline.training.batches import TrainingData, read_neighbors
 from pipeline.training.features import TrainingFeatures
 from pipeline.training.outputs import TrainPaths, TrainSummary, publish, summarize
 from pipeline.training.provenance import log_new_training, training_provenance
@@ -46,10 +47,11 @@ def train(paths: TrainPaths, settings: Params, execution: Execution) -> TrainSum
     # The store is opened once: its file may be replaced while training goes on.
     with FeatureStore(paths.features) as store:
         features = TrainingFeatures(store, tokens.image_ids, execution.runtime.feature_loading)
-        data = TrainingData(features, tokens)
+        neighbors, memory = read_neighbors(paths.neighbors, tokens)
+        data = TrainingData(features, tokens, neighbors)
         model = _fresh_model(data, settings, execution)
         provenance = training_provenance(settings, data, model.language_model, execution.processes.count)
-        info = _checkpoint_info(provenance, model, data, settings)
+        info = replace(_checkpoint_info(provenance, model, data, settings), memory=memory)
         is_main = execution.processes.is_main
         folder = RunFolder(execution.scratch / info.training[:16], paths.checkpoints, info, is_main)
         run = {"epochs": settings.train.epochs, "libraries": folder.versions}

@@ -123,7 +123,8 @@ class Trainer:
         return loss
 
     def _steps(self, plan: Plan) -> StepDataset:
-        return StepDataset(self._data, plan, self._params.supervise_eos, self._execution.processes)
+        processes = self._execution.processes
+        return StepDataset(self._data, plan, self._params, self.state.epoch, processes)
 
     def _save(self) -> None:
         self.state.cost = self._cost.total()

@@ -25,6 +25,7 @@ ORDER = (
     "features",
     "encoding",
     "cluster",
+    "retrieval",
     "text",
     "model",
     "training",

@@ -114,10 +114,10 @@ def test_a_clone_that_pulls_the_features_trains_without_images_and_encoder(
 ) -> None:
     project.run("dvc", "remote", "add", "-d", "storage", str(project.folder.parent / "storage"))
     project.commit("where the features lie")
-    project.run("dvc", "push", "encode", "tokenize")
+    project.run("dvc", "push", "encode", "retrieve", "tokenize")
     clone = Project(project.folder.parent / "clone")
     project.run("git", "clone", "-q", str(project.folder), str(clone.folder))
-    clone.run("dvc", "pull", "encode", "tokenize")
+    clone.run("dvc", "pull", "encode", "retrieve", "tokenize")
     shutil.rmtree(photos)
     printed = clone.run("dvc", "exp", "run", "--allow-missing", "-S", "train.learning_rate=1e-5", "train")
     assert stages_run(printed) == {"train"}

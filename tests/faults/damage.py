@@ -79,6 +79,9 @@ TARGETS = (
     Target("features.h5", "data/features.h5", "train"),
     Target("features.h5 (evaluate)", "data/features.h5", "evaluate"),
     Target("tokens.h5", "data/tokens.h5", "train"),
+    Target("memory.h5", "data/memory.h5", "regions"),
+    Target("neighbors.h5", "data/neighbors.h5", "train"),
+    Target("neighbors.h5 (evaluate)", "data/neighbors.h5", "evaluate"),
     Target("a checkpoint", "data/checkpoints/epoch_001.safetensors", "evaluate"),
     Target("best.safetensors", "data/best.safetensors", "regions"),
     Target("kept features", ".scratch/encode/*/*.safetensors", "encode", heals=True),
@@ -170,6 +173,8 @@ _KEPT_ANSWERS = ".scratch/evaluate/*/{}.json"
 EXCHANGES: dict[str, tuple[Exchange, str, str]] = {
     "features.h5 of another encoder": (_take("data/features.h5"), "evaluate", "encoder layer"),
     "tokens.h5 of another language model": (_take("data/tokens.h5"), "train", "tokenizer"),
+    "memory.h5 of another run": (_take("data/memory.h5"), "evaluate", "is not the memory of captions"),
+    "neighbors.h5 of another run": (_take("data/neighbors.h5"), "evaluate", "another memory"),
     "a checkpoint of another run": (_take(_CHECKPOINT.format("002")), "evaluate", "is not epoch 2"),
     "checkpoints of two epochs": (_swap(_CHECKPOINT, "001", "002"), "evaluate", "epoch is 2, expected 1"),
     "kept features of another encoder": (_take(".scratch/encode/*/*.safetensors"), "encode", ""),

@@ -15,7 +15,7 @@ from tests.faults import child
 from tests.import_closure import ROOT
 from tests.params_files import write_params
 
-STAGES = ("prepare", "encode", "tokenize", "train", "evaluate", "regions", "report")
+STAGES = ("prepare", "encode", "retrieve", "tokenize", "train", "evaluate", "regions", "report")
 # A measurement, which differs from run to run.
 _MEASURED = "metrics/cost.json"
 _OLD = b"old\n"
@@ -49,10 +49,11 @@ class Tally:
 
 
 def tiny_params(clip: Path, llama: Path) -> Params:
-    """A tiny run, everything in small pieces so that a kill meets many states."""
+    """A tiny run with all that a run can have, in small pieces so that a kill meets many states."""
     tiny = make_tiny_params(clip, llama)
+    prompt = replace(tiny.prompt, similar_captions=2)
     runtime = replace(tiny.runtime, encode_batch_size=2, generate_batch_size=2, save_every_seconds=1e-9)
-    return replace(tiny, regions=replace(tiny.regions, images=6), runtime=runtime)
+    return replace(tiny, prompt=prompt, regions=replace(tiny.regions, images=6), runtime=runtime)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from tests.tiny_models import save_clip, save_llama
 
 KILLED = ("encode", "train", "evaluate")
 # They are killed less often: what they keep is kept by the same code.
-ALSO_KILLED = ("tokenize", "regions", "report")
+ALSO_KILLED = ("retrieve", "tokenize", "regions", "report")
 WITH_SCRATCH = ("encode", "train", "evaluate", "regions")
 WITH_FOLDER = ("train", "evaluate", "regions")
 GROUPS = ("kills", "two at once", "no room", "damaged files", "exchanged files", "readers")

@@ -14,12 +14,13 @@ from tests.unit.project import Project
 @pytest.fixture(scope="module")
 def make_project(
     tiny_params: Params, tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[], Project]:
+) -> Callable[..., Project]:
     """Runs all stages up to evaluation in a folder of their own."""
 
-    def make() -> Project:
+    def make(similar_captions: int = 0) -> Project:
         model = replace(tiny_params.language_model, name=str(tiny_llama))
-        params = replace(tiny_params, language_model=model)
+        prompt = replace(tiny_params.prompt, similar_captions=similar_captions)
+        params = replace(tiny_params, language_model=model, prompt=prompt)
         project = Project(tmp_path_factory.mktemp("project"), params)
         project.run_until_training()
         project.evaluate()
@@ -29,7 +30,7 @@ def make_project(
 
 
 @pytest.fixture(scope="module")
-def project(make_project: Callable[[], Project]) -> Project:
+def project(make_project: Callable[..., Project]) -> Project:
     return make_project()
 
 

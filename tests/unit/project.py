@@ -20,6 +20,7 @@ from pipeline.files.json_files import read_jsonl
 from pipeline.hardware.device import choose_placement
 from pipeline.hardware.execution import Execution
 from pipeline.params.schema import Params
+from pipeline.retrieval.retrieve import RetrievePaths, retrieve
 from pipeline.text.prompt import CaptionTokenizer
 from pipeline.text.token_store import tokenize_captions
 from pipeline.training.outputs import TrainPaths
@@ -56,15 +57,24 @@ class Project:
         images, captions = data / "images.jsonl", data / "captions.jsonl"
         prepare(params.data, images, captions, data / "images", workers=1)
         encode_images(images, data / "features.h5", params.encoder, self.execution("encode"))
+        self.retrieve()
         tokenizer = CaptionTokenizer(params.prompt, params.language_model)
         tokenize_captions(captions, data / "tokens.h5", tokenizer)
         self.train()
+
+    def retrieve(self) -> None:
+        data = self.data
+        paths = RetrievePaths(
+            data / "features.h5", data / "captions.jsonl", data / "memory.h5", data / "neighbors.h5"
+        )
+        retrieve(paths, self.params.prompt.similar_captions)
 
     def train(self) -> None:
         data = self.data
         paths = TrainPaths(
             features=data / "features.h5",
             tokens=data / "tokens.h5",
+            neighbors=data / "neighbors.h5",
             checkpoints=data / "checkpoints",
             metrics=self.folder / "metrics" / "train.json",
             cost=self.folder / "metrics" / "cost.json",
@@ -78,6 +88,8 @@ class Project:
             checkpoints=data / "checkpoints",
             features=data / "features.h5",
             captions=data / "captions.jsonl",
+            memory=data / "memory.h5",
+            neighbors=data / "neighbors.h5",
             predictions=data / "predictions",
             best=self.best,
             metrics=folder / "metrics" / "evaluate.json",

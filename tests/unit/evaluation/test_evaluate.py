@@ -25,6 +25,7 @@ from pipeline.metrics.scores import CONTROLS, SCORES
 from pipeline.model.checkpoints import load_checkpoint
 from pipeline.model.feature_captioner import FeatureCaptioner
 from pipeline.model.generation import generate_ids
+from pipeline.retrieval.neighbors import Neighbors
 from tests.edited_code import EditCode
 from tests.unit.project import CPU, Project, counted_openings, refuse_to_load
 
@@ -78,8 +79,7 @@ def caption_controls(project: Project, folder: Path, **captions: str) -> dict[st
         replace(r, captions=(captions[r.split],)) if r.split in captions else r
         for r in read_captions(project.data / "captions.jsonl")
     ]
-    with FeatureStore(project.data / "features.h5") as store:
-        return control_captions(store, records, folder)[0]
+    return control_captions(Neighbors.read(project.data / "neighbors.h5"), records, folder)[0]
 
 
 def test_controls_are_train_captions_whatever_people_said_of_other_images(
@@ -126,7 +126,7 @@ def test_known_captions_and_controls_are_not_computed_again(
 ) -> None:
     before = project.outputs()
     monkeypatch.setattr(FeatureCaptioner, "load", refuse_to_load)
-    for control in ("constant_caption", "nearest_rows", "Consensus"):
+    for control in ("constant_caption", "Consensus"):
         monkeypatch.setattr(controls, control, refuse_to_load)
     project.evaluate()
     assert project.outputs() == before
@@ -164,16 +164,18 @@ def test_other_features_are_refused_or_captioned_again(
     project.evaluate()
 
 
-def test_the_constant_control_stays_with_other_features_and_the_nearest_does_not(
+def test_the_constant_control_stays_with_other_neighbours_and_the_consensus_does_not(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    caption_controls(project, tmp_path)
+    records = read_captions(project.data / "captions.jsonl")
+    neighbors = Neighbors.read(project.data / "neighbors.h5")
+    control_captions(neighbors, records, tmp_path)
+    others = replace(neighbors, rows=neighbors.rows[:, ::-1])
     monkeypatch.setattr(controls, "constant_caption", refuse_to_load)
-    with other_features(project, "test"):
-        with monkeypatch.context() as patch, LOADED:
-            patch.setattr(controls, "nearest_rows", refuse_to_load)
-            caption_controls(project, tmp_path)
-        caption_controls(project, tmp_path)
+    with monkeypatch.context() as patch, LOADED:
+        patch.setattr(controls, "Consensus", refuse_to_load)
+        control_captions(others, records, tmp_path)
+    control_captions(others, records, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,11 @@ INFO = CheckpointInfo(
     longest_caption=49,
 )
 ADAPTED = replace(INFO, lora={"rank": 8, "alpha": 16.0, "targets": ["q_proj", "v_proj"]})
+SIMILAR = replace(
+    INFO,
+    memory="0123abcd",
+    tokenizer={**INFO.tokenizer, "similar_captions": 4, "similar_tokens": 48},
+)
 PLAIN = replace(INFO, language_model={**INFO.language_model, "quantization": "none"})
 OTHERS = replace(
     INFO,
@@ -90,6 +95,9 @@ def test_metadata_is_that_of_a_model_hub() -> None:
         (ADAPTED, None, "| LoRA adapters | rank 8, alpha 16.0, in q\\_proj, v\\_proj |", "(frozen). The"),
         (ADAPTED, None, "would round the adapters too", "bnb_4bit"),
         (PLAIN, None, "| epoch | 3 |", "NF4"),
+        (INFO, None, "| epoch | 3 |", "memory of captions"),
+        (SIMILAR, None, "| memory of captions | 0123abcd (SHA-256) |", "LoRA"),
+        (SIMILAR, None, "up to 4 captions of similar images", "LoRA"),
         (OTHERS, None, "TinyLlama-1.1B: see its publisher's terms", "Built with Llama"),
         (OTHERS, None, "laion2B: see its publisher's terms", "MIT"),
     ],

@@ -1,15 +1,11 @@
 """Controls: `pytest tests/unit/metrics/test_controls.py`."""
 
-from typing import Any
-
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from pipeline.metrics import controls
-from pipeline.metrics.controls import constant_caption, nearest_rows, shuffle_predictions
+from pipeline.metrics.controls import constant_caption, shuffle_predictions
 from pipeline.metrics.scores import measure
 
 TRAIN = {
@@ -60,32 +56,3 @@ class TestShufflePredictions:
         reordered = dict(reversed(predictions.items()))
         assert shuffle_predictions(predictions, 1) == shuffle_predictions(reordered, 1)
         assert shuffle_predictions(predictions, 1) != shuffle_predictions(predictions, 2)
-
-
-class TestNearestRows:
-    # East, north, west, south of [1, 1].
-    VECTORS = np.array([[2, 1], [1, 2], [0, 1], [1, 0]], dtype=np.float16)
-
-    def rows(self, queries: Any, count: int = 1, vectors: NDArray[Any] = VECTORS) -> Any:
-        return nearest_rows(lambda: [vectors], np.array(queries), count).tolist()
-
-    def test_the_direction_from_the_mean_counts_and_the_length_does_not(self) -> None:
-        assert self.rows([[1.1, 1.01], [1, 300], [-5, 1.5]]) == [[0], [1], [2]]
-        assert self.rows([[2, 2], [1, 1]]) == [[0], [0]], "of equals the first, and zeros are near nothing"
-        assert self.rows([[3, 2]], count=4) == [[0, 1, 3, 2]], "the nearest first"
-
-    def test_a_channel_that_varies_little_counts_as_much_and_a_constant_channel_does_not(self) -> None:
-        stretched = self.VECTORS * np.array([0.001, 100]) + 7
-        stretched = np.column_stack([stretched, np.full(4, 0.1)])
-        assert self.rows([[7.0011, 107.9, 0.1]], vectors=stretched) == [[0]]
-
-    def test_float16_does_not_overflow(self) -> None:
-        large = self.VECTORS * np.float16(30000)
-        assert self.rows(large, vectors=large) == [[0], [1], [2], [3]]
-
-    @given(st.integers(1, 50), st.integers(1, 50), st.integers(0, 1000))
-    def test_blocks_do_not_change_the_result(self, count: int, size: int, seed: int) -> None:
-        rng = np.random.default_rng(seed)
-        train, queries = rng.standard_normal((50, 8)), rng.standard_normal((20, 8))
-        rows = nearest_rows(lambda: np.split(train, range(size, 50, size)), queries, count)
-        assert rows.tolist() == nearest_rows(lambda: [train], queries, 50)[:, :count].tolist()

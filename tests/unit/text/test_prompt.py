@@ -16,7 +16,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from pipeline.errors import PipelineError
 from pipeline.pretrained.pretrained import resolve_model
-from pipeline.text.prompt import CaptionTokenizer, normalize_caption
+from pipeline.text.prompt import CaptionTokenizer, Prompt, normalize_caption
 from tests.caption_tokenizers import caption_tokenizer
 
 CAPTIONS = (
@@ -135,3 +135,21 @@ def test_a_folder_without_a_tokenizer_is_named(tmp_path: Path, tiny_clip: Path) 
     for folder in (tmp_path, tiny_clip):
         with pytest.raises(PipelineError, match=f"tokenizer of {folder}"):
             caption_tokenizer(folder)
+
+
+def test_a_context_joins_whole_captions_that_fit_and_leaves_out_those_that_do_not() -> None:
+    prompt = Prompt(before=(0,), after=(9,), eos=1, similar=(5, 6), separator=(7,), similar_tokens=6)
+    assert prompt.context([[10, 11], [12]]) == [5, 6, 10, 11, 7, 12]
+    assert prompt.context([[10, 11], [12, 13, 14, 15], [16, 17]]) == [5, 6, 10, 11, 7, 16, 17]
+    assert prompt.context([[10] * 6]) == [5, 6, *[10] * 6]
+    assert prompt.context([[10] * 7]) == []
+    assert prompt.context([]) == []
+    assert prompt.longest_context == 8
+
+
+def test_similar_captions_stand_between_the_image_and_the_instruction(tiny_llama: Path) -> None:
+    tokenizer = caption_tokenizer(tiny_llama, similar_captions=2)
+    prompt = tokenizer.prompt
+    context = prompt.context([tokenizer.encode_caption(caption) for caption in ("Two dogs.", "A cat")])
+    words = tokenizer.decode_caption([*context, *prompt.after])
+    assert words == "Similar images show: Two dogs; A cat Describe this image. ASSISTANT:"

@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.captions import CaptionRecord, write_captions
 from pipeline.errors import PipelineError
-from pipeline.text.prompt import CaptionTokenizer
+from pipeline.text.prompt import CaptionTokenizer, Prompt
 from pipeline.text.token_store import TokenizeSummary, read_tokens, require_tokenizer, tokenize_captions
 from tests.caption_tokenizers import caption_tokenizer
 
@@ -161,3 +161,20 @@ def test_a_missing_or_truncated_store_and_a_flipped_bit_are_refused(tokens: Path
     tokens.unlink()
     with pytest.raises(PipelineError, match=r"tokens\.h5 does not exist"):
         read_tokens(tokens, "train")
+
+
+def test_a_prompt_with_similar_captions_reads_back_and_another_prompt_has_no_trace_of_them(
+    tmp_path: Path, tokens: Path, tiny_llama: Path
+) -> None:
+    tokenizer = caption_tokenizer(tiny_llama, lowercase=True, similar_captions=2)
+    write_captions(tmp_path / "captions.jsonl", RECORDS)
+    tokenize_captions(tmp_path / "captions.jsonl", tmp_path / "similar.h5", tokenizer)
+    read = read_tokens(tmp_path / "similar.h5", "train")
+    assert read.prompt == tokenizer.prompt
+    assert tokenizer.decode_caption(read.prompt.similar) == "Similar images show:"
+    assert read.spec["similar_captions"] == 2
+    plain = read_tokens(tokens, "train")
+    assert plain.prompt == Prompt(read.prompt.before, read.prompt.after, read.prompt.eos)
+    assert "similar" not in " ".join(plain.spec)
+    with h5py.File(tokens) as file:
+        assert not [name for name in file if "similar" in name or "separator" in name]

@@ -15,9 +15,10 @@ from pipeline.hardware.device import Placement, choose_placement
 from pipeline.hardware.execution import Execution
 from pipeline.hardware.processes import ONE_PROCESS, Processes
 from pipeline.params.schema import LoraParams, Params, ProjectorParams
+from pipeline.retrieval.retrieve import RetrievePaths, retrieve
 from pipeline.text.prompt import CaptionTokenizer
 from pipeline.text.token_store import read_tokens, tokenize_captions
-from pipeline.training.batches import TrainingData
+from pipeline.training.batches import TrainingData, read_neighbors
 from pipeline.training.features import TrainingFeatures
 from pipeline.training.optimizer import StepOptimizer
 from pipeline.training.outputs import TrainPaths, TrainSummary
@@ -59,12 +60,17 @@ class Lab:
     params: Params
     placement: Placement = CPU
 
+    @property
+    def neighbors(self) -> Path:
+        return self.features.with_name("neighbors.h5")
+
     @contextmanager
     def data(self, loading: Literal["memory", "disk"] = "memory") -> Iterator[TrainingData]:
         """Open the data as training does."""
         tokens = read_tokens(self.tokens, "train")
         with FeatureStore(self.features) as store:
-            yield TrainingData(TrainingFeatures(store, tokens.image_ids, loading), tokens)
+            neighbors, _ = read_neighbors(self.neighbors, tokens)
+            yield TrainingData(TrainingFeatures(store, tokens.image_ids, loading), tokens, neighbors)
 
     def execution(self, folder: Path, processes: Processes = ONE_PROCESS, **runtime: Any) -> Execution:
         """Return how runs in `folder` are carried out, with some of `runtime` changed."""
@@ -86,6 +92,7 @@ class Lab:
         paths = TrainPaths(
             features=self.features,
             tokens=self.tokens,
+            neighbors=self.neighbors,
             checkpoints=folder / "checkpoints",
             metrics=folder / "train.json",
             cost=folder / "cost.json",
@@ -113,6 +120,8 @@ def make_lab(folder: Path, params: Params, images: int = 8) -> Lab:
     tokenizer = CaptionTokenizer(params.prompt, params.language_model)
     tokenize_captions(folder / "captions.jsonl", folder / "tokens.h5", tokenizer)
     save_features(folder / "features.h5", images)
+    names = ("features.h5", "captions.jsonl", "memory.h5", "neighbors.h5")
+    retrieve(RetrievePaths(*(folder / name for name in names)), params.prompt.similar_captions)
     return Lab(folder / "features.h5", folder / "tokens.h5", params)
 
 

@@ -39,7 +39,7 @@ def steps(lab: Lab, request: pytest.FixtureRequest) -> Iterator[StepDataset]:
     kind: type[StepDataset] = getattr(request, "param", StepDataset)
     with lab.data() as data:
         plan = plan_epoch(data.lengths, replace(lab.params.train, batch_size=1), epoch=1)
-        yield kind(data, plan, True, ONE_PROCESS)
+        yield kind(data, plan, lab.params.train, 1, ONE_PROCESS)
 
 
 def threads() -> list[str]:

@@ -206,7 +206,7 @@ def test_the_labels_of_a_step_are_its_tokens_and_the_ends_of_captions_that_were_
     cut = make_lab(tmp_path, replace(tiny_params, prompt=prompt))
     with cut.data() as data:
         plan = plan_epoch(data.lengths, cut.params.train, epoch=1)
-        dataset = StepDataset(data, plan, True, ONE_PROCESS)
+        dataset = StepDataset(data, plan, cut.params.train, 1, ONE_PROCESS)
         steps = [dataset[index] for index in range(STEPS)]
     labels = torch.cat([batch.labels for step in steps for _, batch in step.batches])
     truncated = [is_cut for cuts in data.tokens.truncated for is_cut in cuts]

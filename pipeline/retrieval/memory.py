@@ -1,0 +1,138 @@
+"""memory.h5: what the train images look like, and what people said of them.
+
+A caption is retrieved by the mean of an image's features. A checkpoint that was trained with retrieved
+captions names its memory by digest, and captions with that memory.
+
+N: train images, Q: images that neighbours are asked of, P: tokens of an image, D_v: width of the encoder.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.captions import SimilarCaptions
+from pipeline.errors import PipelineError
+from pipeline.files.atomic import replace_file
+from pipeline.files.disk_errors import explain_read_errors
+from pipeline.files.hdf5_text import FORMAT, read_attribute, write_attribute
+from pipeline.files.json_files import canonical_json
+from pipeline.retrieval.nearest import nearest_rows, unit_rows
+
+FORMAT_VERSION = 1
+MEMORY_NAME = "memory.h5"
+_ARRAYS = ("vectors", "center", "scale", "keys", "records", "offsets")
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The captions of train images, found by the features of an image. It takes 2 * D_v bytes an image.
+
+    Attributes:
+        spec: every fact of the encoder that the features depend on.
+        vectors: `[N, D_v]`, the mean feature of each image, standardized, of length 1.
+        center, scale: `[D_v]`, what each channel was standardized by.
+        keys: `[N]`, of the images' files: equal files have equal keys.
+        records: image ids and captions as JSON, one image after the other.
+        offsets: `[N + 1]`, where each image's record begins.
+    """
+
+    spec: Mapping[str, Any]
+    vectors: NDArray[np.float16] = field(repr=False)
+    center: NDArray[np.float32] = field(repr=False)
+    scale: NDArray[np.float32] = field(repr=False)
+    keys: NDArray[np.uint64] = field(repr=False)
+    records: NDArray[np.uint8] = field(repr=False)
+    offsets: NDArray[np.int64] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 (hex) over all of it."""
+        total = hashlib.sha256(canonical_json(self.spec).encode())
+        for name in _ARRAYS:
+            values = getattr(self, name)
+            total.update(f"{name}{values.shape}".encode())
+            total.update(np.ascontiguousarray(values).data)
+        return total.hexdigest()
+
+    def image_id(self, row: int) -> str:
+        """The id of a train image."""
+        text: str = self._record(row)[0]
+        return text
+
+    def captions(self, row: int) -> list[str]:
+        """All captions of a train image."""
+        texts: list[str] = self._record(row)[1]
+        return texts
+
+    def _record(self, row: int) -> Any:
+        return json.loads(self.records[self.offsets[row] : self.offsets[row + 1]].tobytes())
+
+    def nearest(
+        self, means: NDArray[np.float32], count: int, keys: NDArray[np.uint64] | None = None
+    ) -> NDArray[np.int32]:
+        """Return the rows `[Q, count]` of the train images nearest to each image, the nearest first.
+
+        Args:
+            means: `[Q, D_v]`, as `mean_features` gives them.
+            count: how many; rows are -1 where there are too few images.
+            keys: of the images' files; none of them is its own neighbour. None: files that are unknown.
+        """
+        queries = unit_rows(means, self.center, self.scale)
+        return nearest_rows(self.vectors, queries, count, None if keys is None else (self.keys, keys))
+
+    def similar(self, rows: Sequence[int] | NDArray[np.int32]) -> SimilarCaptions:
+        """The captions of the train images of these rows, those that are -1 aside."""
+        return [self.captions(int(row)) for row in rows if row >= 0]
+
+    def retrieve(self, features: NDArray[np.float16], count: int) -> list[SimilarCaptions]:
+        """For each image of features `[Q, P, D_v]`, the captions of its `count` nearest train images."""
+        return [self.similar(rows) for rows in self.nearest(mean_features(features), count)]
+
+    def write(self, path: Path) -> None:
+        """Write the memory, atomically; equal memories give equal bytes."""
+        with replace_file(path) as temporary, h5py.File(temporary, "w", libver=FORMAT) as file:
+            for name in _ARRAYS:
+                file.create_dataset(name, data=getattr(self, name))
+            file.attrs["format_version"] = FORMAT_VERSION
+            write_attribute(file, "encoder", canonical_json(self.spec))
+            write_attribute(file, "checksum", self.digest)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a memory. Raises PipelineError for a missing, foreign or damaged file, be it by one bit."""
+        if not path.exists():
+            raise PipelineError(f"{path} does not exist. Fix: run `dvc repro retrieve`.")
+        try:
+            with explain_read_errors(path), h5py.File(path, "r") as file:
+                if file.attrs["format_version"] != FORMAT_VERSION:
+                    raise ValueError("it has another format version")
+                size = path.stat().st_size
+                if any(file[name].nbytes > size for name in _ARRAYS):
+                    raise ValueError("it claims more than it can hold")
+                spec = json.loads(read_attribute(file, "encoder"))
+                memory = cls(spec, **{name: file[name][:] for name in _ARRAYS})
+                if read_attribute(file, "checksum") != memory.digest:
+                    raise ValueError("its checksum is wrong")
+        # What h5py raises for damaged metadata has many types.
+        except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
+            raise PipelineError(
+                f"{path} is not a memory of captions ({error}). Fix: delete it and run `dvc repro retrieve`."
+            ) from error
+        return memory
+
+
+def mean_features(features: NDArray[np.float16]) -> NDArray[np.float32]:
+    """Features `[Q, P, D_v]` averaged over the tokens of each image: `[Q, D_v]`."""
+    means: NDArray[np.float32] = features.astype(np.float32).mean(axis=1)
+    return means

@@ -1,0 +1,33 @@
+"""Stage 3: for each image, the train images that look most like it are found."""
+
+from stages.console import PARAMS, stage_banner, stage_command
+
+
+@stage_command
+def main() -> None:
+    """Collect the memory of the train images and their captions; find the neighbours of every image.
+
+    The controls say what people said of an image's neighbours; with prompt.similar_captions the prompt
+    shows it.
+
+    \b
+    Reads   data/features.h5, data/captions.jsonl
+    Writes  data/memory.h5, data/neighbors.h5
+    Params  prompt.similar_captions
+
+    \b
+    Example: python -m stages.retrieve
+    """
+    from pipeline.params.loader import load_params
+    from pipeline.retrieval.retrieve import RetrievePaths, retrieve
+
+    settings = load_params(PARAMS)
+    paths = RetrievePaths()
+    reads, writes = [paths.features, paths.captions], [paths.memory, paths.neighbors]
+    with stage_banner("retrieve", reads, writes) as close_with:
+        memory, neighbors = retrieve(paths, settings.prompt.similar_captions)
+        close_with(f"{len(memory)} train images, neighbours of {len(neighbors.image_ids)} images")
+
+
+if __name__ == "__main__":
+    main()

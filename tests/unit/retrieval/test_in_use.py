@@ -1,0 +1,133 @@
+"""A model whose prompt shows similar captions: evaluated, and used with the memory next to its checkpoint.
+
+Run: .venv/bin/python -m pytest tests/unit/retrieval/test_in_use.py
+"""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline import Captioner
+from pipeline.errors import PipelineError
+from pipeline.images.images import crop, open_image
+from pipeline.model.checkpoints import load_checkpoint
+from pipeline.model.feature_captioner import FeatureCaptioner
+from pipeline.retrieval.memory import Memory
+from pipeline.retrieval.neighbors import Neighbors
+from tests.unit.project import Project, refuse_to_load
+
+
+@pytest.fixture(scope="module")
+def similar(make_project: Callable[..., Project]) -> Project:
+    return make_project(similar_captions=2)
+
+
+@pytest.fixture(scope="module")
+def plain(make_project: Callable[..., Project]) -> Project:
+    return make_project()
+
+
+@pytest.fixture
+def best(similar: Project, tmp_path: Path) -> Path:
+    """A copy of the checkpoint, next to a copy of its memory."""
+    shutil.copy(similar.data / "memory.h5", tmp_path)
+    return Path(shutil.copy(similar.best, tmp_path))
+
+
+def other_memory(path: Path) -> Memory:
+    """A memory of the same images whose captions are others."""
+    memory = Memory.read(path)
+    records = np.frombuffer(memory.records.tobytes().replace(b"circle", b"zigzag"), np.uint8)
+    return replace(memory, records=records)
+
+
+def test_the_captioner_says_what_the_evaluation_said(similar: Project) -> None:
+    """With neighbours found for the image file, as if it were a stranger's."""
+    captioner = Captioner.load(similar.best, device="cpu")
+    said = {
+        image.image_id: captioner.caption(image.path, generate=similar.params.generate).text
+        for image in similar.test_images
+    }
+    assert said == similar.predictions("test")
+    memory = Memory.read(similar.data / "memory.h5")
+    assert load_checkpoint(similar.best).info.memory == memory.digest
+
+
+def test_a_region_is_captioned_as_its_crop_with_neighbours_of_its_own(similar: Project, best: Path) -> None:
+    captioner = Captioner.load(best, device="cpu")
+    path = Path(similar.test_images[0].path)
+    box = (0.0, 0.0, 0.5, 0.5)
+    piece = crop(open_image(path, max_megapixels=1), box)
+    assert captioner.caption(path, box).text == captioner.caption(piece).text
+
+
+def test_the_memory_of_an_epochs_checkpoint_lies_next_to_their_folder(similar: Project) -> None:
+    path = similar.test_images[0].path
+    assert Captioner.load(similar.data / "checkpoints" / "epoch_002", device="cpu").caption(path).text
+
+
+def test_equal_runs_give_equal_bytes_and_what_is_known_is_not_captioned_again(
+    similar: Project, make_project: Callable[..., Project], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = similar.outputs()
+    assert make_project(similar_captions=2).outputs() == before
+    monkeypatch.setattr(FeatureCaptioner, "load", refuse_to_load)
+    similar.evaluate()
+    assert similar.outputs() == before
+
+
+def test_other_neighbours_are_captioned_anew(similar: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = similar.data / "neighbors.h5"
+    content, found = path.read_bytes(), Neighbors.read(path)
+    monkeypatch.setattr(FeatureCaptioner, "load", refuse_to_load)
+    try:
+        replace(found, rows=found.rows[:, ::-1]).write(path)
+        with pytest.raises(AssertionError, match="the language model was loaded"):
+            similar.evaluate()
+    finally:
+        path.write_bytes(content)
+
+
+def test_a_memory_that_is_missing_or_another_is_an_error_with_its_fix(similar: Project, best: Path) -> None:
+    memory = best.with_name("memory.h5")
+    other_memory(memory).write(memory)
+    with pytest.raises(PipelineError, match=r"not the memory of captions .* trained with. Fix: put that"):
+        Captioner.load(best, device="cpu")
+    memory.unlink()
+    with pytest.raises(PipelineError, match=r"memory\.h5 does not exist. Fix: put the memory\.h5 of its"):
+        Captioner.load(best, device="cpu")
+    path = similar.data / "memory.h5"
+    content = path.read_bytes()
+    try:
+        other_memory(path).write(path)
+        with pytest.raises(PipelineError, match=r"epoch_001\.safetensors was trained with"):
+            similar.evaluate()
+    finally:
+        path.write_bytes(content)
+
+
+def test_another_memory_changes_what_is_said_where_it_is_asked_for(
+    similar: Project, best: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.h5"
+    memory = other_memory(best.with_name("memory.h5"))
+    memory.write(other)
+    paths = [image.path for image in similar.test_images]
+    said = [one.text for one in Captioner.load(best, device="cpu").caption(paths)]
+    assert [one.text for one in Captioner.load(best, device="cpu", memory=other).caption(paths)] != said
+    replace(memory, spec={**memory.spec, "name": "another"}).write(other)
+    with pytest.raises(PipelineError, match="made with encoder name 'another'"):
+        Captioner.load(best, device="cpu", memory=other)
+
+
+def test_a_model_without_similar_captions_needs_no_memory_and_refuses_one(
+    plain: Project, tmp_path: Path
+) -> None:
+    best = Path(shutil.copy(plain.best, tmp_path))
+    assert Captioner.load(best, device="cpu").caption(plain.test_images[0].path).text
+    with pytest.raises(PipelineError, match="trained without similar captions"):
+        Captioner.load(best, device="cpu", memory=plain.data / "memory.h5")

@@ -1,0 +1,119 @@
+"""The retrieve stage: a memory of train images, and the neighbours of every image.
+
+Run: .venv/bin/python -m pytest tests/unit/retrieval/test_retrieve.py
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.captions import CaptionRecord, ImageRecord, write_captions
+from pipeline.errors import PipelineError
+from pipeline.features.store import write_store
+from pipeline.retrieval.memory import Memory
+from pipeline.retrieval.neighbors import Neighbors
+from pipeline.retrieval.retrieve import RetrievePaths, retrieve
+
+# The mean feature of each image, its split, and the file that it has.
+IMAGES: dict[str, tuple[list[float], str, int]] = {
+    "a": ([2, 1], "train", 1),
+    "b": ([1, 2], "train", 2),
+    "c": ([2, 1.25], "train", 3),
+    "d": ([0, 0], "train", 3),
+    "e": ([2, 1], "dev", 1),
+    "f": ([1, 3], "test", 9),
+}
+SPEC: dict[str, Any] = {"name": "random", "num_tokens": 2, "width": 2}
+
+
+@dataclass(frozen=True)
+class Lab:
+    folder: Path
+
+    @property
+    def paths(self) -> RetrievePaths:
+        names = ("features.h5", "captions.jsonl", "memory.h5", "neighbors.h5")
+        return RetrievePaths(*(self.folder / name for name in names))
+
+    def neighbors(self, similar_captions: int = 1) -> dict[str, str]:
+        """The names of each image's neighbours, as the stage leaves them."""
+        retrieve(self.paths, similar_captions)
+        memory, found = Memory.read(self.paths.memory), Neighbors.read(self.paths.neighbors)
+        assert found.memory == memory.digest
+        return {
+            image_id: "".join(memory.image_id(row) for row in found.of([image_id])[0] if row >= 0)
+            for image_id in found.image_ids
+        }
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    # Tokens of an image lie around its mean.
+    around = np.array([[1], [-1]], np.float16)
+    tokens = [np.array(mean, np.float16) + around for mean, _, _ in IMAGES.values()]
+    records = [ImageRecord(i, i, f"{file:064x}", 8, 8) for i, (_, _, file) in IMAGES.items()]
+    write_store(tmp_path / "features.h5", records, SPEC, tokens)
+    captions = [CaptionRecord(i, split, (f"First of {i}", i)) for i, (_, split, _) in IMAGES.items()]  # type: ignore[arg-type]
+    write_captions(tmp_path / "captions.jsonl", captions)
+    return Lab(tmp_path)
+
+
+def test_neighbours_are_train_images_and_never_the_same_file(lab: Lab) -> None:
+    assert lab.neighbors() == {"a": "cbd", "b": "cad", "c": "ab", "d": "ba", "e": "cbd", "f": "bcad"}
+
+
+def test_without_similar_captions_train_images_have_no_neighbours(lab: Lab) -> None:
+    assert lab.neighbors(similar_captions=0) == {"e": "cbd", "f": "bcad"}
+    with pytest.raises(PipelineError, match="a has no neighbours"):
+        Neighbors.read(lab.paths.neighbors).of(["a"])
+
+
+def test_a_memory_says_what_people_said_of_the_nearest_images(lab: Lab) -> None:
+    lab.neighbors()
+    memory = Memory.read(lab.paths.memory)
+    (rows,) = memory.nearest(np.array([[2.1, 1.0]], np.float32), 2)
+    assert memory.similar([*rows, -1]) == [["First of a", "a"], ["First of c", "c"]]
+
+
+def test_equal_input_gives_equal_bytes_and_another_caption_another_memory(lab: Lab) -> None:
+    written = [lab.paths.memory, lab.paths.neighbors]
+    lab.neighbors()
+    before, digest = [path.read_bytes() for path in written], Memory.read(lab.paths.memory).digest
+    lab.neighbors()
+    assert [path.read_bytes() for path in written] == before
+    captions = lab.paths.captions.read_text()
+    lab.paths.captions.write_text(captions.replace("First of f", "Other of f"))
+    lab.neighbors()
+    assert Memory.read(lab.paths.memory).digest == digest
+    lab.paths.captions.write_text(captions.replace("First of a", "Other of a"))
+    lab.neighbors()
+    assert Memory.read(lab.paths.memory).digest != digest
+
+
+@pytest.mark.parametrize(("name", "read"), [("memory.h5", Memory.read), ("neighbors.h5", Neighbors.read)])
+def test_a_file_that_is_missing_or_damaged_is_an_error_that_names_the_stage(
+    lab: Lab, name: str, read: Any
+) -> None:
+    path = lab.folder / name
+    with pytest.raises(PipelineError, match=rf"{name} does not exist. Fix: run `dvc repro retrieve`"):
+        read(path)
+    lab.neighbors()
+    content, whole = path.read_bytes(), read(path).digest
+    noticed = 0
+    for place in range(0, len(content), 67):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        try:
+            assert read(path).digest == whole  # HDF5 leaves some bytes unused
+        except PipelineError:
+            noticed += 1
+    assert noticed > 10
+
+
+def test_without_train_images_there_is_no_memory(lab: Lab) -> None:
+    text = lab.paths.captions.read_text().replace('"train"', '"dev"')
+    lab.paths.captions.write_text(text)
+    with pytest.raises(PipelineError, match="no train images"):
+        retrieve(lab.paths, 0)

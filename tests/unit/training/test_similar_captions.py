@@ -1,0 +1,80 @@
+"""Training with similar images' captions in the prompt: drawn by the seed, resumable, and a fact of the run.
+
+Run: .venv/bin/python -m pytest tests/unit/training/test_similar_captions.py
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.errors import PipelineError
+from pipeline.model.checkpoints import load_checkpoint
+from pipeline.params.schema import Params
+from pipeline.retrieval.neighbors import Neighbors
+from tests.unit.training.builders import STEPS, Lab, checkpoint, interrupted_after, make_lab, outputs
+
+
+@pytest.fixture(scope="module")
+def similar(tmp_path_factory: pytest.TempPathFactory, tiny_params: Params) -> Lab:
+    params = replace(tiny_params, prompt=replace(tiny_params.prompt, similar_captions=2))
+    return make_lab(tmp_path_factory.mktemp("similar"), params)
+
+
+@pytest.fixture(scope="module")
+def whole(similar: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    similar.train(folder, epochs=2)
+    return folder
+
+
+def test_the_prompt_shows_captions_of_neighbours_drawn_anew_in_each_epoch(similar: Lab) -> None:
+    neighbors = Neighbors.read(similar.neighbors)
+    with similar.data() as data:
+        tokens = data.tokens
+        shown = {epoch: [data.context(image, (0, epoch)) for image in range(8)] for epoch in (1, 2, 3)}
+        assert [data.context(image, (0, 1)) for image in range(8)] == shown[1]
+        assert len({str(contexts) for contexts in shown.values()}) == 3
+        for contexts in shown.values():
+            for rows, context in zip(neighbors.of(tokens.image_ids), contexts, strict=True):
+                first, second = ([ids.tolist() for ids in tokens.captions[row]] for row in rows[:2])
+                assert context
+                possible = [tokens.prompt.context([one, other]) for one in first for other in second]
+                assert context in possible
+
+
+def test_similar_captions_change_what_is_learned(similar: Lab, lab: Lab, whole: Path, tmp_path: Path) -> None:
+    lab.train(tmp_path, epochs=2)
+    assert outputs(tmp_path)["training.csv"] != outputs(whole)["training.csv"]
+    memory = Neighbors.read(similar.neighbors).memory
+    assert load_checkpoint(checkpoint(whole)).info.memory == memory
+    assert load_checkpoint(checkpoint(tmp_path)).info.memory is None
+
+
+@pytest.mark.parametrize("steps", [1, STEPS + 1])
+def test_an_interrupted_run_continues_to_the_same_bytes(
+    similar: Lab, whole: Path, tmp_path: Path, steps: int
+) -> None:
+    with interrupted_after(steps):
+        similar.train(tmp_path, epochs=2)
+    assert similar.train(tmp_path, epochs=2).trained_steps == 2 * STEPS - steps
+    assert outputs(tmp_path) == outputs(whole)
+
+
+def test_other_neighbours_start_afresh_and_those_of_other_images_are_refused(
+    similar: Lab, tmp_path: Path
+) -> None:
+    similar.train(tmp_path, epochs=1)
+    before, content = Neighbors.read(similar.neighbors), similar.neighbors.read_bytes()
+    try:
+        replace(before, rows=np.roll(before.rows, 1, axis=1)).write(similar.neighbors)
+        assert similar.train(tmp_path, epochs=1).trained_steps == STEPS
+        # Neighbours beyond those that are shown change nothing.
+        replace(before, rows=np.hstack([before.rows, before.rows[:, :1]])).write(similar.neighbors)
+        assert similar.train(tmp_path, epochs=1).trained_steps == 0
+        replace(before, train="other").write(similar.neighbors)
+        with pytest.raises(PipelineError, match="are not the 8 train images of the tokens"):
+            similar.train(tmp_path, epochs=1)
+    finally:
+        similar.neighbors.write_bytes(content)
