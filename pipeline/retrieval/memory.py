@@ -1,9 +1,11 @@
 """memory.h5: what the train images look like, and what people said of them.
 
-A caption is retrieved by the mean of an image's features. A checkpoint that was trained with retrieved
+Captions are retrieved by the mean of an image's features, and by what that lets expect people to say of it
+(`caption_space`): both cosines are added. A checkpoint that was trained with retrieved
 captions names its memory by digest, and captions with that memory.
 
-N: train images, Q: images that neighbours are asked of, P: tokens of an image, D_v: width of the encoder.
+N: train images, Q: images that neighbours are asked of, P: tokens of an image, D_v: width of the encoder,
+K: dimensions of the caption space, at most 100.
 """
 
 import hashlib
@@ -24,21 +26,23 @@ from pipeline.files.atomic import replace_file
 from pipeline.files.disk_errors import explain_read_errors
 from pipeline.files.hdf5_text import FORMAT, read_attribute, write_attribute
 from pipeline.files.json_files import canonical_json
-from pipeline.retrieval.nearest import nearest_rows, unit_rows
+from pipeline.retrieval.nearest import nearest_rows, standardize, unit_rows
 
 FORMAT_VERSION = 1
 MEMORY_NAME = "memory.h5"
-_ARRAYS = ("vectors", "center", "scale", "keys", "records", "offsets")
+_ARRAYS = ("vectors", "center", "scale", "weights", "keys", "records", "offsets")
 
 
 @dataclass(frozen=True)
 class Memory:
-    """The captions of train images, found by the features of an image. It takes 2 * D_v bytes an image.
+    """The captions of train images, found by the features of an image. It takes 2 (D_v + K) bytes an image.
 
     Attributes:
         spec: every fact of the encoder that the features depend on.
-        vectors: `[N, D_v]`, the mean feature of each image, standardized, of length 1.
+        vectors: `[N, D_v + K]`, the standardized mean feature of each image and its place in the caption
+            space, each of length 1.
         center, scale: `[D_v]`, what each channel was standardized by.
+        weights: `[D_v, K]`, the map from standardized mean features to the caption space.
         keys: `[N]`, of the images' files: equal files have equal keys.
         records: image ids and captions as JSON, one image after the other.
         offsets: `[N + 1]`, where each image's record begins.
@@ -48,6 +52,7 @@ class Memory:
     vectors: NDArray[np.float16] = field(repr=False)
     center: NDArray[np.float32] = field(repr=False)
     scale: NDArray[np.float32] = field(repr=False)
+    weights: NDArray[np.float32] = field(repr=False)
     keys: NDArray[np.uint64] = field(repr=False)
     records: NDArray[np.uint8] = field(repr=False)
     offsets: NDArray[np.int64] = field(repr=False)
@@ -78,17 +83,21 @@ class Memory:
     def _record(self, row: int) -> Any:
         return json.loads(self.records[self.offsets[row] : self.offsets[row + 1]].tobytes())
 
+    def queries(self, means: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return what images with the mean features `[Q, D_v]` are sought by: `[Q, D_v + K]`."""
+        features = standardize(means, self.center, self.scale)
+        return np.hstack([unit_rows(features), unit_rows(features @ self.weights)])
+
     def nearest(
-        self, means: NDArray[np.float32], count: int, keys: NDArray[np.uint64] | None = None
+        self, queries: NDArray[np.float32], count: int, keys: NDArray[np.uint64] | None = None
     ) -> NDArray[np.int32]:
-        """Return the rows `[Q, count]` of the train images nearest to each image, the nearest first.
+        """Return the rows `[Q, count]` of the train images nearest to each query, the nearest first.
 
         Args:
-            means: `[Q, D_v]`, as `mean_features` gives them.
+            queries: `[Q, D_v + K]`, as `queries` gives them.
             count: how many; rows are -1 where there are too few images.
             keys: of the images' files; none of them is its own neighbour. None: files that are unknown.
         """
-        queries = unit_rows(means, self.center, self.scale)
         return nearest_rows(self.vectors, queries, count, None if keys is None else (self.keys, keys))
 
     def similar(self, rows: Sequence[int] | NDArray[np.int32]) -> SimilarCaptions:
@@ -97,7 +106,7 @@ class Memory:
 
     def retrieve(self, features: NDArray[np.float16], count: int) -> list[SimilarCaptions]:
         """For each image of features `[Q, P, D_v]`, the captions of its `count` nearest train images."""
-        return [self.similar(rows) for rows in self.nearest(mean_features(features), count)]
+        return [self.similar(rows) for rows in self.nearest(self.queries(mean_features(features)), count)]
 
     def write(self, path: Path) -> None:
         """Write the memory, atomically; equal memories give equal bytes."""

@@ -37,16 +37,22 @@ def center_and_scale(vectors: Vectors) -> tuple[NDArray[np.float32], NDArray[np.
     return (origin + mean).astype(np.float32), scale.astype(np.float32)
 
 
-def unit_rows(
+def standardize(
     vectors: NDArray[np.floating], center: NDArray[np.float32], scale: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Return standardized rows of length 1, in float32 (squares of float16 overflow); zeros stay zeros."""
+    """Return vectors `[N, D]` with each channel centered and scaled, in float32."""
     rows: NDArray[np.float32] = vectors.astype(np.float32)
     rows -= center
     rows /= scale
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    rows /= np.where(norms > 0, norms, 1)
     return rows
+
+
+def unit_rows(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return rows of length 1; zeros stay zeros."""
+    norms = np.sqrt(np.square(rows).sum(axis=1, keepdims=True))
+    unit = rows.copy()
+    unit /= np.where(norms > 0, norms, 1)
+    return unit
 
 
 def nearest_rows(
@@ -55,12 +61,12 @@ def nearest_rows(
     count: int,
     keys: tuple[NDArray[np.uint64], NDArray[np.uint64]] | None = None,
 ) -> NDArray[np.int32]:
-    """Return the rows `[Q, count]` of the unit vectors nearest to each unit query, the nearest first.
+    """Return the rows `[Q, count]` of the vectors nearest to each query (largest product), the nearest first.
 
     Of equally near vectors the first counts as nearer. Rows are -1 where there are too few vectors.
 
     Args:
-        vectors: `[N, D]`, as `unit_rows` gives them.
+        vectors: `[N, D]`, all of one length.
         queries: `[Q, D]`.
         count: how many rows.
         keys: of each vector and of each query; vectors with the query's own key are left out.

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pipeline.retrieval import nearest
-from pipeline.retrieval.nearest import center_and_scale, nearest_rows, unit_rows
+from pipeline.retrieval.nearest import center_and_scale, nearest_rows, standardize, unit_rows
 
 # East, north, west and south of [1, 1].
 VECTORS = np.array([[2, 1], [1, 2], [0, 1], [1, 0]], dtype=np.float16)
@@ -20,8 +20,8 @@ VECTORS = np.array([[2, 1], [1, 2], [0, 1], [1, 0]], dtype=np.float16)
 
 def rows(queries: Any, count: int = 1, vectors: NDArray[Any] = VECTORS) -> Any:
     scaling = center_and_scale(vectors)
-    unit = unit_rows(vectors, *scaling).astype(np.float16)
-    return nearest_rows(unit, unit_rows(np.array(queries), *scaling), count).tolist()
+    unit = unit_rows(standardize(vectors, *scaling)).astype(np.float16)
+    return nearest_rows(unit, unit_rows(standardize(np.array(queries), *scaling)), count).tolist()
 
 
 def test_the_direction_from_the_mean_counts_and_the_length_does_not() -> None:
@@ -52,7 +52,7 @@ def test_of_equals_the_first_and_zeros_are_near_nothing() -> None:
 
 
 def test_vectors_with_the_key_of_the_query_are_left_out() -> None:
-    unit = unit_rows(VECTORS, *center_and_scale(VECTORS))
+    unit = unit_rows(standardize(VECTORS, *center_and_scale(VECTORS)))
     keys = np.array([7, 8, 7, 9], np.uint64), np.array([7, 1], np.uint64)
     found = nearest_rows(unit.astype(np.float16), unit[:2], 4, keys)
     assert found.tolist()[0][:2] == [1, 3]
@@ -63,8 +63,7 @@ def test_vectors_with_the_key_of_the_query_are_left_out() -> None:
 @given(st.integers(1, 50), st.integers(1, 50), st.integers(1, 20), st.integers(0, 1000))
 def test_blocks_do_not_change_the_result(count: int, size: int, queries: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    zeros, ones = np.zeros(8, np.float32), np.ones(8, np.float32)
-    unit = [unit_rows(rng.standard_normal((n, 8)), zeros, ones) for n in (50, 20)]
+    unit = [unit_rows(rng.standard_normal((n, 8), np.float32)) for n in (50, 20)]
     vectors = unit[0].astype(np.float16)
     keys = np.arange(50, dtype=np.uint64), np.arange(20, dtype=np.uint64)
     whole = nearest_rows(vectors, unit[1], 49, keys)[:, : min(count, 49)]

@@ -74,7 +74,7 @@ def test_without_similar_captions_train_images_have_no_neighbours(lab: Lab) -> N
 def test_a_memory_says_what_people_said_of_the_nearest_images(lab: Lab) -> None:
     lab.neighbors()
     memory = Memory.read(lab.paths.memory)
-    (rows,) = memory.nearest(np.array([[2.1, 1.0]], np.float32), 2)
+    (rows,) = memory.nearest(memory.queries(np.array([[2.1, 1.0]], np.float32)), 2)
     assert memory.similar([*rows, -1]) == [["First of a", "a"], ["First of c", "c"]]
 
 
