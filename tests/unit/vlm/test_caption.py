@@ -107,7 +107,7 @@ def test_bad_files_are_sentences_and_the_others_have_captions(photos: Path) -> N
     missing, broken, small, large = errors(result)
     assert "none.png does not exist" in missing
     assert "photos/0.png is not a readable image" in broken
-    assert "photos/4.png: the box 0,0,60,40px reaches beyond the image of 50 x 30 pixels" in small
+    assert "photos/4.png: The box 0,0,60,40px reaches beyond the image of 50 x 30 pixels" in small
     assert "photos/5.png" in large
     assert "max_megapixels is 0.05" in large
 
