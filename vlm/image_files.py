@@ -7,9 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.errors import first_few
+from pipeline.images.images import INSTALL_HEIC, READS_HEIC
 
 # The formats that `pipeline.images.images` reads.
-_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+_HEIC = (".heic", ".heif")
+_SUFFIXES = (
+    *(".avif", ".bmp", ".gif", ".j2k", ".jp2", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"),
+    *(_HEIC if READS_HEIC else ()),
+)
 
 
 @dataclass
@@ -34,7 +39,8 @@ class ImageFiles:
         if count := self.ignored.total():
             kinds = ", ".join(f"{number} {kind}" for kind, number in self.ignored.most_common())
             only = f"From a folder only {', '.join(_SUFFIXES)} are read."
-            notes.append(f"ignored {count} file{'s' * (count > 1)} ({kinds}). {only}")
+            heic = f" {INSTALL_HEIC}." if self.ignored.keys() & set(_HEIC) else ""
+            notes.append(f"ignored {count} file{'s' * (count > 1)} ({kinds}). {only}{heic}")
         if count := len(self.folders):
             names = first_few(sorted(map(str, self.folders)))
             more = "--recursive reads the folders of a folder."

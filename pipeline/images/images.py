@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
+from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
@@ -26,14 +28,27 @@ from PIL.WebPImagePlugin import WebPImageFile
 from pipeline.captions import MAX_SIDE
 from pipeline.errors import PipelineError
 
+try:
+    from pillow_heif import register_heif_opener
+except ImportError:
+    READS_HEIC = False
+else:
+    READS_HEIC = True
+    register_heif_opener()
+
 logger = logging.getLogger(__name__)
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom, in fractions of the image
 
 # Datasets come from strangers: only these decoders are used, not Pillow's forty others. Naming their classes
 # also loads them here, once, and not in several threads at a time.
-_DECODERS = (JpegImageFile, PngImageFile, WebPImageFile, BmpImageFile, GifImageFile, TiffImageFile)
-_FORMATS = tuple(decoder.format for decoder in _DECODERS)
+_DECODERS = (
+    *(JpegImageFile, PngImageFile, WebPImageFile, BmpImageFile, GifImageFile, TiffImageFile),
+    *(AvifImageFile, Jpeg2KImageFile),
+)
+_FORMATS = (*(decoder.format for decoder in _DECODERS), *(["HEIF"] if READS_HEIC else []))
+_HEIC_STARTS = tuple(b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"hevc", b"mif1", b"msf1"))
+INSTALL_HEIC = "HEIC is read with the package pillow-heif: pip install --editable '.[heic]'"
 # Encoders scale by the shorter side: a line of pixels would fill the memory.
 _MAX_RATIO = 100
 # A file is read whole. Pillow refuses 179 megapixels and more, and few formats have over 3 bytes a pixel.
@@ -171,6 +186,8 @@ def _decode(name: str, content: bytes, max_megapixels: float, limit: str) -> Ima
     except PipelineError:
         raise
     except UnidentifiedImageError as error:
+        if content[4:].startswith(_HEIC_STARTS) and not READS_HEIC:
+            raise PipelineError(f"{name} is a HEIC image. Fix: {INSTALL_HEIC}.") from error
         raise PipelineError(
             f"{name} is not a readable image. Use one of: {', '.join(map(str, _FORMATS))}."
         ) from error

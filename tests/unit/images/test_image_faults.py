@@ -17,7 +17,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from pipeline.errors import PipelineError
-from pipeline.images.images import describe_image, image_from_bytes, open_image
+from pipeline.images.images import READS_HEIC, describe_image, image_from_bytes, open_image
 
 RED = (255, 0, 0)
 
@@ -81,7 +81,7 @@ def test_what_is_not_a_file_is_refused_without_waiting(tmp_path: Path) -> None:
             open_image(tmp_path / name, max_megapixels=1)
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "png", "bmp", "gif", "tiff", "webp"])
+@pytest.mark.parametrize("suffix", ["jpg", "png", "bmp", "gif", "tiff", "webp", "avif", "jp2"])
 def test_a_truncated_file_is_refused(tmp_path: Path, suffix: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     path = tmp_path / f"a.{suffix}"
@@ -89,6 +89,15 @@ def test_a_truncated_file_is_refused(tmp_path: Path, suffix: str) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     # A TIFF keeps its table of contents at the end: half a file is then no TIFF at all.
     with pytest.raises(PipelineError, match=rf"a\.{suffix} is (truncated or damaged|not a readable)"):
+        open_image(path, max_megapixels=1)
+
+
+@pytest.mark.skipif(READS_HEIC, reason="pillow-heif is installed")
+@pytest.mark.parametrize("brand", [b"heic", b"mif1"])
+def test_for_a_heic_image_the_package_that_reads_it_is_named(tmp_path: Path, brand: bytes) -> None:
+    path = tmp_path / "a.jpg"  # a telephone's picture, renamed
+    path.write_bytes(b"\0\0\0\x18ftyp" + brand + b"\0\0\0\0mif1heic")
+    with pytest.raises(PipelineError, match=r"a\.jpg is a HEIC image.*pip install .*\[heic\]"):
         open_image(path, max_megapixels=1)
 
 

@@ -21,7 +21,7 @@ CLOSE = 15  # what lossy formats may change
 
 # Mode, color, file, options of saving, expected color.
 PIXELS: list[tuple[str, Any, str, dict[str, Any], tuple[int, int, int]]] = [
-    *(("RGB", RED, f"a.{suffix}", {}, RED) for suffix in ("jpg", "png", "webp", "bmp", "gif", "tiff")),
+    *(("RGB", RED, f"a.{suffix}", {}, RED) for suffix in ("jpg", "png", "webp", "bmp", "gif", "tiff", "avif", "jp2")),
     ("1", 1, "a.png", {}, WHITE),
     ("L", 100, "a.png", {}, GRAY),
     ("LA", (100, 255), "a.png", {}, GRAY),
@@ -50,7 +50,7 @@ def test_every_format_and_mode_becomes_rgb(
     Image.new(mode, (16, 16), color).save(tmp_path / name, **options)
     image = open_image(tmp_path / name, max_megapixels=1)
     assert (image.mode, image.size) == ("RGB", (16, 16))
-    limit = CLOSE if name.endswith(("jpg", "webp")) else 0
+    limit = CLOSE if name.endswith(("jpg", "webp", "avif")) else 0
     assert np.abs(np.asarray(image).astype(int) - expected).max() <= limit
 
 
@@ -61,7 +61,7 @@ def test_16_bit_gray_keeps_its_contrast(tmp_path: Path) -> None:
     assert (levels == ramp >> 8).all()
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tiff"])
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tiff", "avif"])
 @pytest.mark.parametrize(
     ("orientation", "size", "corner"),
     [
@@ -91,6 +91,16 @@ def test_exif_orientation_is_applied(
     assert red > 200
     assert green < 60
     assert not upright.info, "an orientation left behind would be applied twice"
+
+
+def test_heic_is_read_upright_where_its_package_is_installed(tmp_path: Path) -> None:
+    pytest.importorskip("pillow_heif")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (48, 32), RED).save(tmp_path / "a.heic", exif=exif.tobytes())
+    image = open_image(tmp_path / "a.heic", max_megapixels=1)
+    assert image.size == (32, 48)
+    assert np.abs(np.asarray(image).astype(int) - RED).max() <= CLOSE
 
 
 def test_unreadable_exif_does_not_cost_the_image(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -62,12 +62,12 @@ def test_for_one_image_only_the_caption_is_printed() -> None:
 
 
 def test_for_several_each_line_begins_with_the_path(photos: Path) -> None:
-    (photos / "4.heic").touch()
+    (photos / "4.xcf").touch()
     result = run("photos", "--beams", "1")
     assert [line.split(": ")[0] for line in result.stdout.splitlines()] == [
         f"photos/{n}.png" for n in (1, 2, 3)
     ]
-    assert "Note: ignored 1 file (1 .heic)" in result.stderr
+    assert "Note: ignored 1 file (1 .xcf)" in result.stderr
 
 
 @pytest.mark.usefixtures("photos")

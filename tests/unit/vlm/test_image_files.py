@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.images.images import READS_HEIC
 from vlm.image_files import find_images
 
 
@@ -47,7 +48,7 @@ TEXT = "ignored 1 file (1 .txt)"
 def test_names_stand_for_files_and_what_is_ignored_is_said(
     names: list[str], recursive: bool, expected: list[str], notes: list[str]
 ) -> None:
-    """Folders, and files like .heic, were dropped without a word."""
+    """Folders, and files like .txt, were dropped without a word."""
     images = find_images(names, recursive)
     assert [path.as_posix() for path in images.paths] == expected
     for note, start in zip(images.notes(), notes, strict=True):
@@ -55,11 +56,21 @@ def test_names_stand_for_files_and_what_is_ignored_is_said(
 
 
 def test_ignored_files_are_counted_by_kind(folder: Path) -> None:
-    for name in ("1.heic", "2.HEIC", "deep/3.avif", "Makefile"):
+    for name in ("1.xcf", "2.XCF", "deep/3.psd", "Makefile"):
         (folder / name).touch()
     images = find_images(["."], recursive=True)
-    assert images.ignored == {".heic": 2, ".txt": 1, ".avif": 1, "without a suffix": 1}
-    assert images.notes()[0].startswith("ignored 5 files (2 .heic, ")
+    assert images.ignored == {".xcf": 2, ".txt": 1, ".psd": 1, "without a suffix": 1}
+    assert images.notes()[0].startswith("ignored 5 files (2 .xcf, ")
+
+
+def test_photos_of_cameras_and_telephones_are_found(folder: Path) -> None:
+    for name in ("1.avif", "2.jp2", "3.heic"):
+        (folder / "deep" / name).touch()
+    images = find_images(["deep"])
+    heic = ["3.heic"] if READS_HEIC else []
+    assert [path.name for path in images.paths] == ["1.avif", "2.jp2", *heic, "d.webp"]
+    assert READS_HEIC or "1 .heic" in images.notes()[0]
+    assert READS_HEIC or "pip install" in images.notes()[0]
 
 
 def test_a_name_without_an_image_is_an_error_and_stops_no_other(folder: Path) -> None:
@@ -69,5 +80,5 @@ def test_a_name_without_an_image_is_an_error_and_stops_no_other(folder: Path) ->
     missing, pattern, empty = images.errors
     assert missing.startswith("none.jpg does not exist")
     assert pattern.startswith("no file matches *.gif")
-    assert empty.startswith("the folder empty has no images (.bmp, .gif,")
+    assert empty.startswith("the folder empty has no images (.avif, .bmp,")
     assert "--recursive" in empty
