@@ -1,7 +1,8 @@
 """`vlm caption`: what a trained model says of images, or of regions of them."""
 
-import json
 import sys
+from collections.abc import Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,10 @@ import click
 from vlm import options
 
 if TYPE_CHECKING:
+    from pipeline.errors import PipelineError
     from pipeline.regions.captioner import RegionCaption
     from pipeline.regions.regions import Region
+    from vlm.caption_output import CaptionOutput
 
 
 @click.command()
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 @click.option("--box", help="A region as x0,y0,x1,y1: fractions from 0 to 1, or whole pixels.")
 @click.option("--recursive", is_flag=True, help="Read the folders of folders too.")
 @click.option("--beams", type=click.IntRange(1, 32), default=3, help="Beams of the search; 1: greedy.")
+@click.option("--write", metavar="txt|OUT.jsonl", help="Write captions there; those that exist are skipped.")
 @options.max_megapixels
 @options.checkpoint
 @options.memory
@@ -33,6 +37,7 @@ def caption(
     box: str | None,
     recursive: bool,
     beams: int,
+    write: str | None,
     max_megapixels: float,
     checkpoint: Path,
     memory: Path | None,
@@ -46,14 +51,21 @@ def caption(
     tokens) and finished. A request that names several regions gives a caption for each. docs/regions.md says
     what can be asked.
 
+    With --write txt the caption of photo.jpg goes to photo.txt; with --write OUT.jsonl the lines of --json go
+    to that file. Captions that exist are skipped, so that an interrupted command goes on.
+
     \b
     Example: vlm caption photo.jpg
     Example: vlm caption photos/ --ask "Compare the left and the right" --json
+    Example: vlm caption photos/ --write txt
     """
     from dataclasses import replace
 
+    from vlm.caption_output import Printer, caption_file
     from vlm.image_files import find_images
 
+    if write and as_json:
+        raise click.UsageError("--write and --json exclude each other. Fix: pass --write OUT.jsonl.")
     regions = _regions(ask, region, box)
     files = find_images(images, recursive)
     for note in files.notes():
@@ -62,32 +74,47 @@ def caption(
     errors = dict.fromkeys(files.errors)
     for error in errors:
         click.echo(f"Error: {error}", err=True)
-    if files.paths:
-        from tqdm import tqdm
-
-        from pipeline.hardware.progress import bar
+    several, names_region = len(files.paths) + len(files.errors) > 1, (ask, region, box) != (None, None, None)
+    printer = Printer(as_json, several, names_region)
+    output = caption_file(write, files.paths, len(regions)) if write else printer
+    requests = [(path, region) for path in files.paths for region in regions]
+    missing = [request for request in requests if not output.has(*request)]
+    if missing:
         from pipeline.regions.captioner import DEFAULT_GENERATION, Captioner
 
         checkpoint = options.find_checkpoint_or_explain(checkpoint)
         if not as_json:
             click.echo(f"Loading {checkpoint} and the models that it names ...", err=True)
         captioner = Captioner.load(checkpoint, device, options.model_cache(), max_megapixels, memory)
-        requests = [(path, region) for path in files.paths for region in regions]
-        answers = captioner.caption_each(requests, replace(DEFAULT_GENERATION, beams=beams))
-        several = len(files.paths) + len(files.errors) > 1
-        names_region = (ask, region, box) != (None, None, None)
-        with bar("caption", len(requests), hidden=len(requests) == 1) as progress:
-            for (path, _), answer in zip(requests, answers, strict=True):
-                # tqdm writes above its bar.
-                if not isinstance(answer, Exception):
-                    plain = _line(path if several else None, answer, names_region)
-                    tqdm.write(_row(path, answer) if as_json else plain)
-                elif str(answer) not in errors:
-                    errors[str(answer)] = None
-                    tqdm.write(f"Error: {answer}", file=sys.stderr)
-                progress.update(1)
+        answers = captioner.caption_each(missing, replace(DEFAULT_GENERATION, beams=beams))
+        with closing(output):
+            _output_all(missing, answers, output, errors)
+    if write:
+        skipped = len(requests) - len(missing)
+        click.echo(f"{output.added:,} captions written to {write}, {skipped:,} skipped: they exist", err=True)
     if errors:
         click.get_current_context().exit(1)
+
+
+def _output_all(
+    requests: "Sequence[tuple[Path, Region]]",
+    answers: "Iterable[RegionCaption | PipelineError]",
+    output: "CaptionOutput",
+    errors: dict[str, None],
+) -> None:
+    """Output each caption as it is made; print each error once, and add it to `errors`."""
+    from tqdm import tqdm
+
+    from pipeline.hardware.progress import bar
+
+    with bar("caption", len(requests), hidden=len(requests) == 1) as progress:
+        for (path, _), answer in zip(requests, answers, strict=True):
+            if not isinstance(answer, Exception):
+                output.add(path, answer)
+            elif str(answer) not in errors:
+                errors[str(answer)] = None
+                tqdm.write(f"Error: {answer}", file=sys.stderr)
+            progress.update(1)
 
 
 def _regions(ask: str | None, region: str | None, box: str | None) -> "tuple[Region, ...]":
@@ -100,20 +127,3 @@ def _regions(ask: str | None, region: str | None, box: str | None) -> "tuple[Reg
     if region is not None:
         return (region_from_name(region),)
     return (REGIONS["full"] if box is None else region_from_box(box),)
-
-
-def _row(path: Path, answer: "RegionCaption") -> str:
-    row = {
-        "path": str(path),
-        "region": answer.region.name,
-        "box": answer.region.box,
-        "caption": answer.text,
-        "score": round(answer.score, 4),
-        "finished": answer.finished,
-    }
-    return json.dumps(row, ensure_ascii=False)
-
-
-def _line(path: Path | None, answer: "RegionCaption", names_region: bool) -> str:
-    parts = [str(path)] if path else []
-    return ": ".join([*parts, *([str(answer.region)] if names_region else []), answer.text])

@@ -21,7 +21,10 @@ CLOSE = 15  # what lossy formats may change
 
 # Mode, color, file, options of saving, expected color.
 PIXELS: list[tuple[str, Any, str, dict[str, Any], tuple[int, int, int]]] = [
-    *(("RGB", RED, f"a.{suffix}", {}, RED) for suffix in ("jpg", "png", "webp", "bmp", "gif", "tiff", "avif", "jp2")),
+    *(
+        ("RGB", RED, f"a.{suffix}", {}, RED)
+        for suffix in ("jpg", "png", "webp", "bmp", "gif", "tiff", "avif", "jp2")
+    ),
     ("1", 1, "a.png", {}, WHITE),
     ("L", 100, "a.png", {}, GRAY),
     ("LA", (100, 255), "a.png", {}, GRAY),

@@ -5,8 +5,9 @@ Run: .venv/bin/python -m pytest tests/unit/vlm/test_caption.py
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -42,14 +43,28 @@ def errors(result: Result) -> list[str]:
     return [line for line in result.stderr.splitlines() if line.startswith("Error")]
 
 
-@pytest.fixture
-def no_models(photos: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The photos, and a captioner that must not be loaded."""
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
+
+def without_score(row: dict[str, Any]) -> list[tuple[str, Any]]:
+    """The last digits of a score depend on the batch."""
+    return sorted((key, value) for key, value in row.items() if key != "score")
+
+
+def forbid_loading(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> NoReturn:
         raise AssertionError("models were loaded")
 
     monkeypatch.setattr(Captioner, "load", fail)
+
+
+@pytest.fixture
+def no_models(photos: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The photos, and a captioner that must not be loaded."""
+    (photos / "1.jpg").touch()
+    (photos / "other.jsonl").write_text('{"image_id": "1.png"}\n')
+    forbid_loading(monkeypatch)
     return photos
 
 
@@ -81,6 +96,55 @@ def test_json_has_a_line_for_each_caption() -> None:
     assert rows[0]["box"] == [0, 0, 0.5, 1]
     assert all(row["score"] < 0 for row in rows)
     assert "Loading data" not in result.stderr
+
+
+def test_a_folder_gets_text_files_and_those_that_exist_stay(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As trainers of image generators read them; a second run has nothing to do and loads no model."""
+    (photos / "2.txt").write_text("by hand")
+    (photos / "0.png").write_bytes(b"no image")
+    result = run("photos", "--write", "txt", code=1)
+    assert result.stdout == ""
+    assert "2 captions written to txt, 1 skipped" in result.stderr
+    assert {path.name for path in photos.glob("*.txt")} == {"1.txt", "2.txt", "3.txt"}
+    assert (photos / "1.txt").read_text() == f"{Captioner.load('data', 'cpu').caption('photos/1.png').text}\n"
+    assert (photos / "2.txt").read_text() == "by hand"
+    (photos / "0.png").unlink()
+    forbid_loading(monkeypatch)
+    assert "0 captions written to txt, 3 skipped" in run("photos", "--write", "txt").stderr
+
+
+@pytest.mark.parametrize(
+    "asked", [[], ["--ask", "the left and 0.5,0,1,1"], ["--box", "0,0,30,40"]], ids=["full", "two", "pixels"]
+)
+def test_an_interrupted_file_of_captions_goes_on(photos: Path, asked: list[str]) -> None:
+    """The file then holds what --json prints, in whichever order it was made."""
+    run("photos/2.png", *asked, "--write", "out.jsonl")
+    first = read_rows(photos.parent / "out.jsonl")
+    count = len(first)
+    assert (
+        f"{2 * count} captions written to out.jsonl, {count} skipped"
+        in run("photos", *asked, "--write", "out.jsonl").stderr
+    )
+    rows = read_rows(photos.parent / "out.jsonl")
+    assert rows[:count] == first
+    printed = [json.loads(line) for line in run("photos", *asked, "--json").stdout.splitlines()]
+    assert sorted(map(without_score, rows)) == sorted(map(without_score, printed))
+
+
+def test_ctrl_c_keeps_the_captions_that_were_made(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Captioner.caption_each
+
+    def interrupted(*args: Any) -> Iterator[Any]:
+        yield next(made(*args))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Captioner, "caption_each", interrupted)
+        run("photos", "--write", "out.jsonl", code=1)
+    assert [row["path"] for row in read_rows(photos.parent / "out.jsonl")] == ["photos/1.png"]
+    assert "2 captions written to out.jsonl, 1 skipped" in run("photos", "--write", "out.jsonl").stderr
 
 
 @pytest.mark.usefixtures("photos")
@@ -142,6 +206,11 @@ def test_a_limit_is_a_number_that_pillow_can_keep(command: list[str], number: st
         (["--box", "0,0,1,1", "--region", "left"], 2, "--ask, --region and --box"),
         (["--device", "gpu"], 2, "unknown device 'gpu'. Use one of: auto, cpu, cuda"),
         (["--beams", "0"], 2, "0 is not in the range"),
+        (["--write", "out.csv"], 2, "'out.csv'"),
+        (["--write", "txt", "--json"], 2, "--write and --json"),
+        (["--write", "txt", "--ask", "the left and the right"], 1, "2 regions"),
+        (["--write", "txt", "photos/1.jpg"], 1, "photos/1.png and photos/1.jpg would share photos/1.txt"),
+        (["--write", "photos/other.jsonl"], 1, "other.jsonl:1 is not a line of `vlm caption`"),
     ],
 )
 def test_what_cannot_be_asked_is_said_before_models_are_loaded(

@@ -1,0 +1,152 @@
+"""Where `vlm caption` puts captions: the terminal, a file next to each image, or one file for all."""
+
+import json
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pipeline.errors import PipelineError
+from pipeline.files.json_files import JsonObject, read_jsonl, write_atomic, write_jsonl
+
+if TYPE_CHECKING:
+    from pipeline.regions.captioner import RegionCaption
+    from pipeline.regions.regions import Region
+
+# A killed run loses at most what it made in that time.
+_SAVE_SECONDS = 10.0
+
+
+class CaptionOutput(ABC):
+    """Takes captions one by one, and knows those that an earlier run left; `added` counts the new ones."""
+
+    def __init__(self) -> None:
+        self.added = 0
+
+    @abstractmethod
+    def has(self, image: Path, region: "Region") -> bool:
+        """Whether an earlier run left the caption of a region."""
+
+    def add(self, image: Path, answer: "RegionCaption") -> None:
+        """Output a caption."""
+        self._output(image, answer)
+        self.added += 1
+
+    @abstractmethod
+    def _output(self, image: Path, answer: "RegionCaption") -> None: ...
+
+    def close(self) -> None:  # noqa: B027  (most have written everything)
+        """Write what is not written yet."""
+
+
+class Printer(CaptionOutput):
+    """Prints captions as lines of JSON, or as text that names path and region where it should."""
+
+    def __init__(self, as_json: bool, names_path: bool, names_region: bool) -> None:
+        super().__init__()
+        self._as_json = as_json
+        self._names_path = names_path
+        self._names_region = names_region
+
+    def has(self, _image: Path, _region: "Region") -> bool:
+        """Nothing that was printed before is known."""
+        return False
+
+    def _output(self, image: Path, answer: "RegionCaption") -> None:
+        from tqdm import tqdm
+
+        if self._as_json:
+            line = json.dumps(_row(image, answer), ensure_ascii=False)
+        else:
+            names = [str(image)] * self._names_path + [str(answer.region)] * self._names_region
+            line = ": ".join([*names, answer.text])
+        tqdm.write(line)  # above its bar
+
+
+class TextFiles(CaptionOutput):
+    """Writes the caption of `photo.jpg` to `photo.txt`, atomically; a file that exists is never touched."""
+
+    def __init__(self, images: Iterable[Path], regions: int) -> None:
+        """Raise PipelineError where several captions would belong in one file."""
+        super().__init__()
+        if regions > 1:
+            raise PipelineError(
+                f"--write txt takes one caption for each image, and the request names {regions} regions. "
+                "Fix: ask for one of them, or use --write OUT.jsonl."
+            )
+        owners: dict[Path, Path] = {}
+        for image in images:
+            owner = owners.setdefault(image.with_suffix(".txt"), image)
+            if owner != image:
+                raise PipelineError(
+                    f"{owner} and {image} would share {image.with_suffix('.txt')}. "
+                    "Fix: rename one of them, or use --write OUT.jsonl."
+                )
+
+    def has(self, image: Path, _region: "Region") -> bool:
+        """Whether the image has a text file, whoever wrote it."""
+        return image.with_suffix(".txt").exists()
+
+    def _output(self, image: Path, answer: "RegionCaption") -> None:
+        write_atomic(image.with_suffix(".txt"), f"{answer.text}\n".encode())
+
+
+class JsonLines(CaptionOutput):
+    """Writes one file with a line for each caption, atomically, every few seconds and at the end."""
+
+    def __init__(self, path: Path) -> None:
+        """Read the captions that the file has; raise PipelineError if it has anything else."""
+        super().__init__()
+        self._path = path
+        self._rows: list[JsonObject] = []
+        self._known: set[tuple[object, ...]] = set()
+        self._saved = time.monotonic()
+        for number, row in read_jsonl(path) if path.exists() else ():
+            match row:
+                case {"path": str(image), "region": str(name), "box": [*box], "caption": str()}:
+                    # Of a box in pixels, the fractions are known only when its image is open.
+                    self._known |= {(image, name, *map(str, box)), (image, name)}
+                    self._rows.append(row)
+                case _:
+                    raise PipelineError(
+                        f"{path}:{number} is not a line of `vlm caption`, so nothing is added to that file. "
+                        "Fix: name another file."
+                    )
+
+    def has(self, image: Path, region: "Region") -> bool:
+        """Whether the file has the region of an image; a box in pixels is taken for any other box."""
+        box = () if region.pixels else map(str, region.box)
+        return (str(image), region.name, *box) in self._known
+
+    def _output(self, image: Path, answer: "RegionCaption") -> None:
+        self._rows.append(_row(image, answer))
+        if time.monotonic() - self._saved > _SAVE_SECONDS:
+            self.close()
+
+    def close(self) -> None:
+        """Write all lines."""
+        write_jsonl(self._path, self._rows)
+        self._saved = time.monotonic()
+
+
+def caption_file(name: str, images: Iterable[Path], regions: int) -> CaptionOutput:
+    """Open what `--write` names, for captions of `regions` regions of each image."""
+    if name == "txt":
+        return TextFiles(images, regions)
+    if name.endswith(".jsonl"):
+        return JsonLines(Path(name))
+    raise click.UsageError(f"--write takes txt or a file OUT.jsonl, not {name!r:.100}.")
+
+
+def _row(image: Path, answer: "RegionCaption") -> JsonObject:
+    return {
+        "path": str(image),
+        "region": answer.region.name,
+        "box": answer.region.box,
+        "caption": answer.text,
+        "score": round(answer.score, 4),
+        "finished": answer.finished,
+    }
