@@ -91,7 +91,9 @@ def caption(
             _output_all(missing, answers, output, errors)
     if write:
         skipped = len(requests) - len(missing)
-        click.echo(f"{output.added:,} captions written to {write}, {skipped:,} skipped: they exist", err=True)
+        click.echo(
+            f"captions written to {write}: {output.added:,}; skipped, since they exist: {skipped:,}", err=True
+        )
     if errors:
         click.get_current_context().exit(1)
 

@@ -1,29 +1,47 @@
 """Files of captions to score, one JSON object a line, written by anyone: nothing in them is trusted."""
 
+import logging
+from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.errors import PipelineError, first_few
 from pipeline.files.json_files import read_jsonl
 
+logger = logging.getLogger(__name__)
+
 # No caption is longer; scoring compares every word with every word of each reference.
 _MOST_CHARACTERS = 10_000
 
 
 def read_caption_file(
-    path: Path, key: Literal["caption", "captions"], split: str | None = None
+    path: Path,
+    key: Literal["caption", "captions"],
+    split: str | None = None,
+    references: Iterable[str] | None = None,
 ) -> dict[str, list[str]]:
     """Read the captions of each image by its id, from lines `{"image_id", "caption"}` or `"captions"`.
 
-    With `split`, only lines of that split count, as data/captions.jsonl has them. Raises PipelineError naming
-    file and line for other content, an image that occurs twice or has no captions, and a caption longer than
-    10,000 characters; naming the images if a caption has no words.
+    With `split`, only lines of that split count, as data/captions.jsonl has them. With `references`, ids of
+    images, lines of `vlm caption` count too, if their path names one of these images. Raises PipelineError
+    naming file and line for other content, an image that occurs twice or has no captions, and too long a
+    caption; naming the images if a caption has no words.
     """
     captions: dict[str, list[str]] = {}
     lines: dict[str, int] = {}
+    others = []
+    ids_by_name = defaultdict(list)
+    for image_id in references or ():
+        ids_by_name[Path(image_id).name].append(image_id)
     for number, row in read_jsonl(path):
         where = f"{path}:{number}"
         image = row.get("image_id")
+        if references is not None and image is None and isinstance(row.get("path"), str):
+            image = _same_image(row["path"], ids_by_name[Path(row["path"]).name])
+            if image is None:
+                others.append(row["path"])
+                continue
         if not isinstance(image, str | int) or isinstance(image, bool) or image == "":
             raise PipelineError(
                 f'{where}: image_id is {image!r:.60}; expected a line {{"image_id": …, "{key}": …}}.'
@@ -34,6 +52,15 @@ def read_caption_file(
         lines[image] = number
         if split is None or row.get("split") == split:
             captions[image] = _captions(row.get(key), key, where)
+    if others and not lines:
+        raise PipelineError(
+            f"{path}: no image of the references has the file name of {first_few(others, 3)}. Fix: pass the "
+            "references of these images."
+        )
+    if others:
+        logger.warning(
+            "Note: captions of other images, which are left out: %d (%s).", len(others), first_few(others, 3)
+        )
     if not captions:
         why = f'has no line with "split": "{split}"' if lines else "is empty; expected a line for each image"
         raise PipelineError(f"{path} {why}.")
@@ -42,6 +69,13 @@ def read_caption_file(
     if empty:
         raise PipelineError(f"{path}: a caption of {first_few(empty)} has no words; expected some to score.")
     return captions
+
+
+def _same_image(path: str, ids: list[str]) -> str | None:
+    """Find the one image id of a file name that goes with a path, whose last folders may tell which."""
+    alike = [i for i in ids if f"/{path}".endswith(f"/{i}") or f"/{i}".endswith(f"/{path}")]
+    one = alike or ids
+    return one[0] if len(one) == 1 else None
 
 
 def _captions(value: Any, key: str, where: str) -> list[str]:

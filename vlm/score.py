@@ -24,6 +24,7 @@ def score(predictions: Path, references: Path, split: str | None, as_json: bool)
 
     PREDICTIONS has lines {"image_id": "1.jpg", "caption": "a dog runs"}, REFERENCES has lines
     {"image_id": "1.jpg", "captions": ["A dog is running.", "A brown dog runs."]}; both of the same images.
+    PREDICTIONS may also be what `vlm caption` wrote with --json or --write: paths are compared by file name.
     The scores are those of pycocoevalcap, times 100; the intervals come from a bootstrap over the images.
 
     \b
@@ -33,8 +34,9 @@ def score(predictions: Path, references: Path, split: str | None, as_json: bool)
     from pipeline.metrics.scores import SCORES, measure
     from vlm.caption_files import read_caption_file
 
-    captions = {image: only for image, (only,) in read_caption_file(predictions, "caption").items()}
-    per_image = measure(captions, read_caption_file(references, "captions", split))
+    expected = read_caption_file(references, "captions", split)
+    read = read_caption_file(predictions, "caption", references=expected)
+    per_image = measure({image: only for image, (only,) in read.items()}, expected)
     scores, bounds = per_image.scores(), intervals(per_image)
     if as_json:
         click.echo(json.dumps({**scores, "intervals": bounds}, indent=2))

@@ -58,6 +58,32 @@ def test_the_table_has_every_score_of_one_split_with_its_interval(score: Any) ->
     assert "100.00 to 100.00" in table
 
 
+def captioned(path: str, caption: str) -> dict[str, Any]:
+    """Return a line of `vlm caption --json`."""
+    box = [0.0, 0.0, 1.0, 1.0]
+    return {"path": path, "region": "full", "box": box, "caption": caption, "score": -1.0, "finished": True}
+
+
+@pytest.mark.parametrize(
+    ("ids", "paths"),
+    [
+        (("1.jpg", "2.jpg"), ("/home/photos/1.jpg", "./2.jpg")),
+        (("cats/1.jpg", "dogs/1.jpg"), ("photos/cats/1.jpg", "photos/dogs/1.jpg")),
+        (("cats/1.jpg", "cats/2.jpg"), ("1.jpg", "flat/2.jpg")),
+    ],
+)
+def test_what_vlm_caption_wrote_is_scored(
+    score: Any, caplog: pytest.LogCaptureFixture, ids: tuple[str, ...], paths: tuple[str, ...]
+) -> None:
+    texts = GOOD.values()
+    references = [{"image_id": i, "captions": [c]} for i, c in zip(ids, texts, strict=True)]
+    predictions = [captioned(path, c) for path, c in zip(paths, texts, strict=True)]
+    table = score([*predictions, captioned("photos/other.jpg", "a cat")], references).stdout
+    assert "2 images" in table
+    assert "100.00 to 100.00" in table
+    assert "which are left out: 1 (photos/other.jpg)" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("predictions", "references", "args", "sentence"),
     [
@@ -75,6 +101,9 @@ def test_the_table_has_every_score_of_one_split_with_its_interval(score: Any) ->
         ([ROW, {"caption": "a dog"}], REFERENCES, (), "predictions.jsonl:2: image_id is None"),
         ([ROW, {"image_id": "2", "caption": "a" * 10_001}], REFERENCES, (), "10,001 characters"),
         ([*PREDICTIONS, {"image_id": "3", "caption": "c"}], REFERENCES, (), "'3'"),
+        ([captioned("a.jpg", "a"), captioned("b.jpg", "b")], REFERENCES, (), "file name of a.jpg, b.jpg"),
+        ([captioned("1", "a"), captioned("x/1", "b")], REFERENCES, (), "image '1' occurs twice"),
+        ([captioned("1", "a")], REFERENCES, (), "no prediction for 1 image: '2'"),
         (["{"], REFERENCES, (), "is not valid JSON"),
         (["[1]"], REFERENCES, (), "expected a JSON object"),
         (PREDICTIONS, [{"image_id": "1", "captions": []}], (), "captions is []"),

@@ -106,13 +106,13 @@ def test_a_folder_gets_text_files_and_those_that_exist_stay(
     (photos / "0.png").write_bytes(b"no image")
     result = run("photos", "--write", "txt", code=1)
     assert result.stdout == ""
-    assert "2 captions written to txt, 1 skipped" in result.stderr
+    assert "written to txt: 2; skipped, since they exist: 1" in result.stderr
     assert {path.name for path in photos.glob("*.txt")} == {"1.txt", "2.txt", "3.txt"}
     assert (photos / "1.txt").read_text() == f"{Captioner.load('data', 'cpu').caption('photos/1.png').text}\n"
     assert (photos / "2.txt").read_text() == "by hand"
     (photos / "0.png").unlink()
     forbid_loading(monkeypatch)
-    assert "0 captions written to txt, 3 skipped" in run("photos", "--write", "txt").stderr
+    assert "written to txt: 0; skipped, since they exist: 3" in run("photos", "--write", "txt").stderr
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_an_interrupted_file_of_captions_goes_on(photos: Path, asked: list[str])
     first = read_rows(photos.parent / "out.jsonl")
     count = len(first)
     assert (
-        f"{2 * count} captions written to out.jsonl, {count} skipped"
+        f"written to out.jsonl: {2 * count}; skipped, since they exist: {count}"
         in run("photos", *asked, "--write", "out.jsonl").stderr
     )
     rows = read_rows(photos.parent / "out.jsonl")
@@ -144,7 +144,10 @@ def test_ctrl_c_keeps_the_captions_that_were_made(photos: Path, monkeypatch: pyt
         patch.setattr(Captioner, "caption_each", interrupted)
         run("photos", "--write", "out.jsonl", code=1)
     assert [row["path"] for row in read_rows(photos.parent / "out.jsonl")] == ["photos/1.png"]
-    assert "2 captions written to out.jsonl, 1 skipped" in run("photos", "--write", "out.jsonl").stderr
+    assert (
+        "written to out.jsonl: 2; skipped, since they exist: 1"
+        in run("photos", "--write", "out.jsonl").stderr
+    )
 
 
 @pytest.mark.usefixtures("photos")
