@@ -14,9 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self, cast, overload
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -24,10 +22,12 @@ from pipeline.errors import PipelineError
 from pipeline.files.batched import batched
 from pipeline.files.differences import differences
 from pipeline.hardware.device import Placement, choose_placement
-from pipeline.images.images import crop, image_from_array, image_from_pil, open_image
+from pipeline.hardware.progress import hide_library_messages
+from pipeline.images.images import crop
 from pipeline.model.checkpoints import Checkpoint, find_checkpoint, load_checkpoint, memory_of_checkpoint
 from pipeline.model.feature_captioner import FeatureCaptioner
 from pipeline.params.schema import GenerateParams
+from pipeline.regions.image_inputs import ImageLike, Images, is_image, open_image_like
 from pipeline.regions.regions import (
     REGIONS,
     Region,
@@ -40,8 +40,7 @@ from pipeline.retrieval.memory import MEMORY_NAME, Memory
 from pipeline.vision.encoder import ImageEncoder
 from pipeline.vision.load import load_encoder
 
-ImageLike = str | Path | Image.Image | NDArray[np.uint8]
-Box = tuple[float, float, float, float]
+AnyRegion = str | tuple[float, float, float, float] | Region | None
 
 # What gives most on dev (docs/results.md). People say the same three words twice in 1 of 160 captions.
 DEFAULT_GENERATION = GenerateParams(beams=3, max_new_tokens=None, length_penalty=1.0, no_repeat_ngram_size=3)
@@ -103,7 +102,8 @@ class Captioner:
         placement = device if isinstance(device, Placement) else choose_placement(device)
         cache = None if model_cache is None else Path(model_cache)
         other = None if memory is None else Path(memory)
-        return cls.from_checkpoint(trained, placement, cache, max_megapixels, other)
+        with hide_library_messages():
+            return cls.from_checkpoint(trained, placement, cache, max_megapixels, other)
 
     @classmethod
     def from_checkpoint(
@@ -121,62 +121,88 @@ class Captioner:
         encoder.spec.require_same(checkpoint.info.encoder, checkpoint.file.path)
         return cls(encoder, model, max_megapixels, captions)
 
-    # A str is a sequence of str as well, and is always meant as a path: this overload comes first.
+    # A str or a file is iterable as well, and is always meant as one image: this overload comes first.
     @overload
     def caption(  # type: ignore[overload-overlap]
-        self, image: ImageLike, region: str | Box | None = None, generate: GenerateParams = ...
+        self, image: ImageLike, region: AnyRegion = None, generate: GenerateParams = ...
     ) -> RegionCaption: ...
 
     @overload
     def caption(
-        self, image: Sequence[ImageLike], region: str | Box | None = None, generate: GenerateParams = ...
+        self, image: Iterable[ImageLike], region: AnyRegion = None, generate: GenerateParams = ...
     ) -> list[RegionCaption]: ...
 
     def caption(
-        self,
-        image: ImageLike | Sequence[ImageLike],
-        region: str | Box | None = None,
-        generate: GenerateParams = DEFAULT_GENERATION,
+        self, image: Images, region: AnyRegion = None, generate: GenerateParams = DEFAULT_GENERATION
     ) -> RegionCaption | list[RegionCaption]:
-        """Caption an image, or the same region of each of a list of images.
+        """Caption an image, or the same region of each of several images.
 
         Args:
-            image: a path, a PIL image, or an array `[H, W]`, `[H, W, 3]` or `[H, W, 4]`, uint8; or a list
-                or tuple of these.
+            image: a path; the bytes of an image file, or a file opened with "rb"; a PIL image; an array
+                `[H, W]`, `[H, W, 3]` or `[H, W, 4]` or a tensor `[3, H, W]`, uint8; or a list, a generator or
+                another iterable of these.
             region: a name ("top-left", "the left third"), or a box: left, top, right, bottom in fractions
-                of the image, or in pixels if a number is above 1. None: the full image.
+                of the image, or in pixels if a number is above 1; or the region of an answer. None: the full
+                image.
             generate: how to decode.
 
         Returns:
-            One caption, or a list of them for a list.
+            One caption, or a list of them for an iterable.
 
         Raises:
             PipelineError: for an image that cannot be read, or an unknown region.
         """
         if region is None:
             part = REGIONS["full"]
+        elif isinstance(region, Region):
+            part = region
         else:
             part = region_from_name(region) if isinstance(region, str) else region_from_box(region)
-        if isinstance(image, list | tuple):
-            return self.caption_many([(item, part) for item in image], generate)
-        return self.caption_many([(cast("ImageLike", image), part)], generate)[0]
+        images = cast("Iterable[ImageLike]", [image] if is_image(image) else image)
+        captions = self.caption_many(((item, part) for item in images), generate)
+        return captions[0] if is_image(image) else captions
+
+    @overload
+    def ask(  # type: ignore[overload-overlap]
+        self, request: str, image: ImageLike, generate: GenerateParams = ...
+    ) -> RegionCaption: ...
+
+    @overload
+    def ask(
+        self, request: str, image: Iterable[ImageLike], generate: GenerateParams = ...
+    ) -> list[RegionCaption]: ...
 
     def ask(
-        self, request: str, image: ImageLike, generate: GenerateParams = DEFAULT_GENERATION
-    ) -> RegionCaption:
+        self, request: str, image: Images, generate: GenerateParams = DEFAULT_GENERATION
+    ) -> RegionCaption | list[RegionCaption]:
         """Caption the region that a request in words names, e.g. "Describe the top-right corner".
 
-        Raises PipelineError where the request names several; `ask_all` answers those.
+        Images and result are as in `caption`. Raises PipelineError where the request names several regions;
+        `ask_all` answers those.
         """
-        return self.caption_many([(image, region_from_request(request))], generate)[0]
+        return self.caption(image, region_from_request(request), generate)
+
+    @overload
+    def ask_all(  # type: ignore[overload-overlap]
+        self, request: str, image: ImageLike, generate: GenerateParams = ...
+    ) -> list[RegionCaption]: ...
+
+    @overload
+    def ask_all(
+        self, request: str, image: Iterable[ImageLike], generate: GenerateParams = ...
+    ) -> list[list[RegionCaption]]: ...
 
     def ask_all(
-        self, request: str, image: ImageLike, generate: GenerateParams = DEFAULT_GENERATION
-    ) -> list[RegionCaption]:
-        """Caption each region that a request names, in its order: "Compare the left and the right"."""
-        # Opened once, however many regions there are.
-        picture = self._open(image)
-        return self.caption_many([(picture, region) for region in regions_from_request(request)], generate)
+        self, request: str, image: Images, generate: GenerateParams = DEFAULT_GENERATION
+    ) -> list[RegionCaption] | list[list[RegionCaption]]:
+        """Caption each region that a request names, in its order: "Compare the left and the right".
+
+        For several images, return such a list for each.
+        """
+        regions = regions_from_request(request)
+        images = cast("Iterable[ImageLike]", [image] if is_image(image) else image)
+        captions = self.caption_many(((item, part) for item in images for part in regions), generate)
+        return captions if is_image(image) else list(batched(captions, len(regions)))
 
     def caption_many(
         self, requests: Iterable[tuple[ImageLike, Region]], generate: GenerateParams = DEFAULT_GENERATION
@@ -213,7 +239,7 @@ class Captioner:
             try:
                 # Regions of one image follow each other; it is decoded once.
                 if opened is None or opened[0] is not image:
-                    opened = image, self._open(image)
+                    opened = image, open_image_like(image, self._max_megapixels)
                 piece, part = _cut_out(opened[1], region, image)
                 # A crop goes through the encoder as if it were an image.
                 item: tuple[Tensor, Region] | PipelineError = (self._encoder.preprocess(piece), part)
@@ -236,13 +262,6 @@ class Captioner:
             RegionCaption(caption.text, region, caption.finished, caption.score)
             for (_, region), caption in zip(crops, captions, strict=True)
         ]
-
-    def _open(self, image: ImageLike) -> Image.Image:
-        if isinstance(image, Image.Image):
-            return image_from_pil(image)
-        if isinstance(image, np.ndarray):
-            return image_from_array(image)
-        return open_image(Path(image), self._max_megapixels, limit="max_megapixels")
 
 
 def _load_memory(checkpoint: Checkpoint, other: Path | None) -> Memory | None:

@@ -1,5 +1,7 @@
 """The captioner says what the evaluation said, of whole images and of regions, and refuses other models."""
 
+import io
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -7,12 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from pipeline import Captioner
 from pipeline.errors import PipelineError
 from pipeline.images.images import crop, open_image
 from pipeline.model.checkpoints import load_checkpoint, save_checkpoint
+from pipeline.model.feature_captioner import FeatureCaptioner
 from pipeline.regions.regions import REGIONS, Region, region_from_name
 from tests.tiny_models import save_clip, save_llama
 from tests.unit.project import Project
@@ -32,12 +36,70 @@ def test_the_captioner_says_what_the_evaluation_said(project: Project, captioner
     assert len(set(predictions.values())) > 1
 
 
-def test_a_path_a_picture_and_an_array_are_the_same_image(path: Path, captioner: Captioner) -> None:
-    with Image.open(path) as picture:
-        expected = captioner.caption(path)
-        for image in (str(path), picture, np.asarray(picture)):
+def test_whatever_holds_an_image_is_captioned_alike(path: Path, captioner: Captioner) -> None:
+    expected = captioner.caption(path)
+    content, pixels = path.read_bytes(), np.array(open_image(path, max_megapixels=1))
+    tensor = torch.from_numpy(pixels).permute(2, 0, 1)
+    with Image.open(path) as picture, path.open("rb") as file:
+        for image in (str(path), picture, pixels, tensor, content, io.BytesIO(content), file):
             assert captioner.caption(image) == expected
     assert expected.region == REGIONS["full"]
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (None, "None is not an image. Pass a path"),
+        (7, "7 is not an image"),
+        (io.StringIO("text"), "'text' is not an image.*'rb'"),
+        (b"no image", "the image is not a readable image"),
+        (torch.zeros(2, 3, 8, 8, dtype=torch.uint8), r"\(2, 3, 8, 8\).*list\(batch\)"),
+        (torch.zeros(8, 8, 3, dtype=torch.uint8), r"\(8, 8, 3\).*\(3, H, W\)"),
+        (torch.zeros(3, 8, 8, dtype=torch.bfloat16), "bfloat16"),
+    ],
+)
+def test_what_is_no_image_gets_a_sentence(captioner: Captioner, image: Any, message: str) -> None:
+    with pytest.raises(PipelineError, match=message):
+        captioner.caption(image)
+
+
+def test_several_images_may_come_one_by_one(project: Project, captioner: Captioner) -> None:
+    """From a list, a generator or any other iterable: a caption for each, or a list for each."""
+    paths = [image.path for image in project.test_images][:3]
+    expected = captioner.caption(paths, region="left")
+    assert captioner.caption((path for path in paths), region="left") == expected
+    assert captioner.ask("the left", dict.fromkeys(paths)) == expected
+    both = captioner.ask_all("Compare the left and the right", iter(paths))
+    assert both == [captioner.ask_all("Compare the left and the right", path) for path in paths]
+    with open(paths[0], "rb") as file:  # noqa: PTH123
+        assert captioner.ask_all("Compare the left and the right", file) == both[0]
+
+
+def test_the_region_of_an_answer_can_be_asked_for(path: Path, captioner: Captioner) -> None:
+    for region in ("left third", (0, 0, 32, 32)):
+        answer = captioner.caption(path, region=region)
+        assert captioner.caption(path, region=answer.region) == answer
+
+
+def test_loading_prints_nothing(
+    project: Project,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Neither bars nor the advice of libraries, in a program that did not silence them."""
+    load = FeatureCaptioner.load
+
+    def load_with_advice(*args: Any) -> FeatureCaptioner:
+        logging.getLogger("bitsandbytes.backends.cpu.ops").warning("pip install kernels")
+        return load(*args)
+
+    monkeypatch.setattr(FeatureCaptioner, "load", load_with_advice)
+    Captioner.load(project.best, "cpu")
+    assert capfd.readouterr() == ("", "")
+    assert caplog.messages == []
+    logging.getLogger("bitsandbytes.backends.cpu.ops").warning("as before")
+    assert caplog.messages == ["as before"]
 
 
 def test_a_region_is_captioned_as_its_crop(path: Path, captioner: Captioner) -> None:
