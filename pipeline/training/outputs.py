@@ -43,6 +43,15 @@ def summarize(curve: Curve, epochs: int, trained_steps: int) -> TrainSummary:
     return TrainSummary(epochs, trained_steps, steps, sum(losses) / len(losses))
 
 
+def write_curve(path: Path, curve: Curve, epochs: int) -> None:
+    """Write the steps of epochs 1 to `epochs` as a table."""
+    lines = ["step,epoch,loss,learning_rate,gradient_norm"]
+    for step, epoch, loss, rate, norm in curve:
+        if epoch <= epochs:
+            lines.append(f"{int(step)},{int(epoch)},{loss:.6f},{rate:.6g},{norm:.6f}")
+    write_atomic(path, ("\n".join(lines) + "\n").encode())
+
+
 def publish(
     paths: TrainPaths, run_folder: Path, curve: Curve, summary: TrainSummary, counts: Mapping[str, int]
 ) -> None:
@@ -59,10 +68,6 @@ def publish(
     with replace_folder(paths.checkpoints) as fresh:
         for number in range(1, epochs + 1):
             shutil.copyfile(checkpoint_path(run_folder, number), checkpoint_path(fresh, number))
-    lines = ["step,epoch,loss,learning_rate,gradient_norm"]
-    for step, epoch, loss, rate, norm in curve:
-        if epoch <= epochs:
-            lines.append(f"{int(step)},{int(epoch)},{loss:.6f},{rate:.6g},{norm:.6f}")
-    write_atomic(paths.curve, ("\n".join(lines) + "\n").encode())
+    write_curve(paths.curve, curve, epochs)
     metrics = {"epochs": epochs, "steps": summary.steps, "loss": round(summary.loss, 6)}
     write_json(paths.metrics, {**metrics, **counts})

@@ -24,7 +24,7 @@ from pipeline.pretrained.pretrained import resolve_model, tokenizer_digest
 from pipeline.text.token_store import read_tokens, require_tokenizer
 from pipeline.training.batches import TrainingData, read_neighbors
 from pipeline.training.features import TrainingFeatures
-from pipeline.training.outputs import TrainPaths, TrainSummary, publish, summarize
+from pipeline.training.outputs import TrainPaths, TrainSummary, publish, summarize, write_curve
 from pipeline.training.provenance import log_new_training, training_provenance
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.trainer import Trainer
@@ -59,9 +59,13 @@ def train(paths: TrainPaths, settings: Params, execution: Execution) -> TrainSum
         trainer = Trainer(model, data, settings.train, execution, folder)
         if is_main:
             log_new_training(folder.path, provenance)
-        trained_steps = trainer.run()
+        epochs = settings.train.epochs
+        # Whoever watches the file sees the curve grow.
+        trained_steps = trainer.run(
+            lambda curve: write_curve(paths.curve, curve, epochs) if is_main else None
+        )
     curve = trainer.state.curve
-    summary = summarize(curve, settings.train.epochs, trained_steps)
+    summary = summarize(curve, epochs, trained_steps)
     if is_main:
         counts = {
             "images": len(tokens.image_ids),

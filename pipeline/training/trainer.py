@@ -3,6 +3,7 @@
 import json
 import logging
 import time
+from collections.abc import Callable
 from contextlib import closing
 
 from safetensors.torch import load, save
@@ -25,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 # Log lines of an epoch where no terminal shows a bar, in addition to one for each saved state.
 _LOG_LINES = 5
+# How often the curve of a run is published while it trains.
+_CURVE_WRITES = 100
 
 
 class Trainer:
@@ -60,8 +63,11 @@ class Trainer:
             execution.processes.require_same({**metadata, "weights and optimizer": tensor_digest(tensors)})
         self._cost = CostMeter(execution.placement, self.state.cost)
 
-    def run(self) -> int:
+    def run(self, publish_curve: Callable[[list[list[float]]], None]) -> int:
         """Train up to `params.epochs`; return the number of steps taken now.
+
+        `publish_curve` is called with the curve so far, at most a hundred times in a run and once when one
+        continues.
 
         Raises PipelineError if loss or gradient is not finite; the state before that step is saved.
         """
@@ -69,6 +75,7 @@ class Trainer:
         first = state.global_step
         if first and state.epoch <= epochs:
             logger.info("continuing at epoch %d, step %d", state.epoch, state.step + 1)
+            publish_curve(state.curve)
         while state.epoch <= epochs:
             epoch = state.epoch
             plan = plan_epoch(self._data.lengths, self._params, epoch)
@@ -77,16 +84,18 @@ class Trainer:
                 # the largest batch serves all others. (With `captions_per_sequence` a later epoch may put
                 # longer captions together.)
                 self.optimizer.try_step(self._steps([[largest_batch(plan, self._data)]])[0])
-            self._run_epoch(plan)
+            self._run_epoch(plan, publish_curve)
             self._folder.save_checkpoint(epoch, state.average)
             mean = state.finish_epoch()
             self._save()
             logger.info("epoch %d: mean loss %.4f over %d steps", epoch, mean, len(plan))
         return state.global_step - first
 
-    def _run_epoch(self, plan: Plan) -> None:
+    def _run_epoch(self, plan: Plan, publish_curve: Callable[[list[list[float]]], None]) -> None:
         state, runtime = self.state, self._execution.runtime
         saved = time.monotonic()
+        total = len(plan) * self._params.epochs
+        steps_between = -(-total // _CURVE_WRITES)
         with (
             bar(f"epoch {state.epoch}", len(plan), hidden=not self._execution.processes.is_main) as progress,
             closing(take_steps(self._steps(plan[state.step :]), self._execution)) as steps,
@@ -94,8 +103,10 @@ class Trainer:
             progress.update(state.step)
             for step in steps:
                 captions = sum(len(row.captions) for rows in plan[state.step] for row in rows)
-                loss = self._take(step, total=len(plan) * self._params.epochs)
+                loss = self._take(step, total)
                 self._cost.add(captions)
+                if (state.global_step - 1) % steps_between == 0:
+                    publish_curve(state.curve)
                 due = time.monotonic() - saved >= runtime.save_every_seconds
                 progress.update(1)
                 progress.set_postfix(loss=f"{loss:.3f}", refresh=False)

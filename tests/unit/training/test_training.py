@@ -86,7 +86,7 @@ def test_only_projector_and_adapters_are_trained(
         folder = RunFolder(tmp_path, tmp_path / "none", info)
         decaying = replace(lab.params.train, weight_decay=0.1)
         trainer = Trainer(model, data, decaying, lab.execution(tmp_path), folder)
-        assert trainer.run() == 2 * STEPS
+        assert trainer.run(lambda _: None) == 2 * STEPS
 
     assert frozen_digest() == before
     changed = {name for name, value in model.trainable_state().items() if not value.equal(fresh[name])}
@@ -147,6 +147,33 @@ def test_accumulated_micro_batches_are_one_batch(tmp_path: Path, tiny_params: Pa
     small.train(tmp_path / "two", epochs=4, batch_size=2, gradient_accumulation_steps=2)
     assert len(losses(tmp_path / "one")) == 4
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
+
+
+def test_the_curve_can_be_watched_while_a_run_trains(lab: Lab, finished: Path, tmp_path: Path) -> None:
+    """The extension of DVC in editors draws it; a run that was stopped leaves the part so far."""
+    whole = losses(finished)
+    with interrupted_after(1):
+        lab.train(tmp_path, epochs=3)
+    assert losses(tmp_path) == whole[:1]
+    (tmp_path / "training.csv").unlink()  # as DVC does before it runs a stage
+    with interrupted_after(2):
+        lab.train(tmp_path, epochs=3)
+    assert losses(tmp_path) == whole[:3]
+    with interrupted_after(0):
+        (tmp_path / "training.csv").unlink()
+        lab.train(tmp_path, epochs=3)
+    assert losses(tmp_path) == whole[:3]
+    lab.train(tmp_path, epochs=3)
+    assert outputs(tmp_path) == outputs(finished)
+
+
+def test_the_curve_of_a_long_run_is_written_a_hundred_times_at_most(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lengths = []
+    monkeypatch.setattr(train_module, "write_curve", lambda _path, curve, _epochs: lengths.append(len(curve)))
+    lab.train(tmp_path, epochs=51, runtime={"save_every_seconds": 1e9})
+    assert lengths == list(range(1, 51 * STEPS, 2))
 
 
 def test_a_run_that_diverges_says_where_and_what_to_do(lab: Lab, tmp_path: Path) -> None:
