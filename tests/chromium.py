@@ -18,15 +18,10 @@ WHY_NOT = (
     if CHROMIUM and DRIVER
     else "no chromium and chromedriver here; on Debian: apt-get install chromium chromium-driver"
 )
-_ARGUMENTS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--hide-scrollbars",
-    "--disable-background-networking",
-    "--no-first-run",
-)
+_ARGUMENTS = """
+    --headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --hide-scrollbars
+    --disable-background-networking --no-first-run
+""".split()  # noqa: SIM905
 
 
 class Chromium:
@@ -64,11 +59,8 @@ class Chromium:
     def fetched(self) -> list[str]:
         """Addresses that the page has asked for since it was opened, but those that hold their content."""
         messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
-        addresses = [
-            message["params"]["request"]["url"]
-            for message in messages
-            if message["method"] == "Network.requestWillBeSent"
-        ]
+        requests = [m["params"]["request"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+        addresses = [request["url"] for request in requests]
         return [address for address in addresses if not address.startswith(("data:", "about:"))]
 
     def complaints(self) -> list[str]:

@@ -23,12 +23,10 @@ OWN_PACKAGES = ("pipeline", "stages", "vlm", "benchmarks")
 
 def commands_of(group: click.Group, words: str = "") -> dict[str, click.Command]:
     """All commands of a group and of its groups, by the words that call them."""
-    commands: dict[str, click.Command] = {words.strip(): group}
+    commands: dict[str, click.Command] = {words: group}
     for name, command in group.commands.items():
-        below = f"{words} {name}"
-        commands |= (
-            commands_of(command, below) if isinstance(command, click.Group) else {below.strip(): command}
-        )
+        below = f"{words} {name}".strip()
+        commands |= commands_of(command, below) if isinstance(command, click.Group) else {below: command}
     return commands
 
 

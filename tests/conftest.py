@@ -18,7 +18,6 @@ from pipeline.params.schema import (
     EncoderParams,
     LanguageModelParams,
     Params,
-    RuntimeParams,
     ScenesParams,
 )
 from tests.chromium import WHY_NOT, Chromium, chromium
@@ -67,17 +66,13 @@ def make_tiny_params(tiny_clip: Path, tiny_llama: Path) -> Params:
         train=replace(sample.train, epochs=2, batch_size=4, warmup_steps=2),
         generate=replace(sample.generate, max_new_tokens=8),
         regions=replace(sample.regions, images=2),
-        runtime=RuntimeParams(
+        runtime=replace(
+            sample.runtime,
             device="cpu",
             num_workers=1,
-            pin_memory=False,
-            encode_engine="local",
             encode_batch_size=4,
             generate_batch_size=4,
-            save_every_seconds=60,
-            feature_loading="auto",
             compile="never",
-            model_cache=None,
         ),
     )
 

@@ -68,17 +68,15 @@ def karpathy_images() -> list[dict[str, Any]]:
     ]
 
 
-def make_karpathy(root: Path, images: object = None, name: str = "dataset.json") -> Path:
+def make_karpathy(root: Path, name: str = "dataset.json") -> Path:
     make_images(root / "images")
-    content = {"dataset": "x", "images": karpathy_images() if images is None else images}
-    (root / name).write_text(json.dumps(content))
+    (root / name).write_text(json.dumps({"dataset": "x", "images": karpathy_images()}))
     return root
 
 
-def make_jsonl(root: Path, rows: Iterable[object] | None = None) -> Path:
+def make_jsonl(root: Path) -> Path:
     make_images(root)
-    if rows is None:
-        rows = [{"image": n, "split": split, "captions": CAPTIONS[n]} for n, split in NAMES.items()]
+    rows = [{"image": n, "split": split, "captions": CAPTIONS[n]} for n, split in NAMES.items()]
     (root / "captions.jsonl").write_text("\n".join(map(json.dumps, rows)))
     return root
 

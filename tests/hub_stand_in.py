@@ -8,6 +8,7 @@ repositories, tokens, refusals, errors and truncated transfers are switched on b
 import hashlib
 import json
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,24 +19,17 @@ from urllib.parse import unquote, urlsplit
 _LARGE = (".safetensors", ".parquet")
 
 
-@dataclass(frozen=True)
-class _File:
-    content: bytes
-    large: bool
-
-    @property
-    def etag(self) -> str:
-        if self.large:
-            return hashlib.sha256(self.content).hexdigest()
-        return hashlib.sha1(b"blob %d\0" % len(self.content) + self.content).hexdigest()
-
-
 @dataclass
 class _Repository:
     name: str
     commit: str
     gated: bool
-    files: dict[str, _File]
+    files: dict[str, bytes]
+
+
+def _etag(path: str, content: bytes) -> str:
+    """The SHA-256 of a large file, and of others something shorter."""
+    return (hashlib.sha256 if path.endswith(_LARGE) else hashlib.sha1)(content).hexdigest()
 
 
 @dataclass
@@ -63,11 +57,8 @@ class HubStandIn:
 
     def add(self, name: str, folder: Path, commit: str, kind: str = "model", gated: bool = False) -> None:
         """Serve a folder as the repository `name`, at `commit`, which is its branch main as well."""
-        files = {
-            path.relative_to(folder).as_posix(): _File(path.read_bytes(), path.suffix in _LARGE)
-            for path in sorted(folder.rglob("*"))
-            if path.is_file()
-        }
+        paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+        files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
         key = f"datasets/{name}" if kind == "dataset" else name
         self.repositories[key] = _Repository(name, commit, gated, files)
 
@@ -105,25 +96,20 @@ class HubStandIn:
             "no_proxy": "127.0.0.1,localhost",
         }
 
+    def contents(self) -> Iterator[tuple[str, str, bytes]]:
+        """Yield the digest, path and content of each file."""
+        for repository in self.repositories.values():
+            for path, content in repository.files.items():
+                yield _etag(path, content), path, content
+
     def transfers(self, suffix: str) -> list[str | None]:
         """The ranges asked for in transfers of the files whose path ends in `suffix`."""
-        etags = {f.etag for r in self.repositories.values() for p, f in r.files.items() if p.endswith(suffix)}
+        etags = {etag for etag, path, _ in self.contents() if path.endswith(suffix)}
         return [asked for line, asked in self.requests if line.removeprefix("GET /cdn/") in etags]
-
-    def content_of(self, etag: str) -> bytes:
-        """The bytes of a large file by its SHA-256."""
-        files = {f.etag: (path, f) for r in self.repositories.values() for path, f in r.files.items()}
-        path, file = files[etag]
-        return bytes(len(file.content)) if path in self.corrupted else file.content
 
 
 class _RefusalError(Exception):
-    """An answer without content: its status, and the headers that say why."""
-
-    def __init__(self, status: int, code: str = "", message: str = "") -> None:
-        self.status = status
-        reasons = {"X-Error-Code": code, "X-Error-Message": message}
-        self.headers = {"Content-Length": "0"} | {name: text for name, text in reasons.items() if text}
+    """An answer without content: its status, and the code and the message that say why."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -147,28 +133,31 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             if hub.failing > 0:
                 hub.failing -= 1
-                raise _RefusalError(hub.status)
+                raise _RefusalError(hub.status, "", "")
             if path.startswith("cdn/"):
-                self._transfer(hub.content_of(path.removeprefix("cdn/")), {})
+                (file, content) = next(file for etag, *file in hub.contents() if etag == path[4:])
+                self._transfer(bytes(len(content)) if file in hub.corrupted else content, {})
             elif path.startswith("api/"):
                 self._api(path.removeprefix("api/").removeprefix("models/"))
             else:
                 self._resolve(path)
         except _RefusalError as refusal:
-            self._head(refusal.status, refusal.headers)
+            status, code, message = refusal.args
+            headers = {"X-Error-Code": code, "X-Error-Message": message, "Content-Length": "0"}
+            self._head(status, {name: text for name, text in headers.items() if text})
 
     def _repository(self, path: str) -> tuple[_Repository, list[str]]:
         """The repository that is asked for and the parts of the path behind it."""
         hub = self.stand_in
         if self.token and self.token not in hub.tokens:
-            raise _RefusalError(401, message="Invalid credentials in Authorization header")
+            raise _RefusalError(401, "", "Invalid credentials in Authorization header")
         for name, repository in hub.repositories.items():
             if f"{path}/".startswith(f"{name}/"):
                 return repository, path.removeprefix(name).strip("/").split("/")
         # The hub does not tell strangers what does not exist from what is private.
         if self.token:
             raise _RefusalError(404, "RepoNotFound", "Repository not found")
-        raise _RefusalError(401, message="Invalid username or password.")
+        raise _RefusalError(401, "", "Invalid username or password.")
 
     def _api(self, path: str) -> None:
         repository, rest = self._repository(path)
@@ -181,7 +170,7 @@ class _Handler(BaseHTTPRequestHandler):
             "gated": "manual" if repository.gated else False,
         }
         if rest[0] == "tree":
-            answer = [_tree_entry(path, file) for path, file in repository.files.items()]
+            answer = [_tree_entry(*file) for file in repository.files.items()]
         content = json.dumps(answer).encode()
         self._head(200, {"Content-Type": "application/json", "Content-Length": str(len(content))})
         if self.command == "GET":
@@ -190,33 +179,34 @@ class _Handler(BaseHTTPRequestHandler):
     def _resolve(self, path: str) -> None:
         repository, rest = self._repository(path)
         if len(rest) < 3 or rest[0] != "resolve":
-            raise _RefusalError(404)
+            raise _RefusalError(404, "", "")
         if repository.gated and repository.name not in self.stand_in.tokens.get(self.token, set()):
             raise _RefusalError(
                 403 if self.token else 401, "GatedRepo", "Access to this model is restricted."
             )
         _require_revision(repository, rest[1])
-        file = repository.files.get("/".join(rest[2:]))
-        if file is None:
+        name = "/".join(rest[2:])
+        if name not in repository.files:
             raise _RefusalError(404, "EntryNotFound", "Entry not found")
-        headers = {"X-Repo-Commit": repository.commit, "ETag": f'"{file.etag}"'}
+        content = repository.files[name]
+        etag = _etag(name, content)
+        headers = {"X-Repo-Commit": repository.commit, "ETag": f'"{etag}"'}
         if self.stand_in.anonymous:
             headers = {}
-        if not file.large:
-            self._transfer(file.content, headers)
+        if not name.endswith(_LARGE):
+            self._transfer(content, headers)
             return
-        linked = {"X-Linked-ETag": f'"{file.etag}"', "X-Linked-Size": str(len(file.content))}
+        linked = {"X-Linked-ETag": f'"{etag}"', "X-Linked-Size": str(len(content)), "Content-Length": "0"}
         # Another host, as with the hub: the client does not follow while it asks for a file's properties, and
         # sends no token there.
         host = self.stand_in.endpoint.replace("127.0.0.1", "localhost")
-        location = f"{host}/cdn/{file.etag}"
-        self._head(302, {**headers, **linked, "Location": location, "Content-Length": "0"})
+        self._head(302, {**headers, **linked, "Location": f"{host}/cdn/{etag}"})
 
     def _transfer(self, content: bytes, headers: dict[str, str]) -> None:
         asked = self.headers.get("Range")
         start = int(asked.removeprefix("bytes=").split("-")[0]) if asked else 0
         rest = content[start:]
-        sizes = {"Content-Length": str(len(rest)), "Accept-Ranges": "bytes"}
+        sizes = {"Content-Length": str(len(rest))}
         if asked:
             sizes["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
         self._head(206 if asked else 200, {**headers, **sizes})
@@ -241,8 +231,7 @@ def _require_revision(repository: _Repository, revision: str) -> None:
         raise _RefusalError(404, "RevisionNotFound", f"Invalid rev id: {revision}")
 
 
-def _tree_entry(path: str, file: _File) -> dict[str, Any]:
-    entry: dict[str, Any] = {"type": "file", "path": path, "size": len(file.content), "oid": file.etag[:40]}
-    if file.large:
-        entry["lfs"] = {"oid": file.etag, "size": len(file.content), "pointerSize": 134}
-    return entry
+def _tree_entry(path: str, content: bytes) -> dict[str, Any]:
+    etag, size = _etag(path, content), len(content)
+    lfs = {"lfs": {"oid": etag, "size": size, "pointerSize": 134}} if path.endswith(_LARGE) else {}
+    return {"type": "file", "path": path, "size": size, "oid": etag[:40], **lfs}

@@ -18,10 +18,8 @@ from tests.pictures import Pictures
 @pytest.mark.parametrize(
     ("resources", "device", "threads", "pool"),
     [
-        ({"CPU": 8.0}, "auto", 1, Pool(actors=8, device="cpu", threads=1)),
         ({"CPU": 8.0}, "cpu", 2, Pool(actors=4, device="cpu", threads=2)),
         ({"CPU": 2.0}, "auto", 4, Pool(actors=1, device="cpu", threads=4)),
-        ({"CPU": 64.0, "GPU": 8.0}, "auto", 16, Pool(actors=8, device="cuda", threads=16)),
         ({"CPU": 64.0, "GPU": 8.0}, "cuda:1", 16, Pool(actors=8, device="cuda", threads=16)),
         ({"CPU": 64.0, "GPU": 8.0}, "cpu", 16, Pool(actors=4, device="cpu", threads=16)),
     ],

@@ -15,7 +15,6 @@ from tests.dataset_makers import (
     edit,
     make_csv,
     make_flickr8k,
-    make_images,
     make_jsonl,
     make_kaggle,
     make_karpathy,
@@ -38,7 +37,6 @@ MALFORMED = [
     ("jsonl", '{"image": "b', '{image": "b', ":2", "JSON"),
     ("jsonl", '{"image": "a', '[1]\n{"image": "a', ":1", r"\[1\]"),
     ("jsonl", '"image": "a', '"file": "a', ":1", "image None"),
-    ("jsonl", '{"image": "a', "[" * 99999, ":1", "JSON: maximum recursion"),
     ("jsonl", '"a.jpg"', "1" * 5000, ":1", "JSON: .*5000 digits"),
     ("karpathy", '"images"', '\n"images', ":2", "JSON"),
     ("karpathy", '"images"', '"pictures"', "", "no images"),
@@ -47,46 +45,34 @@ MALFORMED = [
     ("csv", "1 of a", "1, of a", ":3", r"4 cells, not 3 \(image,caption,split\)"),
     ("csv", "a.jpg,Cap", 'a.jpg,"Cap', ":2", "malformed CSV"),
     ("csv", "Caption 0 of b.jpg .", '"A\nb"', ":4", "quotation mark"),
-    ("csv", "Caption 0 of b.jpg .", '"A"b', ":4", "malformed CSV"),
-    # Splits.
     ("jsonl", '"split": "dev"', '"split": "x"', ":3", "'x'.*train, dev, test"),
     ("jsonl", '"split": "dev", ', "", "", r"'c\.jpg' no split"),
-    ("csv", ",dev", ",x", ":6", "'x'.*train, dev, test"),
     ("karpathy", '"split": "val"', '"split": "x"', r": images\[2\]", "'x'.*train, restval, val, test"),
     ("csv", "Caption 1 of a.jpg .,train", "A.,dev", ":3", r"'a\.jpg' .* dev here and in train"),
-    # An image that is listed twice.
     ("jsonl", '"image": "b.jpg"', '"image": "a.jpg"', ":2", r"'a\.jpg' is listed twice"),
-    ("jsonl", '"image": "c.jpg"', '"image": "a.jpg"', ":3", r"'a\.jpg' .* dev here and in train"),
     ("karpathy", '"filename": "b.jpg"', '"filename": "a.jpg"', r": images\[1\]", r"'a\.jpg' is listed twice"),
-    # Names that lead out of the folder.
     ("kaggle", "a.jpg", "../a.jpg", ":2", r"'\.\./a\.jpg'"),
-    ("csv", "a.jpg", "../a.jpg", ":2", r"'\.\./a\.jpg'"),
     ("karpathy", "a.jpg", "../a.jpg", r": images\[0\]", r"'\.\./a\.jpg'"),
-    # Captions.
     ("flickr8k", "Caption 1 of a.jpg .", " ", r":2 \(a\.jpg\)", "empty"),
-    ("csv", "Caption 1 of a.jpg .", " ", r":3 \(a\.jpg\)", "empty"),
-    ("karpathy", "Caption 1 of a.jpg .", " ", r": images\[0\] \(a\.jpg\)", "empty"),
     ("karpathy", '"raw"', '"text"', r": images\[0\] \(a\.jpg\)", "None, expected text"),
 ]
 # A key of the second row of captions.jsonl, a value that is not allowed, and what is named.
 ROWS = [
     ("captions", [], "no caption"),
-    ("captions", None, "None, expected a list of text"),
     ("captions", "A cat.", "'A cat.', expected a list of text"),
     ("captions", [3], "3, expected text"),
     ("captions", ["A cat.", " \t\n"], "empty"),
     ("captions", ["x" * 2001], "2001 characters; at most 2000"),
-    *(("captions", [f"A {bad}cat"], f"control character {bad!r}") for bad in ("\0", "\x1b", "\ud800")),
+    *(("captions", [f"A {bad}cat"], f"control character {bad!r}") for bad in ("\0", "\ud800")),
     *(
         ("image", name, f"the image {name!r} is not a path inside")
-        for name in ("../x.jpg", "a/../../x.jpg", "/x.jpg", "a\\x.jpg", "./a.jpg", "s//x.jpg", "s/", ".", "")
+        for name in ("a/../../x.jpg", "/x.jpg", "a\\x.jpg", "./a.jpg", "s//x.jpg", "")
     ),
-    ("image", "a\0b", r"'a\x00b'"),
     ("image", 7, "the image 7"),
 ]
 
 
-def refused(layout: str, root: Path) -> str:
+def refusal(layout: str, root: Path) -> str:
     with pytest.raises(PipelineError) as caught:
         read(layout, root)
     return str(caught.value)
@@ -115,26 +101,19 @@ def test_names_and_captions_that_cannot_be_used_are_refused(
     tmp_path: Path, key: str, value: object, named: str
 ) -> None:
     (tmp_path / "x.jpg").touch()
-    message = refused("jsonl", jsonl_with(tmp_path / "root", key, value))
+    message = refusal("jsonl", jsonl_with(tmp_path / "root", key, value))
     assert "captions.jsonl:2" in message
     assert named in message
-
-
-def test_a_caption_of_exactly_the_allowed_length_is_read(tmp_path: Path) -> None:
-    assert len(read("jsonl", jsonl_with(tmp_path, "captions", ["x" * 2000]))[1][0].captions[0]) == 2000
-
-
-# --- files of captions ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("source", MAKERS)
 def test_a_root_that_is_not_a_folder_says_what_belongs_there(tmp_path: Path, source: str) -> None:
     root = tmp_path / "root"
-    message = refused(source, root)
+    message = refusal(source, root)
     assert f"data.root is {root}, which does not exist" in message
     assert FILES[source] in message
     root.touch()
-    assert f"data.root is {root}, which is not a folder" in refused(source, root)
+    assert f"data.root is {root}, which is not a folder" in refusal(source, root)
 
 
 @pytest.mark.parametrize(
@@ -143,74 +122,62 @@ def test_a_root_that_is_not_a_folder_says_what_belongs_there(tmp_path: Path, sou
         ("flickr8k", "Flicker8k_Dataset", "a folder Flicker8k_Dataset or Images"),
         ("flickr8k", "Flickr8k.token.txt", "Flickr8k.token.txt, captions.txt or dataset_flickr8k.json"),
         ("flickr8k", "Flickr_8k.devImages.txt", "Flickr_8k.devImages.txt does not exist"),
-        ("kaggle", "Flickr_8k.devImages.txt", "Flickr_8k.devImages.txt does not exist"),
         ("karpathy", "dataset.json", "dataset.json or exactly one dataset_*.json"),
         ("jsonl", "captions.jsonl", "captions.jsonl does not exist"),
-        ("csv", "captions.csv", "captions.csv does not exist"),
     ],
 )
 def test_a_missing_file_is_named(tmp_path: Path, source: str, missing: str, named: str) -> None:
-    LAYOUTS[source](tmp_path)
-    if source == "kaggle":
-        (tmp_path / FLICKR_SPLITS["train"]).write_text("a.jpg\n")
-    else:
-        (tmp_path / missing).rename(tmp_path.parent / f"{tmp_path.name}-elsewhere")
-    assert named in refused(source, tmp_path)
+    path = LAYOUTS[source](tmp_path) / missing
+    path.rename(tmp_path.parent / f"{tmp_path.name}-elsewhere")
+    assert named in refusal(source, tmp_path)
 
 
 def test_several_karpathy_files_are_refused(tmp_path: Path) -> None:
     for name in ("dataset_coco.json", "dataset_flickr8k.json"):
         make_karpathy(tmp_path, name=name)
-    assert "holds dataset_coco.json, dataset_flickr8k.json" in refused("karpathy", tmp_path)
+    assert "holds dataset_coco.json, dataset_flickr8k.json" in refusal("karpathy", tmp_path)
 
 
 @pytest.mark.parametrize(
     ("content", "named"),
-    [(b"", "is empty"), (b"image,caf\xe9", ":1 is not UTF-8 (byte 0xe9)"), (None, "Is a dir")],
+    [(b"", "is empty"), (b"image,caf\xe9", ":1 is not UTF-8 .byte 0xe9"), (None, ": Is a dir")],
 )
 def test_a_file_that_holds_no_text_is_refused(tmp_path: Path, content: bytes | None, named: str) -> None:
     path = tmp_path / "captions.csv"
     path.mkdir() if content is None else path.write_bytes(content)
-    message = refused("csv", tmp_path)
-    assert str(path) in message
-    assert named in message
-
-
-# --- images and splits ----------------------------------------------------------------------------
+    with pytest.raises(PipelineError, match=rf"captions\.csv ?{named}"):
+        read("csv", tmp_path)
 
 
 @pytest.mark.parametrize("split", FLICKR_SPLITS)
 def test_a_split_without_images_or_captions_is_refused(tmp_path: Path, split: str) -> None:
     (make_flickr8k(tmp_path) / FLICKR_SPLITS[split]).write_text("\n")
-    assert f"{split} 0" in refused("flickr8k", tmp_path)
+    assert f"{split} 0" in refusal("flickr8k", tmp_path)
     (tmp_path / FLICKR_SPLITS[split]).write_text("x.jpg\n")
-    assert refused("flickr8k", tmp_path).startswith("x.jpg: ")
+    assert refusal("flickr8k", tmp_path).startswith("x.jpg: ")
 
 
 def test_absent_images_are_counted_and_three_named(tmp_path: Path) -> None:
     for image in make_csv(tmp_path).rglob("*.jpg"):
         image.unlink()
-    assert refused("csv", tmp_path).startswith("a.jpg, b.jpg, c.jpg and 1 more: 4 of 4 images of ")
+    assert refusal("csv", tmp_path).startswith("a.jpg, b.jpg, c.jpg and 1 more: 4 of 4 images of ")
 
 
-@pytest.mark.parametrize("kind", ["dangling", "loop", "folder", "long name"])
-def test_a_name_without_a_file_is_refused(tmp_path: Path, kind: str) -> None:
-    make_jsonl(tmp_path)
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [("b.jpg", "gone.jpg"), ("b.jpg", "b.jpg"), ("b.jpg", "."), (f"b{'x' * 300}.jpg", "a.jpg")],
+    ids=["dangling link", "loop", "folder", "long name"],
+)
+def test_a_name_without_a_file_is_refused(tmp_path: Path, name: str, target: str) -> None:
+    edit(make_jsonl(tmp_path) / "captions.jsonl", "b.jpg", name)
     (tmp_path / "b.jpg").unlink()
-    if kind == "folder":
-        (tmp_path / "b.jpg").mkdir()
-    elif kind == "long name":
-        edit(tmp_path / "captions.jsonl", '"b.jpg"', f'"b{"x" * 300}.jpg"')
-    else:
-        (tmp_path / "b.jpg").symlink_to("gone.jpg" if kind == "dangling" else "b.jpg")
-    assert ".jpg: 1 of 4 images of " in refused("jsonl", tmp_path)
+    (tmp_path / "b.jpg").symlink_to(target)
+    assert ".jpg: 1 of 4 images of " in refusal("jsonl", tmp_path)
 
 
-@pytest.mark.parametrize(("image", "link"), [("b.jpg", "b.jpg"), ("sub/b.jpg", "sub")])
-def test_a_link_that_leaves_the_folder_is_refused(tmp_path: Path, image: str, link: str) -> None:
-    outside, root = tmp_path / "outside", make_jsonl(tmp_path / "root")
-    make_images(outside, ["b.jpg"])
-    edit(root / "captions.jsonl", "b.jpg", image)
-    (root / "b.jpg").unlink()
-    (root / link).symlink_to(outside if link == "sub" else outside / "b.jpg")
-    assert refused("jsonl", root).startswith(f"{image}: 1 of 4 images are links")
+def test_a_link_that_leaves_the_folder_is_refused(tmp_path: Path) -> None:
+    root = make_jsonl(tmp_path / "root")
+    (root / "b.jpg").rename(tmp_path / "b.jpg")
+    (root / "sub").symlink_to(tmp_path)
+    edit(root / "captions.jsonl", "b.jpg", "sub/b.jpg")
+    assert refusal("jsonl", root).startswith("sub/b.jpg: 1 of 4 images are links")

@@ -24,7 +24,6 @@ from tests.dataset_makers import (
     make_images,
     make_jsonl,
     make_kaggle,
-    make_karpathy,
     make_splits,
     read,
     splits_of,
@@ -113,17 +112,14 @@ def test_flickr8k_is_read_with_the_splits_that_exist(tmp_path: Path, log: pytest
 
 def test_a_folder_without_flickr8k_says_what_it_holds(tmp_path: Path) -> None:
     (tmp_path / "Flickr8k").mkdir()
-    for number in range(20):
-        (tmp_path / f"{number}.jpg").touch()
-    with pytest.raises(PipelineError, match=r"holds 0\.jpg, .* and 13 more"):
+    with pytest.raises(PipelineError, match="holds Flickr8k/"):
         read("flickr8k", tmp_path)
 
 
 def test_captions_of_images_in_no_split_are_counted(tmp_path: Path, log: pytest.LogCaptureFixture) -> None:
-    make_flickr8k(tmp_path)
-    with (tmp_path / "Flickr8k.token.txt").open("a") as file:
-        # The first is an entry of the real file; it names no image.
-        file.write("2258277193_586949ec62.jpg.1#0\tpeople waiting in a line\nunused.jpg#0\t\n")
+    """The first is an entry of the real file; it names no image."""
+    lost = "2258277193_586949ec62.jpg.1#0\tpeople waiting in a line\nunused.jpg#0\t\n"
+    edit(make_flickr8k(tmp_path) / "Flickr8k.token.txt", "a.jpg#0", f"{lost}a.jpg#0")
     assert splits_of(read("flickr8k", tmp_path)) == NAMES
     assert "2 images have captions but are in no split" in log.text
 
@@ -131,18 +127,15 @@ def test_captions_of_images_in_no_split_are_counted(tmp_path: Path, log: pytest.
 # --- other formats ----------------------------------------------------------------------------------
 
 
-def test_karpathy_restval_is_train(tmp_path: Path) -> None:
-    edit(make_karpathy(tmp_path) / "dataset.json", '"split": "train"', '"split": "restval"')
-    assert splits_of(read("karpathy", tmp_path)) == NAMES
-
-
 @pytest.mark.parametrize("parent", ["", "images"])
 def test_karpathy_with_coco_folders(tmp_path: Path, parent: str) -> None:
+    """Karpathy's own split restval is trained on."""
     images = [{**image, "filepath": "val2014"} for image in karpathy_images()]
+    images[0]["split"] = "restval"
     make_images(tmp_path / parent / "val2014")
     (tmp_path / "dataset_coco.json").write_text(json.dumps({"images": images}))
     record, path = read("karpathy", tmp_path)[0]
-    assert record.image_id == "val2014/a.jpg"
+    assert (record.image_id, record.split) == ("val2014/a.jpg", "train")
     assert path == tmp_path / parent / "val2014" / "a.jpg"
 
 
@@ -155,20 +148,19 @@ def test_a_folder_without_splits(tmp_path: Path, source: str) -> None:
     lines = "".join(f"A cat.,{name}\r\n" for name in names)
     (tmp_path / "captions.csv").write_text(f"caption,image\r\n\r\n{lines}")
     splits = splits_of(read(source, tmp_path))
+    assert list(splits) == sorted(names)
     assert Counter(splits.values()) == {"train": 24, "dev": 3, "test": 3}
-    assert next(iter(splits)) == "sub/0.png"
 
 
-@pytest.mark.parametrize("text", ["  Two\\tdogs \\n run. ", "Two dogs\\u00a0run.", "Two\\r\\ndogs run."])
-def test_white_space_collapses(tmp_path: Path, text: str) -> None:
+def test_white_space_collapses(tmp_path: Path) -> None:
+    text = "  Two\\tdogs\\u00a0\\r\\n run. "
     edit(make_jsonl(tmp_path) / "captions.jsonl", "Caption 0 of a.jpg .", text)
     assert read("jsonl", tmp_path)[0][0].captions[0] == "Two dogs run."
 
 
 def test_keys_that_are_not_read_are_named(tmp_path: Path, log: pytest.LogCaptureFixture) -> None:
     """`spilt` for `split` would be a dataset split by hashes."""
-    path = make_jsonl(tmp_path) / "captions.jsonl"
-    path.write_text(path.read_text().replace('"split"', '"spilt"'))
+    edit(make_jsonl(tmp_path) / "captions.jsonl", '"split": "dev"', '"split": "dev", "spilt": "dev"')
     read("jsonl", tmp_path)
     assert "only image, captions and split are read, not ['spilt']" in log.text
 
@@ -183,8 +175,7 @@ def test_byte_order_mark_and_windows_line_ends(tmp_path: Path) -> None:
 
 
 def test_a_link_within_the_folder_and_a_linked_folder(tmp_path: Path) -> None:
-    make_jsonl(tmp_path / "real")
-    (tmp_path / "real" / "a.jpg").unlink()
+    (make_jsonl(tmp_path / "real") / "a.jpg").unlink()
     (tmp_path / "real" / "a.jpg").symlink_to("b.jpg")
     (tmp_path / "root").symlink_to(tmp_path / "real")
     assert len(read("jsonl", tmp_path / "root")) == 4

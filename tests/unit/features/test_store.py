@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import h5py
 import numpy as np
@@ -63,14 +64,11 @@ def test_features_come_back_in_any_order(tmp_path: Path, features: Features) -> 
     names = [image.image_id for image in images]
     write_store(tmp_path / "features.h5", images, SPEC, features)
     with FeatureStore(tmp_path / "features.h5") as store:
-        assert list(store.image_ids) == names
+        assert (list(store.image_ids), store.spec, len(store)) == (names, SPEC, 6)
         assert list(store.sha256) == [image.sha256 for image in images]
-        assert store.spec == SPEC
-        assert len(store) == 6
         for order in ([0, 1, 2, 3, 4, 5], [4, 0, 5], [2, 2], []):
             values = store.read([names[row] for row in order])
-            assert values.dtype == np.float16
-            assert values.shape == (len(order), 4, 5)
+            assert (values.dtype, values.shape) == (np.float16, (len(order), 4, 5))
             assert (values == features[order]).all()
         with pytest.raises(PipelineError, match=r"nobody\.png"):
             store.read([names[0], "nobody.png"])
@@ -102,26 +100,18 @@ def test_a_missing_store_says_how_to_make_it(tmp_path: Path) -> None:
     assert_refused(tmp_path / "none.h5", r"none\.h5 does not exist.*`dvc repro encode`")
 
 
-@pytest.mark.parametrize("content", [b"", b"hello", b"\x89HDF\r\n\x1a\n" + bytes(100), None, 0.5, 0.999])
-def test_a_file_that_is_not_a_store_is_refused(store_path: Path, content: bytes | float | None) -> None:
-    if content is None:
-        with h5py.File(store_path, "w") as file:
-            file["numbers"] = np.arange(3)
-    elif isinstance(content, float):
-        os.truncate(store_path, int(store_path.stat().st_size * content))
-    else:
-        store_path.write_bytes(content)
+@pytest.mark.parametrize("size", [0, 5, 0.5, 0.999])
+def test_a_file_that_is_not_a_store_is_refused(store_path: Path, size: float) -> None:
+    os.truncate(store_path, int(store_path.stat().st_size * size) if size < 1 else int(size))
     assert_refused(store_path, r"features\.h5 is not a feature store")
 
 
-@pytest.mark.parametrize(
-    "text", [b"image_3.png", IMAGES[2].sha256.encode(), b'"tiny"', b"num_tokens", "the digest of a row"]
-)
-def test_a_flipped_bit_is_found_in_ids_digests_and_encoder(store_path: Path, text: bytes | str) -> None:
-    if isinstance(text, str):
-        with FeatureStore(store_path) as store:
-            text = store.row_digests(["image_2.png"])[0].encode()
-    flip(store_path, store_path.read_bytes().index(text) + len(text) - 1)
+def test_another_file_of_hdf5_and_another_version_are_refused(store_path: Path) -> None:
+    with h5py.File(store_path, "r+") as file:
+        file.attrs["format_version"] = 99
+    assert_refused(store_path, r"features\.h5 has format version 99, expected 3")
+    with h5py.File(store_path, "w") as file:
+        file["numbers"] = np.arange(3)
     assert_refused(store_path, r"features\.h5 is not a feature store")
 
 
@@ -145,16 +135,6 @@ def exchange_addresses(path: Path) -> None:
     path.write_bytes(content.replace(first, second))
 
 
-def zero_with_checksum(path: Path) -> None:
-    """HDF5's checksum of zeros is zero: a block of zeros on the disk passes it."""
-    place = chunk(path, 4)
-    content = bytearray(path.read_bytes())
-    content[place] = bytes(place.stop - place.start)
-    path.write_bytes(content)
-    with h5py.File(path, "r") as file:
-        assert not file["features"][4].any()
-
-
 def exchange_with_checksums(path: Path) -> None:
     """HDF5's checksum does not say whose row it is."""
     with h5py.File(path, "r+") as file:
@@ -175,7 +155,6 @@ def leave_unwritten(path: Path) -> None:
     ("damage", "message"),
     [
         (exchange_addresses, r"features\.h5 is "),
-        (zero_with_checksum, r"damaged at image image_4\.png \(its digest is wrong\)"),
         (exchange_with_checksums, r"damaged at image image_4\.png \(its digest is wrong\)"),
         (leave_unwritten, r"features\.h5 is incomplete: 4 rows .*`dvc repro encode`"),
     ],
@@ -188,19 +167,12 @@ def test_damaged_rows_that_hdf5_accepts_are_found(
         store.read(["image_3.png", "image_4.png"])
 
 
-def test_another_format_version_is_refused(store_path: Path) -> None:
-    with h5py.File(store_path, "r+") as file:
-        file.attrs["format_version"] = 99
-    assert_refused(store_path, r"features\.h5 has format version 99, expected 3")
-
-
 def test_a_store_on_a_disk_that_fails_is_not_called_damaged(
     store_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object, **__: object) -> None:
-        # HDF5 has the system's number only in its text.
-        raise OSError(f"Can't synchronously read data (file read failed: errno = {errno.EIO}, buf = 0x55d)")
-
+    # HDF5 has the system's number only in its text.
+    error = OSError(f"Can't synchronously read data (file read failed: errno = {errno.EIO}, buf = 0x55d)")
+    fail = Mock(side_effect=error)
     message = f"cannot read {store_path}: {os.strerror(errno.EIO)}"
     with FeatureStore(store_path) as store, monkeypatch.context() as patch:
         patch.setattr(h5py.Dataset, "read_direct", fail)
@@ -222,19 +194,15 @@ def test_the_setting_in_which_another_encoder_differs_is_named(store_path: Path)
 
 
 def test_digests_change_with_the_features_and_with_the_file(tmp_path: Path, features: Features) -> None:
-    names = [NAMES[4], NAMES[0]]
     changed = features.copy()
     changed[0, 0, 0] += 1
     other = [replace(IMAGES[0], sha256="f" * 64), *IMAGES[1:]]
-    rows = []
     for images, values in ((IMAGES, features), (IMAGES, changed), (other, features)):
         write_store(tmp_path / "features.h5", images, SPEC, values)
-        with FeatureStore(tmp_path / "features.h5") as store:
-            rows.append(store.row_digests(names))
-            assert features_digest(store, names) == hashlib.sha256("".join(rows[-1]).encode()).hexdigest()
         digests = [
             hashlib.sha256(images[n].sha256.encode() + values[n].tobytes()).hexdigest() for n in (4, 0)
         ]
-        assert rows[-1] == digests
-    assert len({row[0] for row in rows}) == 1
-    assert len({row[1] for row in rows}) == 3
+        with FeatureStore(tmp_path / "features.h5") as store:
+            assert store.row_digests([NAMES[4], NAMES[0]]) == digests
+            digest = features_digest(store, [NAMES[4], NAMES[0]])
+        assert digest == hashlib.sha256("".join(digests).encode()).hexdigest()

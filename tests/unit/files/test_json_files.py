@@ -4,6 +4,7 @@ Run: .venv/bin/python -m pytest tests/unit/files/test_json_files.py
 """
 
 import hashlib
+import math
 from pathlib import Path
 
 import pytest
@@ -22,9 +23,8 @@ from pipeline.files.json_files import (
 )
 from tests.refusals import fail_reads
 
-VALUES = (
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
-)
+VALUES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+READERS = (read_json, lambda path: list(read_jsonl(path)))
 
 
 def test_canonical_json_is_sorted_compact_and_readable() -> None:
@@ -34,16 +34,14 @@ def test_canonical_json_is_sorted_compact_and_readable() -> None:
     assert digest({"b": 1, "a": 2}) == hashlib.sha256(b'{"a": 2, "b": 1}').hexdigest()
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("value", [math.nan, -math.inf])
 def test_nan_and_infinities_are_refused_and_leave_the_old_file(tmp_path: Path, value: float) -> None:
     path = tmp_path / "rows.jsonl"
     write_jsonl(path, [{"a": 1}])
-    for write in (
-        lambda: write_jsonl(path, [{"a": 2}, {"a": value}]),
-        lambda: write_json(path, {"loss": value}),
-    ):
-        with pytest.raises(ValueError, match="not JSON compliant"):
-            write()
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_jsonl(path, [{"a": 2}, {"a": value}])
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, {"loss": value})
     assert path.read_text() == '{"a": 1}\n'
     assert list(tmp_path.iterdir()) == [path]
 
@@ -70,7 +68,6 @@ def test_rows_come_back_with_their_line_numbers(
     [
         ('{"a": 1', "not valid JSON"),
         ("[1, 2]", r"\[1, 2\], expected a JSON object"),
-        ("7", "7, expected a JSON object"),
     ],
 )
 def test_a_malformed_line_is_named_by_its_number_and_empty_lines_count(
@@ -85,7 +82,6 @@ def test_a_malformed_line_is_named_by_its_number_and_empty_lines_count(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'{"a": ', "is not valid JSON"),
         (b'{"a": "\xff"}\n', "is not UTF-8 text"),
         (b"[" * 100_000, "is not valid JSON"),
         (None, r"does not exist.*`dvc repro`"),
@@ -97,7 +93,7 @@ def test_a_file_that_is_not_json_or_missing_is_named(
     path = tmp_path / "a.json"
     if content is not None:
         path.write_bytes(content)
-    for read in (read_json, lambda path: list(read_jsonl(path))):
+    for read in READERS:
         with pytest.raises(PipelineError, match=rf"a\.json(:1)? {message}"):
             read(path)
 
@@ -105,6 +101,6 @@ def test_a_file_that_is_not_json_or_missing_is_named(
 def test_a_file_on_a_disk_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.json").write_text("{}")
     fail_reads(monkeypatch, tmp_path)
-    for read in (read_json, lambda path: list(read_jsonl(path))):
+    for read in READERS:
         with pytest.raises(PipelineError, match=r"cannot read .*a\.json: Input/output error"):
             read(tmp_path / "a.json")

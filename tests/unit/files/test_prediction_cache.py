@@ -10,9 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.errors import PipelineError
 from pipeline.files.prediction_cache import PredictionCache
-from tests.refusals import fail_reads
 
 PROVENANCE = {"checkpoint": "abc", "images": ["a", "b"]}
 
@@ -46,16 +44,6 @@ def test_predictions_are_found_by_the_same_provenance_alone(batches: list[Path])
     assert batches[0].with_name("notes.json").exists()
 
 
-def test_a_batch_is_not_deleted_as_damaged_when_the_disk_fails(
-    batches: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch:
-        fail_reads(patch, batches[0].parent)
-        with pytest.raises(PipelineError, match=r"cannot read .*json: Input/output error"):
-            cache(batches)
-    assert cache(batches).rows == rows(0, 5)
-
-
 @pytest.mark.parametrize("number", [0, 2])
 @pytest.mark.parametrize(
     "spoil", [lambda text: text.replace("caption", "capti0n"), lambda text: text[:40], lambda _: "[]"]
@@ -71,21 +59,6 @@ def test_only_a_damaged_batch_is_computed_again(
     assert (gap.start, again.missing) == (2 * number, len(gap))
     assert fill(again, 2).rows == rows(0, 5)
     assert batches[number].read_bytes() == whole
-
-
-def test_rows_of_other_work_or_another_batch_are_not_used(tmp_path: Path, batches: list[Path]) -> None:
-    fill(PredictionCache(tmp_path, {"other": "work"}, 2), 2)
-    (other,) = set(tmp_path.rglob("*.json")) - set(batches)
-    other.rename(batches[0])
-    assert list(cache(batches).gaps(9)) == [range(2)]
-    batches[1].rename(batches[0])
-    assert list(cache(batches).gaps(9)) == [range(4)]
-
-
-def test_batches_of_other_sizes_fill_the_gaps(batches: list[Path]) -> None:
-    batches[0].unlink()
-    assert fill(cache(batches), 1).rows == cache(batches).rows == rows(0, 5)
-    assert len(list(batches[0].parent.iterdir())) == 4
 
 
 @given(finished=st.sets(st.integers(0, 11)), size=st.integers(1, 5))

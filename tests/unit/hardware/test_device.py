@@ -1,6 +1,6 @@
 """Where a run computes, and in which precision, by what the machine can do."""
 
-import re
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -37,10 +37,8 @@ def pretend(monkeypatch: pytest.MonkeyPatch, device: str, capability: str) -> Pl
         pretend_gpu(monkeypatch, device, (int(major), int(minor)))
         return choose_placement("auto")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    if not device.startswith("Apple"):
-        return choose_placement("auto")
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    return choose_placement("mps")
+    return choose_placement("mps" if device.startswith("Apple") else "auto")
 
 
 @pytest.mark.parametrize("row", hardware_table(), ids=lambda row: row[0])
@@ -61,43 +59,25 @@ def test_each_device_of_the_page_computes_as_the_page_says(
             placement.require_quantization("nf4")
 
 
-def test_the_page_has_all_kinds_of_devices() -> None:
-    devices = " ".join(row[0] for row in hardware_table())
-    assert [k for k in ("T4", "RTX 30", "RTX 40", "CPU", "Apple GPU") if k not in devices] == []
-
-
-@pytest.mark.parametrize(
-    "why",
-    [
-        "Torch not compiled with CUDA enabled",
-        "The NVIDIA driver on your system is too old (found version 12020). Please update your GPU driver",
-    ],
-)
-def test_a_run_without_a_gpu_says_what_keeps_it_from_one(monkeypatch: pytest.MonkeyPatch, why: str) -> None:
+def test_a_run_without_a_gpu_says_what_keeps_it_from_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """An Apple GPU has to be asked for: profiles ask for NF4, which it does not offer."""
-
-    def refuse() -> None:
-        raise RuntimeError(why)
-
+    why = RuntimeError("The NVIDIA driver on your system is too old. Please update your GPU driver")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.cuda, "init", refuse)
+    monkeypatch.setattr(torch.cuda, "init", Mock(side_effect=why))
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    reason = re.escape(why.split(". ")[0])
-    assert re.match(rf"cpu, float32 \(no CUDA GPU: {reason};", str(choose_placement("auto")))
+    reason = "The NVIDIA driver on your system is too old"
+    assert str(choose_placement("auto")).startswith(f"cpu, float32 (no CUDA GPU: {reason};")
     with pytest.raises(PipelineError, match=rf"device cuda .*{reason}"):
         choose_placement("cuda")
 
 
-@pytest.mark.parametrize(("name", "capability"), [("Tesla V100", (7, 0)), ("GTX 1080", (6, 1))])
-def test_a_gpu_that_pytorch_has_no_code_for_is_refused(
-    monkeypatch: pytest.MonkeyPatch, name: str, capability: tuple[int, int]
-) -> None:
-    pretend_gpu(monkeypatch, name, capability)
-    with pytest.raises(PipelineError, match=rf"not built for {name}.*sm_75.*runtime\.device: cpu"):
+def test_a_gpu_that_pytorch_has_no_code_for_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_gpu(monkeypatch, "Tesla V100", (7, 0))
+    with pytest.raises(PipelineError, match=r"not built for Tesla V100.*sm_75.*runtime\.device: cpu"):
         choose_placement("auto")
 
 
-@pytest.mark.parametrize("capability", [(7, 5), (8, 6), (8, 9), (9, 0), (12, 0), (12, 1), (13, 0)])
+@pytest.mark.parametrize("capability", [(8, 9), (12, 1), (13, 0)])
 def test_code_runs_on_later_gpus_of_its_family_and_ptx_on_all_later_ones(
     monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int]
 ) -> None:

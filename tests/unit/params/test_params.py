@@ -47,17 +47,14 @@ def load_with_rate(folder: Path, literal: str) -> Params:
 def test_a_file_becomes_typed_values(tmp_path: Path) -> None:
     params = load_changed(tmp_path, "runtime.model_cache", "models")
     assert (params.encoder.grid, params.encoder.revision) == (4, None)
-    assert params.train.captions_per_sequence == "all"
-    assert params.train.supervise_eos is True
+    assert (params.train.captions_per_sequence, params.train.supervise_eos) == ("all", True)
     assert params.regions.requests[-1] == "Describe the whole image"
     assert type(params.data.max_megapixels) is float
     assert params.runtime.model_cache == Path("models")
     assert load_changed(tmp_path, "train.captions_per_sequence", 2).train.captions_per_sequence == 2
 
 
-@pytest.mark.parametrize(
-    ("literal", "value"), [("1e-3", 0.001), ("1e-05", 0.00001), ("5E-4", 0.0005), ("1", 1.0), (".5", 0.5)]
-)
+@pytest.mark.parametrize(("literal", "value"), [("1e-05", 0.00001), ("5E-4", 0.0005), ("1", 1.0)])
 def test_numbers_are_those_of_yaml_1_2(tmp_path: Path, literal: str, value: float) -> None:
     """YAML 1.1 reads `1e-3`, and `1e-05` as DVC writes it, as text."""
     rate = load_with_rate(tmp_path, literal).train.learning_rate
@@ -67,24 +64,19 @@ def test_numbers_are_those_of_yaml_1_2(tmp_path: Path, literal: str, value: floa
 WHOLE, RATE = "a whole number from", "a number above 0 to 1"
 TARGETS = "a list of linear layers like q_proj, each once"
 NOT_ALLOWED: list[tuple[str, list[object], str]] = [
-    ("train.epochs", ["3", 1.5, True, None, [3], 0], f"{WHOLE} 1 to 10000"),
-    ("train.learning_rate", ["0.001", False, None, 0.0, 1.1, 10**400], RATE),
-    ("train.weight_decay", [-0.1], "a number from 0 to 1"),
+    ("train.epochs", ["3", 1.5, True, None, 0], f"{WHOLE} 1 to 10000"),
+    ("train.learning_rate", ["0.001", False, 0.0, 1.1, 10**400], RATE),
     ("train.ema_decay", [1.0], "a number from 0 to below 1"),
     ("train.supervise_eos", [1, "true"], "true or false"),
     ("train.captions_per_sequence", ["some", True, 0], f"{WHOLE} 1 to 1000000000 or all"),
     ("train.schedule", ["linear"], "constant, cosine"),
     ("prompt.instruction", [3, "  "], "some words"),
-    ("encoder.name", [3], "text"),
-    ("encoder.revision", [7], "text or null"),
     ("encoder.grid", ["4", 0], f"{WHOLE} 1 to 64 or null"),
     ("encoder.tokens", ["cls+mean", None], "patches, cls, cls+patches, mean"),
-    ("data.limits.train", ["all", 0], f"{WHOLE} 1 to 1000000000 or null"),
     ("data.max_megapixels", [0.0, 179], "a number above 0 to 178"),
     ("data.root", ["", "~/photos", "https://host/photos", "s3://bucket"], "a folder's path (no URL, no ~)"),
     ("data.pins", ["", "../pins.json", "folder/pins.json"], "the name of a file in data.root"),
     ("regions.requests", ["top left", ["top left", 3], []], "a list of text, not empty"),
-    ("lora.rank", [8.0, -1], f"{WHOLE} 0 to 1024"),
     ("lora.targets", ["q_proj", [3], ["q_proj", "q_proj"], [""], ["self_attn.q_proj"], ["q*"]], TARGETS),
     ("lora", [{"rank": 8, "alpha": 16, "dropout": 0.0, "targets": []}], TARGETS),
     ("runtime.device", ["tpu", "cuda:"], "auto, cpu, cuda, cuda:N, mps"),
@@ -108,27 +100,19 @@ def test_a_value_that_is_not_allowed_is_refused(
     assert f"; allowed: {allowed}" in str(caught.value)
 
 
-@pytest.mark.parametrize("literal", [".nan", ".inf"])
-def test_a_learning_rate_that_is_not_finite_is_refused(tmp_path: Path, literal: str) -> None:
-    with pytest.raises(PipelineError, match=rf"train\.learning_rate is (nan|inf); allowed: {RATE}"):
-        load_with_rate(tmp_path, literal)
+def test_a_learning_rate_that_is_not_finite_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match=rf"train\.learning_rate is nan; allowed: {RATE}"):
+        load_with_rate(tmp_path, ".nan")
 
 
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        (
-            "projector.hidden_sizes",
-            64,
-            "unknown key projector.hidden_sizes; allowed here: hidden_size, standard",
-        ),
+        ("projector.hidden", 64, "unknown key projector.hidden; allowed here: hidden_size, standard"),
         ("training", {}, f"unknown key training; allowed here: {', '.join(SCHEMA['properties'])}."),
         ("train", ABSENT, "train is missing; compare the section with profiles/sample.yaml."),
-        ("train.epochs", ABSENT, "train.epochs is missing; compare the section with profiles/sample.yaml."),
         ("data.scenes.seed", ABSENT, "data.scenes.seed is missing; "),
-        ("train", ["epochs", 3], "train is ['epochs', 3], expected a section of keys."),
         ("train", 3, "train is 3, expected a section of keys."),
-        ("train", None, "train is None, expected a section of keys."),
     ],
 )
 def test_keys_and_sections_are_those_of_the_sample(
@@ -144,15 +128,10 @@ def test_keys_and_sections_are_those_of_the_sample(
     [
         ("", "the file is None, expected a section"),
         ("[1, 2]", r"the file is \[1, 2\], expected a section"),
-        ("just words", "the file is 'just words', expected a section"),
         ("1: 2", "unknown key"),
-        ("2020-01-01: 1", "unknown key"),
         ("[1, 2]: 3", "unknown key|not valid YAML"),
-        ("? {a: 1}\n: 2", "unknown key|not valid YAML"),
         ("train: {epochs: 1", "is not valid YAML"),
-        ("a: 1\n b: 2", "is not valid YAML"),
         ("train: 1\ntrain: 2\n", "is not valid YAML"),
-        ("\t- x: [", "is not valid YAML"),
         ("\udcff", "is not valid YAML"),
         (" " * 10**6 + "a: 1", "more than 1000000 bytes"),
     ],
@@ -178,14 +157,16 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 # --- what editors know ------------------------------------------------------------------------------
 
 
-def described(node: dict[str, Any], prefix: str = "") -> dict[str, str]:
+def descriptions_of(node: dict[str, Any], prefix: str = "") -> dict[str, str]:
     """Dotted key -> description, of each key that has one."""
     descriptions = {}
     for name, child in node["properties"].items():
         if "description" in child:
             descriptions[f"{prefix}{name}"] = child["description"]
         if "$ref" in child:
-            descriptions |= described(SCHEMA["$defs"][child["$ref"].rpartition("/")[2]], f"{prefix}{name}.")
+            descriptions |= descriptions_of(
+                SCHEMA["$defs"][child["$ref"].rpartition("/")[2]], f"{prefix}{name}."
+            )
     return descriptions
 
 
@@ -195,7 +176,7 @@ def test_each_key_has_its_description_as_comment(path: Path) -> None:
     for indent, key, comment in re.findall(r"^( *)(\w+):.*?(?: +# (.*))?$", path.read_text(), re.MULTILINE):
         section = section if indent else key
         comments[f"{section}.{key}" if indent else key] = comment
-    assert comments == described(SCHEMA)
+    assert comments == descriptions_of(SCHEMA)
 
 
 def test_the_schema_is_that_of_the_classes() -> None:

@@ -7,6 +7,7 @@ import errno
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -101,24 +102,11 @@ def test_a_model_in_the_cache_is_found_where_it_is_complete(name: str, granted: 
     weights = (folder / WEIGHTS).resolve()
     weights.write_bytes(weights.read_bytes()[:-5])
     assert find_cached_model(repository, kind) is None
-    weights.unlink()
-    assert find_cached_model(repository, kind) is None
-
-
-def test_pickles_and_code_are_never_downloaded(granted: HubStandIn, tmp_path: Path) -> None:
-    for name in ("pytorch_model.bin", "modeling.py", "config.json"):
-        (tmp_path / name).write_text("{}")
-    save_file({"weight": np.zeros(1)}, tmp_path / WEIGHTS)
-    granted.add("org/other", tmp_path, COMMIT)
-    assert {path.name for path in resolve("org/other").iterdir()} == {"config.json", WEIGHTS}
 
 
 @pytest.mark.usefixtures("granted")
-@pytest.mark.parametrize("parts", [["*.json"], ["config.json", "*.safetensors"]])
-def test_what_an_interrupted_or_partial_download_left_out_is_completed(
-    tiny_llama: Path, parts: list[str]
-) -> None:
-    folder = download_snapshot(HubRepository(LLAMA, COMMIT), parts)
+def test_what_a_partial_download_left_out_is_completed(tiny_llama: Path) -> None:
+    folder = download_snapshot(HubRepository(LLAMA, COMMIT), ["config.json", "*.safetensors"])
     assert resolve() == folder
     for name in (WEIGHTS, "tokenizer.json"):
         assert (folder / name).read_bytes() == (tiny_llama / name).read_bytes()
@@ -127,13 +115,10 @@ def test_what_an_interrupted_or_partial_download_left_out_is_completed(
 @pytest.mark.parametrize(
     ("name", "absent"),
     [
-        (LLAMA, "config.json"),
         (LLAMA, "tokenizer.json"),
-        (LLAMA, "tokenizer_config.json"),
         (LLAMA, "generation_config.json"),
         (CLIP, "preprocessor_config.json"),
         (LLAMA, ""),
-        (CLIP, ""),
     ],
 )
 def test_a_model_without_the_hubs_listing_is_completed_where_files_are_missing(
@@ -194,11 +179,9 @@ def test_a_file_in_the_cache_on_a_disk_that_fails_is_not_deleted_as_damaged(
         ("", LLAMA, COMMIT, f"{LLAMA} is gated.*{PAGE}, then run `hf auth login`"),
         ("hf_stranger", LLAMA, COMMIT, f"{LLAMA} is gated.*{PAGE}, .*`hf auth whoami`"),
         ("hf_wrong", LLAMA, COMMIT, f"your token.*{TOKENS}.*`hf auth login`"),
-        ("hf_wrong", LLAMA, None, f"your token.*{TOKENS}.*`hf auth login`"),
         ("hf_granted", "org/nothing", COMMIT, r"no model org/nothing,.*\.co/org/nothing"),
         ("", "org/nothing", COMMIT, r"no model org/nothing,.*\.co/org/nothing"),
         ("hf_granted", LLAMA, "0" * 40, f"{LLAMA} has no revision {'0' * 40}.*{PAGE}/commits/main"),
-        ("hf_granted", LLAMA, "v9", f"{LLAMA} has no revision v9.*{PAGE}/commits/main"),
         ("", "not a name!", None, "'not a name!' is not a folder or a hub id like org/model"),
     ],
 )
@@ -209,15 +192,17 @@ def test_what_the_hub_refuses_is_named_with_what_to_do(
     assert re.search(words, refusal(name, revision))
 
 
-def test_a_revision_without_safetensors_is_named(granted: HubStandIn, tmp_path: Path) -> None:
-    """As OpenAI's CLIP ViT-B/32 on its branch main."""
-    for name in ("pytorch_model.bin", "config.json"):
-        (tmp_path / name).write_text("{}")
-    granted.add("org/other", tmp_path, COMMIT)
-    assert re.match(
-        r"org/other has no \.safetensors weights at main.*\.co/org/other/discussions",
-        refusal("org/other", None),
-    )
+def test_pickles_and_code_are_never_downloaded(granted: HubStandIn, tmp_path: Path) -> None:
+    """OpenAI's CLIP ViT-B/32 has no safetensors on its branch main."""
+    (folder := tmp_path / "files").mkdir()
+    for name in ("pytorch_model.bin", "modeling.py", "config.json"):
+        (folder / name).write_text("{}")
+    granted.add("org/other", folder, COMMIT)
+    message = r"org/other has no \.safetensors weights at main.*\.co/org/other/discussions"
+    assert re.match(message, refusal("org/other", None))
+    save_file({"weight": np.zeros(1)}, folder / WEIGHTS)
+    granted.add("org/good", folder, COMMIT)
+    assert {path.name for path in resolve("org/good").iterdir()} == {"config.json", WEIGHTS}
 
 
 @pytest.mark.parametrize(
@@ -229,7 +214,6 @@ def test_a_revision_without_safetensors_is_named(granted: HubStandIn, tmp_path: 
         ({"corrupted": {WEIGHTS}}, f"{WEIGHTS} is damaged: .*{DOWNLOAD}"),
         ({"anonymous": True}, f"What answers for {LLAMA} is not a model hub.*HF_ENDPOINT"),
     ],
-    ids=["fails", "too many", "forbidden", "stays damaged", "a hotel's portal"],
 )
 def test_a_hub_that_does_not_serve(granted: HubStandIn, behavior: dict[str, object], words: str) -> None:
     for name, value in behavior.items():
@@ -237,14 +221,12 @@ def test_a_hub_that_does_not_serve(granted: HubStandIn, behavior: dict[str, obje
     assert re.search(words, refusal())
 
 
-@pytest.mark.parametrize("revision", [COMMIT, None])
-@pytest.mark.parametrize("parts", [["*.json"], []], ids=["a part is cached", "nothing is cached"])
+@pytest.mark.parametrize(("revision", "parts"), [(COMMIT, []), (None, ["*.json"])])
 def test_no_network(granted: HubStandIn, revision: str | None, parts: list[str]) -> None:
-    if parts:
-        download_snapshot(HubRepository(LLAMA, revision), parts)
+    download_snapshot(HubRepository(LLAMA, revision), parts)
     granted.stop()
-    words = rf"{LLAMA} is not complete.*cannot be reached.*run `hf download.*or give a local folder\."
-    assert re.match(words, refusal(revision=revision))
+    message = rf"{LLAMA} is not complete.*cannot be reached.*run `hf download.*or give a local folder\."
+    assert re.match(message, refusal(revision=revision))
 
 
 @pytest.mark.usefixtures("granted")
@@ -259,14 +241,10 @@ def test_offline_mode(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (PermissionError(errno.EACCES, "no", "/x"), f"{LLAMA} cannot be written to the hub's cache: .*/x"),
         (RuntimeError("xet"), rf"download of {LLAMA} broke off \(RuntimeError\).*HF_HUB_DISABLE_XET"),
-        (OSError("Consistency check failed"), rf"download of {LLAMA} broke off \(OSError\)"),
         (httpx.RemoteProtocolError("cut"), r"download of .* broke off \(RemoteProtocolError\)"),
         (OSError(errno.ENOSPC, "full"), rf"/cache/{LLAMA}: No space left .* HF_HOME"),
     ],
 )
 def test_what_fails_on_this_side(monkeypatch: pytest.MonkeyPatch, error: Exception, words: str) -> None:
-    def fail(*_: object, **__: object) -> str:
-        raise error
-
-    monkeypatch.setattr(hub_module, "snapshot_download", fail)
+    monkeypatch.setattr(hub_module, "snapshot_download", Mock(side_effect=error))
     assert re.search(words, refusal())

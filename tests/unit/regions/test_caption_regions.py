@@ -66,17 +66,14 @@ def test_answers_are_kept_until_the_code_that_gives_them_changes(
 
 
 def test_each_image_is_opened_once_for_all_its_requests(project: Project) -> None:
-    """Each was decoded again for its digest and for every crop, eleven times in all.
-
-    The checkpoint is read once, and its bytes are compared once more at the end.
-    """
+    """Each was decoded again for its digest and for every crop, eleven times in all."""
     names = [Path(image.path).name for image in project.test_images][:5]
     for _ in range(2):
-        with counted_openings() as opened:
+        with counted_openings() as openings:
             # More than a batch: an image's requests are in two.
             assert ask(project, *list(REGIONS)[:10], images=5)["requests"] == 50 > BATCH_SIZE
-        assert {opened[name] for name in names} == {1}
-        assert opened["best.safetensors"] == 2
+        assert {openings[name] for name in names} == {1}
+        assert openings["best.safetensors"] == 2, "once to load it, once to see that it is still the same"
 
 
 def test_pictures_of_a_batch_are_not_in_memory_together(
@@ -84,18 +81,17 @@ def test_pictures_of_a_batch_are_not_in_memory_together(
 ) -> None:
     """All images of a batch were decoded at once: with a request for each image 32 photos."""
     pictures: list[weakref.ref[Image.Image]] = []
-    most = 0
+    counts = []
 
     def watched(*args: Any) -> Image.Image:
-        nonlocal most
-        most = max(most, sum(picture() is not None for picture in pictures))
+        counts.append(sum(picture() is not None for picture in pictures))
         picture = open_image(*args)
         pictures.append(weakref.ref(picture))
         return picture
 
     monkeypatch.setattr("pipeline.regions.caption_regions.open_image", watched)
     assert ask(project, "the upper half", images=5)["requests"] == 5
-    assert most <= 2
+    assert max(counts) <= 2
 
 
 def test_an_image_with_other_bytes_than_listed_is_not_captioned(
@@ -119,21 +115,19 @@ def test_the_stage_writes_crops_captions_and_truth(project: Project, captioner: 
     assert metrics == json.loads(paths.metrics.read_text())
     assert (metrics["images"], metrics["requests"]) == (3, 12)
 
-    listed = read_captions(paths.captions)
-    shapes, colors = vocabulary(listed)
-    objects = {record.image_id: record.objects for record in listed}
-    images = {image.image_id: image for image in project.test_images}
+    listed = {record.image_id: record for record in read_captions(paths.captions)}
+    shapes, colors = vocabulary(listed.values())
     rows = [row for _, row in read_jsonl(paths.output / "regions.jsonl")]
-    assert [row["image_id"] for row in rows] == [i for i in list(images)[:3] for _ in requests]
+    images = [image for image in project.test_images[:3] for _ in requests]
     assert [row["region"] for row in rows[:4]] == ["top-left", "full", "right", "box"]
-    for row in rows:
+    for row, image in zip(rows, images, strict=True):
+        assert row["image_id"] == image.image_id
         region = replace(REGIONS["full"], name=row["region"], box=tuple(row["box"]))
         left, top, right, bottom = region.box
         with Image.open(paths.output / row["crop"]) as saved:
             assert saved.size == (64 * (right - left), 64 * (bottom - top))
-        path = images[row["image_id"]].path
-        assert row["caption"] == captioner.caption(path, region.box, project.params.generate).text
-        item = only_object(objects[row["image_id"]], region)
+        assert row["caption"] == captioner.caption(image.path, region.box, project.params.generate).text
+        item = only_object(listed[image.image_id].objects, region)
         assert ("object" in row) == ("correct" in row) == (item is not None)
         if item is not None:
             assert row["object"] == json.loads(json.dumps(asdict(item)))

@@ -4,6 +4,7 @@ import io
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -105,22 +106,19 @@ def test_loading_prints_nothing(
 def test_a_region_is_captioned_as_its_crop(path: Path, captioner: Captioner) -> None:
     box = (0.0, 0.0, 0.5, 0.5)
     part = captioner.caption(crop(open_image(path, max_megapixels=1), box))
-    named = captioner.caption(path, region="top-left")
-    assert named == captioner.ask("Describe the object in the top-left corner", path)
-    assert named == replace(part, region=REGIONS["top-left"])
+    assert captioner.ask("Describe the object in the top-left corner", path) == replace(
+        part, region=REGIONS["top-left"]
+    )
     for boxed in (box, (0, 0, 32, 32)):
         assert captioner.caption(path, region=boxed) == replace(part, region=Region("box", box))
-    assert captioner.ask("Describe the image", path) == captioner.caption(path)
 
 
 def test_many_images_are_answered_in_their_order(project: Project, captioner: Captioner) -> None:
     paths = [image.path for image in project.test_images][:4]
     requests = [(path, REGIONS[name]) for path in paths for name in ("full", "top-left", "right")]
     answers = captioner.caption_many(requests)
-    assert [answer.region for answer in answers] == [region for _, region in requests]
-    assert answers[:4] == [captioner.caption(path, region=region.name) for path, region in requests[:4]]
-    for images in (paths, tuple(paths)):
-        assert captioner.caption(images, region="top-left") == answers[1::3]
+    assert answers == [captioner.caption(path, region=region.name) for path, region in requests]
+    assert captioner.caption(paths, region="top-left") == answers[1::3]
     assert captioner.caption_many([]) == captioner.caption([]) == []
 
 
@@ -156,7 +154,6 @@ def test_a_checkpoint_is_found_by_its_folder_and_without_its_suffix(
     [
         ("top-left and bottom", "top-left and bottom"),
         ((0.5, 0.0, 0.2, 1.0), "0.5,0.0,0.2,1.0"),
-        ("0,0,2.5,1", "0,0,2.5,1"),
         ("asdf", "'asdf'.*full, top-left"),
         ((0, 0, 65, 64), "64 x 64 pixels"),
     ],
@@ -181,41 +178,26 @@ def test_what_cannot_be_captioned_has_its_error_and_the_others_their_captions(
     ]
     first, no_image, beyond, beyond_picture, no_pixels, last = captioner.caption_each(requests)
     assert first == last == captioner.caption(path)
-    assert "none.png" in str(no_image)
     assert str(beyond) == f"{path}: {beyond_picture}"
     assert "0,0,65,64px" in str(beyond_picture)
     assert "float64" in str(no_pixels)
+    assert "none.png" in str(no_image)
     with pytest.raises(PipelineError, match=r"none\.png"):
         captioner.caption_many(requests)
 
 
-def other_weights(folder: Path) -> Path:
-    weights = save_clip(folder) / "model.safetensors"
-    content = bytearray(weights.read_bytes())
-    content[-1] ^= 1
-    weights.write_bytes(content)
-    return folder
-
-
 def other_preprocessing(folder: Path) -> Path:
     processor = save_clip(folder) / "preprocessor_config.json"
-    content = processor.read_text()
-    processor.write_text(content.replace('"do_normalize": true', '"do_normalize": false'))
-    assert processor.read_text() != content
+    processor.write_text(processor.read_text().replace('"do_normalize": true', '"do_normalize": false'))
     return folder
-
-
-def other_llama(folder: Path) -> Path:
-    return save_llama(folder, seed=1)
 
 
 @pytest.mark.parametrize(
     ("part", "save", "difference"),
     [
         ("encoder", save_clip, ""),
-        ("encoder", other_weights, "weights"),
         ("encoder", other_preprocessing, "preprocessing"),
-        ("language_model", other_llama, "weights"),
+        ("language_model", partial(save_llama, seed=1), "weights"),
     ],
 )
 def test_only_the_models_of_training_are_used(

@@ -16,7 +16,6 @@ from pipeline.errors import PipelineError
 from pipeline.params.schema import EncoderParams
 from pipeline.vision.encoder import EncoderSpec, ImageEncoder
 from pipeline.vision.load import load_encoder
-from tests.tiny_models import save_clip
 
 CPU = torch.device("cpu")
 TINY_CLIP, TINY_LLAMA = Path("tiny-clip"), Path("tiny-llama")  # stand for the fixtures' folders
@@ -111,16 +110,11 @@ def test_encoders_are_frozen_and_do_not_mix_images(
     ("params", "message"),
     [
         (clip_params(TINY_CLIP, layer=LAYERS + 1), r"encoder\.layer is 4.* -4 to 3"),
-        (clip_params(TINY_CLIP, layer=-LAYERS - 2), r"encoder\.layer is -5.* -4 to 3"),
         (clip_params(TINY_CLIP, grid=5), r"encoder\.grid is 5.* 4 x 4 patches"),
         (clip_params(TINY_LLAMA), "cannot be loaded as an image encoder"),
-        (clip_params(Path()), "cannot be loaded as an image encoder"),
-        (clip_params(Path("/no/such/folder")), "no model folder /no/such/folder"),
         (efficientnet_params(tokens="cls"), r"encoder\.tokens is cls.* Use patches or mean"),
-        (efficientnet_params(tokens="cls+patches"), r"encoder\.tokens is cls\+patches.* no class token"),
         (efficientnet_params(layer=-2), r"encoder\.layer is -2.* only -1"),
         (efficientnet_params(grid=8), r"encoder\.grid is 8.* 7 x 7 patches"),
-        (efficientnet_params(name="wheel:smollm2-135m"), "wheel:smollm2-135m cannot be the image encoder"),
     ],
 )
 def test_what_an_encoder_cannot_give_is_refused(
@@ -143,21 +137,13 @@ def test_the_spec_tells_what_the_features_are(tiny_clip: Path) -> None:
     assert load_encoder(params, CPU).spec.fingerprint == spec.fingerprint
 
 
-def test_other_weights_and_other_preprocessing_are_another_spec(tiny_clip: Path, tmp_path: Path) -> None:
+def test_a_moved_model_is_the_same_and_other_preprocessing_another(tiny_clip: Path, tmp_path: Path) -> None:
     spec = load_encoder(clip_params(tiny_clip), CPU).spec
-    moved = load_encoder(clip_params(shutil.copytree(tiny_clip, tmp_path / "same")), CPU).spec
-    assert replace(moved, name=spec.name) == spec
-
-    other = save_clip(tmp_path / "other")
-    processor = other / "preprocessor_config.json"
+    folder = shutil.copytree(tiny_clip, tmp_path / "moved")
+    assert replace(load_encoder(clip_params(folder), CPU).spec, name=spec.name) == spec
+    processor = folder / "preprocessor_config.json"
     processor.write_text(processor.read_text().replace('"do_center_crop": true', '"do_center_crop": false'))
-    model = CLIPVisionModel.from_pretrained(other)
-    with torch.no_grad():
-        next(model.parameters()).add_(1)
-    model.save_pretrained(other)
-    changed = load_encoder(clip_params(other), CPU).spec
-    assert changed.weights != spec.weights
-    assert changed.preprocessing != spec.preprocessing
+    assert load_encoder(clip_params(folder), CPU).spec.preprocessing != spec.preprocessing
 
 
 def test_convolutions_are_computed_in_float32_on_gpus_that_would_round(
@@ -179,7 +165,6 @@ def test_efficientnet_gives_shapes_and_colors_of_a_grid(efficientnet: ImageEncod
     features = encode(efficientnet, [shape_in("red"), shape_in("blue"), shape_in("red", "rectangle")])
     assert (features.shape, features.dtype) == ((3, 16, SHAPES + COLORS), torch.float32)
     assert (efficientnet.spec.num_tokens, efficientnet.spec.width) == (16, SHAPES + COLORS)
-    assert torch.isfinite(features).all()
     red, blue, square = colors = features[:, :, SHAPES:]
     assert torch.allclose(colors.norm(dim=2), torch.full((3, 16), 20.0), rtol=1e-3)
     assert (red - blue).norm() > max(20, 2 * (red - square).norm())

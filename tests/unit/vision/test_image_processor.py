@@ -27,7 +27,6 @@ def noise(width: int, height: int) -> Image.Image:
     "processor",
     [
         pytest.param(CLIPImageProcessorPil(**CLIP), id="clip"),
-        pytest.param(CLIPImageProcessorPil(**CLIP, do_normalize=False), id="not normalized"),
         pytest.param(CLIPImageProcessorPil(**CLIP, do_rescale=False, do_normalize=False), id="bytes"),
         pytest.param(CLIPImageProcessorPil(**CLIP, image_std=[0.3, 0.2, 0.1]), id="unequal channels"),
         pytest.param(ViTImageProcessorPil(size={"height": 32, "width": 32}), id="vit"),
