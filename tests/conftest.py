@@ -14,12 +14,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"
 
 from pipeline.params.loader import load_params
-from pipeline.params.schema import (
-    EncoderParams,
-    LanguageModelParams,
-    Params,
-    ScenesParams,
-)
+from pipeline.params.schema import EncoderParams, LanguageModelParams, Params, ScenesParams
 from tests.chromium import WHY_NOT, Chromium, chromium
 from tests.edited_code import EditCode, edited_code
 from tests.hub_stand_in import HubStandIn

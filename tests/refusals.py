@@ -10,11 +10,10 @@ import pytest
 
 
 class _Failing(io.FileIO):
-    def readinto(self, _buffer: Any) -> int:
+    def readinto(self, *_: Any) -> Any:
         raise OSError(errno.EIO, os.strerror(errno.EIO), self.name)
 
-    def readall(self) -> bytes:
-        raise OSError(errno.EIO, os.strerror(errno.EIO), self.name)
+    readall = readinto
 
 
 def fail_reads(patch: pytest.MonkeyPatch, place: Path) -> None:

@@ -3,7 +3,6 @@
 Run: .venv/bin/python -m pytest tests/unit/datasets/test_prepare.py
 """
 
-import hashlib
 import json
 import logging
 from dataclasses import dataclass, replace
@@ -56,10 +55,10 @@ def project(tmp_path: Path) -> Project:
 def test_the_table_is_written(project: Project) -> None:
     assert project.prepare() == "20 images (train 16, dev 2, test 2), 40 captions"
     images, captions = read_images(project.images), read_captions(project.captions)
-    assert [i.image_id for i in images] == [c.image_id for c in captions]
-    assert [(i.width, i.height) for i in images] == [(10 + n, 8) for n in range(20)]
-    assert images[3].path == (project.photos / "03.png").as_posix()
-    assert images[3].sha256 == hashlib.sha256((project.photos / "03.png").read_bytes()).hexdigest()
+    assert [image.image_id for image in images] == [record.image_id for record in captions]
+    assert [(image.width, image.height) for image in images] == [(10 + n, 8) for n in range(20)]
+    path = project.photos / "03.png"
+    assert (images[3].path, images[3].sha256) == (path.as_posix(), sha256_of_file(path))
     assert captions[3].captions == ("Number 3.", "A small number.")
     assert list(project.image_folder.iterdir()) == []
 

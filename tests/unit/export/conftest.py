@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from pipeline.hardware.device import choose_placement
 from pipeline.model.checkpoints import load_checkpoint
 from pipeline.model.feature_captioner import FeatureCaptioner
 from pipeline.model.generation import generate_ids
-from pipeline.params.schema import EncoderParams, GenerateParams, LanguageModelParams, LoraParams, Params
+from pipeline.params.schema import GenerateParams, LanguageModelParams, LoraParams, Params
 from pipeline.vision.load import load_encoder
 from tests.tiny_captioner import save_captioner
 from tests.unit.export.trained import LENGTH, Train, Trained, pictures
@@ -22,24 +23,20 @@ NO_LORA = LoraParams(rank=0, alpha=16.0, dropout=0.0, targets=())
 
 
 @pytest.fixture(scope="session")
-def train(
-    tiny_clip: Path, tiny_llama: Path, tiny_params: Params, tmp_path_factory: pytest.TempPathFactory
-) -> Train:
+def train(tiny_llama: Path, tiny_params: Params, tmp_path_factory: pytest.TempPathFactory) -> Train:
     """Makes a checkpoint with a random projector, and its captions."""
 
     def make(
-        tokens: str = "patches",
-        layer: int = -2,
         hidden_size: int = 48,
         quantization: str = "none",
-        grid: int | None = None,
         llama: Path = tiny_llama,
         instruction: str = "Describe this image.",
         lora: LoraParams = NO_LORA,
+        **encoder: Any,
     ) -> Trained:
         params = replace(
             tiny_params,
-            encoder=EncoderParams(str(tiny_clip), None, layer, tokens, grid),  # type: ignore[arg-type]
+            encoder=replace(tiny_params.encoder, **encoder),
             language_model=LanguageModelParams(str(llama), None, quantization, double_quantization=False),  # type: ignore[arg-type]
             prompt=replace(tiny_params.prompt, instruction=instruction, max_caption_tokens=LENGTH),
             projector=replace(tiny_params.projector, hidden_size=hidden_size),
@@ -48,9 +45,9 @@ def train(
         path = save_captioner(tmp_path_factory.mktemp("trained") / "best.safetensors", params)
         placement = choose_placement("cpu")
         model = FeatureCaptioner.load(load_checkpoint(path), placement, None).model
-        encoder = load_encoder(params.encoder, placement.device)
-        pixels = torch.stack([encoder.preprocess(picture) for picture in pictures()])
-        features = encoder.encode(pixels).half()  # [6, P, D_v], as the feature store keeps them
+        vision = load_encoder(params.encoder, placement.device)
+        pixels = torch.stack([vision.preprocess(picture) for picture in pictures()])
+        features = vision.encode(pixels).half()  # [6, P, D_v], as the feature store keeps them
         captions = [
             [*caption.ids, model.prompt.eos] if caption.finished else list(caption.ids)
             for caption in generate_ids(model, features, GREEDY, batch_size=6)

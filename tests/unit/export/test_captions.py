@@ -26,10 +26,10 @@ from tests.unit.export.trained import ASK, LENGTH, Train, Trained, pictures, pyt
 def test_stock_transformers_say_the_same_token_for_token(
     train: Train, tmp_path: Path, tokens: str, layer: int, hidden_size: int
 ) -> None:
-    trained = train(tokens, layer, hidden_size)
+    trained = train(hidden_size, tokens=tokens, layer=layer)
     captions = stock_captions(export_llava(trained.checkpoint, tmp_path / "model"))
     assert captions == trained.captions
-    assert len({tuple(caption) for caption in captions}) > 1, "the images make no difference"
+    assert len(set(map(tuple, captions))) > 1, "the images make no difference"
 
 
 def untie(llama: Path) -> None:

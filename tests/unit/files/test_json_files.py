@@ -65,10 +65,7 @@ def test_rows_come_back_with_their_line_numbers(
 
 @pytest.mark.parametrize(
     ("third_line", "message"),
-    [
-        ('{"a": 1', "not valid JSON"),
-        ("[1, 2]", r"\[1, 2\], expected a JSON object"),
-    ],
+    [('{"a": 1', "not valid JSON"), ("[1, 2]", r"\[1, 2\], expected a JSON object")],
 )
 def test_a_malformed_line_is_named_by_its_number_and_empty_lines_count(
     tmp_path: Path, third_line: str, message: str

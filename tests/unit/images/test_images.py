@@ -143,12 +143,9 @@ def test_crops_that_share_an_edge_tile_the_image(width: int, edge: float) -> Non
 
 
 @pytest.mark.parametrize("box", [(0.5, 0, 0.5, 1), (-0.1, 0, 1, 1), (0, 0, 1, 1.1), (0, math.nan, 1, 1)])
-def test_an_impossible_box_is_refused(box: tuple[float, float, float, float]) -> None:
+def test_an_impossible_box_and_a_line_of_pixels_are_refused(box: tuple[float, float, float, float]) -> None:
     with pytest.raises(PipelineError, match=r"the box \(.*\) is not a part of an image"):
         crop(Image.new("RGB", (4, 4)), box)
-
-
-def test_a_line_of_pixels_is_refused() -> None:
     with pytest.raises(PipelineError, match=r"the box .* 400 x 1 pixels"):
         crop(Image.new("RGB", (400, 300)), (0, 0, 1, 0.003))
 

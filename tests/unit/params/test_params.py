@@ -69,7 +69,6 @@ NOT_ALLOWED: list[tuple[str, list[object], str]] = [
     ("train.ema_decay", [1.0], "a number from 0 to below 1"),
     ("train.supervise_eos", [1, "true"], "true or false"),
     ("train.captions_per_sequence", ["some", True, 0], f"{WHOLE} 1 to 1000000000 or all"),
-    ("train.schedule", ["linear"], "constant, cosine"),
     ("prompt.instruction", [3, "  "], "some words"),
     ("encoder.grid", ["4", 0], f"{WHOLE} 1 to 64 or null"),
     ("encoder.tokens", ["cls+mean", None], "patches, cls, cls+patches, mean"),

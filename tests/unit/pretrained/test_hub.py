@@ -20,12 +20,7 @@ from pipeline.errors import PipelineError
 from pipeline.params.schema import EncoderParams, LanguageModelParams, Params
 from pipeline.pretrained import hub as hub_module
 from pipeline.pretrained.hub import HubRepository, download_file, download_snapshot
-from pipeline.pretrained.pretrained import (
-    ENCODER,
-    LANGUAGE_MODEL,
-    find_cached_model,
-    resolve_model,
-)
+from pipeline.pretrained.pretrained import ENCODER, LANGUAGE_MODEL, find_cached_model, resolve_model
 from pipeline.text.prompt import CaptionTokenizer
 from pipeline.vision.load import load_encoder
 from tests.hub_stand_in import HubStandIn

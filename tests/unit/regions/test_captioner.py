@@ -123,10 +123,10 @@ def test_many_images_are_answered_in_their_order(project: Project, captioner: Ca
 
 
 def test_a_request_for_several_regions_gives_several_captions(path: Path, captioner: Captioner) -> None:
-    answers = captioner.ask_all("Compare the left and the right", path)
-    assert answers == [captioner.caption(path, region=name) for name in ("left", "right")]
+    request = "Compare the left and the right"
+    assert captioner.ask_all(request, path) == [captioner.caption(path, region=r) for r in ("left", "right")]
     with pytest.raises(PipelineError, match="left and right"):
-        captioner.ask("Compare the left and the right", path)
+        captioner.ask(request, path)
 
 
 @pytest.mark.parametrize("beams", [1, 3])
@@ -152,7 +152,6 @@ def test_a_checkpoint_is_found_by_its_folder_and_without_its_suffix(
 @pytest.mark.parametrize(
     ("region", "message"),
     [
-        ("top-left and bottom", "top-left and bottom"),
         ((0.5, 0.0, 0.2, 1.0), "0.5,0.0,0.2,1.0"),
         ("asdf", "'asdf'.*full, top-left"),
         ((0, 0, 65, 64), "64 x 64 pixels"),

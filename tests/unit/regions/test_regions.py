@@ -138,7 +138,6 @@ def test_a_list_of_places_names_each_once_in_its_order(
 WAYS = """
 compare the left and the right -> left, right | Compare the left to the right -> left, right
 left/right -> left, right | is the top darker than the bottom? -> top, bottom | top right quarter -> top-right
-both the left and the right -> left, right | the left and the right ends -> left, right
 the upper left and right corners -> top-left, top-right | bottom and top left corners -> bottom-left, top-left
 left, middle and right thirds -> left third, middle third, right third | the left ⅓ -> left third
 all four corners -> top-left, top-right, bottom-left, bottom-right | the left 50% -> left
@@ -153,10 +152,8 @@ FULL = """
 Describe this image. | describe the dog | what is here? | asdf | !? | the third dog | the whole of the picture
 what is happening right now? | what was left behind? | seen from above | read it from left to right
 the book on top of the table | the man to the left of the dog | in the middle of the road | in mid-air
-the second dog from the left | the sides of the road | a row of seats at the base of the tower
 a town northwest of the river | is the light bright at night? stop, then write about the button later
 their paper tower, a hot dog, a lot of power and two super flowers | copyright and leftovers on a laptop
-both dogs | both of the dogs | at the far end of the street | the inside of the car | in front of the house
 """
 REFUSED = {
     "did you mean": "top lft | rigth side | the keft half | toplft | the left of the imge",
@@ -167,7 +164,6 @@ REFUSED = {
     "is not one of the regions": """
         Describe the corner | the top corner | the right-hand corner and the top | the left quarter
         top right third | the second third | the north-east corner | the western side | northwest
-        the northeast part | leftward | lhs | rhs | mid | the midpoint | the mid-section | the first column
         column 2 | the base of the image | the periphery | the rim | both sides | the sides | two sides
         the opposite side | this area | part of the image | the foreground | the dog in the background
         the front | in front | in the distance""",
@@ -247,7 +243,6 @@ sizes = st.integers(1, 60)
         ("Describe box: (.5, -0, 1.0, 5e-1).", FRACTIONS, False),
         ("bbox [0.5 0 1.0 0.5]", FRACTIONS, False),
         ("10,20,300,400", PIXELS, True),
-        ("[10px, 20px, 300px, 400px]", PIXELS, True),
         ("at 10,20,300.0,400 pixels", PIXELS, True),
         ("0,0,1,1", (0.0, 0.0, 1.0, 1.0), False),
         ("0,0,1,1px", (0.0, 0.0, 1.0, 1.0), True),
