@@ -135,8 +135,9 @@ class _Handler(BaseHTTPRequestHandler):
                 hub.failing -= 1
                 raise _RefusalError(hub.status, "", "")
             if path.startswith("cdn/"):
-                (file, content) = next(file for etag, *file in hub.contents() if etag == path[4:])
-                self._transfer(bytes(len(content)) if file in hub.corrupted else content, {})
+                files = {etag: (name, content) for etag, name, content in hub.contents()}
+                name, content = files[path[4:]]
+                self._transfer(bytes(len(content)) if name in hub.corrupted else content, {})
             elif path.startswith("api/"):
                 self._api(path.removeprefix("api/").removeprefix("models/"))
             else:

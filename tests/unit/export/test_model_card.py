@@ -78,6 +78,7 @@ def test_metadata_is_that_of_a_model_hub() -> None:
         (INFO, "flickr8k", "non-commercial research", "not recorded"),
         (INFO, "jxie/flickr8k", "| images | Flickr8k \\(Hodosh et al. 2013\\) |", "jxie"),
         (ADAPTED, None, "| LoRA adapters | rank 8, alpha 16.0, in q\\_proj, v\\_proj |", "(frozen). The"),
+        (ADAPTED, None, "would round the adapters too", "bnb_4bit"),
         (INFO, None, "| epoch | 3 |", "memory of captions"),
         (SIMILAR, None, "| memory of captions | 0123abcd (SHA-256) |", "LoRA"),
         (SIMILAR, None, "up to 4 captions of similar images", "LoRA"),
