@@ -86,7 +86,6 @@ def test_equal_content_gives_equal_bytes_and_nothing_is_pickled(run: Path, proje
     [
         (lambda *_: None, "does not exist"),
         (lambda path, weights: path.write_bytes(pickle.dumps(weights)), "is not a checkpoint"),
-        (lambda path, weights: save_file(weights, path), "is not a checkpoint"),
         (lambda path, weights: save_file(weights, path, {"vlm": "{"}), "is not a checkpoint"),
         # A training state.
         (
@@ -109,7 +108,6 @@ def test_a_file_that_is_not_a_checkpoint_is_refused(
 @pytest.mark.parametrize(
     ("changes", "shapes"),
     [
-        ({"width_out": 11}, r"output\.bias .*\(10,\), expected \(11,\)"),
         ({"encoder": {"width": 7}}, r"hidden\.weight .*\(8, 6\), expected \(8, 7\)"),
         # More than there is memory for, none of which may be taken.
         ({"hidden_size": 10**12}, r"\(8,\), expected \(1000000000000,\)"),
@@ -139,12 +137,7 @@ def test_no_bit_can_flip_unnoticed(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (
-            {"train": {**INFO.train, "learning_rate": 2e-3}},
-            r"train\.learning_rate is 0\.002, expected 0\.001",
-        ),
         ({"encoder": {**INFO.encoder, "revision": "abc"}}, r"encoder\.revision is 'abc', expected None"),
-        ({"training": "other"}, r"training is 'other', expected 'fingerprint'"),
         ({"training": INFO.training, "epoch": 3}, r"epoch is 3, expected 2"),
     ],
 )
@@ -160,11 +153,9 @@ def test_a_checkpoint_of_another_run_or_epoch_is_refused_with_the_value_that_dif
 @pytest.mark.parametrize(
     ("names", "missing"),
     [
-        ([], 1),
         (["state.safetensors", "epoch_001.partial", "epoch_x.safetensors", "epoch_1.safetensors"], 1),
-        ([f"epoch_{epoch:03d}.safetensors" for epoch in range(1, 1001) if epoch != 500], 500),
+        ([f"epoch_{epoch:03d}.safetensors" for epoch in (1, 2, 4, 1000)], 3),
     ],
-    ids=["empty", "other files", "a thousand"],
 )
 def test_the_first_epoch_without_a_checkpoint_is_named(
     tmp_path: Path, names: list[str], missing: int

@@ -90,15 +90,15 @@ def test_a_caption_does_not_depend_on_its_batch(
     assert generated(model, features, params, batch_size=1) == together
     assert generated(model, features, params, batch_size=3) == together
     assert generated(model, features.flip(0), params) == together[::-1]
-    assert {
-        len(caption.ids) for caption in generated(model, features, replace(params, max_new_tokens=1))
-    } == {1}
+    short = generated(model, features, replace(params, max_new_tokens=1))
+    assert {len(caption.ids) for caption in short} == {1}
 
 
 @pytest.mark.parametrize(
     ("beams", "length_penalty", "no_repeat_ngram_size", "ends"),
     [
-        *((1, 1.0, size, ends) for size in (0, 1) for ends in (0, 2)),
+        (1, 1.0, 0, 2),
+        (1, 1.0, 1, 0),
         (1, 1.0, 2, 1),
         (2, 0.0, 0, 2),
         (3, 0.7, 2, 0),

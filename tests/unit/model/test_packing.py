@@ -96,7 +96,7 @@ def test_the_loss_on_dev_expects_no_end_of_a_caption_that_was_cut(
 
 
 @pytest.mark.parametrize(
-    ("eos", "truncated", "end"), [(EOS, False, [EOS]), (EOS, True, []), (None, False, [])], ids=str
+    ("eos", "truncated", "end"), [(EOS, False, [EOS]), (EOS, True, []), (None, False, [])]
 )
 def test_labels_are_the_captions_tokens_and_their_end_if_it_is_supervised_and_was_not_cut(
     eos: int | None, truncated: bool, end: list[int]

@@ -74,20 +74,12 @@ def test_lost_checkpoints_are_copied_from_the_outputs(
     assert outputs(tmp_path) == outputs(finished)
 
 
-def test_the_checkpoint_of_the_epoch_that_just_ended_is_made_from_the_state(
-    lab: Lab, finished: Path, tmp_path: Path
+@pytest.mark.parametrize("steps_since", [0, 1])
+def test_a_lost_checkpoint_is_made_from_the_last_state_of_its_epoch(
+    lab: Lab, finished: Path, tmp_path: Path, steps_since: int
 ) -> None:
-    lab.train(tmp_path, epochs=2)
-    shutil.rmtree(tmp_path / "checkpoints")
-    flip_bit(scratch_file(tmp_path, "epoch_002.safetensors"))
-    assert lab.train(tmp_path, epochs=3).trained_steps == STEPS
-    assert outputs(tmp_path) == outputs(finished)
-
-
-def test_or_from_the_state_before_at_the_cost_of_the_steps_between(
-    lab: Lab, finished: Path, tmp_path: Path
-) -> None:
-    with interrupted_after(STEPS + 1):
+    """At the cost of the steps since then: the state before is the epoch's, the last one is newer."""
+    with interrupted_after(STEPS + steps_since):
         lab.train(tmp_path, epochs=3)
     flip_bit(scratch_file(tmp_path, "epoch_001.safetensors"))
     assert lab.train(tmp_path, epochs=3).trained_steps == 2 * STEPS

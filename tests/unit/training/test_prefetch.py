@@ -5,6 +5,7 @@ Run: .venv/bin/python -m pytest tests/unit/training/test_prefetch.py
 
 import threading
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,48 +21,43 @@ from pipeline.training.batches import Step, StepDataset, plan_epoch
 from pipeline.training.prefetch import AHEAD, prefetch_steps, take_steps
 from tests.unit.training.builders import Lab, interrupted_after, outputs
 
-STEPS = 8
 
+class NotedSteps(StepDataset):
+    """Notes which step was prepared last, and fails at one if it is told so."""
 
-class FailingSteps(StepDataset):
-    """Notes which steps are prepared, and fails at the fifth."""
+    fails_at: int | None = None
 
     def __getitem__(self, index: int) -> Step:
         self.prepared = index
-        if index == 4:
+        if index == self.fails_at:
             raise PipelineError("the disk is gone")
         return super().__getitem__(index)
 
 
-@pytest.fixture
-def steps(lab: Lab, request: pytest.FixtureRequest) -> Iterator[StepDataset]:
-    """One image a step."""
-    kind: type[StepDataset] = getattr(request, "param", StepDataset)
+@contextmanager
+def eight_steps(lab: Lab) -> Iterator[NotedSteps]:
+    """Steps of one image each."""
     with lab.data() as data:
         plan = plan_epoch(data.lengths, replace(lab.params.train, batch_size=1), epoch=1)
-        yield kind(data, plan, lab.params.train, 1, ONE_PROCESS)
+        yield NotedSteps(data, plan, lab.params.train, 1, ONE_PROCESS)
 
 
 def threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("prefetch")]
 
 
-@pytest.mark.parametrize("steps", [FailingSteps], indirect=True)
-def test_few_steps_are_prepared_ahead_and_neither_a_stop_nor_an_error_leaves_a_thread(
-    steps: FailingSteps,
-) -> None:
-    ahead = prefetch_steps(steps, None)
-    next(ahead)
-    assert threads()
-    ahead.close()
-    assert not threads()
-    assert steps.prepared <= AHEAD
-    ahead = prefetch_steps(steps, None)
-    for _ in range(4):
+def test_few_steps_are_prepared_ahead_and_neither_a_stop_nor_an_error_leaves_a_thread(lab: Lab) -> None:
+    with eight_steps(lab) as steps:
+        ahead = prefetch_steps(steps, None)
         next(ahead)
-    with pytest.raises(PipelineError, match="the disk is gone"):
-        next(ahead)
-    assert not threads()
+        assert threads()
+        ahead.close()
+        assert not threads()
+        assert steps.prepared <= AHEAD
+        steps.fails_at = 4
+        with pytest.raises(PipelineError, match="the disk is gone"):
+            list(prefetch_steps(steps, None))
+        assert not threads()
 
 
 def test_a_training_that_prepares_ahead_ends_like_one_that_does_not(
@@ -81,23 +77,18 @@ def test_a_training_that_prepares_ahead_ends_like_one_that_does_not(
 
 
 @pytest.mark.parametrize(
-    ("device", "pin_memory", "devices"),
-    [
-        ("cuda:1", True, [torch.device("cuda", 1)]),
-        ("cuda", True, []),  # the first GPU, which a new thread uses
-        ("cuda:1", False, []),
-        ("cpu", True, []),
-    ],
+    ("device", "pin_memory", "gpus"),
+    [("cuda:1", True, [1]), ("cuda", True, []), ("cuda:1", False, []), ("cpu", True, [])],
 )
 def test_steps_are_pinned_for_the_gpu_of_their_process(
     lab: Lab,
-    steps: StepDataset,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     device: str,
     pin_memory: bool,
-    devices: list[torch.device],
+    gpus: list[int],
 ) -> None:
+    """A new thread uses the first GPU by itself."""
     chosen: list[torch.device] = []
     pinned: list[Step] = []
 
@@ -108,7 +99,8 @@ def test_steps_are_pinned_for_the_gpu_of_their_process(
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
     monkeypatch.setattr(Step, "pin_memory", pin)
     pretended = replace(lab, placement=Placement(torch.device(device), torch.bfloat16, "pretended"))
-    taken = list(take_steps(steps, pretended.execution(tmp_path, pin_memory=pin_memory)))
-    assert len(taken) == STEPS
-    assert chosen == devices
+    with eight_steps(lab) as steps:
+        taken = list(take_steps(steps, pretended.execution(tmp_path, pin_memory=pin_memory)))
+    assert len(taken) == 8
+    assert [gpu.index for gpu in chosen] == gpus
     assert pinned == (taken if device != "cpu" and pin_memory else [])

@@ -11,9 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline import result_code
 from pipeline.errors import PipelineError
-from tests.edited_code import EditCode
 from tests.refusals import fail_reads
 from tests.unit.training.builders import (
     LORA,
@@ -32,10 +30,10 @@ ADAPTERS = replace(LORA, dropout=0.2)
 @pytest.mark.parametrize(
     ("changes", "steps", "seconds", "saved"),
     [
-        *(({}, steps, 1e-9, steps) for steps in (1, 2, 3)),
+        *(({}, steps, 1e-9, steps) for steps in (1, STEPS)),
         # Saved only at the end of the epoch.
         ({}, STEPS + 1, 1e9, STEPS),
-        *(({"dropout": 0.3, "lora": ADAPTERS}, steps, 1e-9, steps) for steps in (2, 3)),
+        ({"dropout": 0.3, "lora": ADAPTERS}, 3, 1e-9, 3),
     ],
 )
 def test_an_interrupted_run_continues_to_the_same_bytes(
@@ -67,17 +65,10 @@ def test_more_epochs_continue_and_fewer_train_nothing(lab: Lab, finished: Path, 
 def test_another_parameter_starts_again(lab: Lab, tmp_path: Path) -> None:
     changes: list[dict[str, Any]] = [
         {"learning_rate": 3e-3},
-        {"seed": 1},
-        {"ema_decay": 0.0},
         {"supervise_eos": False},
-        {"lora": replace(ADAPTERS, rank=2)},
-        {"lora": replace(ADAPTERS, alpha=8.0)},
-        {"lora": replace(ADAPTERS, dropout=0.0)},
-        {"lora": replace(ADAPTERS, targets=("q_proj",))},
-        {"lora": replace(ADAPTERS, rank=0)},
+        *({"lora": replace(ADAPTERS, **lora)} for lora in ({"alpha": 8.0}, {"dropout": 0.0}, {"rank": 0})),
         # A schedule that depends on the number of epochs.
-        {"schedule": "cosine", "epochs": 1},
-        {"schedule": "cosine", "epochs": 2},
+        *({"schedule": "cosine", "epochs": epochs} for epochs in (1, 2)),
     ]
     usual: dict[str, Any] = {"lora": ADAPTERS, "epochs": 1}
     lab.train(tmp_path, **usual)
@@ -103,18 +94,6 @@ def test_other_features_start_again_unless_they_are_of_images_that_are_not_train
     assert lab.train(tmp_path, epochs=3).trained_steps == 3 * STEPS
     assert outputs(tmp_path) == outputs(finished)
     assert larger.train(tmp_path, epochs=3).trained_steps == 0
-
-
-def test_other_code_starts_again(lab: Lab, tmp_path: Path, edit_code: EditCode) -> None:
-    """An edit of what computes a step does; an edit of what only measures, shows or captions does not."""
-    lab.train(tmp_path, epochs=1)
-    for name in (*result_code.TRAIN.without, "hardware/device.py", "evaluation/predictor.py"):
-        with edit_code(name):
-            assert lab.train(tmp_path, epochs=1).trained_steps == 0, name
-    for name in ("training/optimizer.py", "model/packing.py", "hardware/processes.py"):
-        with edit_code(name):
-            assert lab.train(tmp_path, epochs=1).trained_steps == STEPS, name
-    assert lab.train(tmp_path, epochs=1).trained_steps == 0
 
 
 def test_no_training_mixes_steps_of_two_versions_of_a_library(
@@ -163,7 +142,7 @@ def test_after_a_divergence_the_state_before_it_is_saved(
             "clip_grad_norm_",
             lambda *given: torch.tensor(float("nan")) if next(overflows) else clip(*given),
         )
-        with pytest.raises(PipelineError, match=r"epoch 2, step 2 .* norm nan"):
+        with pytest.raises(PipelineError, match=r"epoch 2, step 2 .* norm nan.* rate .*train\.learning_rate"):
             lab.train(tmp_path, epochs=3, runtime={"save_every_seconds": 1e9})
     assert lab.train(tmp_path, epochs=3).trained_steps == 3 * STEPS - 3
     assert outputs(tmp_path) == outputs(finished)

@@ -176,14 +176,6 @@ def test_the_curve_of_a_long_run_is_written_a_hundred_times_at_most(
     assert lengths == list(range(1, 51 * STEPS, 2))
 
 
-def test_a_run_that_diverges_says_where_and_what_to_do(lab: Lab, tmp_path: Path) -> None:
-    spoilt = replace(lab, features=tmp_path / "features.h5")
-    save_features(spoilt.features, 8, fill=np.nan)
-    with pytest.raises(PipelineError, match=r"epoch 1, step 1 .loss nan.* rate 0\.5.*train\.learning_rate"):
-        spoilt.train(tmp_path, learning_rate=0.5, warmup_steps=0)
-    assert not (tmp_path / "checkpoints").exists()
-
-
 def test_a_gradient_that_no_scale_makes_finite_ends_the_run(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
