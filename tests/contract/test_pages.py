@@ -31,16 +31,13 @@ _PATH = re.compile(r"(?:\.ci|benchmarks|docs|notebooks|pipeline|profiles|stages|
 # Words over which a reader stumbles.
 UNPLAIN = "beside|anew|is none|to be had|such as these are|of its own|whoever|in the making"
 WRONG = """
-vlm captions photo.jpg
 vlm caption photo.jpg --asks top
 vlm export --format llav out
 cp profiles/flickr9k.yaml params.yaml
-dvc reproduce
 dvc repro trains
 dvc exp run -S train.epoch=3
 dvc exp run --queue -S train.epochs=3,none
 make everything
-python -m stages.trains
 torchrun --nproc-per-node 2 -m stages.trains
 unheard-of
 """

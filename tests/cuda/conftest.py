@@ -13,7 +13,7 @@ import torch
 
 from pipeline.hardware.device import choose_placement
 from pipeline.params.schema import Params
-from tests.unit.training.builders import CPU, Lab, make_lab
+from tests.unit.training.builders import Lab, make_lab
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -43,9 +43,3 @@ def params(tiny_params: Params) -> Params:
 def lab(tmp_path_factory: pytest.TempPathFactory, params: Params) -> Lab:
     made = make_lab(tmp_path_factory.mktemp("lab"), params)
     return replace(made, placement=choose_placement("cuda"))
-
-
-@pytest.fixture
-def cpu_lab(lab: Lab) -> Lab:
-    """The same data and parameters on the CPU."""
-    return replace(lab, placement=CPU)

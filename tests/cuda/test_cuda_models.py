@@ -12,10 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.captions import ImageRecord, write_images
 from pipeline.encoding.encode import encode_images
 from pipeline.features.store import FeatureStore
-from pipeline.files.json_files import sha256_of_file
 from pipeline.hardware.device import choose_placement
 from pipeline.hardware.execution import Execution
 from pipeline.model.generation import Generated, generate_ids
@@ -26,6 +24,7 @@ from pipeline.params.schema import GenerateParams, LanguageModelParams, Params
 from pipeline.regions.captioner import Captioner
 from pipeline.text.prompt import Prompt
 from tests.gpu import on_gpu
+from tests.pictures import Pictures
 
 PROMPT = Prompt(before=(0, 5, 6), after=(7, 8), eos=358)
 IMAGES, NUM_TOKENS, WIDTH, LENGTH = 8, 4, 6, 8
@@ -78,21 +77,16 @@ def test_captions_in_half_precision_are_made(tiny_llama: Path, dtype: torch.dtyp
 
 
 def test_features_are_those_of_a_cpu(tmp_path: Path, params: Params) -> None:
-    paths = [tmp_path / f"{number}.png" for number in range(10)]
-    for number, path in enumerate(paths):
-        noise = np.random.default_rng(number).integers(0, 256, (40, 50, 3), dtype=np.uint8)
-        Image.fromarray(noise).save(path)
-    records = [ImageRecord(p.name, p.as_posix(), sha256_of_file(p), 50, 40) for p in paths]
-    write_images(tmp_path / "images.jsonl", records)
-    stores = {}
+    pictures = Pictures(tmp_path, params, count=10)
+    features = []
     for device in ("cpu", "cuda"):
         output = tmp_path / f"{device}.h5"
         execution = Execution.start(replace(params.runtime, device=device), tmp_path / device)
-        encode_images(tmp_path / "images.jsonl", output, params.encoder, execution)
+        encode_images(pictures.listing, output, params.encoder, execution)
         with FeatureStore(output) as store:
-            stores[device] = store.read(list(store.image_ids)).astype(np.float32)
+            features.append(store.read(list(store.image_ids)).astype(np.float32))
     # Stored in float16, which keeps eleven bits: the last may fall otherwise.
-    assert np.allclose(stores["cuda"], stores["cpu"], rtol=2**-10, atol=1e-3)
+    assert np.allclose(*features, rtol=2**-10, atol=1e-3)
 
 
 def test_a_checkpoint_captions_on_a_gpu(tiny_checkpoint: Path) -> None:

@@ -14,7 +14,7 @@ import torch
 from pipeline.model.checkpoints import load_tensors
 from pipeline.params.schema import LoraParams
 from tests.gpu import PRECISIONS, on_gpu
-from tests.unit.training.builders import STEPS, Lab, checkpoint, interrupted_after, losses
+from tests.unit.training.builders import CPU, STEPS, Lab, checkpoint, interrupted_after, losses
 
 # Rounding of a loss in each precision, tiny models.
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 3e-2}
@@ -23,15 +23,12 @@ TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 3e-2}
 @pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize("quantization", ["nf4", "none"])
 def test_the_loss_is_that_of_a_cpu_to_rounding(
-    lab: Lab, cpu_lab: Lab, tmp_path: Path, dtype: torch.dtype, quantization: Literal["nf4", "none"]
+    lab: Lab, tmp_path: Path, dtype: torch.dtype, quantization: Literal["nf4", "none"]
 ) -> None:
-    cpu, gpu = (
-        replace(one, params=replace(one.params, language_model=model))
-        for one in (cpu_lab, lab)
-        for model in [replace(one.params.language_model, quantization=quantization)]
-    )
-    cpu.train(tmp_path / "cpu", epochs=2)
-    replace(gpu, placement=on_gpu(dtype)).train(tmp_path / "gpu", epochs=2)
+    model = replace(lab.params.language_model, quantization=quantization)
+    lab = replace(lab, params=replace(lab.params, language_model=model))
+    replace(lab, placement=CPU).train(tmp_path / "cpu", epochs=2)
+    replace(lab, placement=on_gpu(dtype)).train(tmp_path / "gpu", epochs=2)
     expected = losses(tmp_path / "cpu")
     assert losses(tmp_path / "gpu") == pytest.approx(expected, rel=TOLERANCE[dtype])
 
@@ -47,12 +44,6 @@ def test_an_interrupted_run_goes_on_from_the_same_state(lab: Lab, tmp_path: Path
     assert losses(tmp_path / "resumed") == pytest.approx(losses(tmp_path / "whole"), rel=TOLERANCE[dtype])
 
 
-def test_the_loss_falls(lab: Lab, tmp_path: Path) -> None:
-    lab.train(tmp_path, epochs=25, learning_rate=0.02, runtime={"save_every_seconds": 1e9})
-    curve = losses(tmp_path)
-    assert sum(curve[-4:]) / 4 < 0.6 * sum(curve[:2]) / 2
-
-
 @pytest.mark.parametrize(
     ("options", "tolerance"),
     [
@@ -61,17 +52,13 @@ def test_the_loss_falls(lab: Lab, tmp_path: Path) -> None:
     ],
     ids=["layers computed twice", "compiled"],
 )
-def test_other_ways_to_compute_give_the_same_loss(
-    lab: Lab, tmp_path: Path, options: dict[str, Any], tolerance: float
-) -> None:
+def test_both_ways_keep_the_loss(lab: Lab, tmp_path: Path, options: dict[str, Any], tolerance: float) -> None:
     lab.train(tmp_path / "plain", epochs=2)
     lab.train(tmp_path / "other", epochs=2, **options)
     assert losses(tmp_path / "other") == pytest.approx(losses(tmp_path / "plain"), rel=tolerance)
 
 
-def test_adapters_are_trained_with_the_projector_and_the_cost_is_that_of_the_gpu(
-    lab: Lab, tmp_path: Path
-) -> None:
+def test_adapters_are_trained_too_and_the_cost_is_that_of_the_gpu(lab: Lab, tmp_path: Path) -> None:
     lab.train(tmp_path, epochs=1, lora=LoraParams(2, 4.0, 0.1, ("q_proj", "v_proj")))
     tensors, _ = load_tensors(checkpoint(tmp_path))
     changed = [tensor for name, tensor in tensors.items() if "lora_B" in name]

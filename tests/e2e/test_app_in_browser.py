@@ -47,15 +47,10 @@ def app(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     """`vlm app` on a free port; after the tests, Ctrl-C must end it well."""
     temporary = tmp_path_factory.mktemp("temporary")
     command = [sys.executable, "-m", "vlm", "app", "--port", "0", "--device", "cpu"]
-    limits = ["--max-megapixels", "0.5", "--max-upload-mb", "1"]
-    running = subprocess.Popen(
-        [*command, *limits, "--checkpoint", str(tiny_checkpoint)],
-        cwd=ROOT,
-        env={**os.environ, "TMPDIR": str(temporary)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    command += ["--max-megapixels", "0.5", "--max-upload-mb", "1", "--checkpoint", str(tiny_checkpoint)]
+    pipes: dict[str, int] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    environment = {**os.environ, "TMPDIR": str(temporary)}
+    running = subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **pipes)
     captioner = Captioner.load(tiny_checkpoint, "cpu")
     assert running.stdout is not None
     line = running.stdout.readline()
@@ -77,13 +72,16 @@ def page(browser: Chromium, app: App) -> Iterator[Chromium]:
     assert list(app.temporary.iterdir()) == []
 
 
+@pytest.fixture
+def ready(page: Chromium, photo: Path) -> Chromium:
+    """The page, on which the photo was chosen."""
+    choose(page, photo)
+    page.wait(lambda: page.find("#request").is_enabled())
+    return page
+
+
 def choose(page: Chromium, file: Path) -> None:
     page.find("#file").send_keys(str(file))
-
-
-def choose_and_wait(page: Chromium, file: Path) -> None:
-    choose(page, file)
-    page.wait(lambda: page.find("#request").is_enabled())
 
 
 def ask(page: Chromium, words: str) -> None:
@@ -94,13 +92,11 @@ def ask(page: Chromium, words: str) -> None:
 
 def captions(page: Chromium) -> dict[str, str]:
     """What the cards say, newest first, by region."""
+    texts = page.all(f"{CARDS} .caption")
     return {
-        card.text.split("\n")[0]: shown_caption(page, number) for number, card in enumerate(page.all(CARDS))
+        card.text.split("\n")[0]: text.text.removesuffix(" …")
+        for card, text in zip(page.all(CARDS), texts, strict=True)
     }
-
-
-def shown_caption(page: Chromium, number: int) -> str:
-    return page.all(f"{CARDS} .caption")[number].text.removesuffix(" …")
 
 
 def wait_for_cards(page: Chromium, count: int) -> None:
@@ -115,73 +111,64 @@ def error(page: Chromium) -> str:
 
 def test_an_image_is_uploaded_and_asked_about_in_words(app: App, page: Chromium, photo: Path) -> None:
     assert not page.find("#request").is_enabled()
-    choose_and_wait(page, photo)
+    choose(page, photo)
+    page.wait(lambda: page.find("#request").is_enabled())
     assert page.text("#size") == "320 \N{MULTIPLICATION SIGN} 240 pixels"
-    ask(page, "Describe the top-right corner")
+    ask(page, "Describe the right half")
     wait_for_cards(page, 1)
-    expected = app.captioner.ask("Describe the top-right corner", photo).text
-    assert captions(page) == {"top-right": expected}
+    expected = app.captioner.ask("Describe the right half", photo).text
+    assert captions(page) == {"right": expected}
     assert expected
-    assert page.text(f"{CARDS} .asked") == "Describe the top-right corner"
+    assert page.text(f"{CARDS} .asked") == "Describe the right half"
     assert page.run("return document.querySelector('.card img').naturalWidth") == 160
-    assert page.complaints() == []
-
-
-def test_the_region_is_outlined_on_the_image(page: Chromium, photo: Path) -> None:
-    choose_and_wait(page, photo)
-    ask(page, "the right half")
-    wait_for_cards(page, 1)
     image, outline = page.find("#shown").rect, page.find("#outline").rect
     half = image["width"] / 2
     assert outline == pytest.approx({**image, "x": image["x"] + half, "width": half}, abs=1)
+    assert page.complaints() == []
 
 
-def test_regions_are_compared_side_by_side(app: App, page: Chromium, photo: Path) -> None:
-    choose_and_wait(page, photo)
-    page.find("[data-requests='center']").click()
-    wait_for_cards(page, 1)
-    page.find("[data-requests='left|right']").click()
-    wait_for_cards(page, 3)
-    assert captions(page) == {
+def test_regions_are_compared_side_by_side(app: App, ready: Chromium, photo: Path) -> None:
+    ready.find("[data-requests='center']").click()
+    wait_for_cards(ready, 1)
+    ready.find("[data-requests='left|right']").click()
+    wait_for_cards(ready, 3)
+    assert captions(ready) == {
         name: app.captioner.caption(photo, region=name).text for name in ("left", "right", "center")
     }
-    left, right, _ = (card.rect for card in page.all(CARDS))
+    left, right, _ = (card.rect for card in ready.all(CARDS))
     assert left["y"] == right["y"]
     assert left["x"] + left["width"] <= right["x"]
 
-    page.all(f"{CARDS} .remove")[0].click()
-    assert list(captions(page)) == ["right", "center"]
-    page.find("#clear").click()
-    assert not page.find("#results").is_displayed()
+    ready.all(f"{CARDS} .remove")[0].click()
+    assert list(captions(ready)) == ["right", "center"]
+    ready.find("#clear").click()
+    assert not ready.find("#results").is_displayed()
 
 
-def test_a_box_is_drawn_with_the_mouse(app: App, page: Chromium, photo: Path) -> None:
-    choose_and_wait(page, photo)
-    image = page.find("#shown")
+def test_a_box_is_drawn_with_the_mouse(app: App, ready: Chromium, photo: Path) -> None:
+    image = ready.find("#shown")
     width, height = image.rect["width"], image.rect["height"]
-    pointer = ActionChains(page.driver, duration=0)
+    pointer = ActionChains(ready.driver, duration=0)
     pointer.move_to_element_with_offset(image, round(0.25 * width), round(0.25 * height)).click_and_hold()
     pointer.move_by_offset(round(-0.5 * width), round(-0.5 * height)).release().perform()
-    wait_for_cards(page, 1)
-    typed = page.find("#request").get_attribute("value")
-    assert typed is not None
+    wait_for_cards(ready, 1)
+    typed = str(ready.find("#request").get_attribute("value"))
     box = [float(edge) for edge in typed.split(",")]
     assert box == pytest.approx([0.25, 0.25, 0.75, 0.75], abs=0.01)
-    assert shown_caption(page, 0) == app.captioner.ask(typed, photo).text
+    assert [*captions(ready).values()] == [app.captioner.ask(typed, photo).text]
 
 
-def test_the_keyboard_alone_is_enough(page: Chromium, photo: Path) -> None:
-    choose_and_wait(page, photo)
-    assert page.driver.switch_to.active_element == page.find("#request")
-    keys = ActionChains(page.driver)
+def test_the_keyboard_alone_is_enough(ready: Chromium) -> None:
+    assert ready.driver.switch_to.active_element == ready.find("#request")
+    keys = ActionChains(ready.driver)
     keys.send_keys("the bottom", Keys.ENTER).perform()
-    wait_for_cards(page, 1)
+    wait_for_cards(ready, 1)
     keys.send_keys(Keys.TAB, Keys.TAB).perform()  # past "Ask" to the first region
-    assert page.driver.switch_to.active_element.text == "whole image"
-    assert page.run("return getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    assert ready.driver.switch_to.active_element.text == "whole image"
+    assert ready.run("return getComputedStyle(document.activeElement).outlineStyle") == "solid"
     keys.send_keys(Keys.SPACE).perform()
-    wait_for_cards(page, 2)
-    assert list(captions(page)) == ["whole image", "bottom"]
+    wait_for_cards(ready, 2)
+    assert list(captions(ready)) == ["whole image", "bottom"]
 
 
 @pytest.mark.parametrize(
@@ -204,24 +191,21 @@ def test_an_image_that_is_pasted_or_dropped_is_taken(page: Chromium, event: str)
     page.wait(lambda: page.text("#size") == "50 \N{MULTIPLICATION SIGN} 30 pixels")
 
 
-@pytest.mark.parametrize("button", [".card .copy", "#copy-all"])
-@pytest.mark.parametrize("clipboard", ["granted", "denied"])
-def test_a_caption_is_copied(app: App, page: Chromium, photo: Path, button: str, clipboard: str) -> None:
+@pytest.mark.parametrize(("button", "start"), [(".card .copy", ""), ("#copy-all", "top: ")])
+def test_a_caption_is_copied(app: App, ready: Chromium, photo: Path, button: str, start: str) -> None:
     """Where the browser gives the page no clipboard, by the older way."""
-    page.driver.execute_cdp_cmd(
-        "Browser.grantPermissions",
-        {"origin": app.address.rstrip("/"), "permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]},
+    permissions = {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]}
+    ready.driver.execute_cdp_cmd(
+        "Browser.grantPermissions", {"origin": app.address.rstrip("/"), **permissions}
     )
-    choose_and_wait(page, photo)
-    ask(page, "the top")
-    wait_for_cards(page, 1)
-    if clipboard == "denied":
-        page.run("navigator.clipboard.writeText = () => Promise.reject(new Error('denied'))")
-    page.find(button).click()
-    page.wait(lambda: page.text(button) == "Copied")
-    caption = app.captioner.caption(photo, region="top").text
-    pasted = page.run("return navigator.clipboard.readText()")
-    assert pasted == (caption if button == ".card .copy" else f"top: {caption}")
+    ask(ready, "the top")
+    wait_for_cards(ready, 1)
+    if button == "#copy-all":
+        ready.run("navigator.clipboard.writeText = () => Promise.reject(new Error('denied'))")
+    ready.find(button).click()
+    ready.wait(lambda: ready.text(button) == "Copied")
+    pasted = ready.run("return navigator.clipboard.readText()")
+    assert pasted == start + app.captioner.caption(photo, region="top").text
 
 
 @pytest.mark.parametrize(
@@ -232,28 +216,25 @@ def test_a_caption_is_copied(app: App, page: Chromium, photo: Path, button: str,
         (bytes(1_000_001), "This file has 1.0 MB; at most 1 MB are taken (--max-upload-mb)."),
     ],
 )
-def test_a_file_that_cannot_be_captioned_gets_a_sentence(
-    page: Chromium, tmp_path: Path, content: bytes, message: str
-) -> None:
+def test_a_bad_file_gets_a_sentence(page: Chromium, tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "photo.png").write_bytes(content)
     choose(page, tmp_path / "photo.png")
     assert error(page).startswith(message)
     assert not page.find("#request").is_enabled()
 
 
-def test_an_unclear_request_gets_a_sentence_and_the_next_one_an_answer(page: Chromium, photo: Path) -> None:
-    choose_and_wait(page, photo)
-    ask(page, "<img src=x onerror=alert(1)> center of the top left")
-    assert "'<img src=x onerror=alert(1)> center" in error(page)
-    ask(page, "the left")
-    wait_for_cards(page, 1)
+def test_an_unclear_request_gets_a_sentence_and_the_next_one_an_answer(ready: Chromium) -> None:
+    ask(ready, "<img src=x onerror=alert(1)> center of the top left")
+    assert "'<img src=x onerror=alert(1)> center" in error(ready)
+    ask(ready, "the left")
+    wait_for_cards(ready, 1)
 
 
-@pytest.mark.parametrize("dark", [False, True])
-@pytest.mark.parametrize("width", [1280, 390, 320])
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True), (320, False)])
 def test_the_page_fits_its_window(app: App, page: Chromium, photo: Path, width: int, dark: bool) -> None:
     page.open(app.address, width, dark=dark)
-    choose_and_wait(page, photo)
+    choose(page, photo)
+    page.wait(lambda: page.find("#request").is_enabled())
     page.find("[data-requests='left|right']").click()
     wait_for_cards(page, 2)
     assert not page.is_too_wide()

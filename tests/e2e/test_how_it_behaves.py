@@ -85,33 +85,7 @@ def test_a_run_apart_sees_a_dataset_by_its_absolute_path_and_changes_no_file_her
     assert project.run("git", "status", "--porcelain") == ""
 
 
-@pytest.mark.slow
-def test_a_run_apart_does_not_see_untracked_files_unless_they_are_copied(
-    project: Project, photos: Path
-) -> None:
-    shutil.copytree(photos, project.folder / "mine")
-    (project.folder / ".git/info/exclude").write_text("/mine/\n")
-    apart = ("dvc", "exp", "run", "--temp", "-S", "data.root=mine", "-S", "data.limits.train=3")
-    printed = project.run(*apart, "prepare", code=255)
-    assert "mine" in printed
-    assert "Traceback" not in printed
-    printed = project.run(*apart, "--copy-paths", "mine", "prepare")
-    assert "5 images (train 3, dev 1, test 1)" in printed
-
-
-@pytest.mark.slow
-def test_a_queued_run_is_carried_out(project: Project) -> None:
-    project.run("dvc", "exp", "run", "--queue", "--name", "queued", "-S", "data.limits.train=1", "prepare")
-    project.run("dvc", "queue", "start")
-    # `start` returns at once; `logs --follow` returns when the task has ended.
-    project.run("dvc", "queue", "logs", "--follow", "queued")
-    assert "Success" in project.run("dvc", "queue", "status")
-    assert "queued" in project.run("dvc", "exp", "show", "--json")
-
-
-def test_a_clone_that_pulls_the_features_trains_without_images_and_encoder(
-    project: Project, photos: Path
-) -> None:
+def test_a_clone_that_pulls_the_features_trains_without_images(project: Project, photos: Path) -> None:
     project.run("dvc", "remote", "add", "-d", "storage", str(project.folder.parent / "storage"))
     project.commit("where the features lie")
     project.run("dvc", "push", "encode", "retrieve", "tokenize")

@@ -171,10 +171,7 @@ class _Hook:
     """Counts changes of the project's files just before they happen, and sends the signal at its time."""
 
     def __init__(self, folder: str, changes: Any, fault: Fault) -> None:
-        self._folder = folder
-        self._changes = changes
-        self._fault = fault
-        self._sent = False
+        self._folder, self._changes, self._fault, self._sent = folder, changes, fault, False
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open":

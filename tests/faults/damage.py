@@ -19,16 +19,15 @@ _UNREADABLE = "/proc/self/mem"
 _VALUES: list[object] = [None, True, -1, 10**400, float("inf"), "", "x" * 5000, "\ud800", [], {}, {"a": [1]}]
 
 
-def _overwrite(content: bytes, rng: random.Random) -> bytes:
-    start = rng.randrange(len(content))
-    length = min(rng.randint(1, 64), len(content) - start)
-    return content[:start] + rng.randbytes(length) + content[start + length :]
-
-
 def _flip(content: bytes, rng: random.Random) -> bytes:
     spoilt = bytearray(content)
     spoilt[rng.randrange(len(spoilt))] ^= 1 << rng.randrange(8)
     return bytes(spoilt)
+
+
+def _overwrite(content: bytes, rng: random.Random) -> bytes:
+    start, length = rng.randrange(len(content)), rng.randint(1, 64)
+    return (content[:start] + rng.randbytes(length) + content[start + length :])[: len(content)]
 
 
 def _shift(content: bytes, rng: random.Random) -> bytes:
@@ -100,10 +99,10 @@ TARGETS = (
 )
 
 
-def damaged(lab: Lab, target: Target, harm: str, times: int, seed: int) -> Tally:
+def damaged(lab: Lab, target: Target, harm: str, times: int) -> Tally:
     """Harm a file of a finished project and run the stage that reads it."""
     tally = Tally(f"{target.name}: {harm}")
-    rng = random.Random(f"{tally.kind} {seed}")
+    rng = random.Random(tally.kind)
     for _ in range(times):
         with lab.project() as folder:
             path = rng.choice(sorted(folder.glob(target.pattern)))
@@ -119,11 +118,11 @@ def damaged(lab: Lab, target: Target, harm: str, times: int, seed: int) -> Tally
     return tally
 
 
-def unreadable(lab: Lab, target: Target, seed: int) -> Tally:
+def unreadable(lab: Lab, target: Target) -> Tally:
     """A disk that does not answer is no damage: the file is left alone, and all is well once it is read."""
     tally = Tally(f"{target.name}: cannot be read")
     with lab.project() as folder:
-        path = random.Random(f"{tally.kind} {seed}").choice(sorted(folder.glob(target.pattern)))
+        path = random.Random(tally.kind).choice(sorted(folder.glob(target.pattern)))
         content = path.read_bytes()
         path.unlink()
         path.symlink_to(_UNREADABLE)
@@ -155,9 +154,9 @@ def _take(pattern: str) -> Exchange:
     return lambda folder, other: shutil.copyfile(_first(other, pattern), _first(folder, pattern))
 
 
-def _swap(pattern: str, one: str, two: str) -> Exchange:
+def _swap(pattern: str, name: str, other: str) -> Exchange:
     def swap(folder: Path, _: Path) -> None:
-        first, second = _first(folder, pattern.format(one)), _first(folder, pattern.format(two))
+        first, second = _first(folder, pattern.format(name)), _first(folder, pattern.format(other))
         content = first.read_bytes()
         first.write_bytes(second.read_bytes())
         second.write_bytes(content)
@@ -188,7 +187,7 @@ EXCHANGES: dict[str, tuple[Exchange, str, str]] = {
 
 
 def exchanged(lab: Lab, other: Lab, kind: str) -> Tally:
-    """Put a file of another run, or another place, in the place of one, and run the stage that reads it."""
+    """Put a file of another run or another place into a project, and run the stage that reads it."""
     exchange, stage, word = EXCHANGES[kind]
     tally = Tally(f"exchanged: {kind}")
     with lab.project() as folder:

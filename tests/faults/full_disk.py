@@ -16,10 +16,10 @@ from tests.faults.lab import Lab, Tally
 _FREE = re.compile(r"cannot write \S+: .+ \([\d,.]+ MB free there\)\. Fix: make room")
 
 
-def leave_no_room(lab: Lab, stage: str, small_disk: bool, times: int, seed: int) -> Tally:
+def leave_no_room(lab: Lab, stage: str, small_disk: bool, times: int) -> Tally:
     """Let no file grow beyond a size that the stage needs (RLIMIT_FSIZE), or give the disk less room."""
     tally = Tally(f"{stage}: {'full disk' if small_disk else 'file size limit'}")
-    rng = random.Random(f"{tally.kind} {seed}")
+    rng = random.Random(tally.kind)
     sizes = [len(content or b"") for content in lab.outputs(lab.state(None), stage).values()]
     while tally.tried < times:
         disk = _mounted(lab.folder / "small_disk") if small_disk else nullcontext()

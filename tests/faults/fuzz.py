@@ -69,16 +69,16 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
 }
 
 
-def fuzzed(lab: Lab, name: str, examples: int, seed: int) -> Tally:
+def fuzzed(lab: Lab, name: str, examples: int) -> Tally:
     """Try a reader on `examples` changed files, in a process of its own: a crash is a loss like any other."""
     tally = Tally(f"reader of {name}: fuzzed", tried=examples)
     with lab.project() as folder:
-        ended = child.start_call(folder, _fuzz, (name, examples, seed)).end()
+        ended = child.start_call(folder, _fuzz, (name, examples)).end()
         tally.require(ended.code == 0, f"{ended.last_line}\n{ended.printed[-600:]}")
     return tally
 
 
-def _fuzz(name: str, examples: int, seed: int) -> None:
+def _fuzz(name: str, examples: int) -> None:
     """Change a file one to three times over, and read it; runs in the project's folder."""
     _make_inputs()
     pattern, read = READERS[name]
@@ -86,7 +86,7 @@ def _fuzz(name: str, examples: int, seed: int) -> None:
     content = path.read_bytes()
     read(path)
     for number in range(examples):
-        rng = random.Random(f"{name} {seed} {number}")
+        rng = random.Random(f"{name} {number}")
         spoilt = content
         for change in rng.choices(CHANGES, k=rng.randint(1, 3)):
             spoilt = change(spoilt, rng) if len(spoilt) > 1 else spoilt

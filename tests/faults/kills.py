@@ -2,7 +2,6 @@
 
 import random
 import signal
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,10 @@ from tests.params_files import write_params
 
 # That many kills in a row at most, before a run is let through.
 _IN_A_ROW = 3
-# Kills a stage in a folder, given how it ends undisturbed; returns how it ended, and when it was killed.
-Kill = Callable[[Path, str, Ended, random.Random], tuple[Ended, str]]
-Run = Callable[[Path, str], Ended]
 
 
 def kill_at_random(folder: Path, stage: str, whole: Ended, rng: random.Random) -> tuple[Ended, str]:
-    """Kill a stage by the clock, or just before one of its changes of files."""
+    """Kill a stage by the clock, or just before a change of files; returns how it ended and when."""
     if rng.random() < 0.5:
         at = rng.randint(1, whole.changes)
         return child.run(folder, stage, Fault(at_change=at)), f"before change {at} of {whole.changes}"
@@ -29,28 +25,26 @@ def kill_at_random(folder: Path, stage: str, whole: Ended, rng: random.Random) -
     return child.start(folder, stage).end(seconds), f"after {seconds:.3f} s"
 
 
-def kill(
-    lab: Lab, stage: str, kills: int, seed: int, kill_once: Kill = kill_at_random, run: Run = child.run
-) -> Tally:
-    """Kill a stage `kills` times, and `run` it to its end after some of them.
+def kill(lab: Lab, stage: str, kills: int) -> Tally:
+    """Kill a stage `kills` times, and run it to its end after some of them.
 
     A loss is also what the runs after kills do again beyond what a kill may cost.
     """
     tally = Tally(f"{stage}: killed")
-    rng = random.Random(f"{stage} {seed}")
+    rng = random.Random(tally.kind)
     with lab.project(stage) as folder:
         whole = child.run(folder, stage)
-        assert not lab.wrong(folder, stage)
+        assert lab.right(folder, stage, whole)
     while tally.tried < kills and len(tally.lost) < kills:
         with lab.project(stage) as folder:
             killed: list[Ended] = []
             for _ in range(min(rng.randint(1, _IN_A_ROW), kills - tally.tried)):
-                ended, moment = kill_once(folder, stage, whole, rng)
+                ended, moment = kill_at_random(folder, stage, whole, rng)
                 if not ended.killed:
                     break
                 killed.append(ended)
                 tally.check(lab.intact(folder, stage), f"{moment}: an output was neither old nor new")
-            done = run(folder, stage)
+            done = child.run(folder, stage)
             tally.require(lab.right(folder, stage, done), f"the run after the kills: {done.last_line}")
             again = done.work + sum(ended.work for ended in killed) - whole.work
             allowed = len(killed) * lost_by_a_kill(stage, lab.params)

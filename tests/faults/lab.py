@@ -107,16 +107,11 @@ class Lab:
                 return False
         return True
 
-    def wrong(self, folder: Path, stage: str) -> str:
-        """What differs from the undisturbed run's outputs, or was left behind; empty where nothing is."""
-        actual, expected = self.outputs(folder, stage), self.outputs(self.state(None), stage)
-        differing = [n for n in actual.keys() | expected.keys() if actual.get(n) != expected.get(n)]
-        left = [p.name for p in folder.rglob(".*") if p.name != ".scratch"]
-        return ", ".join(sorted([*differing, *left])[:5])
-
     def right(self, folder: Path, stage: str, ended: child.Ended) -> bool:
-        """Whether a stage ended with the outputs of the undisturbed run; else `wrong` names the others."""
-        return ended.code == 0 and not self.wrong(folder, stage)
+        """Whether a stage ended with the outputs of the undisturbed run, and left nothing else behind."""
+        hidden = [path for path in folder.rglob(".*") if path.name != ".scratch"]
+        expected = self.outputs(self.state(None), stage)
+        return ended.code == 0 and not hidden and self.outputs(folder, stage) == expected
 
 
 def make_lab(folder: Path, params: Params) -> Lab:

@@ -28,14 +28,12 @@ class Effort:
         kills: of all kills of the three long stages together.
         times: everything that is tried by chance.
         examples: changed files for each reader.
-        seed: of all chance.
         harms: how files are damaged.
     """
 
     kills: int
     times: int
     examples: int
-    seed: int = 0
     harms: Iterable[str] = tuple(damage.HARMS)
 
 
@@ -50,25 +48,25 @@ def make_labs(folder: Path) -> tuple[Lab, Lab]:
 
 def cases(labs: tuple[Lab, Lab], effort: Effort) -> Iterator[tuple[str, Case]]:
     """Yield the group of each kind of fault and how it is tried."""
-    (lab, other), times, seed = labs, effort.times, effort.seed
+    (lab, other), times = labs, effort.times
     each = max(1, effort.kills // (len(KILLED) + 1))
     for stage in (*KILLED, *ALSO_KILLED):
-        yield "kills", partial(kills.kill, lab, stage, each if stage in KILLED else times, seed)
+        yield "kills", partial(kills.kill, lab, stage, each if stage in KILLED else times)
     for change in ({"epochs": 3}, {"learning_rate": 1e-3}):
         yield "kills", partial(kills.kill_then_change, lab, change, max(1, each // 2))
     for stage in WITH_FOLDER:
         yield "kills", partial(kills.interrupt_swap, lab, stage)
     for stage in WITH_SCRATCH:
-        yield "two at once", partial(together.two_runs, lab, stage, times, seed)
-    yield "two at once", partial(together.two_machines, lab, times, seed)
+        yield "two at once", partial(together.two_runs, lab, stage, times)
+    yield "two at once", partial(together.two_machines, lab, times)
     small_disks = (False,) if full_disk.why_no_small_disk(lab.folder) else (False, True)
     for stage, small_disk in product(STAGES, small_disks):
-        yield "no room", partial(full_disk.leave_no_room, lab, stage, small_disk, times, seed)
+        yield "no room", partial(full_disk.leave_no_room, lab, stage, small_disk, times)
     for target in damage.TARGETS:
         for harm in effort.harms:
-            yield "damaged files", partial(damage.damaged, lab, target, harm, times, seed)
-        yield "damaged files", partial(damage.unreadable, lab, target, seed)
+            yield "damaged files", partial(damage.damaged, lab, target, harm, times)
+        yield "damaged files", partial(damage.unreadable, lab, target)
     for kind in damage.EXCHANGES:
         yield "exchanged files", partial(damage.exchanged, lab, other, kind)
     for name in fuzz.READERS:
-        yield "readers", partial(fuzz.fuzzed, lab, name, effort.examples, seed)
+        yield "readers", partial(fuzz.fuzzed, lab, name, effort.examples)

@@ -13,10 +13,10 @@ from tests.faults.child import Ended, Fault
 from tests.faults.lab import Lab, Tally
 
 
-def two_runs(lab: Lab, stage: str, times: int, seed: int) -> Tally:
+def two_runs(lab: Lab, stage: str, times: int) -> Tally:
     """The second run is told who holds the work; the first ends as if alone; a killed one holds nothing."""
     tally = Tally(f"{stage}: two runs at once")
-    rng = random.Random(f"{stage} {seed}")
+    rng = random.Random(tally.kind)
     with lab.project(stage) as folder:
         changes = child.run(folder, stage).changes
     while tally.tried < times:
@@ -40,13 +40,13 @@ def two_runs(lab: Lab, stage: str, times: int, seed: int) -> Tally:
     return tally
 
 
-def two_machines(lab: Lab, times: int, seed: int) -> Tally:
+def two_machines(lab: Lab, times: int) -> Tally:
     """Two machines train together, are killed, and go on: the bytes of two that nothing disturbed.
 
     Each has a scratch folder that the other does not see; the first one's state is both's.
     """
     tally = Tally("train: two machines, killed")
-    rng = random.Random(seed)
+    rng = random.Random(tally.kind)
     with ExitStack() as stack:
         undisturbed = [stack.enter_context(lab.project("train")) for _ in range(2)]
         first, _ = _train_on(undisturbed)

@@ -22,8 +22,7 @@ def system(right: int, words: int = 6) -> PerImageScores:
     [
         # A clear lead decides, whatever the loss.
         ({1: system(10), 2: system(30)}, {1: 2.0, 2: 3.0}, 2, "bleu_4", [2]),
-        # One more caption right is no difference: less loss, and of equal losses the first epoch.
-        ({1: system(20), 2: system(21)}, {1: 2.0, 2: 3.0}, 1, "dev_loss", [1, 2]),
+        # The same captions are no difference: less loss, and of equal losses the first epoch.
         ({1: system(20), 2: system(20)}, {1: 2.0, 2: 2.0}, 1, "dev_loss", [1, 2]),
         # An epoch that is clearly worse is no candidate, even with the lowest loss.
         ({1: system(5), 2: system(30), 3: system(31)}, {1: 1.0, 2: 2.0, 3: 3.0}, 2, "dev_loss", [2, 3]),
@@ -52,9 +51,8 @@ def test_bleu_4_of_captions_without_a_common_4_gram_decides_nothing() -> None:
 
 
 def test_a_single_epoch_is_best_without_a_choice() -> None:
-    epoch, metrics = choose_epoch({3: system(1)}, {3: 1.0}, "cider")
-    assert (epoch, metrics) == (3, {"selected_by": "cider"})
-    assert choice_sentence(metrics) == ""
+    assert choose_epoch({3: system(1)}, {3: 1.0}, "cider") == (3, {"selected_by": "cider"})
+    assert choice_sentence({"selected_by": "cider"}) == ""
 
 
 @pytest.mark.parametrize(

@@ -24,14 +24,12 @@ class TestCaption:
         # A caption that was given to two images counts twice.
         assert {consensus.caption(rows) for rows in ([0, 2, 3], [1, 3, 2], [2])} == {"A cat sleeps."}
 
-    @pytest.mark.parametrize("train", [[["b", "a"], ["c"]], [["red dog", "dog red"]], [["", "a"]], [["x y"]]])
+    @pytest.mark.parametrize("train", [[["b", "a"], ["c"]], [["red dog", "dog red"]], [["", "a"]]])
     def test_of_equals_it_is_the_first_of_the_nearest_image(self, train: list[list[str]]) -> None:
         assert Consensus(train).caption(range(len(train))) == train[0][0]
         assert Consensus(train).caption([len(train) - 1]) == train[-1][0]
 
-    def test_the_captions_of_the_nearest_images_are_compared_when_there_are_too_many(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_of_too_many_captions_the_nearest_are_compared(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(consensus, "MOST_CANDIDATES", 5)
         assert Consensus(TRAIN).caption([0, 1, 2, 3, 3, 3]) == "A dog runs on grass."
 
@@ -45,9 +43,7 @@ class TestChooseNeighbors:
         ("reference", "expected"),
         [("A cat.", 1), ("A dog runs.", 5), ("Two men sit.", 8), ("Nothing like any of them.", 1)],
     )
-    def test_it_is_the_number_whose_captions_score_best_and_of_equals_the_least(
-        self, reference: str, expected: int
-    ) -> None:
+    def test_it_is_the_number_that_scores_best_or_the_least(self, reference: str, expected: int) -> None:
         references = [[reference], ["Something else."]]
         assert Consensus(self.TRAIN).choose_neighbors(self.ROWS, references) == expected
 

@@ -29,9 +29,7 @@ class TestConstantCaption:
         best = max(cider(caption) for texts in train.values() for caption in texts)
         assert cider(constant_caption(train)) == pytest.approx(best, abs=1e-3)
 
-    def test_the_estimate_selects_the_best_among_more_captions_than_are_tried(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_the_estimate_selects_the_best_of_many_captions(self, monkeypatch: pytest.MonkeyPatch) -> None:
         best = constant_caption(TRAIN)
         monkeypatch.setattr(controls, "MOST_CANDIDATES", 3)
         assert constant_caption(TRAIN) == best
@@ -50,9 +48,4 @@ class TestShufflePredictions:
         assert list(shuffled) == list(predictions)
         assert sorted(shuffled.values()) == sorted(predictions.values())
         assert all(shuffled[image] != predictions[image] for image in predictions)
-
-    def test_the_seed_alone_decides(self) -> None:
-        predictions = {str(n): str(n) for n in range(20)}
-        reordered = dict(reversed(predictions.items()))
-        assert shuffle_predictions(predictions, 1) == shuffle_predictions(reordered, 1)
-        assert shuffle_predictions(predictions, 1) != shuffle_predictions(predictions, 2)
+        assert shuffle_predictions(dict(reversed(predictions.items())), seed) == shuffled

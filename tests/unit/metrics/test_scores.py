@@ -3,8 +3,6 @@
 from math import exp
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pipeline.errors import PipelineError
 from pipeline.files.json_files import read_json, read_jsonl
@@ -19,10 +17,6 @@ def tokens(text: str) -> list[str]:
     return text.split()
 
 
-def ngrams(words: list[str], order: int) -> list[tuple[str, ...]]:
-    return [tuple(words[start : start + order]) for start in range(len(words) - order + 1)]
-
-
 def corpus_bleu(predictions: list[list[str]], references: list[list[list[str]]]) -> list[float]:
     return [float(score) for score in bleu_from_counts(bleu_counts(predictions, references).sum(axis=0))]
 
@@ -30,9 +24,6 @@ def corpus_bleu(predictions: list[list[str]], references: list[list[list[str]]])
 def score(predictions: dict[str, str], references: dict[str, list[str]]) -> dict[str, float]:
     return measure(predictions, references).scores()
 
-
-words = st.sampled_from(["a", "man", "dog", "in", "red"])
-captions = st.lists(words, max_size=8)
 
 REFERENCES = {"1": ["A red dog.", "A dog runs."], "2": ["Two men sit."]}
 
@@ -61,9 +52,7 @@ class TestBleu:
             ("a", ["a b"], 100 * exp(1 - 2)),
         ],
     )
-    def test_words_are_clipped_and_short_captions_pay(
-        self, caption: str, references: list[str], bleu_1: float
-    ) -> None:
+    def test_clipping_and_brevity_penalty(self, caption: str, references: list[str], bleu_1: float) -> None:
         assert corpus_bleu([tokens(caption)], [list(map(tokens, references))])[0] == pytest.approx(bleu_1)
 
     def test_an_order_without_a_match_scores_next_to_nothing_but_not_0(self) -> None:
@@ -73,20 +62,6 @@ class TestBleu:
         expected = (1, zero ** (1 / 2), (zero * 1e-6) ** (1 / 3), (zero * 1e-6 * 1e-6) ** (1 / 4))
         assert scores == pytest.approx([100 * value for value in expected], rel=1e-6)
 
-    @given(captions, st.lists(captions, min_size=1, max_size=4))
-    def test_counts_are_those_of_the_definition(
-        self, caption: list[str], references: list[list[str]]
-    ) -> None:
-        """Of empty captions too, where NLTK counts a guess."""
-        (counts,) = bleu_counts([caption], [references]).tolist()
-        for order in range(1, 5):
-            guesses = ngrams(caption, order)
-            most = {n: max(ngrams(r, order).count(n) for r in references) for n in guesses}
-            assert counts[order - 1] == sum(min(guesses.count(n), most[n]) for n in most)
-            assert counts[order + 3] == len(guesses)
-        assert counts[8] == len(caption)
-        assert counts[9] == min((abs(len(r) - len(caption)), len(r)) for r in references)[1]
-
 
 class TestCider:
     def test_the_only_reference_said_again_scores_10_and_words_of_every_image_0(self) -> None:
@@ -94,12 +69,6 @@ class TestCider:
         assert cider_d(texts, [[caption] for caption in texts]) == pytest.approx([10, 10])
         assert cider_d([["a"], ["a"]], [[tokens("a red dog")], [tokens("a blue cat")]]) == [0, 0]
         assert cider_d([["a", "dog"]], [[["a", "dog"]]]) == [0], "a single image has no idf"
-
-    def test_repeating_does_not_pay(self) -> None:
-        references = [[tokens("a red dog runs")], [tokens("two men sit down")]]
-        once, _ = cider_d([tokens("a red dog runs"), ["men"]], references)
-        twice, _ = cider_d([tokens("a red dog runs a red dog runs"), ["men"]], references)
-        assert twice < 0.8 * once
 
 
 class TestRouge:
@@ -113,7 +82,6 @@ class TestRouge:
             # A caption without tokens equals another without tokens.
             ("", ["dog", ""], 1, 1),
             ("", ["dog"], 0, 0),
-            ("dog", [""], 0, 0),
         ],
     )
     def test_precision_and_recall_are_the_best_of_any_reference(
@@ -125,15 +93,10 @@ class TestRouge:
 
 
 class TestScore:
-    def test_all_scores_and_counts_are_there_rounded(self) -> None:
-        scores = score({"1": "A dog.", "2": "two men sit down ."}, REFERENCES)
-        assert list(scores) == [*SCORES, "words", "images"]
-        assert (scores["words"], scores["images"]) == (3, 2)
-        assert all(value == round(value, 4) for value in scores.values())
-
     def test_an_empty_prediction_is_scored(self) -> None:
         whole = score({"1": "A red dog.", "2": "Two men sit."}, REFERENCES)
         half = score({"1": "A red dog.", "2": ""}, REFERENCES)
+        assert list(half) == [*SCORES, "words", "images"]
         assert all(0 < half[name] < whole[name] for name in ("cider", "rouge_l", "bleu_1"))
         nothing = score({"1": "", "2": "."}, REFERENCES)
         assert nothing == dict.fromkeys([*SCORES, "words"], 0) | {"images": 2}
@@ -143,18 +106,11 @@ class TestScore:
         assert scores["rouge_l"] == 0
         assert scores["bleu_1"] == pytest.approx(50)
 
-    def test_the_order_of_images_changes_nothing(self) -> None:
-        predictions = {"1": "A dog sits.", "2": "Two men run."}
-        reordered = dict(reversed(predictions.items()))
-        assert score(reordered, REFERENCES) == score(predictions, REFERENCES)
-
     @pytest.mark.parametrize(
         ("predictions", "references", "message"),
         [
             ("", {image: ["A dog."] for image in "dcba"}, r"for 4 images: 'a', 'b', 'c' and 1 more"),
-            ("123", REFERENCES, r"no references for 1 image: '3'\."),
             ("1z", REFERENCES, r"for 1 image: '2' and .* references for 1 image: 'z'\..*--split"),
-            ("12", {**REFERENCES, "2": []}, r"no references for 1 image: '2'"),
             ("", {}, "no images to score"),
         ],
     )

@@ -19,10 +19,7 @@ from pipeline.model.adapters import Adapters, inject_adapters
 from pipeline.model.checkpoints import load_checkpoint, load_tensors, save_tensors
 from pipeline.model.feature_captioner import FeatureCaptioner
 from pipeline.model.language_model import LanguageModel, load_language_model
-from pipeline.model.projector import Projector
-from pipeline.model.vision_language_model import VisionLanguageModel
 from pipeline.params.schema import LanguageModelParams
-from pipeline.text.prompt import Prompt
 from tests.unit.training.builders import CPU, LORA, NUM_TOKENS, OFF, PROJECTOR, SHAPES, WIDTH, Lab, checkpoint
 
 Load = Callable[..., LanguageModel]
@@ -79,18 +76,6 @@ def test_an_unknown_target_is_named_with_those_that_exist_unless_the_rank_is_0(l
     with pytest.raises(PipelineError, match=rf"lora\.targets: .* c_attn.* {layers}"):
         inject_adapters(model, unknown)
     assert [name for name, _ in model.named_modules()] == names
-
-
-def test_adapters_have_dropout_only_in_training(load: Load) -> None:
-    language_model = load()
-    adapters = inject_adapters(language_model, replace(LORA, dropout=0.5))
-    randomize(adapters)
-    prompt = Prompt(before=(0, 5, 6), after=(7, 8), eos=1)
-    model = VisionLanguageModel(Projector(WIDTH, 8, language_model.width), language_model, prompt, adapters)
-    for training in (False, True, False):
-        model.train(training)
-        assert hidden(language_model).equal(hidden(language_model)) is not training
-        assert not language_model.model.training
 
 
 @pytest.fixture(scope="module")

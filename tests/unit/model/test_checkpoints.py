@@ -157,9 +157,7 @@ def test_a_checkpoint_of_another_run_or_epoch_is_refused_with_the_value_that_dif
         ([f"epoch_{epoch:03d}.safetensors" for epoch in (1, 2, 4, 1000)], 3),
     ],
 )
-def test_the_first_epoch_without_a_checkpoint_is_named(
-    tmp_path: Path, names: list[str], missing: int
-) -> None:
+def test_the_first_epoch_without_checkpoint_is_named(tmp_path: Path, names: list[str], missing: int) -> None:
     for name in names:
         (tmp_path / name).touch()
     with pytest.raises(PipelineError, match=f"{tmp_path} has no checkpoint of epoch {missing}"):

@@ -77,9 +77,7 @@ def by_transformers(
 
 
 @BOTH
-def test_a_caption_does_not_depend_on_its_batch(
-    model: VisionLanguageModel, features: Tensor, params: GenerateParams
-) -> None:
+def test_batches_do_not_matter(model: VisionLanguageModel, features: Tensor, params: GenerateParams) -> None:
     model.train()
     together = generated(model, features, params)
     assert not model.projector.training

@@ -51,9 +51,7 @@ def loss_and_gradients(
     return float(loss.detach()), list(torch.autograd.grad(loss, list(model.projector.parameters())))
 
 
-def test_packed_captions_have_the_loss_and_gradient_of_separate_sequences(
-    model: VisionLanguageModel, features: Tensor
-) -> None:
+def test_packing_changes_neither_loss_nor_gradient(model: VisionLanguageModel, features: Tensor) -> None:
     packed_loss, packed = loss_and_gradients(model, features, CAPTIONS)
     rows = [[ids] for captions in CAPTIONS for ids in captions]
     images = torch.tensor([image for image, captions in enumerate(CAPTIONS) for _ in captions])
@@ -63,9 +61,7 @@ def test_packed_captions_have_the_loss_and_gradient_of_separate_sequences(
         assert (a - b).norm() <= 1e-5 * b.norm()
 
 
-def test_the_loss_is_that_of_the_causal_model_on_one_plain_sequence(
-    model: VisionLanguageModel, features: Tensor
-) -> None:
+def test_the_loss_is_that_of_the_causal_model_itself(model: VisionLanguageModel, features: Tensor) -> None:
     """Against `transformers`' own loss, whose labels are shifted inside the model."""
     caption = CAPTIONS[0][2]
     ours, _ = loss_and_gradients(model, features[:1], [[caption]])
@@ -77,9 +73,7 @@ def test_the_loss_is_that_of_the_causal_model_on_one_plain_sequence(
 
 
 @pytest.mark.parametrize("limit", [3, 48], ids=["cut", "whole"])
-def test_the_loss_on_dev_expects_no_end_of_a_caption_that_was_cut(
-    tiny_params: Params, tmp_path: Path, limit: int
-) -> None:
+def test_the_loss_on_dev_expects_no_end_after_a_cut(tiny_params: Params, tmp_path: Path, limit: int) -> None:
     params = replace(tiny_params, prompt=replace(tiny_params.prompt, max_caption_tokens=limit))
     checkpoint = save_captioner(tmp_path / "checkpoint.safetensors", params)
     captioner = FeatureCaptioner.load(load_checkpoint(checkpoint), choose_placement("cpu"), None)

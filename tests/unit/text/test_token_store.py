@@ -3,7 +3,6 @@
 Run: .venv/bin/python -m pytest tests/unit/text/test_token_store.py
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -74,21 +73,20 @@ def test_each_split_reads_back_its_captions_cut_to_the_limit(
     ("records", "message"),
     [
         ([], "has no captions"),
+        # A single period, once it is off, used to be trained on as a blank.
         ([CaptionRecord("e.png", "train", ("A star", " . "))], r"' \. ' of e\.png has no words"),
+        (RECORDS[:1], "no captions of the test split"),
     ],
 )
-def test_captions_without_words_are_refused(
+def test_captions_without_words_and_splits_without_images_are_refused(
     tmp_path: Path, tokenizer: CaptionTokenizer, records: list[CaptionRecord], message: str
 ) -> None:
-    """A single period, once it is off, used to be trained on as a blank."""
-    with pytest.raises(PipelineError, match=message):
+    def tokenize_and_read() -> None:
         tokenize(tmp_path, tokenizer, records)
-
-
-def test_a_split_without_images_is_refused(tmp_path: Path, tokenizer: CaptionTokenizer) -> None:
-    tokenize(tmp_path, tokenizer, RECORDS[:1])
-    with pytest.raises(PipelineError, match="no captions of the test split"):
         read_tokens(tmp_path / "tokens.h5", "test")
+
+    with pytest.raises(PipelineError, match=message):
+        tokenize_and_read()
 
 
 def test_equal_captions_give_equal_bytes(tmp_path: Path, tokens: Path, tokenizer: CaptionTokenizer) -> None:
@@ -98,9 +96,7 @@ def test_equal_captions_give_equal_bytes(tmp_path: Path, tokens: Path, tokenizer
 
 
 @pytest.mark.parametrize(("key", "other"), [("name", "org/other"), ("revision", "abc"), ("digest", "000")])
-def test_tokens_of_another_tokenizer_are_refused(
-    tokens: Path, tokenizer: CaptionTokenizer, key: str, other: str
-) -> None:
+def test_a_wrong_tokenizer_is_named(tokens: Path, tokenizer: CaptionTokenizer, key: str, other: str) -> None:
     store, spec = read_tokens(tokens, "train"), tokenizer.spec
     wanted: dict[str, Any] = {key: spec[key] for key in ("name", "revision", "digest")}
     require_tokenizer(store, **wanted)
@@ -108,41 +104,29 @@ def test_tokens_of_another_tokenizer_are_refused(
         require_tokenizer(store, **{**wanted, key: other})
 
 
-def _become_foreign(file: h5py.File) -> None:
-    del file["token_ids"]
-
-
-def _change_format(file: h5py.File) -> None:
-    file.attrs.modify("format_version", 99)
-
-
-def _vary_lengths(file: h5py.File) -> None:
-    words = [word.decode() for word in file["image_id"]]
-    del file["image_id"]
-    file.create_dataset("image_id", data=words, dtype=h5py.string_dtype("utf-8"))
-
-
-def _claim_much(file: h5py.File) -> None:
-    del file["token_ids"]
-    # Never written, so the file stays small; reading it would take four terabytes.
-    file.create_dataset("token_ids", (10**12,), np.int32, chunks=(1024,))
-
-
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("name", "values", "message"),
     [
-        (_become_foreign, "is not a readable token store"),
-        (_change_format, "has format version 99"),
+        ("token_ids", None, "is not a readable token store"),
         # Text of varying length lies in a heap without checksum; a damaged heap may be searched for ever.
-        (_vary_lengths, "image_id is not a list of 4 texts"),
-        (_claim_much, "claim more bytes than the file has"),
+        ("image_id", {"data": list("abcd"), "dtype": h5py.string_dtype("utf-8")}, "not a list of 4 texts"),
+        # Never written, so the file stays small; reading it would take four terabytes.
+        (
+            "token_ids",
+            {"shape": 10**12, "dtype": np.int32, "chunks": (1024,)},
+            "more bytes than the file",
+        ),
+        ("format_version", 99, "has format version 99"),
     ],
 )
-def test_a_store_of_another_form_is_refused(
-    tokens: Path, change: Callable[[h5py.File], None], message: str
-) -> None:
+def test_a_store_of_another_form_is_refused(tokens: Path, name: str, values: Any, message: str) -> None:
     with h5py.File(tokens, "r+") as file:
-        change(file)
+        if name in file.attrs:
+            file.attrs.modify(name, values)
+        else:
+            del file[name]
+            if values:
+                file.create_dataset(name, **values)
     with pytest.raises(PipelineError, match=message):
         read_tokens(tokens, "train")
 

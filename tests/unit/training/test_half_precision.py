@@ -27,9 +27,7 @@ def half(tmp_path_factory: pytest.TempPathFactory, tiny_params: Params) -> Lab:
     return replace(make_lab(tmp_path_factory.mktemp("lab"), params), placement=HALF)
 
 
-def test_the_loss_is_that_of_float32_to_rounding_also_after_an_interruption(
-    half: Lab, tmp_path: Path
-) -> None:
+def test_the_loss_is_that_of_float32_to_rounding_also_if_interrupted(half: Lab, tmp_path: Path) -> None:
     replace(half, placement=CPU).train(tmp_path / "single")
     half.train(tmp_path / "half")
     with interrupted_after(steps=3):
@@ -39,9 +37,7 @@ def test_the_loss_is_that_of_float32_to_rounding_also_after_an_interruption(
     assert outputs(tmp_path / "resumed") == outputs(tmp_path / "half") != outputs(tmp_path / "single")
 
 
-def test_steps_whose_gradient_overflows_are_left_out_and_the_run_goes_on(
-    half: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_steps_that_overflow_are_left_out(half: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A scale far too large: every gradient is infinite, no step changes a weight, nothing breaks."""
     with monkeypatch.context() as patch:
         patch.setattr(torch.amp, "GradScaler", partial(torch.amp.GradScaler, init_scale=2.0**60))
@@ -54,9 +50,7 @@ def test_steps_whose_gradient_overflows_are_left_out_and_the_run_goes_on(
     assert any(not torch.equal(untouched[name], trained[name]) for name in trained)
 
 
-def test_a_process_without_rows_takes_the_step_too(
-    half: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_process_without_rows_steps_too(half: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second of two processes, with one image a step; without the first, so that nothing is summed."""
     monkeypatch.setattr(Processes, "sum", lambda *_: None)
     monkeypatch.setattr(Processes, "broadcast", lambda _, content, *__: content)

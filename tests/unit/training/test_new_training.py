@@ -53,9 +53,7 @@ def test_the_values_and_inputs_that_differ_from_the_last_training_are_named(
     ]
 
 
-def test_a_damaged_provenance_is_passed_over_and_written_again(
-    lab: Lab, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_damaged_provenance_is_replaced(lab: Lab, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     lab.train(tmp_path, epochs=1)
     file = scratch_file(tmp_path, "provenance.json")

@@ -81,9 +81,7 @@ def test_another_parameter_starts_again(lab: Lab, tmp_path: Path) -> None:
     assert outputs(tmp_path) == before
 
 
-def test_other_features_start_again_unless_they_are_of_images_that_are_not_trained_on(
-    lab: Lab, finished: Path, tmp_path: Path
-) -> None:
+def test_other_features_start_again_unless_never_trained_on(lab: Lab, finished: Path, tmp_path: Path) -> None:
     """Ids and digests of the images are the same in all three stores."""
     stores = tmp_path / "damaged.h5", tmp_path / "larger.h5"
     for path, count, seed in zip(stores, (8, 9), (1, 0), strict=True):

@@ -18,25 +18,16 @@ def picture(data_address: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(content)))
 
 
-def test_a_preview_is_small_and_says_the_size_of_the_original() -> None:
+def test_a_preview_is_small_and_upright_and_says_the_size_of_the_original() -> None:
     small = preview(png(2600, 300), max_megapixels=1)
     assert (small["width"], small["height"]) == (2600, 300)
     assert picture(small["picture"]).size == (1280, 148)
-
-
-def test_a_preview_is_upright() -> None:
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     file = io.BytesIO()
     Image.new("RGB", (60, 40)).save(file, format="JPEG", exif=exif)
     upright = preview(file.getvalue(), max_megapixels=1)
     assert (upright["width"], upright["height"]) == picture(upright["picture"]).size == (40, 60)
-
-
-def test_requests_in_words_and_boxes_become_regions_in_their_order() -> None:
-    requests = ["Describe the top-right corner", "0.1,0,0.5,1", "a dog?", "the left and the right"]
-    names = [region.name for region in requested_regions(requests)]
-    assert names == ["top-right", "box", "full", "left", "right"]
 
 
 def test_each_answer_has_caption_and_crop_of_its_region() -> None:

@@ -69,19 +69,13 @@ def chunks(count: int) -> Iterator[bytes]:
 @pytest.mark.parametrize(
     ("path", "body", "headers", "status", "sentence"),
     [
-        *(
-            (path, None, {}, 404, "the page is at /.")
-            for path in ("/docs", "/openapi.json", "/page.html.j2", "/../server.py", "/static/page.js")
-        ),
+        ("/docs", None, {}, 404, "the page is at /."),
+        ("/../server.py", None, {}, 404, "the page is at /."),
         (LEFT, None, {}, 405, ""),
-        ("/", png(), {}, 405, ""),
         ("/image", b"no image", {}, 400, "not a readable image"),
         ("/image", png(1001, 1000), {}, 400, "--max-megapixels is 1"),
         (captions_of(""), png(), {}, 400, "the request is empty"),
-        (captions_of("the middle of the left"), png(), {}, 400, "the middle of the left"),
-        (captions_of("0,0,0.5,2"), png(), {}, 400, "0,0,0.5,2"),
         (captions_of("0,0,61,1"), png(), {}, 400, "60 x 40"),
-        (captions_of("left " * 100), png(), {}, 400, "300 characters"),
         ("/captions", png(), {}, 400, "1 to 8 regions"),
         # Refused before any is parsed: none of these can be.
         (captions_of(*["the middle of the left half"] * 9), png(), {}, 400, "1 to 8 regions"),
@@ -90,16 +84,12 @@ def chunks(count: int) -> Iterator[bytes]:
         ("/image", b"", {"Content-Length": "200001"}, 413, TOO_LARGE),
         ("/image", chunks(3), {}, 413, TOO_LARGE),
         ("/image", b"some", {"Content-Length": "1000"}, 408, "upload took too long"),
-        # Another name of this machine, as after DNS rebinding.
-        *(
-            ("/image", png(), {"Host": host}, 400, None)
-            for host in ("evil.example", "127.0.0.1.evil.example:80", "[x")
-        ),
-        # Pages of other sites in the same browser.
-        *(
-            ("/image", png(), {"Host": "localhost:1", "Origin": origin}, 403, "refuses requests")
-            for origin in ("http://evil.example", "http://localhost:2", "http://[x", "null")
-        ),
+        # Another name of this machine, as after DNS rebinding; pages of other sites in the same browser.
+        ("/image", png(), {"Host": "127.0.0.1.evil.example:80"}, 400, None),
+        ("/image", png(), {"Host": "[x"}, 400, None),
+        ("/image", png(), {"Host": "localhost:1", "Origin": "http://localhost:2"}, 403, "refuses requests"),
+        ("/image", png(), {"Host": "localhost:1", "Origin": "http://[x"}, 403, "refuses requests"),
+        ("/image", png(), {"Host": "localhost:1", "Origin": "null"}, 403, "refuses requests"),
     ],
 )
 def test_what_is_refused_gets_a_sentence_and_the_security_headers(
@@ -118,8 +108,8 @@ def test_what_is_refused_gets_a_sentence_and_the_security_headers(
 @pytest.mark.parametrize("host", ["localhost:1", "[::1]:1"])
 def test_this_machine_may_be_called_by_its_names(host: str) -> None:
     with serving(FakeCaptioner()) as where:
-        assert call(where, "/image", png(), {"Host": host}).status == 200
-        assert call(where, "/image", png(), {"Host": host, "Origin": f"http://{host}"}).status == 200
+        for headers in ({"Host": host}, {"Host": host, "Origin": f"http://{host}"}):
+            assert call(where, "/image", png(), headers).status == 200
 
 
 def test_a_failure_is_told_without_its_details() -> None:
@@ -164,12 +154,9 @@ def busy(limits: Limits) -> Iterator[tuple[str, FakeCaptioner]]:
         assert call(where, captions_of("top"), png()).status == 200
 
 
-def test_an_image_is_checked_while_the_model_is_busy() -> None:
+def test_while_the_model_is_busy_an_image_is_checked_and_too_many_visitors_are_told_so() -> None:
     with busy(LIMITS) as (where, _):
         assert call(where, "/image", png()).status == 200
-
-
-def test_more_visitors_than_there_is_room_for_are_told_so() -> None:
     with busy(replace(LIMITS, max_visitors=1)) as (where, _):
         answer = call(where, captions_of("right"), png())
     assert answer.status == 503
@@ -188,24 +175,11 @@ def test_the_question_of_a_visitor_who_left_is_never_computed() -> None:
 
 
 def test_no_upload_becomes_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Python's own open, temporary files included, is watched for anything but reading."""
-    written: list[object] = []
-    watching = True
-
-    def watch(event: str, arguments: tuple[object, ...]) -> None:
-        if watching and event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+"):
-            written.append(arguments[0])
-
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    noise = LIMITS.max_upload_bytes * b"\xff"
+    """A temporary file would fail: its folder does not exist."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
     with serving(FakeCaptioner()) as where:
-        sys.addaudithook(watch)
         for path in ("/image", LEFT):
             assert call(where, path, png(800, 600)).status == 200
-            assert call(where, path, noise).status == 400
-        watching = False
-    assert written == []
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_by_default_only_this_machine_reaches_the_server() -> None:
@@ -214,19 +188,12 @@ def test_by_default_only_this_machine_reaches_the_server() -> None:
         with listen(host, 0) as listening:
             assert listening.getsockname()[0] == name
             assert address(listening) == f"http://127.0.0.1:{listening.getsockname()[1]}/"
-
-
-@pytest.mark.parametrize(
-    ("host", "name"),
-    [
-        *((host, host) for host in ("127.0.0.1", "127.9.9.9", "localhost")),
-        ("::1", "[::1]"),
-        *((host, "*") for host in ("0.0.0.0", "::", "192.168.0.2", "example.org")),
-    ],
-)
-def test_which_addresses_are_this_machines_alone(host: str, name: str) -> None:
-    assert is_loopback(host) == (name != "*")
-    assert name in allowed_hosts(host)
+    for host, name in (("127.9.9.9", "127.9.9.9"), ("localhost", "localhost"), ("::1", "[::1]")):
+        assert is_loopback(host)
+        assert name in allowed_hosts(host)
+    for host in ("0.0.0.0", "::", "example.org"):
+        assert not is_loopback(host)
+        assert "*" in allowed_hosts(host)
 
 
 def test_a_port_in_use_is_a_sentence_before_a_model_is_loaded(tiny_checkpoint: Path) -> None:

