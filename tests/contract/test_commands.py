@@ -23,12 +23,6 @@ HELPS = {f"python -m stages.{name}": (f"stages.{name}", "") for name in (*STAGES
 }
 
 
-def run(*args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *args], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
-    )
-
-
 @pytest.mark.parametrize("command", HELPS)
 def test_a_help_has_an_example_that_exists_and_imports_nothing_heavy(command: str) -> None:
     module, words = HELPS[command]
@@ -39,7 +33,7 @@ def test_a_help_has_an_example_that_exists_and_imports_nothing_heavy(command: st
         "heavy = {'torch', 'transformers', 'h5py', 'numpy', 'matplotlib', 'PIL'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
-    result = run("-c", code)
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     examples = re.findall(r"^ *Example: (.*)$", result.stdout, re.M)
     assert examples

@@ -73,12 +73,7 @@ def test_what_vlm_caption_wrote_is_scored(
     [
         ([], REFERENCES, (), "is empty"),
         ([ROW], REFERENCES, (), "'2'"),
-        (
-            [{"image_id": n, "caption": "..."} for n in range(7)],
-            REFERENCES,
-            (),
-            "'4' and 2 more has no",
-        ),
+        ([{"image_id": n, "caption": "..."} for n in range(7)], REFERENCES, (), "'4' and 2 more has no"),
         ([ROW, {"caption": "a dog"}], REFERENCES, (), "predictions.jsonl:2: image_id is None"),
         ([ROW, {"image_id": "2", "caption": "a" * 10_001}], REFERENCES, (), "10,001 characters"),
         ([captioned("a.jpg", "a"), captioned("b.jpg", "b")], REFERENCES, (), "file name of a.jpg, b.jpg"),

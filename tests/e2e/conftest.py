@@ -39,18 +39,12 @@ class Project:
 
     def run(self, *command: str, code: int = 0) -> str:
         """Output (stdout and stderr) of a command that must exit with `code`."""
+        pipes: dict[str, int] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         result = subprocess.run(
-            command,
-            cwd=self.folder,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=600,
-            check=False,
+            command, cwd=self.folder, env=self.environment, text=True, timeout=600, check=False, **pipes
         )
         assert result.returncode == code, result.stdout
-        return result.stdout
+        return str(result.stdout)
 
     def stage(self, name: str, code: int = 0) -> str:
         """Output of a stage run by hand."""

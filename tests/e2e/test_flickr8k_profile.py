@@ -90,9 +90,7 @@ def test_the_doctor_says_what_comes_from_where(project: Project, hub: HubStandIn
     assert not [line for line, _ in hub.requests if "/cdn/" in line]
 
 
-def test_troubles_of_the_hub_are_survived_and_a_gated_model_is_told(
-    project: Project, hub: HubStandIn
-) -> None:
+def test_troubles_of_the_hub_are_survived_and_gated_models_told(project: Project, hub: HubStandIn) -> None:
     # A transfer that ends early, and a hub that is away for a moment.
     hub.truncated, hub.failing, hub.status, hub.requests = 1, 1, 503, []
     printed = reproduce(project, code=255)

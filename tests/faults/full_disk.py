@@ -21,7 +21,7 @@ def leave_no_room(lab: Lab, stage: str, small_disk: bool, times: int) -> Tally:
     tally = Tally(f"{stage}: {'full disk' if small_disk else 'file size limit'}")
     rng = random.Random(tally.kind)
     sizes = [len(content or b"") for content in lab.outputs(lab.state(None), stage).values()]
-    while tally.tried < times:
+    for _ in range(times):
         disk = _mounted(lab.folder / "small_disk") if small_disk else nullcontext()
         with lab.project(stage) as folder, disk as mounted:
             if mounted:

@@ -3,7 +3,6 @@
 A killed stage is counted too, so that the next run can be checked for work that it does again.
 """
 
-from functools import wraps
 from typing import Any
 
 from torch import Tensor
@@ -19,19 +18,16 @@ def count_work(counted: Any) -> None:
     """Count finished work of this process in `counted.value`, from now on."""
     encode, add, caption = TransformersEncoder.encode, CostMeter.add, FeatureCaptioner.caption
 
-    @wraps(encode)
     def counting_encode(self: TransformersEncoder, pixels: Tensor) -> Tensor:
         features = encode(self, pixels)
         # An encoder tries a blank image before it has a spec.
         counted.value += len(pixels) if hasattr(self, "spec") else 0
         return features
 
-    @wraps(add)
     def counting_add(self: CostMeter, captions: int) -> None:
         add(self, captions)
         counted.value += 1
 
-    @wraps(caption)
     def counting_caption(*args: Any, **kwargs: Any) -> Any:
         for made in caption(*args, **kwargs):
             counted.value += 1

@@ -1,4 +1,4 @@
-"""A project in which all stages up to evaluation have been run, and its captioner."""
+"""A small training run; a project in which all stages up to evaluation have been run, and its captioner."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,6 +9,7 @@ import pytest
 from pipeline import Captioner
 from pipeline.params.schema import Params
 from tests.unit.project import Project
+from tests.unit.training.builders import Lab, make_lab
 
 
 @pytest.fixture(scope="module")
@@ -37,3 +38,9 @@ def project(make_project: Callable[..., Project]) -> Project:
 @pytest.fixture(scope="module")
 def captioner(project: Project) -> Captioner:
     return Captioner.load(project.best, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory, tiny_params: Params) -> Lab:
+    """Eight images to train on."""
+    return make_lab(tmp_path_factory.mktemp("lab"), tiny_params)

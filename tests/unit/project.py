@@ -113,6 +113,13 @@ class Project:
         return {row["image_id"]: row["caption"] for _, row in rows}
 
 
+def write_dvc_lock(folder: Path, process: int) -> None:
+    """Let a process hold DVC's lock of a project, as `dvc repro` does while it runs."""
+    (folder / ".dvc" / "tmp").mkdir(parents=True)
+    locks = {"write": {"/data": {"pid": process, "cmd": "dvc repro"}}, "read": {}}
+    (folder / ".dvc" / "tmp" / "rwlock").write_text(json.dumps(locks))
+
+
 def refuse_to_load(*_: object) -> NoReturn:
     raise AssertionError("the language model was loaded")
 

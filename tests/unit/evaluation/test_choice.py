@@ -18,26 +18,23 @@ def system(right: int, words: int = 6) -> PerImageScores:
 
 
 @pytest.mark.parametrize(
-    ("scores", "losses", "best", "decided_by", "candidates"),
+    ("right", "losses", "expected"),
     [
         # A clear lead decides, whatever the loss.
-        ({1: system(10), 2: system(30)}, {1: 2.0, 2: 3.0}, 2, "bleu_4", [2]),
-        # The same captions are no difference: less loss, and of equal losses the first epoch.
-        ({1: system(20), 2: system(20)}, {1: 2.0, 2: 2.0}, 1, "dev_loss", [1, 2]),
+        ((10, 30), (2.0, 3.0), (2, "bleu_4", [2])),
+        # One more caption right is no difference: less loss, and of equal losses the first epoch.
+        ((20, 21), (2.0, 3.0), (1, "dev_loss", [1, 2])),
+        ((20, 20), (2.0, 2.0), (1, "dev_loss", [1, 2])),
         # An epoch that is clearly worse is no candidate, even with the lowest loss.
-        ({1: system(5), 2: system(30), 3: system(31)}, {1: 1.0, 2: 2.0, 3: 3.0}, 2, "dev_loss", [2, 3]),
+        ((5, 30, 31), (1.0, 2.0, 3.0), (2, "dev_loss", [2, 3])),
     ],
 )
 def test_the_score_decides_and_the_loss_where_the_score_cannot(
-    scores: dict[int, PerImageScores],
-    losses: dict[int, float],
-    best: int,
-    decided_by: str,
-    candidates: list[int],
+    right: tuple[int, ...], losses: tuple[float, ...], expected: tuple[int, str, list[int]]
 ) -> None:
-    epoch, metrics = choose_epoch(scores, losses, "bleu_4")
-    choice = metrics["choice"]
-    assert (epoch, choice["decided_by"], choice["candidates"]) == (best, decided_by, candidates)
+    scores = {epoch: system(count) for epoch, count in enumerate(right, start=1)}
+    epoch, metrics = choose_epoch(scores, dict(enumerate(losses, start=1)), "bleu_4")
+    assert (epoch, metrics["choice"]["decided_by"], metrics["choice"]["candidates"]) == expected
 
 
 def test_bleu_4_of_captions_without_a_common_4_gram_decides_nothing() -> None:

@@ -44,6 +44,7 @@ INFO = CheckpointInfo(
     tokens="456",
     longest_caption=49,
 )
+TRAINING_STATE = {"format_version": FORMAT_VERSION, "epoch": 2}
 
 
 @pytest.fixture(scope="module")
@@ -87,11 +88,7 @@ def test_equal_content_gives_equal_bytes_and_nothing_is_pickled(run: Path, proje
         (lambda *_: None, "does not exist"),
         (lambda path, weights: path.write_bytes(pickle.dumps(weights)), "is not a checkpoint"),
         (lambda path, weights: save_file(weights, path, {"vlm": "{"}), "is not a checkpoint"),
-        # A training state.
-        (
-            lambda path, weights: save_tensors(path, weights, {"format_version": FORMAT_VERSION, "epoch": 2}),
-            "is not a checkpoint",
-        ),
+        (lambda path, weights: save_tensors(path, weights, TRAINING_STATE), "is not a checkpoint"),
         (lambda path, weights: save_tensors(path, weights, {"format_version": 0}), "format version is 0"),
         (lambda path, weights: save_checkpoint(path, {"mean": weights["mean"]}, INFO), "hidden.* None"),
     ],

@@ -93,7 +93,7 @@ def test_batches_do_not_matter(model: VisionLanguageModel, features: Tensor, par
 
 
 @pytest.mark.parametrize(
-    ("beams", "length_penalty", "no_repeat_ngram_size", "ends"),
+    ("beams", "length_penalty", "no_repeat", "ends"),
     [
         (1, 1.0, 0, 2),
         (1, 1.0, 1, 0),
@@ -106,15 +106,10 @@ def test_batches_do_not_matter(model: VisionLanguageModel, features: Tensor, par
     ],
 )
 def test_every_setting_finds_what_transformers_finds(
-    model: VisionLanguageModel,
-    features: Tensor,
-    beams: int,
-    length_penalty: float,
-    no_repeat_ngram_size: int,
-    ends: int,
+    model: VisionLanguageModel, features: Tensor, beams: int, length_penalty: float, no_repeat: int, ends: int
 ) -> None:
     """Without an end that the model says, with one end, and with a second one."""
-    params = GenerateParams(beams, LENGTH, length_penalty, no_repeat_ngram_size)
+    params = GenerateParams(beams, LENGTH, length_penalty, no_repeat)
     endless = generated(ending_in(model, [EOS]), features, GREEDY)
     end_ids = [endless[0].ids[3], endless[1].ids[5]][:ends] or [EOS]
     captions = generated(ending_in(model, end_ids), features, params)

@@ -99,9 +99,7 @@ def test_only_models_that_keep_packed_captions_apart_are_accepted(
             saved(tmp_path, kind, **changes)
 
 
-def test_a_sliding_window_is_kept_by_the_cache_and_must_reach_over_a_caption(
-    tmp_path: Path,
-) -> None:
+def test_a_sliding_window_is_kept_by_the_cache_and_must_reach_over_a_caption(tmp_path: Path) -> None:
     """Packed captions have a mask in which the window would be lost silently."""
     model = saved(tmp_path, "Mistral", sliding_window=16)
     words = model.embed(torch.arange(40).unsqueeze(0))  # [1, T, D_l]

@@ -57,7 +57,7 @@ def make_run(folder: Path) -> ReportInputs:
 
 def _write_answers(folder: Path) -> None:
     Image.new("RGB", (20, 15), "red").save(folder / "crop.png")
-    answer = {
+    row = {
         "request": "Describe the top left",
         "region": "top-left",
         "box": [0, 0, 0.5, 0.5],
@@ -67,7 +67,7 @@ def _write_answers(folder: Path) -> None:
         "object": {"shape": "star", "color": "blue", "size": "small", "box": [0, 0, 1, 1]},
         "correct": {"shape": True, "color": False, "place": False},
     }
-    answers = [{**answer, "image_id": i, "caption": f"a corner of {i}"} for i in ("image_2", "image_3")]
+    answers = [{**row, "image_id": i, "caption": f"a corner of {i}"} for i in ("image_2", "image_3")]
     write_jsonl(folder / "regions.jsonl", [answers[0] | truth, answers[1]])
     write_json(folder / "regions.json", {"requests": 120, "objects": 50, "shape_accuracy": 61.5})
 

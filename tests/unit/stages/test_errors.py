@@ -19,25 +19,20 @@ from stages.errors import report_user_errors
 @pytest.mark.parametrize(
     ("error", "kind", "words"),
     [
-        (PipelineError("the box is empty."), click.ClickException, ["the box is empty."]),
-        (
-            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
-            click.ClickException,
-            ["train.batch_size", "runtime.encode_batch_size", "runtime.generate_batch_size"],
-        ),
-        (ZeroDivisionError(), ZeroDivisionError, []),
+        (PipelineError("the box is empty."), click.ClickException, "the box is empty"),
+        (torch.OutOfMemoryError("CUDA"), click.ClickException, r"train\.batch_size.*generate_batch_size"),
+        (ZeroDivisionError("division"), ZeroDivisionError, "division"),
     ],
 )
 def test_a_foreseen_error_is_a_sentence_and_any_other_keeps_its_traceback(
-    error: Exception, kind: type[Exception], words: list[str]
+    error: Exception, kind: type[Exception], words: str
 ) -> None:
     @report_user_errors
     def fail() -> None:
         raise error
 
-    with pytest.raises(kind) as caught:
+    with pytest.raises(kind, match=words):
         fail()
-    assert [word for word in words if word not in str(caught.value)] == []
 
 
 def test_an_interrupted_stage_says_what_to_do_and_fails() -> None:

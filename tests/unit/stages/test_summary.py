@@ -1,6 +1,5 @@
 """What is printed after a run: `pytest tests/unit/stages/test_summary.py`."""
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from click.testing import CliRunner
 
 from pipeline.files.json_files import write_json
 from stages.summary import main
+from tests.unit.project import write_dvc_lock
 
 NAMES = ("bleu_1", "bleu_4", "cider", "rouge_l")
 RIGHT = {"objects": 50, "shape_accuracy": 96.0, "color_accuracy": 92.0}
@@ -34,9 +34,7 @@ def summarize(folder: Path, patch: pytest.MonkeyPatch, controls: dict[str, Any],
 
 
 @pytest.mark.parametrize("is_below", [True, False])
-def test_it_says_whether_a_control_is_ahead(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_below: bool
-) -> None:
+def test_it_says_if_a_control_leads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_below: bool) -> None:
     behind = {"low": -9.0 if is_below else 2.0, "high": 9.0}
     controls = {
         "nearest": {"cider": 26.5},
@@ -59,9 +57,7 @@ def test_it_says_which_captions_are_judged(tmp_path: Path, monkeypatch: pytest.M
 def test_metrics_that_dvc_is_making_are_not_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The summary said "run `dvc repro`" while DVC was at work."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / ".dvc" / "tmp").mkdir(parents=True)
-    locks = {"write": {"metrics": {"pid": os.getpid(), "cmd": "dvc repro"}}, "read": {}}
-    (tmp_path / ".dvc" / "tmp" / "rwlock").write_text(json.dumps(locks))
+    write_dvc_lock(tmp_path, os.getpid())
     result = CliRunner().invoke(main)
     assert result.exit_code == 1
     assert f"DVC is at work (process {os.getpid()}: dvc repro)" in result.stderr

@@ -111,11 +111,7 @@ def test_a_wrong_tokenizer_is_named(tokens: Path, tokenizer: CaptionTokenizer, k
         # Text of varying length lies in a heap without checksum; a damaged heap may be searched for ever.
         ("image_id", {"data": list("abcd"), "dtype": h5py.string_dtype("utf-8")}, "not a list of 4 texts"),
         # Never written, so the file stays small; reading it would take four terabytes.
-        (
-            "token_ids",
-            {"shape": 10**12, "dtype": np.int32, "chunks": (1024,)},
-            "more bytes than the file",
-        ),
+        ("token_ids", {"shape": 10**12, "dtype": np.int32, "chunks": (1024,)}, "more bytes than the file"),
         ("format_version", 99, "has format version 99"),
     ],
 )

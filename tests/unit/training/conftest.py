@@ -1,16 +1,10 @@
-"""A small training run, and one of three epochs that nothing interrupted."""
+"""A training run of three epochs that nothing interrupted."""
 
 from pathlib import Path
 
 import pytest
 
-from pipeline.params.schema import Params
-from tests.unit.training.builders import STEPS, Lab, make_lab
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory, tiny_params: Params) -> Lab:
-    return make_lab(tmp_path_factory.mktemp("lab"), tiny_params)
+from tests.unit.training.builders import STEPS, Lab
 
 
 @pytest.fixture(scope="module")

@@ -21,11 +21,7 @@ def explanations(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def test_the_values_and_inputs_that_differ_from_the_last_training_are_named(
-    lab: Lab,
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-    tiny_params: Params,
-    edit_code: EditCode,
+    lab: Lab, tmp_path: Path, caplog: pytest.LogCaptureFixture, tiny_params: Params, edit_code: EditCode
 ) -> None:
     """Values of params are shown; of inputs, which are known by their digests, only the kind."""
     caplog.set_level(logging.INFO)

@@ -81,12 +81,7 @@ def test_a_training_that_prepares_ahead_ends_like_one_that_does_not(
     [("cuda:1", True, [1]), ("cuda", True, []), ("cuda:1", False, []), ("cpu", True, [])],
 )
 def test_steps_are_pinned_for_the_gpu_of_their_process(
-    lab: Lab,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    device: str,
-    pin_memory: bool,
-    gpus: list[int],
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, pin_memory: bool, gpus: list[int]
 ) -> None:
     """A new thread uses the first GPU by itself."""
     chosen: list[torch.device] = []

@@ -231,10 +231,6 @@ def test_the_cost_is_that_of_all_sessions_that_trained(lab: Lab, tmp_path: Path)
     # A session without a step costs nothing.
     lab.train(tmp_path, epochs=2)
     assert read_json(tmp_path / "cost.json") == cost
-    lab.train(tmp_path, epochs=3)
-    longer = read_json(tmp_path / "cost.json")
-    assert longer["sessions"] == 4
-    assert longer["seconds"] > cost["seconds"]
 
 
 @pytest.mark.parametrize("loading", ["memory", "disk"])

@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from pipeline import Captioner
+from tests.unit.project import write_dvc_lock
 from vlm.main import main
 
 
@@ -216,12 +217,6 @@ def test_what_cannot_be_asked_is_said_before_models_are_loaded(
 ) -> None:
     assert sentence in run("photos/1.png", *args, code=code).stderr
     run("none.png", code=1)
-
-
-def write_dvc_lock(folder: Path, process: int) -> None:
-    (folder / ".dvc" / "tmp").mkdir(parents=True)
-    locks = {"write": {"/data": {"pid": process, "cmd": "dvc repro"}}, "read": {}}
-    (folder / ".dvc" / "tmp" / "rwlock").write_text(json.dumps(locks))
 
 
 @pytest.mark.parametrize("checkpoint", ["best", "."])

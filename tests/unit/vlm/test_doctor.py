@@ -6,8 +6,6 @@ Run: .venv/bin/python -m pytest tests/unit/vlm/test_doctor.py
 import json
 import os
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,9 +16,11 @@ from click.testing import CliRunner
 
 from pipeline.params.schema import Limits, Params
 from pipeline.pretrained.hub import HubFile
+from tests.dataset_makers import make_jsonl
+from tests.e2e.conftest import make_project
 from tests.import_closure import ROOT
-from tests.params_files import write_params
 from tests.tiny_flickr8k import COMMIT, pins_of, save_flickr8k, write_pins
+from tests.unit.project import write_dvc_lock
 from vlm.checks import machine, project
 from vlm.doctor import CheckResult
 from vlm.main import main
@@ -32,21 +32,9 @@ def run(code: int, *args: str) -> list[str]:
     return result.stdout.splitlines()
 
 
-def git(folder: Path, *args: str) -> None:
-    who = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
-    subprocess.run(["git", *who, *args], cwd=folder, check=True, capture_output=True)
-
-
-def test_a_project_that_is_ready_has_no_problem(folder: Path, tiny_params: Params) -> None:
+def test_a_ready_project_is_ok(folder: Path, tiny_params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a real DVC repository, in which every stage is still to be run."""
-    for name in ("pipeline", "stages"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "dvc.yaml", folder)
-    write_params(folder / "params.yaml", tiny_params)
-    git(folder, "init", "-q")
-    subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], cwd=folder, check=True)
-    git(folder, "add", "-A")
-    git(folder, "commit", "-qm", "First")
+    monkeypatch.chdir(make_project(folder / "ready", tiny_params).folder)
     lines = run(0)
     for start in (
         "ok       parameters: params.yaml, in no profile",
@@ -57,9 +45,8 @@ def test_a_project_that_is_ready_has_no_problem(folder: Path, tiny_params: Param
         "ok       stages: `dvc repro` would run prepare, ",
     ):
         assert [line for line in lines if line.startswith(start)], start
-    assert all(
-        stage in lines[-1] for stage in ("encode", "tokenize", "train", "evaluate", "regions", "report")
-    )
+    for stage in ("encode", "tokenize", "train", "evaluate", "regions", "report"):
+        assert stage in lines[-1]
 
 
 @pytest.mark.usefixtures("folder")
@@ -121,16 +108,11 @@ def test_a_device_that_cannot_be_used_is_a_problem(
         ("org/llama", False, "warning", "org/llama takes days"),
         ("org/llama", True, "problem", "the NVIDIA driver is too old"),
         # The sample is meant for any machine.
-        ("wheel:smollm2-135m", False, None, ""),
+        ("wheel:smollm2-135m", False, "", ""),
     ],
 )
 def test_a_gpu_that_is_missing_or_not_reached_is_reported(
-    tiny_params: Params,
-    monkeypatch: pytest.MonkeyPatch,
-    name: str,
-    has_driver: bool,
-    level: str | None,
-    text: str,
+    tiny_params: Params, monkeypatch: pytest.MonkeyPatch, name: str, has_driver: bool, level: str, text: str
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr(machine, "why_no_cuda", lambda: "the NVIDIA driver is too old")
@@ -168,17 +150,10 @@ def test_a_dataset_is_counted_or_its_fault_named(folder: Path, tiny_params: Para
     assert "photos" in missing.text
     assert "dvc exp run -S data.root=FOLDER" in str(missing.remedy)
 
-    (folder / "photos").mkdir()
-    rows = [
-        {"image": f"{split}.jpg", "captions": ["a", "b"], "split": split}
-        for split in ("train", "dev", "test")
-    ]
-    (folder / "photos" / "captions.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    for row in rows:
-        (folder / "photos" / str(row["image"])).touch()
+    make_jsonl(folder / "photos")
     complete, needs = project.check_dataset(params)
-    assert (complete.level, needs.images) == ("ok", 3)
-    assert "train 1 images with 2 captions, dev 1 images with 2 captions, test 1" in complete.text
+    assert (complete.level, needs.images) == ("ok", 4)
+    assert "train 2 images with 4 captions, dev 1 images with 2 captions, test 1" in complete.text
 
 
 def test_a_hub_dataset_is_counted(folder: Path, tiny_params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,9 +184,7 @@ def test_a_failing_dvc_and_a_run_at_work_are_warnings(folder: Path) -> None:
     """There is no repository of DVC here."""
     (folder / "dvc.yaml").write_text("stages: {}\n")
     failing = project.check_stages(folder)
-    (folder / ".dvc" / "tmp").mkdir(parents=True)
-    locks = {"write": {"data": {"pid": os.getpid(), "cmd": "dvc repro"}}, "read": {}}
-    (folder / ".dvc" / "tmp" / "rwlock").write_text(json.dumps(locks))
+    write_dvc_lock(folder, os.getpid())
     at_work = project.check_stages(folder)
     assert failing.level == at_work.level == "warning"
     assert "you are not inside of a DVC repository" in failing.text
