@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,7 +40,7 @@ class Project:
 
     def run(self, *command: str, code: int = 0) -> str:
         """Output (stdout and stderr) of a command that must exit with `code`."""
-        pipes: dict[str, int] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         result = subprocess.run(
             command, cwd=self.folder, env=self.environment, text=True, timeout=600, check=False, **pipes
         )

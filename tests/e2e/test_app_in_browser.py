@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,7 +49,7 @@ def app(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     temporary = tmp_path_factory.mktemp("temporary")
     command = [sys.executable, "-m", "vlm", "app", "--port", "0", "--device", "cpu"]
     command += ["--max-megapixels", "0.5", "--max-upload-mb", "1", "--checkpoint", str(tiny_checkpoint)]
-    pipes: dict[str, int] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     environment = {**os.environ, "TMPDIR": str(temporary)}
     running = subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **pipes)
     captioner = Captioner.load(tiny_checkpoint, "cpu")

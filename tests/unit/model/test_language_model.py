@@ -80,13 +80,11 @@ QWEN = {f"linear_{name}": value for name, value in LINEAR.items()}
         ("Mixtral", {"num_local_experts": 4, "sliding_window": None}, None),
         ("Gemma3", {"head_dim": 8, "sliding_window": 16}, None),
         ("Granite", {"logits_scaling": 8.0}, "scales or caps its logits"),
-        ("Cohere", {}, "scales or caps its logits"),
         ("Lfm2", {"layer_types": ["conv", "full_attention"]}, MIXES),
         ("Qwen3_5", {"head_dim": 8, "layer_types": ["linear_attention", "full_attention"], **QWEN}, MIXES),
         ("FalconH1", {f"mamba_{name}": value for name, value in STATES.items()}, MIXES),
         ("RecurrentGemma", {"lru_width": 32, "attention_window_size": 8}, MIXES),
         ("Mamba", {"state_size": 8}, CANNOT_LOAD),
-        ("Rwkv", {"attention_hidden_size": 32}, CANNOT_LOAD),
     ],
 )
 def test_only_models_that_keep_packed_captions_apart_are_accepted(

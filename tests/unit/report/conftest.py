@@ -57,17 +57,15 @@ def make_run(folder: Path) -> ReportInputs:
 
 def _write_answers(folder: Path) -> None:
     Image.new("RGB", (20, 15), "red").save(folder / "crop.png")
-    row = {
-        "request": "Describe the top left",
-        "region": "top-left",
-        "box": [0, 0, 0.5, 0.5],
-        "crop": "crop.png",
-    }
+    request = {"request": "Describe the top left", "region": "top-left", "box": [0, 0, 0.5, 0.5]}
     truth = {
         "object": {"shape": "star", "color": "blue", "size": "small", "box": [0, 0, 1, 1]},
         "correct": {"shape": True, "color": False, "place": False},
     }
-    answers = [{**row, "image_id": i, "caption": f"a corner of {i}"} for i in ("image_2", "image_3")]
+    answers = [
+        {**request, "crop": "crop.png", "image_id": i, "caption": f"a corner of {i}"}
+        for i in ("image_2", "image_3")
+    ]
     write_jsonl(folder / "regions.jsonl", [answers[0] | truth, answers[1]])
     write_json(folder / "regions.json", {"requests": 120, "objects": 50, "shape_accuracy": 61.5})
 

@@ -69,24 +69,17 @@ def test_each_split_reads_back_its_captions_cut_to_the_limit(
         assert (store.prompt, store.spec) == (tokenizer.prompt, tokenizer.spec)
 
 
-@pytest.mark.parametrize(
-    ("records", "message"),
-    [
-        ([], "has no captions"),
-        # A single period, once it is off, used to be trained on as a blank.
-        ([CaptionRecord("e.png", "train", ("A star", " . "))], r"' \. ' of e\.png has no words"),
-        (RECORDS[:1], "no captions of the test split"),
-    ],
-)
 def test_captions_without_words_and_splits_without_images_are_refused(
-    tmp_path: Path, tokenizer: CaptionTokenizer, records: list[CaptionRecord], message: str
+    tmp_path: Path, tokenizer: CaptionTokenizer
 ) -> None:
-    def tokenize_and_read() -> None:
-        tokenize(tmp_path, tokenizer, records)
+    with pytest.raises(PipelineError, match="has no captions"):
+        tokenize(tmp_path, tokenizer, [])
+    # A single period, once it is off, used to be trained on as a blank.
+    with pytest.raises(PipelineError, match=r"' \. ' of e\.png has no words"):
+        tokenize(tmp_path, tokenizer, [CaptionRecord("e.png", "train", ("A star", " . "))])
+    tokenize(tmp_path, tokenizer, RECORDS[:1])
+    with pytest.raises(PipelineError, match="no captions of the test split"):
         read_tokens(tmp_path / "tokens.h5", "test")
-
-    with pytest.raises(PipelineError, match=message):
-        tokenize_and_read()
 
 
 def test_equal_captions_give_equal_bytes(tmp_path: Path, tokens: Path, tokenizer: CaptionTokenizer) -> None:

@@ -21,19 +21,13 @@ PREFIX = 31
 LENGTHS = st.lists(st.lists(st.integers(1, 40), min_size=1, max_size=7), min_size=1, max_size=40)
 
 
-@given(
-    lengths=LENGTHS,
-    per_sequence=st.just("all") | st.integers(1, 6),
-    batch_size=st.integers(1, 9),
-    accumulation=st.integers(1, 3),
-    epoch=st.integers(1, 5),
-)
+@given(LENGTHS, st.just("all") | st.integers(1, 6), st.integers(1, 9), st.integers(1, 3))
 def test_an_epoch_has_every_caption_of_every_image_exactly_once(
-    lengths: Sequence[Sequence[int]], per_sequence: Any, batch_size: int, accumulation: int, epoch: int
+    lengths: Sequence[Sequence[int]], per_sequence: Any, batch_size: int, accumulation: int
 ) -> None:
     params = replace(PARAMS, captions_per_sequence=per_sequence, batch_size=batch_size)
     params = replace(params, gradient_accumulation_steps=accumulation)
-    plan = plan_epoch(lengths, params, epoch)
+    plan = plan_epoch(lengths, params, epoch=1)
     rows = [row for step in plan for batch in step for row in batch]
     seen = Counter((row.image, caption) for row in rows for caption in row.captions)
     assert seen == Counter((image, c) for image, captions in enumerate(lengths) for c in range(len(captions)))

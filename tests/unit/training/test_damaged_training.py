@@ -3,6 +3,7 @@
 Run: .venv/bin/python -m pytest tests/unit/training/test_damaged_training.py
 """
 
+import shutil
 from pathlib import Path
 from typing import NoReturn
 
@@ -44,9 +45,11 @@ def test_a_damaged_state_costs_the_since_the_one_before_and_never_takes_its_plac
 
 
 def test_without_a_good_state_a_run_starts_again(lab: Lab, finished: Path, tmp_path: Path) -> None:
-    lab.train(tmp_path, epochs=3)
-    for name in STATES:
-        flip_bit(scratch_file(tmp_path, name))
+    """The newest state is of another training, the one before is damaged."""
+    for folder, seed in ((tmp_path, 0), (tmp_path / "other", 1)):
+        lab.train(folder, epochs=3, seed=seed)
+    shutil.copy(scratch_file(tmp_path / "other", STATES[0]), scratch_file(tmp_path, STATES[0]))
+    flip_bit(scratch_file(tmp_path, STATES[1]))
     assert lab.train(tmp_path, epochs=3).trained_steps == 3 * STEPS
     assert outputs(tmp_path) == outputs(finished)
 

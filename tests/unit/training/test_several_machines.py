@@ -16,12 +16,8 @@ from pipeline.hardware.processes import join_processes
 from tests.unit.training.builders import STEPS, Lab, flip_bit, interrupted_after, losses, scratch_file
 
 _SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(
-    [
-        *("tests.unit.training.builders", "pytest", "accelerate.state", "bitsandbytes", "transformers"),
-        "transformers.models.llama.modeling_llama",
-    ]
-)
+_LIBRARIES = ("accelerate.state", "bitsandbytes", "transformers.models.llama.modeling_llama")
+_SERVER.set_forkserver_preload(["tests.unit.training.builders", *_LIBRARIES])
 
 
 def train_on_two_machines(

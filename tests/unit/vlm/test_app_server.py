@@ -105,11 +105,11 @@ def test_what_is_refused_gets_a_sentence_and_the_security_headers(
     assert captioner.calls == 0
 
 
-@pytest.mark.parametrize("host", ["localhost:1", "[::1]:1"])
-def test_this_machine_may_be_called_by_its_names(host: str) -> None:
+def test_this_machine_may_be_called_by_its_names() -> None:
     with serving(FakeCaptioner()) as where:
-        for headers in ({"Host": host}, {"Host": host, "Origin": f"http://{host}"}):
-            assert call(where, "/image", png(), headers).status == 200
+        for host in ("localhost:1", "[::1]:1"):
+            assert call(where, "/image", png(), {"Host": host}).status == 200
+            assert call(where, "/image", png(), {"Host": host, "Origin": f"http://{host}"}).status == 200
 
 
 def test_a_failure_is_told_without_its_details() -> None:
