@@ -86,7 +86,8 @@ def test_features_are_those_of_a_cpu(tmp_path: Path, params: Params) -> None:
         with FeatureStore(output) as store:
             features.append(store.read(list(store.image_ids)).astype(np.float32))
     # Stored in float16, which keeps eleven bits: the last may fall otherwise.
-    assert np.allclose(*features, rtol=2**-10, atol=1e-3)
+    cpu, cuda = features
+    assert np.allclose(cuda, cpu, rtol=2**-10, atol=1e-3)
 
 
 def test_a_checkpoint_captions_on_a_gpu(tiny_checkpoint: Path) -> None:

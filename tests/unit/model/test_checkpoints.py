@@ -102,19 +102,12 @@ def test_a_file_that_is_not_a_checkpoint_is_refused(
     assert "other.safetensors" in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("changes", "shapes"),
-    [
-        ({"encoder": {"width": 7}}, r"hidden\.weight .*\(8, 6\), expected \(8, 7\)"),
-        # More than there is memory for, none of which may be taken.
-        ({"hidden_size": 10**12}, r"\(8,\), expected \(1000000000000,\)"),
-    ],
-)
-def test_weights_whose_shapes_differ_from_the_provenance_are_refused(
-    tmp_path: Path, projector: Projector, changes: dict[str, Any], shapes: str
+def test_weights_of_other_shapes_than_the_provenance_are_refused(
+    tmp_path: Path, projector: Projector
 ) -> None:
-    save_checkpoint(tmp_path / "a.safetensors", projector.state_dict(), replace(INFO, **changes))
-    with pytest.raises(PipelineError, match=shapes):
+    """A projector of that size would not fit in memory."""
+    save_checkpoint(tmp_path / "a.safetensors", projector.state_dict(), replace(INFO, hidden_size=10**12))
+    with pytest.raises(PipelineError, match=r"\(8,\), expected \(1000000000000,\)"):
         load_checkpoint(tmp_path / "a.safetensors")
 
 

@@ -76,22 +76,6 @@ def by_transformers(
     return list(takewhile(lambda token: token not in end_ids, ids))
 
 
-@BOTH
-def test_batches_do_not_matter(model: VisionLanguageModel, features: Tensor, params: GenerateParams) -> None:
-    model.train()
-    together = generated(model, features, params)
-    assert not model.projector.training
-    # Otherwise the comparisons would say little.
-    assert len({caption.ids for caption in together}) > IMAGES // 2
-    # None of them says the end.
-    assert all(len(caption.ids) == LENGTH and not caption.finished for caption in together)
-    assert generated(model, features, params, batch_size=1) == together
-    assert generated(model, features, params, batch_size=3) == together
-    assert generated(model, features.flip(0), params) == together[::-1]
-    short = generated(model, features, replace(params, max_new_tokens=1))
-    assert {len(caption.ids) for caption in short} == {1}
-
-
 @pytest.mark.parametrize(
     ("beams", "length_penalty", "no_repeat", "ends"),
     [

@@ -69,7 +69,7 @@ def test_each_split_reads_back_its_captions_cut_to_the_limit(
         assert (store.prompt, store.spec) == (tokenizer.prompt, tokenizer.spec)
 
 
-def test_captions_without_words_and_splits_without_images_are_refused(
+def test_captions_without_words_and_empty_splits_are_refused(
     tmp_path: Path, tokenizer: CaptionTokenizer
 ) -> None:
     with pytest.raises(PipelineError, match="has no captions"):
@@ -136,7 +136,7 @@ def test_a_missing_or_truncated_store_and_a_flipped_bit_are_refused(tokens: Path
         read_tokens(tokens, "train")
 
 
-def test_a_prompt_with_similar_captions_reads_back_and_another_prompt_has_no_trace_of_them(
+def test_similar_captions_read_back_and_leave_no_trace_elsewhere(
     tmp_path: Path, tokens: Path, tiny_llama: Path
 ) -> None:
     tokenizer = caption_tokenizer(tiny_llama, lowercase=True, similar_captions=2)

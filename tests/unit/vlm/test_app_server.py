@@ -70,7 +70,6 @@ def chunks(count: int) -> Iterator[bytes]:
     ("path", "body", "headers", "status", "sentence"),
     [
         ("/docs", None, {}, 404, "the page is at /."),
-        ("/../server.py", None, {}, 404, "the page is at /."),
         (LEFT, None, {}, 405, ""),
         ("/image", b"no image", {}, 400, "not a readable image"),
         ("/image", png(1001, 1000), {}, 400, "--max-megapixels is 1"),
@@ -88,7 +87,6 @@ def chunks(count: int) -> Iterator[bytes]:
         ("/image", png(), {"Host": "127.0.0.1.evil.example:80"}, 400, None),
         ("/image", png(), {"Host": "[x"}, 400, None),
         ("/image", png(), {"Host": "localhost:1", "Origin": "http://localhost:2"}, 403, "refuses requests"),
-        ("/image", png(), {"Host": "localhost:1", "Origin": "http://[x"}, 403, "refuses requests"),
         ("/image", png(), {"Host": "localhost:1", "Origin": "null"}, 403, "refuses requests"),
     ],
 )

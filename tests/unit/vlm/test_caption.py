@@ -181,12 +181,6 @@ def test_bad_files_are_sentences_once_for_all_regions_and_the_others_have_captio
     assert len(errors(run("photos/0.png", "--ask", "the left and the right", code=1))) == 1
 
 
-@pytest.mark.usefixtures("photos")
-def test_parameters_of_another_project_are_ignored_with_a_warning(tmp_path: Path) -> None:
-    (tmp_path / "params.yaml").write_text("lr: 0.1\n")
-    assert "Warning: params.yaml is ignored (params.yaml: unknown key lr" in run("photos/1.png").stderr
-
-
 @pytest.mark.parametrize(
     ("command", "number"), [(["caption", "a.png"], "nan"), (["caption", "a.png"], "0"), (["app"], "1000")]
 )

@@ -14,12 +14,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from pipeline.params.schema import Limits, Params
-from pipeline.pretrained.hub import HubFile
+from pipeline.params.schema import Params
 from tests.dataset_makers import make_jsonl
 from tests.e2e.conftest import make_project
 from tests.import_closure import ROOT
-from tests.tiny_flickr8k import COMMIT, pins_of, save_flickr8k, write_pins
 from tests.unit.project import write_dvc_lock
 from vlm.checks import machine, project
 from vlm.doctor import CheckResult
@@ -156,23 +154,6 @@ def test_a_dataset_is_counted_or_its_fault_named(folder: Path, tiny_params: Para
     assert "train 2 images with 4 captions, dev 1 images with 2 captions, test 1" in complete.text
 
 
-def test_a_hub_dataset_is_counted(folder: Path, tiny_params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = replace(tiny_params.data, source="hub", root=".", pins="pins.json", limits=Limits(7, None, 2))
-    params = replace(tiny_params, data=data)
-    assert "pins.json" in project.check_dataset(params)[0].text
-    save_flickr8k(folder / "files")
-    write_pins(folder / "pins.json", pins_of(folder / "files"))
-    offline, _ = project.check_dataset(params)
-    assert offline.level == "problem"
-    assert "jxie/flickr8k at 56f58c9 (train 7, dev 3, test 2 images): " in offline.text
-    assert f"`hf download jxie/flickr8k --repo-type dataset --revision {COMMIT}`" in offline.text
-
-    monkeypatch.setattr(project, "ask_for_file", lambda _, file: HubFile(file, 300_000_000, "test" in file))
-    available, needs = project.check_dataset(params)
-    assert (available.level, available.text.split(": ")[1]) == ("ok", "prepare downloads 3 files, 0.90 GB")
-    assert needs.downloads == [900_000_000]
-
-
 def test_adding_files_to_git_is_proposed_only_in_the_project(folder: Path) -> None:
     """It proposed `git add -A` in any folder, a home folder included."""
     assert "git add" not in str(project.check_git(folder).remedy)
@@ -212,7 +193,7 @@ def needed(result: CheckResult) -> float:
     # Features count three times, images twice: kept work and DVC have copies.
     [(0, False, 3 * FEATURES + 2), (0.5, True, 3 * FEATURES), (1.001, True, 0)],
 )
-def test_what_is_not_there_yet_is_counted(
+def test_what_is_not_there_yet_counts(
     folder: Path, tiny_params: Params, share_encoded: float, is_prepared: bool, expected: float
 ) -> None:
     (folder / "data").mkdir()

@@ -55,17 +55,6 @@ def test_what_the_hub_refuses_is_said_as_the_stages_say_it(
     assert check(tiny_params, name, topic="hub token").level == ("ok" if token else "warning")
 
 
-def test_a_model_without_safetensors_is_told(hub: HubStandIn, tiny_params: Params, tmp_path: Path) -> None:
-    repository = tmp_path / "repository"
-    repository.mkdir()
-    for name in ("pytorch_model.bin", "config.json"):
-        (repository / name).write_text("{}")
-    hub.add("org/other", repository, COMMIT)
-    result = check(tiny_params, "org/other", None)
-    assert result.level == "problem"
-    assert "safetensors" in result.text
-
-
 def test_a_cached_model_is_enough_and_half_of_one_is_not(
     tiny_params: Params, tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

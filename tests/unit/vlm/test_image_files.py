@@ -39,7 +39,7 @@ TEXT = "ignored 1 file (1 .txt)"
         (["b.jpg", "notes.txt", "**/*.webp", "b.jpg"], False, ["b.jpg", "notes.txt", "deep/d.webp"], []),
     ],
 )
-def test_names_stand_for_files_and_what_is_ignored_is_said(
+def test_names_stand_for_files(
     names: list[str], recursive: bool, expected: list[str], notes: list[str]
 ) -> None:
     """Folders, and files like .txt, were dropped without a word."""
