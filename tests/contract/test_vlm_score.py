@@ -57,12 +57,12 @@ def captioned(path: str, caption: str) -> dict[str, Any]:
     ],
 )
 def test_what_vlm_caption_wrote_is_scored(
-    score: Any, caplog: pytest.LogCaptureFixture, ids: tuple[str, ...], paths: tuple[str, ...]
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, ids: tuple[str, ...], paths: tuple[str, ...]
 ) -> None:
     texts = GOOD.values()
     references = [{"image_id": i, "captions": [c]} for i, c in zip(ids, texts, strict=True)]
     predictions = [captioned(path, c) for path, c in zip(paths, texts, strict=True)]
-    table = score([*predictions, captioned("photos/other.jpg", "a cat")], references).stdout
+    table = score(tmp_path, [*predictions, captioned("photos/other.jpg", "a cat")], references).stdout
     assert "2 images" in table
     assert "100.00 to 100.00" in table
     assert "which are left out: 1 (photos/other.jpg)" in caplog.text
