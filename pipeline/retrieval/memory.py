@@ -22,10 +22,9 @@ from numpy.typing import NDArray
 
 from pipeline.captions import SimilarCaptions
 from pipeline.errors import PipelineError
-from pipeline.files.atomic import replace_file
 from pipeline.files.disk_errors import explain_read_errors
 from pipeline.files.hdf5_text import FORMAT, read_attribute, write_attribute
-from pipeline.files.json_files import canonical_json
+from pipeline.files.json_files import canonical_json, write_atomic
 from pipeline.retrieval.nearest import nearest_rows, standardize, unit_rows
 
 FORMAT_VERSION = 1
@@ -110,12 +109,16 @@ class Memory:
 
     def write(self, path: Path) -> None:
         """Write the memory, atomically; equal memories give equal bytes."""
-        with replace_file(path) as temporary, h5py.File(temporary, "w", libver=FORMAT) as file:
+        # Made in memory: on a full disk HDF5 would print its own errors when it closes its objects.
+        with h5py.File(path.name, "w", driver="core", backing_store=False, libver=FORMAT) as file:
             for name in _ARRAYS:
                 file.create_dataset(name, data=getattr(self, name))
             file.attrs["format_version"] = FORMAT_VERSION
             write_attribute(file, "encoder", canonical_json(self.spec))
             write_attribute(file, "checksum", self.digest)
+            file.flush()
+            content: bytes = file.id.get_file_image()
+        write_atomic(path, content)
 
     @classmethod
     def read(cls, path: Path) -> Self:
