@@ -39,16 +39,18 @@ _SPLIT_LISTS: dict[Split, str] = {
 _TOKEN_LINE = re.compile(r"([^\t]+)#(\d+)\t(.*)")
 
 
-def read_flickr8k(root: Path) -> Listing:
-    """Read captions and splits. Raises PipelineError saying what is missing and what the folder holds."""
+def find_flickr8k(root: Path) -> tuple[Path, Path]:
+    """Find the file of captions and the folder of the images, in whichever layout.
+
+    Raises PipelineError saying what is missing and what the folder holds.
+    """
     folder = next((root / name for name in _IMAGE_FOLDERS if (root / name).is_dir()), None)
     published = (root / _TOKENS, root / "Flickr8k_text" / _TOKENS)
     tokens = next((file for file in published if file.is_file()), None)
     # Other datasets' files in Karpathy's format may lie next to that of Flickr8k.
     karpathy = [file for file in karpathy_files(root) if file.name in ("dataset.json", _KARPATHY)]
     if karpathy and not (tokens and all((tokens.parent / name).is_file() for name in _SPLIT_LISTS.values())):
-        logger.info("Flickr8k in Karpathy's layout")
-        return read_karpathy_file(karpathy[0], folder or root)
+        return karpathy[0], folder or root
     source = tokens or root / _KAGGLE
     if folder is None or not source.is_file():
         captions = f"captions: {_TOKENS}, {_KAGGLE} or {_KARPATHY}"
@@ -58,8 +60,15 @@ def read_flickr8k(root: Path) -> Listing:
             f"{root} lacks Flickr8k's {missing}; it holds {first_few(names, 8) or 'nothing'}. "
             "Fix: put them there or change data.root."
         )
-    logger.info("Flickr8k in %s layout", "its official" if tokens else "Kaggle's")
-    return _read_texts(source, folder)
+    return source, folder
+
+
+def read_flickr8k(root: Path) -> Listing:
+    """Read captions and splits. Raises PipelineError where a file is missing or wrong."""
+    source, folder = find_flickr8k(root)
+    layout = {_TOKENS: "its official", _KAGGLE: "Kaggle's"}.get(source.name, "Karpathy's")
+    logger.info("Flickr8k in %s layout", layout)
+    return read_karpathy_file(source, folder) if source.suffix == ".json" else _read_texts(source, folder)
 
 
 def _read_texts(source: Path, folder: Path) -> Listing:

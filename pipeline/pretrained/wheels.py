@@ -14,10 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import torch
 from filelock import FileLock
 from platformdirs import user_cache_path
-from safetensors.torch import save_file
 
 from pipeline.errors import PipelineError
 from pipeline.files.atomic import replace_folder
@@ -131,6 +129,10 @@ def _weights_file(name: str, model: WheelModel) -> Path:
 def _convert_efficientnet(weights: Path, folder: Path) -> None:
     # The package's format is a pickle. The file is the pinned one (sha256 checked above), and
     # weights_only admits tensors alone; from here on only the safetensors file is read.
+    # Imported here: what checks a name must not wait for torch.
+    import torch
+    from safetensors.torch import save_file
+
     state = torch.load(weights, map_location="cpu", weights_only=True)
     save_file({key: value.contiguous() for key, value in state.items()}, folder / "model.safetensors")
 
@@ -140,6 +142,7 @@ def _convert_smollm2(weights: Path, folder: Path) -> None:
 
     `save_pretrained` refuses a model that was loaded from GGUF, so its state is copied into a fresh one.
     """
+    import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
     source = {"pretrained_model_name_or_path": weights.parent, "gguf_file": weights.name}

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from pipeline.params.schema import Params
 from pipeline.result_code import ENCODE, EVALUATE, PIPELINE, REGIONS, TRAIN, ResultCode
@@ -48,6 +49,37 @@ def test_a_first_repro_makes_every_output(done: Project) -> None:
     summary = done.run("python", "-m", "stages.summary")
     assert "Best epoch:" in summary
     assert "report/index.html" in summary
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"train": {"epochs": "two"}}, "train.epochs is 'two'; allowed: a whole number"),
+        ({"data": {"source": "jsonl", "root": "no/photos"}}, "no/photos, which does not exist"),
+        ({"encoder": {"name": "wheel:smollm2-135m"}}, "wheel:smollm2-135m cannot be the image encoder"),
+    ],
+)
+def test_a_mistake_stops_a_run_before_dvc_removes_any_output(
+    done: Project, change: dict[str, dict[str, object]], sentence: str
+) -> None:
+    path = done.folder / "params.yaml"
+    before, outputs = path.read_bytes(), done.outputs()
+    assert {"data/checkpoints/epoch_002.safetensors", "metrics/train.json"} <= outputs.keys()
+    content = YAML(typ="safe").load(before)
+    with path.open("w") as file:
+        YAML().dump({**content, **{key: content[key] | new for key, new in change.items()}}, file)
+    printed = done.run("dvc", "repro", code=255)
+    path.write_bytes(before)
+    assert sentence in " ".join(printed.split())
+    assert re.findall(r"Running stage '(\w+)'", printed) == ["check"]
+    assert done.outputs() == {name: content for name, content in outputs.items() if name != "data/checked"}
+    assert "Running stage" not in done.run("dvc", "repro")
+
+
+def test_another_way_to_carry_out_a_run_is_checked_and_runs_nothing_else(done: Project) -> None:
+    printed = done.run("dvc", "exp", "run", "-S", "runtime.generate_batch_size=5")
+    assert re.findall(r"Running stage '(\w+)'", printed) == ["check"]
+    assert json.loads(done.run("dvc", "status", "--json")) == {}
 
 
 def test_code_that_shows_or_uses_a_model_re_runs_neither_train_nor_encode(done: Project) -> None:

@@ -1,11 +1,14 @@
 """The project: its dataset, git, and which stages would run."""
 
+import json
 import os
-import re
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+
+from ruamel.yaml import YAML
 
 from pipeline.captions import SPLITS
 from pipeline.datasets.hub_dataset import needed_shards
@@ -18,6 +21,8 @@ from pipeline.pretrained.hub import HubRepository, ask_for_file
 from stages.errors import running_dvc
 from vlm.checks.machine import DiskNeeds
 from vlm.doctor import CheckResult
+
+_UNCHECKED = [{"changed deps": {"data/checked": "deleted"}}]
 
 
 def check_dataset(params: Params) -> tuple[CheckResult, DiskNeeds]:
@@ -90,17 +95,30 @@ def check_stages(folder: Path) -> CheckResult:
         text = f"DVC is at work ({running}), so what is left to run is not known"
         remedy = "wait until it has ended; if that process is not DVC, remove .dvc/tmp/rwlock"
         return CheckResult("warning", "stages", text, remedy)
-    dry = _run(folder, sys.executable, "-m", "dvc", "repro", "--dry", "--force-downstream")
-    if dry.returncode != 0:
-        lines = (dry.stderr.strip() or dry.stdout.strip() or "nothing").splitlines()
+    status = _run(folder, sys.executable, "-m", "dvc", "status", "--json")
+    if status.returncode != 0:
+        lines = (status.stderr.strip() or status.stdout.strip() or "nothing").splitlines()
         # Without DVC's advice in the lines below, to remove the lock of a process that is at work.
         error = next((line for line in lines if line.startswith("ERROR: ")), lines[-1]).removeprefix(
             "ERROR: "
         )
-        return CheckResult("warning", "stages", f"`dvc repro --dry` fails: {error}", "`dvc repro --dry -v`")
-    waiting = re.findall(r"Running stage '(\w+)'", dry.stdout)
+        return CheckResult("warning", "stages", f"`dvc status` fails: {error}", "`dvc status -v`")
+    waiting = _stages_to_run(folder / "dvc.yaml", json.loads(status.stdout))
     text = f"`dvc repro` would run {', '.join(waiting)}" if waiting else "all up to date, nothing to run"
     return CheckResult("ok", "stages", text)
+
+
+def _stages_to_run(flow: Path, status: Mapping[str, object]) -> list[str]:
+    """List the stages that have changed, as `dvc status` says, and those that follow, in their order."""
+    waiting, written = [], set()
+    for name, stage in YAML(typ="safe").load(flow)["stages"].items():
+        # A refused run leaves `check` without its output, which is the same whenever there is one.
+        changed = status.get(name, _UNCHECKED) != _UNCHECKED
+        if changed or written.intersection(stage["deps"]):
+            waiting.append(name)
+            if name != "check":
+                written |= {next(iter(out)) if isinstance(out, dict) else out for out in stage["outs"]}
+    return waiting
 
 
 def _run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:

@@ -40,11 +40,10 @@ def test_a_ready_project_is_ok(folder: Path, tiny_params: Params, monkeypatch: p
         "ok       encoder: ",
         "ok       dataset: scenes (train 16, dev 4, test 6), drawn by prepare",
         "ok       git: at commit ",
-        "ok       stages: `dvc repro` would run prepare, ",
+        "ok       stages: `dvc repro` would run check, prepare, encode, tokenize, train, evaluate, "
+        "regions, report",
     ):
         assert [line for line in lines if line.startswith(start)], start
-    for stage in ("encode", "tokenize", "train", "evaluate", "regions", "report"):
-        assert stage in lines[-1]
 
 
 @pytest.mark.usefixtures("folder")

@@ -1,0 +1,55 @@
+"""Stage 0: params.yaml is checked, so that a mistake stops a run before DVC removes any output."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+from stages.console import PARAMS, stage_banner, stage_command
+
+
+@stage_command
+def main() -> None:
+    """Check every setting, the dataset's folder and the models' names, before any other stage.
+
+    The file that it writes is always the same, so that no stage runs again because of it.
+
+    \b
+    Reads   params.yaml
+    Writes  data/checked
+    Params  all
+
+    \b
+    Example: python -m stages.check
+    """
+    from pipeline.datasets.read import require_source
+    from pipeline.files.json_files import write_atomic
+    from pipeline.params.loader import load_params
+    from pipeline.pretrained.names import require_model_name
+
+    checked = Path("data/checked")
+    with stage_banner("check", [PARAMS], [checked]) as close_with:
+        settings = load_params(PARAMS)
+        cache = settings.runtime.model_cache
+        # A clone that pulled the features trains without images and without an encoder.
+        if asdict(settings.data) != _last_used("prepare", "data"):
+            require_source(settings.data)
+        if asdict(settings.encoder) != _last_used("encode", "encoder"):
+            require_model_name(settings.encoder.name, "image encoder", cache)
+        require_model_name(settings.language_model.name, "language model", cache)
+        write_atomic(checked, b"params.yaml was checked\n")
+        close_with("all settings are valid")
+
+
+def _last_used(stage: str, section: str) -> object:
+    """Return the section of params.yaml with which DVC ran a stage last (dvc.lock); None if never."""
+    from ruamel.yaml import YAML
+
+    lock = Path("dvc.lock")
+    content = YAML(typ="safe").load(lock) if lock.exists() else {}
+    try:
+        return content["stages"][stage]["params"][str(PARAMS)][section]
+    except KeyError:
+        return None
+
+
+if __name__ == "__main__":
+    main()
