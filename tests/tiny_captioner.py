@@ -43,6 +43,7 @@ def save_captioner(path: Path, params: Params) -> Path:
         tokens="456",
         longest_caption=params.prompt.max_caption_tokens + 1,
         lora=adapter_spec(params.lora),
+        data={"source": "scenes", "name": "scenes", "images": 16},
     )
     model = VisionLanguageModel(projector, language, tokenizer.prompt, adapters)
     save_checkpoint(path, model.trainable_state(), info)

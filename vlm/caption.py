@@ -49,7 +49,7 @@ def caption(
     A line is `path: region: caption`, without the path for one image and without the region if none was asked
     for. With --json it has path, region, box (in fractions), caption, score (the mean log-probability of its
     tokens) and finished. A request that names several regions gives a caption for each. docs/regions.md says
-    what can be asked.
+    what can be asked. Without --json a line on stderr says what the model was trained on.
 
     With --write txt the caption of photo.jpg goes to photo.txt; with --write OUT.jsonl the lines of --json go
     to that file. Captions that exist are skipped, so that an interrupted command goes on.
@@ -86,6 +86,8 @@ def caption(
         if not as_json:
             click.echo(f"Loading {checkpoint} and the models that it names ...", err=True)
         captioner = Captioner.load(checkpoint, device, options.model_cache(), max_megapixels, memory)
+        if not as_json:
+            click.echo(captioner.trained_on, err=True)
         answers = captioner.caption_each(missing, replace(DEFAULT_GENERATION, beams=beams))
         with closing(output):
             _output_all(missing, answers, output, errors)

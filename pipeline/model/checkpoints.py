@@ -45,7 +45,8 @@ class CheckpointInfo:
     digest of its training images' features (`features_digest`), and `tokens` that of the prompt's and their
     captions' ids. `longest_caption` counts the tokens of the longest training caption, its end included.
     `lora` says how the adapters are built; without adapters it is None. `memory` is the digest of the memory
-    that similar captions come from, None where the prompt shows none.
+    that similar captions come from, None where the prompt shows none. `data` names the dataset and counts its
+    training images; older checkpoints lack it.
     """
 
     epoch: int
@@ -61,6 +62,23 @@ class CheckpointInfo:
     longest_caption: int
     lora: dict[str, Any] | None = None
     memory: str | None = None
+    data: dict[str, Any] | None = None
+
+    @property
+    def trained_on(self) -> str:
+        """Return a sentence on the images of the training, for people who use the model."""
+        match self.data:
+            case {"source": "scenes", "images": int(images)}:
+                return (
+                    f"Trained on {images:,} generated scenes of colored shapes; photographs are outside what "
+                    "it knows."
+                )
+            case {"source": str(source), "name": str(name), "images": int(images)}:
+                # A checkpoint may come from anywhere, and terminals obey control characters.
+                words = "".join(character for character in name[:80] if character.isprintable())
+                of = words if source in ("flickr8k", "hub") else f"the folder {words}"
+                return f"Trained on {images:,} images of {of}."
+        return "The checkpoint does not say what it was trained on."
 
     def encoder_params(self) -> EncoderParams:
         """Return the section `encoder` of the params that the checkpoint was trained with."""

@@ -76,6 +76,11 @@ class Captioner:
         self._memory = memory
         self._max_megapixels = max_megapixels
 
+    @property
+    def trained_on(self) -> str:
+        """Return a sentence on the images that the model was trained on: of others it knows little."""
+        return self._model.info.trained_on
+
     @classmethod
     def load(
         cls,

@@ -11,7 +11,7 @@ from pipeline.errors import PipelineError, first_few, shorten
 from pipeline.files.differences import differences
 from pipeline.files.json_files import JsonObject, canonical_json, digest, read_json, write_json
 from pipeline.model.language_model import LanguageModel
-from pipeline.params.schema import Params
+from pipeline.params.schema import DataParams, Params
 from pipeline.result_code import TRAIN
 from pipeline.text.token_store import TokenizedCaptions
 from pipeline.training.batches import TrainingData
@@ -43,6 +43,8 @@ def training_provenance(
         del train["epochs"]
     provenance = {
         "code": TRAIN.digests(),
+        # It changes no weight. Checkpoints name their dataset, and another one may have equal bytes.
+        "data": dataset_identity(settings.data),
         "encoder": data.features.spec,
         "features": data.features.digest,
         "tokens": _tokens_digest(data.tokens),
@@ -57,6 +59,14 @@ def training_provenance(
     }
     values: JsonObject = json.loads(canonical_json(provenance))
     return values
+
+
+def dataset_identity(params: DataParams) -> dict[str, str]:
+    """Return source and name of a dataset; not where it lies, for it may be moved."""
+    name = Path(params.root).name or params.root
+    if params.source in ("scenes", "flickr8k", "hub"):
+        name = Path(params.pins).stem if params.source == "hub" else params.source
+    return {"source": params.source, "name": "Flickr8k" if name == "flickr8k" else name}
 
 
 def _tokens_digest(tokens: TokenizedCaptions) -> str:

@@ -123,6 +123,7 @@ def _checkpoint_info(
     return CheckpointInfo(
         **{name: provenance[name] for name in shared},
         epoch=0,
+        data={**provenance["data"], "images": len(data.tokens.image_ids)},
         hidden_size=settings.projector.hidden_size,
         width_out=model.language_model.width,
         training=digest(provenance),

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import re
 import tomllib
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +19,7 @@ from pipeline.params.loader import load_params
 from pipeline.params.schema import Params
 from pipeline.text.prompt import CaptionTokenizer
 from pipeline.text.token_store import tokenize_captions
+from pipeline.training.provenance import dataset_identity
 from tests.import_closure import ROOT, import_closure
 
 
@@ -109,7 +111,9 @@ def test_stages_track_the_sections_that_their_code_reads() -> None:
         room = ROOT / "pipeline" / WHOLE.get(stage, "-")
         files = [ROOT / "stages" / f"{stage}.py", *room.glob("*.py")]
         code = "".join(file.read_text(encoding="utf-8") for file in files)
-        read = SECTIONS if stage == "report" else SECTIONS.intersection(re.findall(r"\bsettings\.(\w+)", code))
+        read = (
+            SECTIONS if stage == "report" else SECTIONS.intersection(re.findall(r"\bsettings\.(\w+)", code))
+        )
         assert tracked_sections(stage) == (set() if stage == "check" else read - UNTRACKED), stage
         tracked |= set() if stage == "report" else tracked_sections(stage)
     assert tracked == SECTIONS - UNTRACKED
@@ -134,9 +138,13 @@ def test_a_stage_that_tracks_single_keys_reads_exactly_these(tiny_params: Params
     language = Recorded(tiny_params.language_model)
     tokenizer = CaptionTokenizer(tiny_params.prompt, cast(Any, language))
     tokenize_captions(captions, tmp_path / "tokens.h5", tokenizer)
+    datasets = [Recorded(replace(tiny_params.data, source=source)) for source in ("hub", "jsonl")]
+    for dataset in datasets:
+        dataset_identity(cast(Any, dataset))
     single = {stage: {key for key in STAGES[stage].get("params", []) if "." in key} for stage in STAGES}
     assert single.pop("tokenize") == {f"language_model.{key}" for key in language.read}
     assert single.pop("retrieve") == {"prompt.similar_captions"}
+    assert single.pop("train") == {f"data.{key}" for dataset in datasets for key in dataset.read}
     assert not any(single.values())
 
 

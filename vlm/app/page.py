@@ -15,7 +15,7 @@ _FOLDER = Path(__file__).parent
 def make_assets(model: Mapping[str, object], limits: Limits) -> dict[str, Response]:
     """Make all parts of the page, by path.
 
-    `model` names what the page is about: encoder, language_model, epoch.
+    `model` names what the page is about: encoder, language_model, epoch, trained_on (a sentence).
     """
     environment = Environment(
         loader=FileSystemLoader(_FOLDER),

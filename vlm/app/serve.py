@@ -68,7 +68,7 @@ def load_application(
     )
     info = trained.info
     names = {"encoder": info.encoder["name"], "language_model": info.language_model["name"]}
-    assets = make_assets({**names, "epoch": info.epoch}, limits)
+    assets = make_assets({**names, "epoch": info.epoch, "trained_on": info.trained_on}, limits)
     return CaptionServer(captioner.caption_many, limits, assets).application(allowed_hosts(host))
 
 

@@ -25,6 +25,7 @@ from pipeline.model.checkpoints import (
     checkpoints_of_run,
     find_checkpoint,
     load_checkpoint,
+    load_tensors,
     save_checkpoint,
     save_tensors,
 )
@@ -45,6 +46,37 @@ INFO = CheckpointInfo(
     longest_caption=49,
 )
 TRAINING_STATE = {"format_version": FORMAT_VERSION, "epoch": 2}
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (
+            {"source": "scenes", "name": "scenes", "images": 400},
+            "Trained on 400 generated scenes of colored shapes; photographs are outside what it knows.",
+        ),
+        ({"source": "hub", "name": "Flickr8k", "images": 6000}, "Trained on 6,000 images of Flickr8k."),
+        ({"source": "csv", "name": "my dogs", "images": 80}, "Trained on 80 images of the folder my dogs."),
+        # A file from elsewhere: escape sequences do not reach a terminal.
+        ({"source": "csv", "name": "a\x1b[2J", "images": 9}, "Trained on 9 images of the folder a[2J."),
+        *(
+            (data, "The checkpoint does not say what it was trained on.")
+            for data in (None, {}, [], {"images": 1})
+        ),
+    ],
+)
+def test_a_checkpoint_says_what_it_was_trained_on(data: Any, sentence: str) -> None:
+    assert replace(INFO, data=data).trained_on == sentence
+
+
+def test_an_older_checkpoint_does_not_say_what_it_was_trained_on(
+    tmp_path: Path, projector: Projector
+) -> None:
+    save_checkpoint(tmp_path / "new.safetensors", projector.state_dict(), INFO)
+    tensors, metadata = load_tensors(tmp_path / "new.safetensors")
+    del metadata["data"]
+    save_tensors(tmp_path / "old.safetensors", tensors, metadata)
+    assert load_checkpoint(tmp_path / "old.safetensors").info == INFO
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The profiles of the real run: what each is for, and that it fits the card that it is meant for."""
+"""The profiles: what each is for, and that one of the real run fits the card that it is meant for."""
 
 import math
 import re
@@ -47,6 +47,21 @@ def test_a_variant_differs_from_the_recipe_only_in_its_purpose_with_as_many_imag
     recipe, variant = flat(asdict(profile("flickr8k"))), flat(asdict(profile(name)))
     assert {key for key in recipe if recipe[key] != variant[key]} == VARIANTS[name]
     assert len({math.prod(params[key] for key in BATCH) for params in (recipe, variant)}) == 1
+
+
+def test_the_profile_of_photographs_is_the_sample_with_the_settings_of_its_page() -> None:
+    """The models are the sample's: no hub and no GPU. The folder has to be named."""
+    sample, photos = flat(asdict(profile("sample"))), flat(asdict(profile("photos")))
+    assert {key: photos[key] for key in sample if sample[key] != photos[key]} == {
+        "data.source": "jsonl",
+        "data.root": "/path/to/photos",
+        "train.epochs": 3,
+        "train.ema_decay": 0.98,
+        "generate.beams": 3,
+        "generate.max_new_tokens": 40,
+        "generate.no_repeat_ngram_size": 3,
+    }
+    assert photos["train.learning_rate"] == 4e-3
 
 
 @pytest.mark.parametrize("name", PROFILES)

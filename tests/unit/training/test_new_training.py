@@ -6,12 +6,15 @@ Run: .venv/bin/python -m pytest tests/unit/training/test_new_training.py
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
+from pipeline.model.checkpoints import load_checkpoint, tensor_digest
 from pipeline.params.schema import Params
+from pipeline.training.provenance import dataset_identity
 from tests.edited_code import EditCode
-from tests.unit.training.builders import STEPS, Lab, make_lab, save_features, scratch_file
+from tests.unit.training.builders import STEPS, Lab, checkpoint, make_lab, save_features, scratch_file
 
 PREFIX = "New training from step 1: "
 
@@ -47,6 +50,51 @@ def test_the_values_and_inputs_that_differ_from_the_last_training_are_named(
         "the images or captions differ from those of the last run.",
         "the code differs from that of the last run; train.seed is 1, was 0.",
     ]
+
+
+def test_a_checkpoint_names_its_dataset_and_another_one_of_equal_bytes_is_another_training(
+    lab: Lab, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The weights are equal; no checkpoint of the one says that it was trained on the other."""
+    caplog.set_level(logging.INFO)
+    lab.train(tmp_path, epochs=1)
+    scenes = load_checkpoint(checkpoint(tmp_path))
+    assert scenes.info.trained_on == (
+        "Trained on 8 generated scenes of colored shapes; photographs are outside what it knows."
+    )
+    data = replace(lab.params.data, source="csv", root="/somewhere/photos")
+    moved = replace(data, root="/elsewhere/photos")
+    other = replace(lab, params=replace(lab.params, data=data))
+    assert other.train(tmp_path, epochs=1).trained_steps == STEPS
+    assert explanations(caplog) == [
+        "data.name is 'photos', was 'scenes'; data.source is 'csv', was 'scenes'."
+    ]
+    photos = load_checkpoint(checkpoint(tmp_path))
+    assert photos.info.trained_on == "Trained on 8 images of the folder photos."
+    assert tensor_digest(photos.projector.state_dict()) == tensor_digest(scenes.projector.state_dict())
+    moved_lab = replace(lab, params=replace(lab.params, data=moved))
+    assert moved_lab.train(tmp_path, epochs=1).trained_steps == 0
+
+
+@pytest.mark.parametrize(
+    ("source", "root", "pins", "name"),
+    [
+        ("flickr8k", "/data/f8k", "no", "Flickr8k"),
+        ("hub", "pinned", "flickr8k.json", "Flickr8k"),
+        ("hub", "pinned", "coco.json", "coco"),
+        ("karpathy", "/data/coco", "no", "coco"),
+        ("jsonl", ".", "no", "."),
+    ],
+)
+def test_a_dataset_is_named_by_its_source_its_pins_or_its_folder(
+    tiny_params: Params,
+    source: Literal["flickr8k", "hub", "karpathy", "jsonl"],
+    root: str,
+    pins: str,
+    name: str,
+) -> None:
+    data = replace(tiny_params.data, source=source, root=root, pins=pins)
+    assert dataset_identity(data) == {"source": source, "name": name}
 
 
 def test_a_damaged_provenance_is_replaced(lab: Lab, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

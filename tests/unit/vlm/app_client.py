@@ -18,7 +18,13 @@ from vlm.app.serve import address, allowed_hosts, listen, make_server
 from vlm.app.server import CaptionServer, Limits
 
 LIMITS = Limits(max_upload_bytes=200_000, max_megapixels=1.0)
-MODEL = {"encoder": "an encoder", "language_model": "a language model", "epoch": 2}
+TRAINED_ON = "Trained on 400 <scenes>."
+MODEL = {
+    "encoder": "an encoder",
+    "language_model": "a language model",
+    "epoch": 2,
+    "trained_on": TRAINED_ON,
+}
 
 
 @dataclass

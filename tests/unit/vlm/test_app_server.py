@@ -3,6 +3,7 @@
 Run: .venv/bin/python -m pytest tests/unit/vlm/test_app_server.py
 """
 
+import html
 import json
 import re
 import socket
@@ -22,6 +23,7 @@ from click.testing import CliRunner
 from tests.unit.project import counted_openings
 from tests.unit.vlm.app_client import (
     LIMITS,
+    TRAINED_ON,
     FakeCaptioner,
     call,
     captions_of,
@@ -59,6 +61,11 @@ def test_the_page_names_nothing_outside_and_may_load_nothing_from_there() -> Non
             assert "server" not in page.headers
             assert page.headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'")
             assert not re.search(rb"https?://|(src|href|url)[=(]['\"]?//", page.body), path
+
+
+def test_the_page_says_once_what_the_model_was_trained_on() -> None:
+    with serving(FakeCaptioner()) as where:
+        assert call(where, "/").body.decode().count(html.escape(TRAINED_ON)) == 1
 
 
 def chunks(count: int) -> Iterator[bytes]:

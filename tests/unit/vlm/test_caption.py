@@ -75,6 +75,9 @@ def test_for_one_image_only_the_caption_is_printed() -> None:
     assert result.stdout == f"{Captioner.load('data', 'cpu').caption('photos/1.png').text}\n"
     assert errors(result) == []
     assert "Loading data/best.safetensors" in result.stderr
+    assert (
+        result.stderr.count("Trained on 16 generated scenes of colored shapes; photographs are outside") == 1
+    )
 
 
 def test_for_several_each_line_begins_with_the_path(photos: Path) -> None:
@@ -97,6 +100,7 @@ def test_json_has_a_line_for_each_caption() -> None:
     assert rows[0]["box"] == [0, 0, 0.5, 1]
     assert all(row["score"] < 0 for row in rows)
     assert "Loading data" not in result.stderr
+    assert "Trained on" not in result.stderr
 
 
 def test_a_folder_gets_text_files_and_those_that_exist_stay(
