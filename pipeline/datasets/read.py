@@ -57,7 +57,7 @@ def require_source(params: DataParams) -> None:
         )
     if params.source == "hub":
         read_pins(root / params.pins)
-    elif source and not (captions := source.captions(root)).is_file():
+    elif source and not (captions := source.captions(root)).exists():
         raise PipelineError(
             f"{captions} does not exist. data.source {params.source} reads {expected}. "
             "Fix: put them there or change data.root."

@@ -30,8 +30,8 @@ def require_model_name(name: str, kind: WheelKind, model_cache: Path | None) -> 
     elif not Path(name).is_dir():
         if name.startswith((".", "/", "~")):
             raise PipelineError(
-                f"There is no model folder {name} (for the {kind}). Fix: give a folder, or a hub id like "
+                f"There is no model folder {name} (the {kind}). Fix: give a folder, or a hub id like "
                 "org/model."
             )
         if not _HUB_ID.fullmatch(name):
-            raise PipelineError(f"{name!r} (for the {kind}) is not a folder or a hub id like org/model.")
+            raise PipelineError(f"{name!r} is not a folder or a hub id like org/model (the {kind}).")

@@ -43,7 +43,7 @@ each_stage = pytest.mark.parametrize("stage", STAGES)
 
 def paths(stage: str, entries: str) -> list[str]:
     """The paths of a stage's deps or outs, which may carry options."""
-    return [next(iter(e)) if isinstance(e, dict) else e for e in STAGES[stage][entries]]
+    return [next(iter(e)) if isinstance(e, dict) else e for e in STAGES[stage].get(entries, [])]
 
 
 def code_deps(stage: str) -> list[str]:

@@ -51,9 +51,9 @@ def check(**sections: dict[str, object]) -> Result:
         ("data", "source", "hub", "photos/flickr8k.json does not exist"),
         ("encoder", "name", "wheel:smollm2-135m", "wheel:smollm2-135m cannot be the image encoder"),
         ("language_model", "name", "wheel:llama", "There is no model wheel:llama"),
-        ("encoder", "name", "./clip", "no model folder ./clip (for the image encoder)"),
-        ("language_model", "name", "meta llama/x", "'meta llama/x' (for the language model) is not a folder"),
-        ("language_model", "name", "a/b/c", "'a/b/c' (for the language model) is not a folder or a hub id"),
+        ("encoder", "name", "./clip", "no model folder ./clip (the image encoder)"),
+        ("language_model", "name", "meta llama/x", "'meta llama/x' is not a folder or a hub id"),
+        ("language_model", "name", "a/b/c", "'a/b/c' is not a folder or a hub id like org/model (the lang"),
         ("runtime", "model_cache", "params.yaml", "params.yaml is not a folder"),
     ],
 )

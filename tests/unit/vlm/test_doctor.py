@@ -40,8 +40,8 @@ def test_a_ready_project_is_ok(folder: Path, tiny_params: Params, monkeypatch: p
         "ok       encoder: ",
         "ok       dataset: scenes (train 16, dev 4, test 6), drawn by prepare",
         "ok       git: at commit ",
-        "ok       stages: `dvc repro` would run check, prepare, encode, tokenize, train, evaluate, "
-        "regions, report",
+        "ok       stages: `dvc repro` would run check, prepare, encode, retrieve, tokenize, train, "
+        "evaluate, regions, report",
     ):
         assert [line for line in lines if line.startswith(start)], start
 
