@@ -110,7 +110,8 @@ def check_stages(folder: Path) -> CheckResult:
 
 def _stages_to_run(flow: Path, status: Mapping[str, object]) -> list[str]:
     """List the stages that have changed, as `dvc status` says, and those that follow, in their order."""
-    waiting, written = [], set()
+    waiting: list[str] = []
+    written: set[str] = set()
     for name, stage in YAML(typ="safe").load(flow)["stages"].items():
         # A refused run leaves `check` without its output, which is the same whenever there is one.
         changed = status.get(name, _UNCHECKED) != _UNCHECKED

@@ -59,10 +59,9 @@ TRAINING_STATE = {"format_version": FORMAT_VERSION, "epoch": 2}
         ({"source": "csv", "name": "my dogs", "images": 80}, "Trained on 80 images of the folder my dogs."),
         # A file from elsewhere: escape sequences do not reach a terminal.
         ({"source": "csv", "name": "a\x1b[2J", "images": 9}, "Trained on 9 images of the folder a[2J."),
-        *(
-            (data, "The checkpoint does not say what it was trained on.")
-            for data in (None, {}, [], {"images": 1})
-        ),
+        (None, "The checkpoint does not say what it was trained on."),
+        ({"images": 1}, "The checkpoint does not say what it was trained on."),
+        ([], "The checkpoint does not say what it was trained on."),
     ],
 )
 def test_a_checkpoint_says_what_it_was_trained_on(data: Any, sentence: str) -> None:
