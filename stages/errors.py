@@ -68,7 +68,7 @@ def quiet_libraries(level: int = logging.WARNING) -> None:
 
 
 def running_dvc(folder: Path) -> str | None:
-    """Name the DVC process that is running stages of the project in `folder`; None if there is none.
+    """Name the DVC process that is running stages of the project in `folder`, or return None.
 
     DVC lists the files that its processes read and write, with process id and command, in .dvc/tmp/rwlock.
     """

@@ -5,9 +5,9 @@ from stages.console import PARAMS, stage_banner, stage_command
 
 @stage_command
 def main() -> None:
-    """Collect the memory of the train images and their captions; find the neighbours of every image.
+    """Collect the memory of the train images and their captions; find the neighbors of every image.
 
-    The controls say what people said of an image's neighbours; with prompt.similar_captions the prompt
+    The controls say what people said of an image's neighbors; with prompt.similar_captions the prompt
     shows it.
 
     \b
@@ -26,7 +26,7 @@ def main() -> None:
     reads, writes = [paths.features, paths.captions], [paths.memory, paths.neighbors]
     with stage_banner("retrieve", reads, writes) as close_with:
         memory, neighbors = retrieve(paths, settings.prompt.similar_captions)
-        close_with(f"{len(memory)} train images, neighbours of {len(neighbors.image_ids)} images")
+        close_with(f"{len(memory)} train images, neighbors of {len(neighbors.image_ids)} images")
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ class TextFiles(CaptionOutput):
                 )
 
     def has(self, image: Path, _region: "Region") -> bool:
-        """Whether the image has a text file, whoever wrote it."""
+        """Whether the image has a text file, by any author."""
         return image.with_suffix(".txt").exists()
 
     def _output(self, image: Path, answer: "RegionCaption") -> None:

@@ -25,7 +25,7 @@ def control_captions(
     """Return each control's caption of each test image, and how many train images the consensus is of.
 
     The captions are by the keys of `metrics.scores.CONTROLS`, without `shuffled`, which is the model's.
-    What lies in `scratch` under the digests of captions, and with neighbours where they matter, is not
+    What lies in `scratch` under the digests of captions, and with neighbors where they matter, is not
     computed again.
     """
     train, dev, test = (select_split(records, split) for split in SPLITS)
@@ -53,7 +53,7 @@ def _neighbor_captions(
 ) -> list[JsonObject]:
     """Caption each test image by its nearest train image, and by the consensus of several.
 
-    `rows` are the neighbours of the test images, and those of the dev images.
+    `rows` are the neighbors of the test images, and those of the dev images.
     """
     test_rows, dev_rows = rows
     consensus = Consensus([record.captions for record in train])

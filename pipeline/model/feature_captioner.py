@@ -23,7 +23,7 @@ from pipeline.model.vision_language_model import VisionLanguageModel
 from pipeline.params.schema import GenerateParams
 from pipeline.text.prompt import CaptionTokenizer
 
-# Features `[n, P, D_v]`, the captions of each of these images, and those of its neighbours.
+# Features `[n, P, D_v]`, the captions of each of these images, and those of its neighbors.
 LossBatch = tuple[Tensor, Sequence[Sequence[str]], Sequence[SimilarCaptions] | None]
 
 # The parts of a language model that must be those of training, and their names in errors.
@@ -101,7 +101,7 @@ class FeatureCaptioner:
         return self._tokenizer.params.similar_captions
 
     def contexts(self, similar: Sequence[SimilarCaptions] | None) -> list[list[int]] | None:
-        """The context of each image: the first caption of each of its nearest neighbours, as token ids.
+        """The context of each image: the first caption of each of its nearest neighbors, as token ids.
 
         None where the prompt shows no captions of similar images.
         """
@@ -109,7 +109,7 @@ class FeatureCaptioner:
         if not params.similar_captions:
             return None
         if similar is None:
-            raise ValueError("similar is None, expected the captions of each image's neighbours")
+            raise ValueError("similar is None, expected the captions of each image's neighbors")
         contexts = []
         for neighbors in similar:
             captions = [self._tokenizer.encode_caption(of[0]) for of in neighbors[: params.similar_captions]]
@@ -125,7 +125,7 @@ class FeatureCaptioner:
 
         Args:
             batches: features `[n, P, D_v]`, and for each of these n images its captions and, where the
-                prompt shows them, those of its neighbours.
+                prompt shows them, those of its neighbors.
         """
         model = self.model.eval()
         device = model.language_model.device
@@ -153,7 +153,7 @@ class FeatureCaptioner:
     ) -> Iterator[ScoredCaption]:
         """Yield the captions of features `[n, P, D_v]`, in order, each when it is finished.
 
-        `similar` are the captions of each image's neighbours, where the prompt shows them.
+        `similar` are the captions of each image's neighbors, where the prompt shows them.
         """
         limited = replace(params, max_new_tokens=params.max_new_tokens or self.info.longest_caption)
         for caption in generate_ids(self.model, features, limited, batch_size, self.contexts(similar)):

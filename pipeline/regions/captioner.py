@@ -260,7 +260,7 @@ class Captioner:
         features = self._encoder.encode(pixels).half()  # [B, P, D_v]
         similar = None
         if self._memory is not None:
-            # A crop has neighbours as if it were an image of its own.
+            # The neighbors of a crop are found for the crop.
             similar = self._memory.retrieve(features.cpu().numpy(), self._model.similar_captions)
         captions = self._model.caption(features, generate, BATCH_SIZE, similar)
         return [

@@ -1,7 +1,7 @@
 """A linear map from image features to what people say of such images: ridge regression, in closed form.
 
-Two images are neighbours because people say the same of them, which features alone do not tell. On ten
-neighbours the CIDEr-D of the consensus of train images (each without itself) rose from 39.5 to 45.7 on the
+Two images are neighbors because people say the same of them, which features alone do not tell. On ten
+neighbors the CIDEr-D of the consensus of train images (each without itself) rose from 39.5 to 45.7 on the
 photos of docs/results.md and from 419 to 441 on UCM-Captions.
 
 N: images, D: channels of an image, V: terms, K: dimensions of the space.
@@ -85,6 +85,6 @@ def fit(features: Callable[[slice], Rows], targets: Rows) -> tuple[Rows, Rows]:
 
 
 def _terms(text: str) -> set[str | tuple[str, str]]:
-    """The words of a caption, and its pairs of neighbouring words."""
+    """The words of a caption, and its pairs of neighboring words."""
     words = re.findall(r"\w+", text.lower())
     return {*words, *pairwise(words)}

@@ -4,7 +4,7 @@ Captions are retrieved by the mean of an image's features, and by what that lets
 (`caption_space`): both cosines are added. A checkpoint that was trained with retrieved
 captions names its memory by digest, and captions with that memory.
 
-N: train images, Q: images that neighbours are asked of, P: tokens of an image, D_v: width of the encoder,
+N: train images, Q: images that neighbors are asked of, P: tokens of an image, D_v: width of the encoder,
 K: dimensions of the caption space, at most 100.
 """
 
@@ -95,7 +95,7 @@ class Memory:
         Args:
             queries: `[Q, D_v + K]`, as `queries` gives them.
             count: how many; rows are -1 where there are too few images.
-            keys: of the images' files; none of them is its own neighbour. None: files that are unknown.
+            keys: of the images' files; none of them is its own neighbor. None: files that are unknown.
         """
         return nearest_rows(self.vectors, queries, count, None if keys is None else (self.keys, keys))
 

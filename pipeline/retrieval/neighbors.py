@@ -1,6 +1,6 @@
 """neighbors.h5: for each image, the train images that look most like it.
 
-M: images, K: neighbours of each.
+M: images, K: neighbors of each.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ class Neighbors:
     Attributes:
         memory: the digest of the memory whose rows they are.
         train: the digest of the ids of its images, in order (`ids_digest`).
-        image_ids: of the images that have neighbours here, sorted.
+        image_ids: of the images that have neighbors here, sorted.
         rows: `[M, K]`, rows of the memory, the nearest first; -1 where there are too few.
     """
 
@@ -42,15 +42,15 @@ class Neighbors:
     rows: NDArray[np.int32]
 
     def of(self, image_ids: Sequence[str]) -> NDArray[np.int32]:
-        """The rows `[n, K]` of these images. Raises PipelineError for an image without neighbours."""
+        """The rows `[n, K]` of these images. Raises PipelineError for an image without neighbors."""
         places = [bisect_left(self.image_ids, image_id) for image_id in image_ids]
         for place, image_id in zip(places, image_ids, strict=True):
             if place == len(self.image_ids) or self.image_ids[place] != image_id:
-                raise PipelineError(f"{image_id} has no neighbours. Fix: run `dvc repro retrieve`.")
+                raise PipelineError(f"{image_id} has no neighbors. Fix: run `dvc repro retrieve`.")
         return self.rows[places]
 
     def write(self, path: Path) -> None:
-        """Write neighbors.h5; equal neighbours give equal bytes."""
+        """Write neighbors.h5; equal neighbors give equal bytes."""
         # An in-memory file, so that the bytes are written in one atomic step.
         with h5py.File(path.name, "w", driver="core", backing_store=False, libver=FORMAT) as file:
             file.create_dataset("rows", data=self.rows)
@@ -83,7 +83,7 @@ class Neighbors:
         # What h5py raises for damaged metadata has many types.
         except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
             raise PipelineError(
-                f"{path} is not a file of neighbours ({error}). Fix: delete it and run `dvc repro retrieve`."
+                f"{path} is not a file of neighbors ({error}). Fix: delete it and run `dvc repro retrieve`."
             ) from error
         return found
 
@@ -97,7 +97,7 @@ class Neighbors:
 
 @dataclass(frozen=True)
 class Retriever:
-    """What people said of the neighbours of images whose neighbours were found."""
+    """What people said of the neighbors of images whose neighbors were found."""
 
     memory: Memory
     neighbors: Neighbors
@@ -105,11 +105,11 @@ class Retriever:
     def __post_init__(self) -> None:
         if self.neighbors.memory != self.memory.digest:
             raise PipelineError(
-                "The neighbours were found with another memory than the present one. Fix: run `dvc repro`."
+                "The neighbors were found with another memory than the present one. Fix: run `dvc repro`."
             )
 
     def similar(self, image_ids: Sequence[str]) -> list[SimilarCaptions]:
-        """For each image, the captions of each of its neighbours, the nearest first."""
+        """For each image, the captions of each of its neighbors, the nearest first."""
         return [self.memory.similar(rows) for rows in self.neighbors.of(image_ids)]
 
 

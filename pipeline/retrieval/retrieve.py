@@ -1,6 +1,6 @@
-"""The retrieve stage: collect the memory of the train images, and find the neighbours of every image.
+"""The retrieve stage: collect the memory of the train images, and find the neighbors of every image.
 
-An image, or a file with the same bytes, is never its own neighbour.
+An image, or a file with the same bytes, is never its own neighbor.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from pipeline.retrieval.neighbors import Neighbors, ids_digest
 
 # As many as the consensus control has a use for.
 MOST_NEIGHBORS = 50
-# Images whose neighbours are sought at a time.
+# Images whose neighbors are sought at a time.
 _IMAGES = 512
 
 
@@ -76,7 +76,7 @@ def _file_keys(store: FeatureStore, image_ids: Sequence[str]) -> NDArray[np.uint
 
 
 def retrieve(paths: RetrievePaths, similar_captions: int) -> tuple[Memory, Neighbors]:
-    """Write the memory of the train images, and the neighbours of the others.
+    """Write the memory of the train images, and the neighbors of the others.
 
     With `similar_captions` those of train images are sought as well: training shows their captions.
     """

@@ -23,7 +23,7 @@ from pipeline.training.features import TrainingFeatures
 
 # Rows are sorted by length within pools of this many batches: little padding, and still random.
 _BATCHES_PER_POOL = 16
-# Whether the caption of a neighbour is drawn in each epoch, or is always its first one.
+# Whether the caption of a neighbor is drawn in each epoch, or is always its first one.
 _DRAW_CAPTIONS = True
 
 
@@ -55,7 +55,7 @@ class TrainingData:
         return prompt.prefix_length(self.features.spec["num_tokens"]) + prompt.longest_context
 
     def context(self, image: int, seed: Sequence[int]) -> list[int]:
-        """The context of an image: one caption, drawn by the seed, of each neighbour."""
+        """The context of an image: one caption, drawn by the seed, of each neighbor."""
         if self.neighbors is None:
             return []
         rng = np.random.default_rng([*seed, image])

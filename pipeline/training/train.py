@@ -60,7 +60,7 @@ def train(paths: TrainPaths, settings: Params, execution: Execution) -> TrainSum
         if is_main:
             log_new_training(folder.path, provenance)
         epochs = settings.train.epochs
-        # Whoever watches the file sees the curve grow.
+        # A reader of the file sees the curve grow.
         trained_steps = trainer.run(
             lambda curve: write_curve(paths.curve, curve, epochs) if is_main else None
         )

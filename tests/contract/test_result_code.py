@@ -40,7 +40,7 @@ EXCUSED = {
         "hardware/execution.py": "carries values",
         "hardware/memory.py": "says where features lie, not what they are",
         "hardware/progress.py": "draws bars",
-        "retrieval": "neighbours are compared",
+        "retrieval": "neighbors are compared",
         "text": "the digest of the tokens is compared",
     },
     "stages.evaluate": {
@@ -51,9 +51,9 @@ EXCUSED = {
         "features": "their digest is compared",
         "hardware": "the precision that it chooses is compared",
         "metrics": AGAIN,
-        "retrieval": "neighbours are compared, and the checkpoint names its memory",
+        "retrieval": "neighbors are compared, and the checkpoint names its memory",
     },
-    "pipeline.evaluation.controls": {"retrieval": "neighbours are compared"},
+    "pipeline.evaluation.controls": {"retrieval": "neighbors are compared"},
     "stages.regions": {"hardware": "the precision that it chooses is compared", "metrics": AGAIN},
 }
 

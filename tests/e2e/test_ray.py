@@ -1,4 +1,4 @@
-"""The encode stage on Ray: it starts a cluster where there is none, and tells of one that does not answer.
+"""The encode stage on Ray: it starts a cluster where none runs, and names one that does not answer.
 
 Run: make test-ray
 """

@@ -13,7 +13,7 @@ from tests.faults.lab import Lab, Tally
 
 Change = Callable[[bytes, random.Random], bytes]
 Exchange = Callable[[Path, Path], object]
-# Opening it succeeds; whoever reads it, Python, HDF5 or safetensors, gets an error of the system.
+# Opening it succeeds; reading it, by Python, HDF5 or safetensors, gives an error of the system.
 _UNREADABLE = "/proc/self/mem"
 # What may stand for a value of a text: of other types, huge, not finite, half a character.
 _VALUES: list[object] = [None, True, -1, 10**400, float("inf"), "", "x" * 5000, "\ud800", [], {}, {"a": [1]}]

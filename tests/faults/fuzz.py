@@ -70,7 +70,7 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
 
 
 def fuzzed(lab: Lab, name: str, examples: int) -> Tally:
-    """Try a reader on `examples` changed files, in a process of its own: a crash is a loss like any other."""
+    """Try a reader on `examples` changed files, in its own process: a crash is a loss like any other."""
     tally = Tally(f"reader of {name}: fuzzed", tried=examples)
     with lab.project() as folder:
         ended = child.start_call(folder, _fuzz, (name, examples)).end()

@@ -16,7 +16,7 @@ from tests.unit.training.builders import Lab, make_lab
 def make_project(
     tiny_params: Params, tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Project]:
-    """Runs all stages up to evaluation in a folder of their own."""
+    """Runs all stages up to evaluation in their own folder."""
 
     def make(similar_captions: int = 0) -> Project:
         model = replace(tiny_params.language_model, name=str(tiny_llama))

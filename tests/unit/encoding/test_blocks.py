@@ -83,7 +83,7 @@ def test_a_flipped_bit_costs_the_block_and_gives_no_other_features(tmp_path: Pat
 
 @pytest.mark.parametrize("content", [b"", b"hello", (2).to_bytes(8, "little") + b"{}", [3, 4], [1]])
 def test_a_file_that_is_not_its_block_is_dropped(tmp_path: Path, content: bytes | list[int]) -> None:
-    """Another block, of other images or of another encoder, is none of these images."""
+    """Another block, of other images or of another encoder, is not a block of these images."""
     block = keep(tmp_path / "encoder", [1])
     if isinstance(content, bytes):
         block.write_bytes(content)

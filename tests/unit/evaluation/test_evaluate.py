@@ -142,7 +142,7 @@ def test_other_features_are_refused_or_captioned_again(
     project.evaluate()
 
 
-def test_the_constant_control_stays_with_other_neighbours_and_the_consensus_does_not(
+def test_the_constant_control_stays_with_other_neighbors_and_the_consensus_does_not(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     records = read_captions(project.data / "captions.jsonl")

@@ -46,7 +46,7 @@ def other_memory(path: Path) -> Memory:
 
 
 def test_the_captioner_says_what_the_evaluation_said(similar: Project) -> None:
-    """With neighbours found for the image file, as if it were a stranger's."""
+    """With neighbors found for the image file, as if it were a stranger's."""
     captioner = Captioner.load(similar.best, device="cpu")
     said = {
         image.image_id: captioner.caption(image.path, generate=similar.params.generate).text
@@ -57,7 +57,7 @@ def test_the_captioner_says_what_the_evaluation_said(similar: Project) -> None:
     assert load_checkpoint(similar.best).info.memory == memory.digest
 
 
-def test_a_region_is_captioned_as_its_crop_with_neighbours_of_its_own(similar: Project, best: Path) -> None:
+def test_a_region_is_captioned_as_its_crop_with_neighbors_of_its_own(similar: Project, best: Path) -> None:
     captioner = Captioner.load(best, device="cpu")
     path = Path(similar.test_images[0].path)
     box = (0.0, 0.0, 0.5, 0.5)
@@ -80,7 +80,7 @@ def test_equal_runs_give_equal_bytes_and_what_is_known_is_not_captioned_again(
     assert similar.outputs() == before
 
 
-def test_other_neighbours_are_captioned_anew(similar: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_neighbors_are_captioned_again(similar: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     path = similar.data / "neighbors.h5"
     content, found = path.read_bytes(), Neighbors.read(path)
     monkeypatch.setattr(FeatureCaptioner, "load", refuse_to_load)

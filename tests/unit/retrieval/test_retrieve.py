@@ -1,4 +1,4 @@
-"""The retrieve stage: a memory of train images, and the neighbours of every image.
+"""The retrieve stage: a memory of train images, and the neighbors of every image.
 
 Run: .venv/bin/python -m pytest tests/unit/retrieval/test_retrieve.py
 """
@@ -39,7 +39,7 @@ class Lab:
         return RetrievePaths(*(self.folder / name for name in names))
 
     def neighbors(self, similar_captions: int = 1) -> dict[str, str]:
-        """The names of each image's neighbours, as the stage leaves them."""
+        """The names of each image's neighbors, as the stage leaves them."""
         retrieve(self.paths, similar_captions)
         memory, found = Memory.read(self.paths.memory), Neighbors.read(self.paths.neighbors)
         assert found.memory == memory.digest
@@ -61,13 +61,13 @@ def lab(tmp_path: Path) -> Lab:
     return Lab(tmp_path)
 
 
-def test_neighbours_are_train_images_and_never_the_same_file(lab: Lab) -> None:
+def test_neighbors_are_train_images_and_never_the_same_file(lab: Lab) -> None:
     assert lab.neighbors() == {"a": "cbd", "b": "cad", "c": "ab", "d": "ba", "e": "cbd", "f": "bcad"}
 
 
-def test_without_similar_captions_train_images_have_no_neighbours(lab: Lab) -> None:
+def test_without_similar_captions_train_images_have_no_neighbors(lab: Lab) -> None:
     assert lab.neighbors(similar_captions=0) == {"e": "cbd", "f": "bcad"}
-    with pytest.raises(PipelineError, match="a has no neighbours"):
+    with pytest.raises(PipelineError, match="a has no neighbors"):
         Neighbors.read(lab.paths.neighbors).of(["a"])
 
 

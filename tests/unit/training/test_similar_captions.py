@@ -30,7 +30,7 @@ def whole(similar: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_prompt_has_captions_of_neighbours_drawn_in_each_epoch(similar: Lab) -> None:
+def test_the_prompt_has_captions_of_neighbors_drawn_in_each_epoch(similar: Lab) -> None:
     neighbors = Neighbors.read(similar.neighbors)
     with similar.data() as data:
         tokens = data.tokens
@@ -62,13 +62,13 @@ def test_an_interrupted_run_continues_to_the_same_bytes(
     assert outputs(tmp_path) == outputs(whole)
 
 
-def test_other_neighbours_start_again_and_those_of_others_are_refused(similar: Lab, tmp_path: Path) -> None:
+def test_other_neighbors_start_again_and_those_of_others_are_refused(similar: Lab, tmp_path: Path) -> None:
     similar.train(tmp_path, epochs=1)
     before, content = Neighbors.read(similar.neighbors), similar.neighbors.read_bytes()
     try:
         replace(before, rows=np.roll(before.rows, 1, axis=1)).write(similar.neighbors)
         assert similar.train(tmp_path, epochs=1).trained_steps == STEPS
-        # Neighbours beyond those that are shown change nothing.
+        # Neighbors beyond those that are shown change nothing.
         replace(before, rows=np.hstack([before.rows, before.rows[:, :1]])).write(similar.neighbors)
         assert similar.train(tmp_path, epochs=1).trained_steps == 0
         replace(before, train="other").write(similar.neighbors)
