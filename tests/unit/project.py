@@ -115,7 +115,7 @@ class Project:
 
 def write_dvc_lock(folder: Path, process: int) -> None:
     """Let a process hold DVC's lock of a project, as `dvc repro` does while it runs."""
-    (folder / ".dvc" / "tmp").mkdir(parents=True)
+    (folder / ".dvc" / "tmp").mkdir(parents=True, exist_ok=True)
     locks = {"write": {"/data": {"pid": process, "cmd": "dvc repro"}}, "read": {}}
     (folder / ".dvc" / "tmp" / "rwlock").write_text(json.dumps(locks))
 

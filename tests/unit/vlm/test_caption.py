@@ -218,22 +218,17 @@ def test_what_cannot_be_asked_is_said_before_models_are_loaded(
 
 
 @pytest.mark.parametrize("checkpoint", ["best", "."])
-@pytest.mark.parametrize(
-    ("process", "sentence"),
-    [
-        (os.getpid(), f"DVC is at work (process {os.getpid()}: dvc repro). Fix: wait until it has ended"),
-        # No such process: what a killed one left.
-        (2**22 + 1, "run `dvc repro`"),
-    ],
-)
 def test_a_checkpoint_that_dvc_is_making_is_not_said_to_be_missing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: str, process: int, sentence: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: str
 ) -> None:
     """`dvc repro` removes a stage's outputs before it writes them again."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "1.png").touch()
-    write_dvc_lock(tmp_path, process)
-    assert sentence in run("1.png", "--checkpoint", checkpoint, code=1).stderr
+    at_work = f"DVC is at work (process {os.getpid()}: dvc repro). Fix: wait until it has ended"
+    # There is no process of the other number: a killed one left the lock.
+    for process, sentence in ((os.getpid(), at_work), (2**22 + 1, "run `dvc repro`")):
+        write_dvc_lock(tmp_path, process)
+        assert sentence in run("1.png", "--checkpoint", checkpoint, code=1).stderr
 
 
 def test_a_checkpoint_that_is_there_is_used_whatever_dvc_does(photos: Path) -> None:
