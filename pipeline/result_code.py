@@ -55,7 +55,7 @@ ENCODE = ResultCode(
     },
 )
 TRAIN = ResultCode(
-    rooms=("model", "training", "hardware/processes.py"),
+    rooms=("model", "training", "text/prompt.py", "hardware/processes.py"),
     without={
         **_PROBE,
         "model/generation.py": "training generates no captions",
@@ -67,7 +67,13 @@ TRAIN = ResultCode(
     },
 )
 EVALUATE = ResultCode(
-    rooms=("model", "text/prompt.py", "evaluation/predictor.py"),
+    rooms=(
+        "model",
+        "text/prompt.py",
+        "retrieval/memory.py",
+        "retrieval/neighbors.py",
+        "evaluation/predictor.py",
+    ),
     without=_PROBE,
 )
 CONTROLS = ResultCode(

@@ -24,6 +24,7 @@ def main() -> None:
     from pipeline.files.json_files import write_atomic
     from pipeline.params.loader import load_params
     from pipeline.pretrained.names import require_model_name
+    from pipeline.regions.regions import region_from_request
 
     checked = Path("data/checked")
     with stage_banner("check", [PARAMS], [checked]) as close_with:
@@ -35,6 +36,8 @@ def main() -> None:
         if asdict(settings.encoder) != _last_used("encode", "encoder"):
             require_model_name(settings.encoder.name, "image encoder", cache)
         require_model_name(settings.language_model.name, "language model", cache)
+        for request in settings.regions.requests:
+            region_from_request(request)
         write_atomic(checked, b"params.yaml was checked\n")
         close_with("all settings are valid")
 
@@ -42,12 +45,12 @@ def main() -> None:
 def _last_used(stage: str, section: str) -> object:
     """Return the section of params.yaml with which DVC ran a stage last (dvc.lock); None if never."""
     from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
 
-    lock = Path("dvc.lock")
-    content = YAML(typ="safe").load(lock) if lock.exists() else {}
     try:
-        return content["stages"][stage]["params"][str(PARAMS)][section]
-    except KeyError:
+        return YAML(typ="safe").load(Path("dvc.lock"))["stages"][stage]["params"][str(PARAMS)][section]
+    # A file that is missing, empty or damaged says nothing; DVC complains of it.
+    except (OSError, KeyError, TypeError, YAMLError):
         return None
 
 

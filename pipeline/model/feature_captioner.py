@@ -142,7 +142,9 @@ class FeatureCaptioner:
 
     def _labels(self, caption: str) -> list[int]:
         ids, limit = self._tokenizer.encode_caption(caption), self._tokenizer.params.max_caption_tokens
-        return caption_labels(ids[:limit], self.model.prompt.eos, truncated=len(ids) > limit)
+        # A model that never learned to end would be blamed for each end.
+        eos = self.model.prompt.eos if self.info.train.get("supervise_eos", True) else None
+        return caption_labels(ids[:limit], eos, truncated=len(ids) > limit)
 
     def caption(
         self,

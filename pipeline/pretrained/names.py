@@ -3,6 +3,7 @@
 A name is `wheel:NAME`, a local folder, or the id of a repository of the hub.
 """
 
+import os
 import re
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def require_model_name(name: str, kind: WheelKind, model_cache: Path | None) -> 
                 f"{name} is unpacked in {folder.parent} (runtime.model_cache), but {existing} is not a "
                 "folder. Fix: set runtime.model_cache to a folder, or to null."
             )
-    elif not Path(name).is_dir():
+    elif not os.path.isdir(name):  # noqa: PTH112 - Path raises an error for names that are too long
         if name.startswith((".", "/", "~")):
             raise PipelineError(
                 f"There is no model folder {name} (the {kind}). Fix: give a folder, or a hub id like "

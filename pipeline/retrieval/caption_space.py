@@ -32,7 +32,9 @@ def caption_vectors(captions: Sequence[Sequence[str]]) -> Rows:
     K is at most 100, and 0 where no term is in the captions of two images.
     """
     images_with = Counter(term for texts in captions for term in set().union(*map(_terms, texts)))
-    common = [term for term, images in images_with.most_common(TERMS) if images > 1]
+    # Of equally common terms the order is that of their text: sets have another order in each process.
+    order = sorted(images_with.items(), key=lambda pair: (-pair[1], str(pair[0])))
+    common = [term for term, images in order[:TERMS] if images > 1]
     places = {term: place for place, term in enumerate(common)}
     idf = np.log(len(captions) / np.array([images_with[term] for term in common], np.float32))
 

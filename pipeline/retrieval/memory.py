@@ -29,7 +29,8 @@ from pipeline.retrieval.nearest import nearest_rows, standardize, unit_rows
 
 FORMAT_VERSION = 1
 MEMORY_NAME = "memory.h5"
-_ARRAYS = ("vectors", "center", "scale", "weights", "keys", "records", "offsets")
+_NAMED = ("keys", "records", "offsets")
+_ARRAYS = ("vectors", "center", "scale", "weights", *_NAMED)
 
 
 @dataclass(frozen=True)
@@ -61,13 +62,40 @@ class Memory:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 (hex) over all of it."""
+        """SHA-256 (hex) over encoder, files and captions: what names the memory.
+
+        Vectors and map follow from these; their last bits depend on the machine.
+        """
+        return self._digest(_NAMED)
+
+    def _digest(self, names: Sequence[str]) -> str:
         total = hashlib.sha256(canonical_json(self.spec).encode())
-        for name in _ARRAYS:
+        for name in names:
             values = getattr(self, name)
             total.update(f"{name}{values.shape}".encode())
             total.update(np.ascontiguousarray(values).data)
         return total.hexdigest()
+
+    def _require_consistent(self) -> None:
+        """Raise ValueError unless arrays and records fit each other: a checksum can be made by anyone."""
+        count, width = len(self.keys), self.spec["width"]
+        dimensions = self.weights.shape[-1]
+        shapes = {
+            "vectors": (count, width + dimensions),
+            "center": (width,),
+            "scale": (width,),
+            "weights": (width, dimensions),
+            "offsets": (count + 1,),
+        }
+        for name, shape in shapes.items():
+            if getattr(self, name).shape != shape:
+                raise ValueError(f"{name} has the shape {getattr(self, name).shape}, expected {shape}")
+        if self.offsets[0] or self.offsets[-1] != len(self.records) or (np.diff(self.offsets) <= 0).any():
+            raise ValueError("its records do not follow each other")
+        for row in range(count):
+            image_id, captions = self._record(row)
+            if not (isinstance(image_id, str) and captions and all(isinstance(c, str) for c in captions)):
+                raise ValueError(f"record {row} is not an image id and its captions")
 
     def image_id(self, row: int) -> str:
         """The id of a train image."""
@@ -115,7 +143,7 @@ class Memory:
                 file.create_dataset(name, data=getattr(self, name))
             file.attrs["format_version"] = FORMAT_VERSION
             write_attribute(file, "encoder", canonical_json(self.spec))
-            write_attribute(file, "checksum", self.digest)
+            write_attribute(file, "checksum", self._digest(_ARRAYS))
             file.flush()
             content: bytes = file.id.get_file_image()
         write_atomic(path, content)
@@ -134,8 +162,9 @@ class Memory:
                     raise ValueError("it claims more than it can hold")
                 spec = json.loads(read_attribute(file, "encoder"))
                 memory = cls(spec, **{name: file[name][:] for name in _ARRAYS})
-                if read_attribute(file, "checksum") != memory.digest:
+                if read_attribute(file, "checksum") != memory._digest(_ARRAYS):
                     raise ValueError("its checksum is wrong")
+                memory._require_consistent()
         # What h5py raises for damaged metadata has many types.
         except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
             raise PipelineError(

@@ -34,11 +34,13 @@ class TrainingData:
     Attributes:
         neighbors: `[n, K]`, for each image the images whose captions its prompt shows, the nearest first (-1
             where there are too few); None: the prompt shows none.
+        memory: the digest of the memory whose rows they are.
     """
 
     features: TrainingFeatures
     tokens: TokenizedCaptions
     neighbors: NDArray[np.int32] | None = None
+    memory: str | None = None
 
     @cached_property
     def lengths(self) -> list[list[int]]:

@@ -48,7 +48,7 @@ def training_provenance(
         "encoder": data.features.spec,
         "features": data.features.digest,
         "tokens": _tokens_digest(data.tokens),
-        "neighbors": None if data.neighbors is None else digest(data.neighbors.tolist()),
+        "neighbors": None if data.neighbors is None else [data.memory, digest(data.neighbors.tolist())],
         "tokenizer": data.tokens.spec,
         "language_model": language_model.spec,
         "projector": asdict(settings.projector),
@@ -72,7 +72,7 @@ def dataset_identity(params: DataParams) -> dict[str, str]:
 def _tokens_digest(tokens: TokenizedCaptions) -> str:
     """Compute the SHA-256 (hex) of the prompt's ids and each image's id, caption ids and truncations."""
     prompt = tokens.prompt
-    total = hashlib.sha256(canonical_json([prompt.before, prompt.after, prompt.eos]).encode())
+    total = hashlib.sha256(canonical_json(asdict(prompt)).encode())
     # Image by image: one text of all would take more memory than the ids.
     for image_id, captions, truncated in zip(
         tokens.image_ids, tokens.captions, tokens.truncated, strict=True

@@ -48,7 +48,7 @@ def train(paths: TrainPaths, settings: Params, execution: Execution) -> TrainSum
     with FeatureStore(paths.features) as store:
         features = TrainingFeatures(store, tokens.image_ids, execution.runtime.feature_loading)
         neighbors, memory = read_neighbors(paths.neighbors, tokens)
-        data = TrainingData(features, tokens, neighbors)
+        data = TrainingData(features, tokens, neighbors, memory)
         model = _fresh_model(data, settings, execution)
         provenance = training_provenance(settings, data, model.language_model, execution.processes.count)
         info = replace(_checkpoint_info(provenance, model, data, settings), memory=memory)

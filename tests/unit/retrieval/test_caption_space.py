@@ -3,6 +3,10 @@
 Run: .venv/bin/python -m pytest tests/unit/retrieval/test_caption_space.py
 """
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -22,6 +26,25 @@ def test_images_of_which_people_say_the_same_are_close() -> None:
     similarity = vectors @ vectors.T
     assert similarity[0, 1] > 0.3 > -0.3 > similarity[0, 2]
     assert similarity[2, 3] > 0.3
+
+
+def test_the_order_of_a_set_does_not_change_the_vectors() -> None:
+    """Ties among equally common terms followed PYTHONHASHSEED: memory.h5 differed from run to run."""
+    code = (
+        "from tests.unit.retrieval.test_caption_space import CAPTIONS, caption_vectors;"
+        "print(caption_vectors(CAPTIONS).tobytes().hex())"
+    )
+    printed = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("0", "1")
+    }
+    assert len(printed) == 1
 
 
 @pytest.mark.parametrize("captions", [[["one"], ["two"]], [["the same"], ["the same"]], [["only"]]])

@@ -54,6 +54,8 @@ def check(**sections: dict[str, object]) -> Result:
         ("encoder", "name", "./clip", "no model folder ./clip (the image encoder)"),
         ("language_model", "name", "meta llama/x", "'meta llama/x' is not a folder or a hub id"),
         ("language_model", "name", "a/b/c", "'a/b/c' is not a folder or a hub id like org/model (the lang"),
+        ("language_model", "name", "a" * 300, "is not a folder or a hub id"),
+        ("regions", "requests", ["the middel of nowhere"], "the middel of nowhere"),
         ("runtime", "model_cache", "params.yaml", "params.yaml is not a folder"),
     ],
 )
@@ -86,6 +88,12 @@ def test_a_dataset_and_an_encoder_that_were_used_need_not_be_here(used: str, cod
     }
     Path("dvc.lock").write_text(json.dumps({"schema": "2.0", "stages": stages}))
     assert check(data={"root": "no/photos"}, encoder={"name": "./clip"}).exit_code == code
+
+
+@pytest.mark.parametrize("content", ["", "stages: []", "<<<<<<< HEAD\n"])
+def test_a_damaged_dvc_lock_says_nothing_of_what_was_used(content: str) -> None:
+    Path("dvc.lock").write_text(content)
+    assert check().exit_code == 0
 
 
 def test_it_imports_nothing_that_takes_long() -> None:
