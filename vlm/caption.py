@@ -92,7 +92,7 @@ def caption(
         with closing(output):
             _output_all(missing, answers, output, errors)
     if write:
-        skipped = len(requests) - len(missing)
+        skipped = len(requests) - len(missing) + output.skipped
         click.echo(
             f"captions written to {write}: {output.added:,}; skipped, since they exist: {skipped:,}", err=True
         )

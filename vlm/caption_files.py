@@ -25,8 +25,8 @@ def read_caption_file(
 
     With `split`, only lines of that split count, as data/captions.jsonl has them. With `references`, ids of
     images, lines of `vlm caption` count too, if their path names one of these images. Raises PipelineError
-    naming file and line for other content, an image that occurs twice or has no captions, and too long a
-    caption; naming the images if a caption has no words.
+    naming file and line for other content, a caption of a part of an image, an image that occurs twice or has
+    no captions, and too long a caption; naming the images if a caption has no words.
     """
     captions: dict[str, list[str]] = {}
     lines: dict[str, int] = {}
@@ -37,6 +37,11 @@ def read_caption_file(
     for number, row in read_jsonl(path):
         where = f"{path}:{number}"
         image = row.get("image_id")
+        if row.get("region", "full") != "full":
+            raise PipelineError(
+                f"{where}: the caption is of the region {row['region']!r:.60}; expected captions of whole "
+                "images. Fix: caption them without --ask, --region and --box."
+            )
         if references is not None and image is None and isinstance(row.get("path"), str):
             image = _same_image(row["path"], ids_by_name[Path(row["path"]).name])
             if image is None:

@@ -1,6 +1,7 @@
 """Where `vlm caption` puts captions: the terminal, a file next to each image, or one file for all."""
 
 import json
+import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline.errors import PipelineError
+from pipeline.files.disk_errors import explain_write_errors
 from pipeline.files.json_files import JsonObject, read_jsonl, write_atomic, write_jsonl
 
 if TYPE_CHECKING:
@@ -21,22 +23,29 @@ _SAVE_SECONDS = 10.0
 
 
 class CaptionOutput(ABC):
-    """Takes captions one by one, and knows those that an earlier run left; `added` counts the new ones."""
+    """Takes captions one by one, and knows those that an earlier run left.
+
+    `added` counts the new ones, `skipped` those that were found to exist only when they were output.
+    """
 
     def __init__(self) -> None:
         self.added = 0
+        self.skipped = 0
 
     @abstractmethod
     def has(self, image: Path, region: "Region") -> bool:
         """Whether an earlier run left the caption of a region."""
 
     def add(self, image: Path, answer: "RegionCaption") -> None:
-        """Output a caption."""
-        self._output(image, answer)
-        self.added += 1
+        """Output a caption, unless it exists by now."""
+        if self._output(image, answer):
+            self.added += 1
+        else:
+            self.skipped += 1
 
     @abstractmethod
-    def _output(self, image: Path, answer: "RegionCaption") -> None: ...
+    def _output(self, image: Path, answer: "RegionCaption") -> bool:
+        """Output a caption; False if it exists."""
 
     def close(self) -> None:  # noqa: B027  (most have written everything)
         """Write what is not written yet."""
@@ -55,15 +64,16 @@ class Printer(CaptionOutput):
         """Nothing that was printed before is known."""
         return False
 
-    def _output(self, image: Path, answer: "RegionCaption") -> None:
+    def _output(self, image: Path, answer: "RegionCaption") -> bool:
         from tqdm import tqdm
 
         if self._as_json:
             line = json.dumps(_row(image, answer), ensure_ascii=False)
         else:
-            names = [str(image)] * self._names_path + [str(answer.region)] * self._names_region
+            names = [_text(image)] * self._names_path + [str(answer.region)] * self._names_region
             line = ": ".join([*names, answer.text])
         tqdm.write(line)  # above its bar
+        return True
 
 
 class TextFiles(CaptionOutput):
@@ -90,8 +100,19 @@ class TextFiles(CaptionOutput):
         """Whether the image has a text file, by any author."""
         return image.with_suffix(".txt").exists()
 
-    def _output(self, image: Path, answer: "RegionCaption") -> None:
-        write_atomic(image.with_suffix(".txt"), f"{answer.text}\n".encode())
+    def _output(self, image: Path, answer: "RegionCaption") -> bool:
+        path = image.with_suffix(".txt")
+        with explain_write_errors(path):
+            try:
+                path.touch(exist_ok=False)  # a file that somebody wrote meanwhile is kept
+            except FileExistsError:
+                return False
+        try:
+            write_atomic(path, f"{answer.text}\n".encode())
+        except BaseException:
+            path.unlink()  # an empty file would count as a caption
+            raise
+        return True
 
 
 class JsonLines(CaptionOutput):
@@ -107,8 +128,7 @@ class JsonLines(CaptionOutput):
         for number, row in read_jsonl(path) if path.exists() else ():
             match row:
                 case {"path": str(image), "region": str(name), "box": [*box], "caption": str()}:
-                    # Of a box in pixels, the fractions are known only when its image is open.
-                    self._known |= {(image, name, *map(str, box)), (image, name)}
+                    self._known.add((image, name, *map(str, box)))
                     self._rows.append(row)
                 case _:
                     raise PipelineError(
@@ -117,14 +137,16 @@ class JsonLines(CaptionOutput):
                     )
 
     def has(self, image: Path, region: "Region") -> bool:
-        """Whether the file has the region of an image; a box in pixels is taken for any other box."""
-        box = () if region.pixels else map(str, region.box)
-        return (str(image), region.name, *box) in self._known
+        """Whether the file has the region of an image; of a box in pixels, known only when it is output."""
+        return not region.pixels and (_text(image), region.name, *map(str, region.box)) in self._known
 
-    def _output(self, image: Path, answer: "RegionCaption") -> None:
+    def _output(self, image: Path, answer: "RegionCaption") -> bool:
+        if self.has(image, answer.region):
+            return False
         self._rows.append(_row(image, answer))
         if time.monotonic() - self._saved > _SAVE_SECONDS:
             self.close()
+        return True
 
     def close(self) -> None:
         """Write all lines."""
@@ -141,9 +163,14 @@ def caption_file(name: str, images: Iterable[Path], regions: int) -> CaptionOutp
     raise click.UsageError(f"--write takes txt or a file OUT.jsonl, not {name!r:.100}.")
 
 
+def _text(image: Path) -> str:
+    """The path as text that UTF-8 can hold, whatever bytes a file name has."""
+    return os.fsencode(image).decode("utf-8", "backslashreplace")
+
+
 def _row(image: Path, answer: "RegionCaption") -> JsonObject:
     return {
-        "path": str(image),
+        "path": _text(image),
         "region": answer.region.name,
         "box": answer.region.box,
         "caption": answer.text,

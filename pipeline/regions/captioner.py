@@ -242,8 +242,9 @@ class Captioner:
         opened: tuple[ImageLike, Image.Image] | None = None
         for image, region in requests:
             try:
-                # Regions of one image follow each other; it is decoded once.
-                if opened is None or opened[0] is not image:
+                # Regions of one file follow each other; it is decoded once. Pixels in memory may change.
+                is_file = isinstance(image, str | Path | bytes) or hasattr(image, "read")
+                if opened is None or opened[0] is not image or not is_file:
                     opened = image, open_image_like(image, self._max_megapixels)
                 piece, part = _cut_out(opened[1], region, image)
                 # A crop goes through the encoder as if it were an image.

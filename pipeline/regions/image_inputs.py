@@ -29,11 +29,19 @@ def is_image(value: object) -> bool:
 def open_image_like(image: ImageLike, max_megapixels: float) -> Image.Image:
     """Open an image in RGB, upright. A file object is read from where it stands, and not closed.
 
-    Raises PipelineError for anything that is not an image or has more than `max_megapixels`.
+    Raises PipelineError for anything that is not an image, and for a file of more than `max_megapixels`; PIL
+    images, arrays and tensors may be larger.
     """
     if isinstance(image, str | PathLike):
         return open_image(Path(image), max_megapixels, limit=_LIMIT)
     if isinstance(image, Image.Image):
+        try:
+            image.load()
+        # Damaged files make decoders raise many kinds; a closed one, AttributeError.
+        except Exception as error:
+            raise PipelineError(
+                f"the image is closed, truncated or damaged: {error}. Fix: open it again or leave it out."
+            ) from error
         return image_from_pil(image)
     if isinstance(image, np.ndarray):
         return image_from_array(image)
@@ -44,7 +52,10 @@ def open_image_like(image: ImageLike, max_megapixels: float) -> Image.Image:
                 "(3, H, W); of a batch, pass list(batch)."
             )
         return image_from_array(image.permute(1, 2, 0).cpu().numpy())
-    content = image.read() if hasattr(image, "read") else image
+    try:
+        content = image.read() if hasattr(image, "read") else image
+    except (OSError, ValueError) as error:  # also a file that is closed, or was opened without "b"
+        raise PipelineError(f"the image cannot be read ({error}). Pass a file opened with 'rb'.") from error
     if isinstance(content, bytes | bytearray):
         return image_from_bytes("the image", bytes(content), max_megapixels, _LIMIT)
     raise PipelineError(

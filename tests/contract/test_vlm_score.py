@@ -78,6 +78,12 @@ def test_what_vlm_caption_wrote_is_scored(
         ([ROW, {"image_id": "2", "caption": "a" * 10_001}], REFERENCES, (), "10,001 characters"),
         ([captioned("a.jpg", "a"), captioned("b.jpg", "b")], REFERENCES, (), "file name of a.jpg, b.jpg"),
         ([captioned("1", "a"), captioned("x/1", "b")], REFERENCES, (), "image '1' occurs twice"),
+        (
+            [{**captioned("1", "a"), "region": "top"}],
+            REFERENCES,
+            (),
+            "jsonl:1: the caption is of the region 'top'",
+        ),
         ([captioned("1", "a")], REFERENCES, (), "no prediction for 1 image: '2'"),
         (["{"], REFERENCES, (), "is not valid JSON"),
         (PREDICTIONS, [{"image_id": "1", "captions": []}], (), "captions is []"),

@@ -2,7 +2,7 @@
 
 import io
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -74,6 +74,21 @@ def test_several_images_may_come_one_by_one(project: Project, captioner: Caption
     assert both == [captioner.ask_all("Compare the left and the right", path) for path in paths]
     with open(paths[0], "rb") as file:  # noqa: PTH123
         assert captioner.ask_all("Compare the left and the right", file) == both[0]
+
+
+def test_images_may_share_one_buffer(project: Project, captioner: Captioner) -> None:
+    """As frames of a video do."""
+    images = [open_image(Path(image.path), max_megapixels=1) for image in project.test_images]
+    buffer = np.empty((64, 64, 3), dtype=np.uint8)
+
+    def frames() -> Iterator[np.ndarray[Any, Any]]:
+        for image in images:
+            buffer[:] = np.asarray(image)
+            yield buffer
+
+    captions = captioner.caption(images)
+    assert captioner.caption(frames()) == captions
+    assert len({caption.text for caption in captions}) > 1
 
 
 def test_the_region_of_an_answer_can_be_asked_for(path: Path, captioner: Captioner) -> None:
@@ -167,20 +182,30 @@ def test_an_unknown_or_impossible_region_is_refused(
 def test_what_cannot_be_captioned_has_its_error_and_the_others_their_captions(
     path: Path, captioner: Captioner, tmp_path: Path
 ) -> None:
+    half = io.BytesIO(path.read_bytes()[:100])
+    closed = io.BytesIO()
+    closed.close()
+    text = io.TextIOWrapper(io.BytesIO(b"\xff\xd8\xff"), encoding="utf-8")
     requests: list[tuple[Any, Region]] = [
         (path, REGIONS["full"]),
         (tmp_path / "none.png", REGIONS["full"]),
         (path, region_from_name("0,0,65,64")),
         (Image.new("RGB", (64, 64)), region_from_name("0,0,65,64")),
         (np.zeros((2, 2)), REGIONS["full"]),
+        (closed, REGIONS["full"]),
+        (text, REGIONS["full"]),
+        (Image.open(half), REGIONS["full"]),
         (path, REGIONS["full"]),
     ]
-    first, no_image, beyond, beyond_picture, no_pixels, last = captioner.caption_each(requests)
+    first, no_image, beyond, beyond_picture, no_pixels, *unreadable, last = captioner.caption_each(requests)
     assert first == last == captioner.caption(path)
     assert str(beyond) == f"{path}: {beyond_picture}"
     assert "0,0,65,64px" in str(beyond_picture)
     assert "float64" in str(no_pixels)
     assert "none.png" in str(no_image)
+    for error, reason in zip(unreadable, ("closed file", "'rb'", "truncated"), strict=True):
+        assert isinstance(error, PipelineError)
+        assert reason in str(error)
     with pytest.raises(PipelineError, match=r"none\.png"):
         captioner.caption_many(requests)
 

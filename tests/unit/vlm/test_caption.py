@@ -5,6 +5,7 @@ Run: .venv/bin/python -m pytest tests/unit/vlm/test_caption.py
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -120,6 +121,18 @@ def test_a_folder_gets_text_files_and_those_that_exist_stay(
     assert "written to txt: 0; skipped, since they exist: 3" in run("photos", "--write", "txt").stderr
 
 
+def test_a_text_file_that_appears_meanwhile_stays(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load = Captioner.load
+
+    def load_slowly(*args: Any) -> Captioner:
+        (photos / "2.txt").write_text("by hand")
+        return load(*args)
+
+    monkeypatch.setattr(Captioner, "load", load_slowly)
+    assert "written to txt: 2; skipped, since they exist: 1" in run("photos", "--write", "txt").stderr
+    assert (photos / "2.txt").read_text() == "by hand"
+
+
 @pytest.mark.parametrize(
     "asked", [[], ["--ask", "the left and 0.5,0,1,1"], ["--box", "0,0,30,40"]], ids=["full", "two", "pixels"]
 )
@@ -136,6 +149,23 @@ def test_an_interrupted_file_of_captions_goes_on(photos: Path, asked: list[str])
     assert rows[:count] == first
     printed = [json.loads(line) for line in run("photos", *asked, "--json").stdout.splitlines()]
     assert sorted(map(without_score, rows)) == sorted(map(without_score, printed))
+
+
+@pytest.mark.usefixtures("photos")
+def test_each_box_in_pixels_has_its_caption() -> None:
+    for box in ("0,0,30,40", "30,0,60,40"):
+        args = ("photos/1.png", "--box", box, "--write", "out.jsonl")
+        assert "written to out.jsonl: 1; skipped, since they exist: 0" in run(*args).stderr
+    assert [row["box"] for row in read_rows(Path("out.jsonl"))] == [[0, 0, 0.5, 1], [0.5, 0, 1, 1]]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems allow no such names")
+def test_a_file_name_need_not_be_utf_8(photos: Path) -> None:
+    (photos / "1.png").rename(photos / os.fsdecode(b"\xff.png"))
+    for written in (3, 0):
+        result = run("photos", "--write", "out.jsonl")
+        assert f"written to out.jsonl: {written}; skipped, since they exist: {3 - written}" in result.stderr
+    assert "photos/\\xff.png" in [row["path"] for row in read_rows(photos.parent / "out.jsonl")]
 
 
 def test_ctrl_c_keeps_the_captions_that_were_made(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
