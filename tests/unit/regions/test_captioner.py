@@ -105,6 +105,7 @@ def test_loading_prints_nothing(
 ) -> None:
     """Neither bars nor the advice of libraries, in a program that did not silence them."""
     load = FeatureCaptioner.load
+    caplog.set_level(logging.WARNING, "bitsandbytes")
 
     def load_with_advice(*args: Any) -> FeatureCaptioner:
         logging.getLogger("bitsandbytes.backends.cpu.ops").warning("pip install kernels")
