@@ -51,7 +51,7 @@ def pins_of(folder: Path) -> dict[str, Any]:
         "revision": COMMIT,
         "image_column": "image",
         "caption_columns": COLUMNS,
-        "licence": "Made for the tests.",
+        "license": "Made for the tests.",
         "shards": shards,
     }
 

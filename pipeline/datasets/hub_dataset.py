@@ -66,7 +66,7 @@ def unpack_hub_dataset(pins: PinnedDataset, limits: Limits, folder: Path) -> Ent
             "Fix: remove the folder, or run `dvc repro prepare`, which removes it."
         )
     logger.info("%s at %.7s: %d images unpacked into %s", repository, pins.revision, len(entries), folder)
-    logger.info("licence of %s: %s", repository, pins.licence)
+    logger.info("license of %s: %s", repository, pins.license)
     if total < (pinned := sum(shard.rows for shard in pins.shards)):
         logger.info("data.limits keeps %d of %d images", total, pinned)
     if replaced:

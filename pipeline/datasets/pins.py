@@ -37,7 +37,7 @@ class PinnedDataset:
     revision: Annotated[StrictStr, text_like("^[0-9a-f]{40}$", "the 40 hex digits of a commit")]
     image_column: StrictStr
     caption_columns: Annotated[tuple[StrictStr, ...], Field(min_length=1)]
-    licence: StrictStr
+    license: StrictStr
     shards: Annotated[
         tuple[Shard, ...], Field(json_schema_extra={"errorMessage": "one or more of each split"})
     ]

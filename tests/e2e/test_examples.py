@@ -74,7 +74,7 @@ def test_the_example_of_a_help_runs(example: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("vlm.app.serve.make_server", lambda _application: StoppedServer())
     result = CliRunner().invoke(main, shlex.split(example), prog_name="vlm")
     assert result.exit_code == 0, result.output
-    assert result.stdout.strip()
+    assert result.output.strip()
 
 
 @pytest.mark.parametrize("page", PYTHON)

@@ -33,7 +33,7 @@ def hardware_table() -> list[list[str]]:
 def pretend(monkeypatch: pytest.MonkeyPatch, device: str, capability: str) -> Placement:
     """Where a run computes on a machine with such a device."""
     if capability:
-        major, minor = capability.split(".")
+        major, minor = capability.split()[0].split(".")  # the least of "8.0 to 9.0"
         pretend_gpu(monkeypatch, device, (int(major), int(minor)))
         return choose_placement("auto")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

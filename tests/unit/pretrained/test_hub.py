@@ -220,7 +220,10 @@ def test_a_hub_that_does_not_serve(granted: HubStandIn, behavior: dict[str, obje
 def test_no_network(granted: HubStandIn, revision: str | None, parts: list[str]) -> None:
     download_snapshot(HubRepository(LLAMA, revision), parts)
     granted.stop()
-    message = rf"{LLAMA} is not complete.*cannot be reached.*run `hf download.*or give a local folder\."
+    # The connection that was open may break before a new one is refused.
+    message = (
+        rf"{LLAMA} is not complete.*cannot be reached.*run `hf download|The download of {LLAMA} broke off"
+    )
     assert re.match(message, refusal(revision=revision))
 
 
