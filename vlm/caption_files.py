@@ -79,8 +79,8 @@ def read_caption_file(
 def _same_image(path: str, ids: list[str]) -> str | None:
     """Find the one image id of a file name that goes with a path, whose last folders may tell which."""
     alike = [i for i in ids if f"/{path}".endswith(f"/{i}") or f"/{i}".endswith(f"/{path}")]
-    one = alike or ids
-    return one[0] if len(one) == 1 else None
+    matches = alike or ids
+    return matches[0] if len(matches) == 1 else None
 
 
 def _captions(value: Any, key: str, where: str) -> list[str]:

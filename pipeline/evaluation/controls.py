@@ -34,8 +34,12 @@ def control_captions(
     constant = PredictionCache(scratch, {"control": "constant", **shared}, 1)
     if constant.missing:
         constant.add(0, [{"caption": constant_caption({r.image_id: r.captions for r in train})}])
-    rows = tuple(neighbors.of([r.image_id for r in split]) for split in (test, dev))
-    own = {"control": "neighbors", "rows": [of.tolist() for of in rows], "dev": _captions_digest(dev)}
+    rows = tuple(neighbors.lookup([r.image_id for r in split]) for split in (test, dev))
+    own = {
+        "control": "neighbors",
+        "rows": [split_rows.tolist() for split_rows in rows],
+        "dev": _captions_digest(dev),
+    }
     similar = PredictionCache(scratch, shared | own, len(test))
     if similar.missing:
         similar.add(0, _neighbor_captions((rows[0], rows[1]), train, dev))

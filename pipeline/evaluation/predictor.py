@@ -115,7 +115,7 @@ class Predictor:
             "checkpoint": checkpoint.file.sha256,
             "encoder": self._store.spec,
             "features": self._digest(tuple(image_ids)),
-            "neighbors": self._retriever and self._retriever.neighbors.of(image_ids).tolist(),
+            "neighbors": self._retriever and self._retriever.neighbors.lookup(image_ids).tolist(),
             "dtype": str(self._execution.placement.dtype),
             **settings,
         }

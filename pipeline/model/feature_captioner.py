@@ -112,7 +112,9 @@ class FeatureCaptioner:
             raise ValueError("similar is None, expected the captions of each image's neighbors")
         contexts = []
         for neighbors in similar:
-            captions = [self._tokenizer.encode_caption(of[0]) for of in neighbors[: params.similar_captions]]
+            captions = [
+                self._tokenizer.encode_caption(texts[0]) for texts in neighbors[: params.similar_captions]
+            ]
             whole = [ids for ids in captions if 0 < len(ids) <= params.max_caption_tokens]
             contexts.append(self.model.prompt.context(whole))
         return contexts

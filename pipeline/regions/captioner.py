@@ -283,9 +283,9 @@ def _load_memory(checkpoint: Checkpoint, other: Path | None) -> Memory | None:
             "leave the memory out, or train with prompt.similar_captions."
         )
     memory = Memory.read(other)
-    for key, found, wanted in differences(memory.spec, checkpoint.info.encoder):
+    for key, present, wanted in differences(memory.spec, checkpoint.info.encoder):
         raise PipelineError(
-            f"{other} was made with encoder {key} {found!r}, but {checkpoint.file.path} needs {wanted!r}. "
+            f"{other} was made with encoder {key} {present!r}, but {checkpoint.file.path} needs {wanted!r}. "
             "Fix: make it with that encoder."
         )
     return memory

@@ -79,9 +79,9 @@ def nearest_rows(
             values = queries[part] @ vectors[block].astype(np.float32).T  # [q, n]
             if keys is not None:
                 values[keys[1][part, None] == keys[0][None, block]] = -np.inf
-            found, columns = _largest(values, min(count, values.shape[1]))
-            all_values = np.hstack([best, found])
-            columns = np.where(np.isneginf(found), -1, block.start + columns)
+            values, columns = _largest(values, min(count, values.shape[1]))
+            all_values = np.hstack([best, values])
+            columns = np.where(np.isneginf(values), -1, block.start + columns)
             all_rows = np.hstack([rows[part], columns.astype(np.int32)])
             order = np.argsort(-all_values, axis=1, kind="stable")[:, :count]
             best = np.take_along_axis(all_values, order, axis=1)

@@ -41,7 +41,7 @@ class Neighbors:
     image_ids: Sequence[str]
     rows: NDArray[np.int32]
 
-    def of(self, image_ids: Sequence[str]) -> NDArray[np.int32]:
+    def lookup(self, image_ids: Sequence[str]) -> NDArray[np.int32]:
         """The rows `[n, K]` of these images. Raises PipelineError for an image without neighbors."""
         places = [bisect_left(self.image_ids, image_id) for image_id in image_ids]
         for place, image_id in zip(places, image_ids, strict=True):
@@ -75,17 +75,17 @@ class Neighbors:
                 if file.attrs["format_version"] != FORMAT_VERSION or file["rows"].nbytes > size:
                     raise ValueError("it has another format")
                 image_ids = list(read_texts(file, "image_id", size))
-                found = cls(
+                neighbors = cls(
                     read_attribute(file, "memory"), read_attribute(file, "train"), image_ids, file["rows"][:]
                 )
-                if read_attribute(file, "checksum") != found.digest:
+                if read_attribute(file, "checksum") != neighbors.digest:
                     raise ValueError("its checksum is wrong")
         # What h5py raises for damaged metadata has many types.
         except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
             raise PipelineError(
                 f"{path} is not a file of neighbors ({error}). Fix: delete it and run `dvc repro retrieve`."
             ) from error
-        return found
+        return neighbors
 
     @cached_property
     def digest(self) -> str:
@@ -110,7 +110,7 @@ class Retriever:
 
     def similar(self, image_ids: Sequence[str]) -> list[SimilarCaptions]:
         """For each image, the captions of each of its neighbors, the nearest first."""
-        return [self.memory.similar(rows) for rows in self.neighbors.of(image_ids)]
+        return [self.memory.similar(rows) for rows in self.neighbors.lookup(image_ids)]
 
 
 def ids_digest(image_ids: Sequence[str]) -> str:

@@ -94,8 +94,8 @@ def retrieve(paths: RetrievePaths, similar_captions: int) -> tuple[Memory, Neigh
                 if image_id in train_rows:
                     queries[place, store.spec["width"] :] = expected[train_rows[image_id]]
             rows.append(memory.nearest(queries, count, _file_keys(store, some)))
-    found = np.concatenate([np.empty((0, count), np.int32), *rows])
-    neighbors = Neighbors(memory.digest, ids_digest([r.image_id for r in train]), image_ids, found)
+    all_rows = np.concatenate([np.empty((0, count), np.int32), *rows])
+    neighbors = Neighbors(memory.digest, ids_digest([r.image_id for r in train]), image_ids, all_rows)
     memory.write(paths.memory)
     neighbors.write(paths.neighbors)
     return memory, neighbors

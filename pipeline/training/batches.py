@@ -61,12 +61,12 @@ class TrainingData:
         if self.neighbors is None:
             return []
         rng = np.random.default_rng([*seed, image])
-        shown = []
+        captions = []
         for row in self.neighbors[image][self.neighbors[image] >= 0]:
             caption = int(rng.integers(len(self.tokens.captions[row]))) if _DRAW_CAPTIONS else 0
             if not self.tokens.truncated[row][caption]:
-                shown.append(self.tokens.captions[row][caption].tolist())
-        return self.tokens.prompt.context(shown)
+                captions.append(self.tokens.captions[row][caption].tolist())
+        return self.tokens.prompt.context(captions)
 
 
 def read_neighbors(path: Path, tokens: TokenizedCaptions) -> tuple[NDArray[np.int32] | None, str | None]:
@@ -77,13 +77,13 @@ def read_neighbors(path: Path, tokens: TokenizedCaptions) -> tuple[NDArray[np.in
     count = tokens.spec.get("similar_captions", 0)
     if not count:
         return None, None
-    found = Neighbors.read(path)
-    if found.train != ids_digest(tokens.image_ids):
+    neighbors = Neighbors.read(path)
+    if neighbors.train != ids_digest(tokens.image_ids):
         raise PipelineError(
             f"The rows of {path} are not the {len(tokens.image_ids)} train images of the tokens. "
             "Fix: run `dvc repro train`."
         )
-    return found.of(tokens.image_ids)[:, :count], found.memory
+    return neighbors.lookup(tokens.image_ids)[:, :count], neighbors.memory
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ class Lab:
         memory, found = Memory.read(self.paths.memory), Neighbors.read(self.paths.neighbors)
         assert found.memory == memory.digest
         return {
-            image_id: "".join(memory.image_id(row) for row in found.of([image_id])[0] if row >= 0)
+            image_id: "".join(memory.image_id(row) for row in found.lookup([image_id])[0] if row >= 0)
             for image_id in found.image_ids
         }
 
@@ -68,7 +68,7 @@ def test_neighbors_are_train_images_and_never_the_same_file(lab: Lab) -> None:
 def test_without_similar_captions_train_images_have_no_neighbors(lab: Lab) -> None:
     assert lab.neighbors(similar_captions=0) == {"e": "cbd", "f": "bcad"}
     with pytest.raises(PipelineError, match="a has no neighbors"):
-        Neighbors.read(lab.paths.neighbors).of(["a"])
+        Neighbors.read(lab.paths.neighbors).lookup(["a"])
 
 
 def test_a_memory_says_what_people_said_of_the_nearest_images(lab: Lab) -> None:

@@ -38,7 +38,7 @@ def test_the_prompt_has_captions_of_neighbors_drawn_in_each_epoch(similar: Lab) 
         assert drawn[0] == drawn[3]
         assert len({str(contexts) for contexts in drawn}) == 3
         for contexts in drawn:
-            for rows, context in zip(neighbors.of(tokens.image_ids), contexts, strict=True):
+            for rows, context in zip(neighbors.lookup(tokens.image_ids), contexts, strict=True):
                 first, second = ([ids.tolist() for ids in tokens.captions[row]] for row in rows[:2])
                 assert context
                 assert context in [tokens.prompt.context(pair) for pair in product(first, second)]
