@@ -27,7 +27,7 @@ from pipeline.metrics.controls import shuffle_predictions
 from pipeline.metrics.scores import measure
 from pipeline.model.checkpoints import Checkpoint, checkpoints_of_run, memory_of_checkpoint
 from pipeline.params.schema import Params
-from pipeline.retrieval.neighbors import Neighbors, Retriever, ids_digest
+from pipeline.retrieval.neighbors import Neighbors, Retriever
 
 logger = logging.getLogger(__name__)
 
@@ -67,11 +67,7 @@ def evaluate(paths: EvaluatePaths, settings: Params, execution: Execution) -> Js
                 f"{paths.captions} has no image in the split {split}. Fix: run `dvc repro prepare`."
             )
     neighbors = Neighbors.read(paths.neighbors)
-    if neighbors.train != ids_digest(list(references["train"])):
-        raise PipelineError(
-            f"The rows of {paths.neighbors} are not the train images of {paths.captions}. "
-            "Fix: run `dvc repro retrieve`."
-        )
+    neighbors.require_train(list(references["train"]), paths.neighbors, paths.captions)
     results: list[EpochResult] = []
     predictor: Predictor | None = None
     with FeatureStore(paths.features) as store:

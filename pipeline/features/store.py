@@ -9,7 +9,6 @@ N: images, P: tokens of an image, D_v: width of the encoder.
 
 import hashlib
 import json
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -22,7 +21,7 @@ from pipeline.captions import ImageRecord
 from pipeline.errors import PipelineError
 from pipeline.files.atomic import replace_file
 from pipeline.files.disk_errors import explain_read_errors
-from pipeline.files.hdf5_text import FORMAT, read_attribute, read_texts, write_attribute, write_texts
+from pipeline.files.hdf5 import FORMAT, find_text, read_attribute, read_texts, write_attribute, write_texts
 from pipeline.files.json_files import canonical_json
 
 FORMAT_VERSION = 3
@@ -187,9 +186,8 @@ class FeatureStore:
         return self.sha256[self._row(image_id)]
 
     def _row(self, image_id: str) -> int:
-        # Ids are sorted; a dictionary of a million ids would take 150 MB.
-        row = bisect_left(self.image_ids, image_id)
-        if row == len(self) or self.image_ids[row] != image_id:
+        row = find_text(self.image_ids, image_id)
+        if row is None:
             raise PipelineError(f"{self.path} has no image {image_id}. Fix: run `dvc repro encode`.")
         return row
 

@@ -16,15 +16,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.captions import SimilarCaptions
-from pipeline.errors import PipelineError
-from pipeline.files.disk_errors import explain_read_errors
-from pipeline.files.hdf5_text import FORMAT, read_attribute, write_attribute
-from pipeline.files.json_files import canonical_json, write_atomic
+from pipeline.files.hdf5 import open_hdf5, read_attribute, replace_hdf5, write_attribute
+from pipeline.files.json_files import canonical_json
 from pipeline.retrieval.nearest import nearest_rows, standardize, unit_rows
 
 FORMAT_VERSION = 1
@@ -137,39 +134,25 @@ class Memory:
 
     def write(self, path: Path) -> None:
         """Write the memory, atomically; equal memories give equal bytes."""
-        # Made in memory: on a full disk HDF5 would print its own errors when it closes its objects.
-        with h5py.File(path.name, "w", driver="core", backing_store=False, libver=FORMAT) as file:
+        with replace_hdf5(path) as file:
             for name in _ARRAYS:
                 file.create_dataset(name, data=getattr(self, name))
             file.attrs["format_version"] = FORMAT_VERSION
             write_attribute(file, "encoder", canonical_json(self.spec))
             write_attribute(file, "checksum", self._digest(_ARRAYS))
-            file.flush()
-            content: bytes = file.id.get_file_image()
-        write_atomic(path, content)
 
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read a memory. Raises PipelineError for a missing, foreign or damaged file, be it by one bit."""
-        if not path.exists():
-            raise PipelineError(f"{path} does not exist. Fix: run `dvc repro retrieve`.")
-        try:
-            with explain_read_errors(path), h5py.File(path, "r") as file:
-                if file.attrs["format_version"] != FORMAT_VERSION:
-                    raise ValueError("it has another format version")
-                size = path.stat().st_size
-                if any(file[name].nbytes > size for name in _ARRAYS):
-                    raise ValueError("it claims more than it can hold")
-                spec = json.loads(read_attribute(file, "encoder"))
-                memory = cls(spec, **{name: file[name][:] for name in _ARRAYS})
-                if read_attribute(file, "checksum") != memory._digest(_ARRAYS):
-                    raise ValueError("its checksum is wrong")
-                memory._require_consistent()
-        # What h5py raises for damaged metadata has many types.
-        except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
-            raise PipelineError(
-                f"{path} is not a memory of captions ({error}). Fix: delete it and run `dvc repro retrieve`."
-            ) from error
+        with open_hdf5(path, FORMAT_VERSION, "a memory of captions", "retrieve") as file:
+            size = path.stat().st_size
+            if any(file[name].nbytes > size for name in _ARRAYS):
+                raise ValueError("its arrays claim more bytes than the file has")
+            spec = json.loads(read_attribute(file, "encoder"))
+            memory = cls(spec, **{name: file[name][:] for name in _ARRAYS})
+            if read_attribute(file, "checksum") != memory._digest(_ARRAYS):
+                raise ValueError("its checksum is wrong")
+            memory._require_consistent()
         return memory
 
 

@@ -4,22 +4,27 @@ M: images, K: neighbors of each.
 """
 
 import hashlib
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Self
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.captions import SimilarCaptions
 from pipeline.errors import PipelineError
-from pipeline.files.disk_errors import explain_read_errors
-from pipeline.files.hdf5_text import FORMAT, read_attribute, read_texts, write_attribute, write_texts
-from pipeline.files.json_files import canonical_json, digest, write_atomic
+from pipeline.files.hdf5 import (
+    find_text,
+    open_hdf5,
+    read_attribute,
+    read_texts,
+    replace_hdf5,
+    write_attribute,
+    write_texts,
+)
+from pipeline.files.json_files import canonical_json, digest
 from pipeline.retrieval.memory import Memory
 
 FORMAT_VERSION = 1
@@ -43,16 +48,25 @@ class Neighbors:
 
     def lookup(self, image_ids: Sequence[str]) -> NDArray[np.int32]:
         """The rows `[n, K]` of these images. Raises PipelineError for an image without neighbors."""
-        places = [bisect_left(self.image_ids, image_id) for image_id in image_ids]
-        for place, image_id in zip(places, image_ids, strict=True):
-            if place == len(self.image_ids) or self.image_ids[place] != image_id:
+        places = []
+        for image_id in image_ids:
+            place = find_text(self.image_ids, image_id)
+            if place is None:
                 raise PipelineError(f"{image_id} has no neighbors. Fix: run `dvc repro retrieve`.")
+            places.append(place)
         return self.rows[places]
+
+    def require_train(self, image_ids: Sequence[str], path: Path, source: object) -> None:
+        """Raise PipelineError unless the rows of `path` are these train images, those of `source`."""
+        if self.train != ids_digest(image_ids):
+            raise PipelineError(
+                f"The rows of {path} are not the {len(image_ids)} train images of {source}. "
+                "Fix: run `dvc repro train`."
+            )
 
     def write(self, path: Path) -> None:
         """Write neighbors.h5; equal neighbors give equal bytes."""
-        # An in-memory file, so that the bytes are written in one atomic step.
-        with h5py.File(path.name, "w", driver="core", backing_store=False, libver=FORMAT) as file:
+        with replace_hdf5(path) as file:
             file.create_dataset("rows", data=self.rows)
             longest = max((len(image_id.encode()) for image_id in self.image_ids), default=0)
             write_texts(file, "image_id", self.image_ids, len(self.image_ids), longest)
@@ -60,31 +74,20 @@ class Neighbors:
             write_attribute(file, "memory", self.memory)
             write_attribute(file, "train", self.train)
             write_attribute(file, "checksum", self.digest)
-            file.flush()
-            content: bytes = file.id.get_file_image()
-        write_atomic(path, content)
 
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read neighbors.h5. Raises PipelineError for a missing, foreign or damaged file."""
-        if not path.exists():
-            raise PipelineError(f"{path} does not exist. Fix: run `dvc repro retrieve`.")
-        try:
-            with explain_read_errors(path), h5py.File(path, "r") as file:
-                size = path.stat().st_size
-                if file.attrs["format_version"] != FORMAT_VERSION or file["rows"].nbytes > size:
-                    raise ValueError("it has another format")
-                image_ids = list(read_texts(file, "image_id", size))
-                neighbors = cls(
-                    read_attribute(file, "memory"), read_attribute(file, "train"), image_ids, file["rows"][:]
-                )
-                if read_attribute(file, "checksum") != neighbors.digest:
-                    raise ValueError("its checksum is wrong")
-        # What h5py raises for damaged metadata has many types.
-        except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
-            raise PipelineError(
-                f"{path} is not a file of neighbors ({error}). Fix: delete it and run `dvc repro retrieve`."
-            ) from error
+        with open_hdf5(path, FORMAT_VERSION, "a file of neighbors", "retrieve") as file:
+            size = path.stat().st_size
+            if file["rows"].nbytes > size:
+                raise ValueError("its rows claim more bytes than the file has")
+            image_ids = list(read_texts(file, "image_id", size))
+            neighbors = cls(
+                read_attribute(file, "memory"), read_attribute(file, "train"), image_ids, file["rows"][:]
+            )
+            if read_attribute(file, "checksum") != neighbors.digest:
+                raise ValueError("its checksum is wrong")
         return neighbors
 
     @cached_property

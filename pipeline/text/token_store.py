@@ -8,15 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.captions import CaptionRecord, Split, read_captions
 from pipeline.errors import PipelineError
 from pipeline.files.differences import differences
-from pipeline.files.hdf5_text import FORMAT, read_attribute, read_texts, write_attribute, write_texts
-from pipeline.files.json_files import canonical_json, write_atomic
+from pipeline.files.hdf5 import (
+    open_hdf5,
+    read_attribute,
+    read_texts,
+    replace_hdf5,
+    write_attribute,
+    write_texts,
+)
+from pipeline.files.json_files import canonical_json
 from pipeline.text.prompt import CaptionTokenizer, Prompt
 
 logger = logging.getLogger(__name__)
@@ -110,8 +116,7 @@ def _write(
         "image_id": [r.image_id for r in records],
         "split": [r.split for r in records],
     }
-    # A file in memory, so that its bytes are written in one atomic step.
-    with h5py.File(path.name, "w", driver="core", backing_store=False, libver=FORMAT) as file:
+    with replace_hdf5(path) as file:
         for name, values in numbers.items():
             file.create_dataset(name, data=values)
         for name, words in texts.items():
@@ -121,9 +126,6 @@ def _write(
         file.attrs["format_version"] = FORMAT_VERSION
         write_attribute(file, "tokenizer", canonical_json(tokenizer.spec))
         write_attribute(file, "checksum", _checksum(numbers, [texts, prompt.eos, tokenizer.spec]))
-        file.flush()
-        content: bytes = file.id.get_file_image()
-    write_atomic(path, content)
 
 
 def _checksum(numbers: Mapping[str, NDArray[Any]], rest: Any) -> str:
@@ -139,31 +141,17 @@ def read_tokens(path: Path, split: Split) -> TokenizedCaptions:
 
     Raises PipelineError for a missing, foreign or damaged file, even if only one bit of it changed.
     """
-    try:
+    with open_hdf5(path, FORMAT_VERSION, "a readable token store", "tokenize") as file:
         size = path.stat().st_size
-        with h5py.File(path, "r") as file:
-            version = file.attrs["format_version"]
-            if version != FORMAT_VERSION:
-                raise PipelineError(
-                    f"{path} has format version {version}, expected {FORMAT_VERSION}. "
-                    "Fix: run `dvc repro tokenize`."
-                )
-            names = [*_NUMBERS, *(name for name in _CONTEXT if name in file)]
-            if any(file[name].nbytes > size for name in names):
-                raise ValueError("its arrays claim more bytes than the file has")
-            numbers = {name: file[name][:] for name in names}
-            texts = {name: list(read_texts(file, name, size)) for name in _TEXTS}
-            eos = int(file.attrs["eos"])
-            spec = json.loads(read_attribute(file, "tokenizer"))
-            if read_attribute(file, "checksum") != _checksum(numbers, [texts, eos, spec]):
-                raise ValueError("its checksum is wrong")
-    except FileNotFoundError as error:
-        raise PipelineError(f"{path} does not exist. Fix: run `dvc repro tokenize`.") from error
-    # What h5py raises for damaged metadata has many types.
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
-        raise PipelineError(
-            f"{path} is not a readable token store ({error}). Fix: delete it and run `dvc repro tokenize`."
-        ) from error
+        names = [*_NUMBERS, *(name for name in _CONTEXT if name in file)]
+        if any(file[name].nbytes > size for name in names):
+            raise ValueError("its arrays claim more bytes than the file has")
+        numbers = {name: file[name][:] for name in names}
+        texts = {name: list(read_texts(file, name, size)) for name in _TEXTS}
+        eos = int(file.attrs["eos"])
+        spec = json.loads(read_attribute(file, "tokenizer"))
+        if read_attribute(file, "checksum") != _checksum(numbers, [texts, eos, spec]):
+            raise ValueError("its checksum is wrong")
     prompt_ids = {name: tuple(numbers[name].tolist()) for name in numbers if name.startswith("prompt_")}
     prompt = Prompt(
         before=prompt_ids["prompt_before"],

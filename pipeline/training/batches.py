@@ -12,12 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.errors import PipelineError
 from pipeline.files.batched import batched
 from pipeline.hardware.processes import Processes
 from pipeline.model.packing import PackedBatch, caption_labels, pack
 from pipeline.params.schema import TrainParams
-from pipeline.retrieval.neighbors import Neighbors, ids_digest
+from pipeline.retrieval.neighbors import Neighbors
 from pipeline.text.token_store import TokenizedCaptions
 from pipeline.training.features import TrainingFeatures
 
@@ -78,11 +77,7 @@ def read_neighbors(path: Path, tokens: TokenizedCaptions) -> tuple[NDArray[np.in
     if not count:
         return None, None
     neighbors = Neighbors.read(path)
-    if neighbors.train != ids_digest(tokens.image_ids):
-        raise PipelineError(
-            f"The rows of {path} are not the {len(tokens.image_ids)} train images of the tokens. "
-            "Fix: run `dvc repro train`."
-        )
+    neighbors.require_train(tokens.image_ids, path, "the tokens")
     return neighbors.lookup(tokens.image_ids)[:, :count], neighbors.memory
 
 

@@ -136,6 +136,14 @@ def test_a_missing_or_truncated_store_and_a_flipped_bit_are_refused(tokens: Path
         read_tokens(tokens, "train")
 
 
+def test_what_the_system_cannot_read_is_not_called_damaged(tokens: Path) -> None:
+    """An input/output error had the fix "delete it"; a folder is what every machine refuses to read."""
+    tokens.unlink()
+    tokens.mkdir()
+    with pytest.raises(PipelineError, match=r"cannot read .*tokens\.h5: .*left as it is"):
+        read_tokens(tokens, "train")
+
+
 def test_similar_captions_read_back_and_leave_no_trace_elsewhere(
     tmp_path: Path, tokens: Path, tiny_llama: Path
 ) -> None:
