@@ -74,7 +74,7 @@ def main(photos: Path, only: str, results: Path) -> None:
     Run it in the project's folder; params.yaml is put back as it was. All rows take some hours on two cores.
 
     \b
-    Example: python -m benchmarks.choices --photos ../shared/photos
+    Example: python -m benchmarks.choices --photos /path/to/photos
     """
     data = {"data.source": "flickr8k", "data.root": str(photos.resolve())}
     for epochs, choices in ((1, TRAINING), (3, DECODING)):

@@ -69,7 +69,7 @@ def main(photos: Path | None, images: int, rounds: int, device: str, counts: tup
     Without --photos generated scenes are encoded.
 
     \b
-    Example: python -m benchmarks.encoding --photos ../shared/photos
+    Example: python -m benchmarks.encoding --photos /path/to/photos
     Example: python -m benchmarks.encoding --memory-of 1000 --memory-of 100000
     """
     quiet_libraries()

@@ -53,7 +53,7 @@ def main(photos: Path, work: Path, images: int, profile: str, epochs: int, devic
     """Run a profile at full size on random models, and print what each stage took.
 
     \b
-    Example: python -m benchmarks.rehearsal --photos ../shared/photos --work /tmp/rehearsal
+    Example: python -m benchmarks.rehearsal --photos /path/to/photos --work ../rehearsal
     """
     quiet_libraries()
     if work.exists():

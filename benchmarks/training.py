@@ -70,8 +70,8 @@ def main(
     Without --photos both sides train on generated scenes.
 
     \b
-    Example: python -m benchmarks.training --photos ../shared/photos
-    Example: python -m benchmarks.training --photos ../shared/photos --device cuda --llama --peer 4 --peer 40
+    Example: python -m benchmarks.training --photos /path/to/photos
+    Example: python -m benchmarks.training --photos /path/to/photos --device cuda --llama --peer 4 --peer 40
     """
     quiet_libraries()
     numbers = {batch: [int(number) for number in f"{batch}x1".split("x")[:2]] for batch in batches}

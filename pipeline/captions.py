@@ -67,7 +67,7 @@ def write_images(path: Path, records: Iterable[ImageRecord]) -> None:
 
 
 def write_captions(path: Path, records: Iterable[CaptionRecord]) -> None:
-    """Write captions.jsonl, sorted by image id; `objects` is left out where there are none."""
+    """Write captions.jsonl, sorted by image id; an empty `objects` is left out."""
     rows = [asdict(record) for record in sorted(records, key=lambda r: r.image_id)]
     write_jsonl(path, ({k: v for k, v in row.items() if k != "objects" or v} for row in rows))
 

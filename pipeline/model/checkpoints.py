@@ -76,8 +76,8 @@ class CheckpointInfo:
             case {"source": str(source), "name": str(name), "images": int(images)}:
                 # A checkpoint may come from anywhere, and terminals obey control characters.
                 words = "".join(character for character in name[:80] if character.isprintable())
-                of = words if source in ("flickr8k", "hub") else f"the folder {words}"
-                return f"Trained on {images:,} images of {of}."
+                dataset = words if source in ("flickr8k", "hub") else f"the folder {words}"
+                return f"Trained on {images:,} images of {dataset}."
         return "The checkpoint does not say what it was trained on."
 
     def encoder_params(self) -> EncoderParams:

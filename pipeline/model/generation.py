@@ -51,7 +51,7 @@ def generate_ids(
 ) -> Iterator[Generated]:
     """Yield the caption of each image of `features` `[n, P, D_v]`, in order.
 
-    `contexts` are the token ids of each image's context (`Prompt.context`); None: there are none.
+    `contexts` are the token ids of each image's context (`Prompt.context`); None: without contexts.
 
     A caption ends before the tokenizer's EOS or another end token of the model; one that reaches
     `max_new_tokens` first is not `finished`. At most `batch_size` rows (images times beams) are generated at

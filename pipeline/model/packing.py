@@ -79,7 +79,7 @@ def pack(
     Args:
         rows: the captions of each row.
         prefix_length: positions of the prefix without its context.
-        contexts: the token ids of each row's context; None: there are none.
+        contexts: the token ids of each row's context; None: without contexts.
         context_start: where in the prefix the contexts begin.
 
     Labels are shifted here and nowhere else: position t predicts the token at t + 1, and the prefix's last

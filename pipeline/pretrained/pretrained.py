@@ -126,7 +126,7 @@ def _require_complete(folder: Path, remedy: str) -> None:
 
 
 def tokenizer_digest(folder: Path) -> str:
-    """Compute the SHA-256 (hex) over a model folder's tokenizer files; PipelineError where there are none."""
+    """Compute the SHA-256 (hex) over a model folder's tokenizer files; PipelineError without any."""
     files = sorted(path for name in _TOKENIZER_FILES for path in folder.glob(name))
     if not files:
         raise PipelineError(

@@ -22,8 +22,11 @@ _LIMIT = "max_megapixels"
 
 def is_image(value: object) -> bool:
     """Whether a value is meant as one image, even if it can be iterated over."""
-    is_image = isinstance(value, str | PathLike | bytes | bytearray | Image.Image | np.ndarray | Tensor)
-    return is_image or hasattr(value, "read") or not hasattr(value, "__iter__")
+    return (
+        isinstance(value, str | PathLike | bytes | bytearray | Image.Image | np.ndarray | Tensor)
+        or hasattr(value, "read")
+        or not hasattr(value, "__iter__")
+    )
 
 
 def open_image_like(image: ImageLike, max_megapixels: float) -> Image.Image:

@@ -1,8 +1,8 @@
 """memory.h5: what the train images look like, and what people said of them.
 
-Captions are retrieved by the mean of an image's features, and by what that lets expect people to say of it
-(`caption_space`): both cosines are added. A checkpoint that was trained with retrieved
-captions names its memory by digest, and captions with that memory.
+Captions are retrieved by the mean of an image's features, and by the captions that are predicted from it
+(`caption_space`): both cosines are added. A checkpoint that was trained with retrieved captions names its
+memory by digest, and captions with that memory.
 
 N: train images, Q: images that neighbors are asked of, P: tokens of an image, D_v: width of the encoder,
 K: dimensions of the caption space, at most 100.

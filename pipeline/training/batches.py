@@ -22,8 +22,6 @@ from pipeline.training.features import TrainingFeatures
 
 # Rows are sorted by length within pools of this many batches: little padding, and still random.
 _BATCHES_PER_POOL = 16
-# Whether the caption of a neighbor is drawn in each epoch, or is always its first one.
-_DRAW_CAPTIONS = True
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ class TrainingData:
         rng = np.random.default_rng([*seed, image])
         captions = []
         for row in self.neighbors[image][self.neighbors[image] >= 0]:
-            caption = int(rng.integers(len(self.tokens.captions[row]))) if _DRAW_CAPTIONS else 0
+            caption = int(rng.integers(len(self.tokens.captions[row])))
             if not self.tokens.truncated[row][caption]:
                 captions.append(self.tokens.captions[row][caption].tolist())
         return self.tokens.prompt.context(captions)

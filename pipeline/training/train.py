@@ -5,7 +5,6 @@ unfinished work. A run with the same fingerprint continues there; any other run 
 """
 
 import logging
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -47,11 +46,10 @@ def train(paths: TrainPaths, settings: Params, execution: Execution) -> TrainSum
     # The store is opened once: its file may be replaced while training goes on.
     with FeatureStore(paths.features) as store:
         features = TrainingFeatures(store, tokens.image_ids, execution.runtime.feature_loading)
-        neighbors, memory = read_neighbors(paths.neighbors, tokens)
-        data = TrainingData(features, tokens, neighbors, memory)
+        data = TrainingData(features, tokens, *read_neighbors(paths.neighbors, tokens))
         model = _fresh_model(data, settings, execution)
         provenance = training_provenance(settings, data, model.language_model, execution.processes.count)
-        info = replace(_checkpoint_info(provenance, model, data, settings), memory=memory)
+        info = _checkpoint_info(provenance, model, data, settings)
         is_main = execution.processes.is_main
         folder = RunFolder(execution.scratch / info.training[:16], paths.checkpoints, info, is_main)
         run = {"epochs": settings.train.epochs, "libraries": folder.versions}
@@ -129,6 +127,7 @@ def _checkpoint_info(
         training=digest(provenance),
         longest_caption=max(map(max, data.lengths)),
         lora=adapter_spec(settings.lora),
+        memory=data.memory,
     )
 
 
