@@ -12,9 +12,9 @@ from vlm import options
 
 if TYPE_CHECKING:
     from pipeline.errors import PipelineError
-    from pipeline.regions.captioner import RegionCaption
+    from pipeline.regions.captioner import Captioner, RegionCaption
     from pipeline.regions.regions import Region
-    from vlm.caption_output import CaptionOutput
+    from vlm.files.caption_output import CaptionOutput
 
 
 @click.command()
@@ -61,8 +61,8 @@ def caption(
     """
     from dataclasses import replace
 
-    from vlm.caption_output import Printer, caption_file
-    from vlm.image_files import find_images
+    from vlm.files.caption_output import Printer, caption_file
+    from vlm.files.image_files import find_images
 
     if write and as_json:
         raise click.UsageError("--write and --json exclude each other. Fix: pass --write OUT.jsonl.")
@@ -80,14 +80,9 @@ def caption(
     requests = [(path, region) for path in files.paths for region in regions]
     missing = [request for request in requests if not output.has(*request)]
     if missing:
-        from pipeline.regions.captioner import DEFAULT_GENERATION, Captioner
+        from pipeline.regions.captioner import DEFAULT_GENERATION
 
-        checkpoint = options.find_checkpoint_or_explain(checkpoint)
-        if not as_json:
-            click.echo(f"Loading {checkpoint} and the models that it names ...", err=True)
-        captioner = Captioner.load(checkpoint, device, options.model_cache(), max_megapixels, memory)
-        if not as_json:
-            click.echo(captioner.trained_on, err=True)
+        captioner = _load(checkpoint, device, max_megapixels, memory, quiet=as_json)
         answers = captioner.caption_each(missing, replace(DEFAULT_GENERATION, beams=beams))
         with closing(output):
             _output_all(missing, answers, output, errors)
@@ -98,6 +93,20 @@ def caption(
         )
     if errors:
         click.get_current_context().exit(1)
+
+
+def _load(
+    checkpoint: Path, device: str, max_megapixels: float, memory: Path | None, quiet: bool
+) -> "Captioner":
+    from pipeline.regions.captioner import Captioner
+
+    checkpoint = options.find_checkpoint_or_explain(checkpoint)
+    if not quiet:
+        click.echo(f"Loading {checkpoint} and the models that it names ...", err=True)
+    captioner = Captioner.load(checkpoint, device, options.model_cache(), max_megapixels, memory)
+    if not quiet:
+        click.echo(captioner.trained_on, err=True)
+    return captioner
 
 
 def _output_all(

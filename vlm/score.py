@@ -32,7 +32,7 @@ def score(predictions: Path, references: Path, split: str | None, as_json: bool)
     """
     from pipeline.metrics.bootstrap import intervals
     from pipeline.metrics.scores import SCORES, measure
-    from vlm.caption_files import read_caption_file
+    from vlm.files.caption_files import read_caption_file
 
     expected = read_caption_file(references, "captions", split)
     read = read_caption_file(predictions, "caption", references=expected)

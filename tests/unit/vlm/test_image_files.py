@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.images.images import READS_HEIC
-from vlm.image_files import find_images
+from vlm.files.image_files import find_images
 
 
 @pytest.fixture(autouse=True)

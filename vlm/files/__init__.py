@@ -1,0 +1,1 @@
+"""The files that commands read and write: images by name, captions to score, captions that were made."""
