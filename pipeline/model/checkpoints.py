@@ -220,6 +220,25 @@ def memory_of_checkpoint(checkpoint: Checkpoint, path: Path) -> Memory | None:
     return memory
 
 
+def other_memory(checkpoint: Checkpoint, path: Path) -> Memory:
+    """Read a memory of captions that a checkpoint was not trained with.
+
+    Raises PipelineError where its prompt shows no captions, or the memory is of another encoder.
+    """
+    if checkpoint.info.memory is None:
+        raise PipelineError(
+            f"{checkpoint.file.path} was trained without similar captions and has no use for {path}. Fix: "
+            "leave the memory out, or train with prompt.similar_captions."
+        )
+    memory = Memory.read(path)
+    for key, present, wanted in differences(memory.spec, checkpoint.info.encoder):
+        raise PipelineError(
+            f"{path} was made with encoder {key} {present!r}, but {checkpoint.file.path} needs {wanted!r}. "
+            "Fix: make it with that encoder."
+        )
+    return memory
+
+
 def checkpoint_path(folder: Path, epoch: int) -> Path:
     """Return the path of the checkpoint of an epoch (from 1)."""
     return folder / f"epoch_{epoch:03d}.safetensors"

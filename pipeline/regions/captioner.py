@@ -20,11 +20,16 @@ from torch import Tensor
 
 from pipeline.errors import PipelineError
 from pipeline.files.batched import batched
-from pipeline.files.differences import differences
 from pipeline.hardware.device import Placement, choose_placement
 from pipeline.hardware.progress import hide_library_messages
 from pipeline.images.images import crop
-from pipeline.model.checkpoints import Checkpoint, find_checkpoint, load_checkpoint, memory_of_checkpoint
+from pipeline.model.checkpoints import (
+    Checkpoint,
+    find_checkpoint,
+    load_checkpoint,
+    memory_of_checkpoint,
+    other_memory,
+)
 from pipeline.model.feature_captioner import FeatureCaptioner
 from pipeline.params.schema import GenerateParams
 from pipeline.regions.image_inputs import ImageLike, Images, is_image, open_image_like
@@ -277,18 +282,7 @@ def _load_memory(checkpoint: Checkpoint, other: Path | None) -> Memory | None:
         folder = checkpoint.file.path.parent
         places = [folder / MEMORY_NAME, folder.parent / MEMORY_NAME]
         return memory_of_checkpoint(checkpoint, next((p for p in places if p.exists()), places[0]))
-    if checkpoint.info.memory is None:
-        raise PipelineError(
-            f"{checkpoint.file.path} was trained without similar captions and has no use for {other}. Fix: "
-            "leave the memory out, or train with prompt.similar_captions."
-        )
-    memory = Memory.read(other)
-    for key, present, wanted in differences(memory.spec, checkpoint.info.encoder):
-        raise PipelineError(
-            f"{other} was made with encoder {key} {present!r}, but {checkpoint.file.path} needs {wanted!r}. "
-            "Fix: make it with that encoder."
-        )
-    return memory
+    return other_memory(checkpoint, other)
 
 
 def _cut_out(picture: Image.Image, region: Region, image: ImageLike) -> tuple[Image.Image, Region]:
