@@ -1,7 +1,7 @@
-"""The table that every caption dataset becomes: images, their captions, their splits.
+"""The table that every dataset becomes: images, their captions, questions about them, their splits.
 
 Two files hold it, both sorted by `image_id`: `images.jsonl` says where the pixels are, `captions.jsonl` what
-people said of them. They are separate, so that a mended caption re-encodes nothing.
+people said and asked of them. They are separate, so that a mended caption re-encodes nothing.
 """
 
 import hashlib
@@ -49,13 +49,46 @@ class SceneObject:
 
 
 @dataclass(frozen=True, slots=True)
+class Turn:
+    """A question about an image and its answer; `kind` is the kind of question, where the dataset says it."""
+
+    question: str
+    answer: str
+    kind: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class CaptionRecord:
-    """All captions of one image. `objects` is empty unless the dataset knows what its images show."""
+    """All captions of one image, and the conversations about it.
+
+    An image has a caption or a conversation. A single question is a conversation of one turn. `objects` is
+    empty unless the dataset knows what its images show.
+    """
 
     image_id: ImageId
     split: Split
-    captions: Annotated[tuple[str, ...], Field(min_length=1)]
+    captions: tuple[str, ...]
     objects: tuple[SceneObject, ...] = ()
+    conversations: tuple[Annotated[tuple[Turn, ...], Field(min_length=1)], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.captions and not self.conversations:
+            raise ValueError("an image needs a caption or a conversation")
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Return what the model's text is compared with: captions, or the answer to the first question."""
+        return self.captions or (self.conversations[0][0].answer,)
+
+    @property
+    def question(self) -> str | None:
+        """Return the question that `texts` answer; None where they are captions."""
+        return None if self.captions else self.conversations[0][0].question
+
+    @property
+    def first_turns(self) -> list[Turn]:
+        """Return the questions that need no conversation before them."""
+        return [conversation[0] for conversation in self.conversations]
 
 
 Record = TypeVar("Record", ImageRecord, CaptionRecord)
@@ -67,9 +100,10 @@ def write_images(path: Path, records: Iterable[ImageRecord]) -> None:
 
 
 def write_captions(path: Path, records: Iterable[CaptionRecord]) -> None:
-    """Write captions.jsonl, sorted by image id; an empty `objects` is left out."""
+    """Write captions.jsonl, sorted by image id; empty `objects` and `conversations` are left out."""
     rows = [asdict(record) for record in sorted(records, key=lambda r: r.image_id)]
-    write_jsonl(path, ({k: v for k, v in row.items() if k != "objects" or v} for row in rows))
+    optional = ("objects", "conversations")
+    write_jsonl(path, ({k: v for k, v in row.items() if k not in optional or v} for row in rows))
 
 
 def read_images(path: Path) -> list[ImageRecord]:
@@ -135,7 +169,7 @@ def _read(path: Path, kind: type[Record]) -> Iterator[Record]:
             record = adapter.validate_python(row)
         except ValidationError as error:
             fault = error.errors()[0]
-            key = ".".join(map(str, fault["loc"]))
+            key = ".".join(map(str, fault["loc"])) or "the line"
             raise PipelineError(
                 f"{path}:{number} is not a record of images and captions: {key} is {shorten(fault['input'])} "
                 f"({fault['msg']}). Fix: run `dvc repro prepare`."

@@ -1,4 +1,4 @@
-"""Read a caption dataset from a folder: its images, each with its captions and its split."""
+"""Read a dataset from a folder: its images, each with its captions, conversations and split."""
 
 import logging
 from collections import Counter
@@ -10,6 +10,7 @@ from pipeline.captions import SPLITS, CaptionRecord, Split
 from pipeline.datasets.flickr8k import find_flickr8k, read_flickr8k
 from pipeline.datasets.listing import Listing
 from pipeline.datasets.pins import read_pins
+from pipeline.datasets.question_readers import llava_file, read_llava, read_vqa, vqa_files
 from pipeline.datasets.readers import CSV, JSONL, karpathy_file, read_csv, read_jsonl, read_karpathy
 from pipeline.errors import PipelineError, first_few
 from pipeline.params.schema import DataParams, Limits
@@ -38,6 +39,13 @@ _SOURCES = {
     ),
     "karpathy": _Source(read_karpathy, karpathy_file, "dataset.json (or one dataset_*.json) and images/"),
     "jsonl": _Source(read_jsonl, lambda root: root / JSONL, f"{JSONL} and the images that it names"),
+    "llava": _Source(read_llava, llava_file, "one JSON file with conversations, and images/"),
+    "vqa": _Source(
+        read_vqa,
+        lambda root: vqa_files(root)[0][0],
+        "VQA v2's *_questions.json and *_annotations.json of train2014 and val2014, and COCO's folders "
+        "train2014/ and val2014/",
+    ),
     "csv": _Source(read_csv, lambda root: root / CSV, f"{CSV} and the images that it names"),
 }
 
@@ -67,13 +75,15 @@ def require_source(params: DataParams) -> None:
 def read_dataset(params: DataParams) -> Entries:
     """Read the images of `params.source` in `params.root`, within `params.limits`.
 
-    Each image is a file inside the image folder, has a caption and is in one split; no split is empty.
+    Each image is a file inside the image folder, has a caption or a conversation, and is in one split; no
+    split is empty.
     Raises PipelineError naming the file and line, or the image, that is wrong.
     """
     require_source(params)
     listing = _SOURCES[params.source].read(Path(params.root))
     splits = listing.splits()
-    if uncaptioned := sorted(image_id for image_id in splits if not listing.captions[image_id]):
+    described = {i for i in splits if listing.captions[i] or listing.conversations[i]}
+    if uncaptioned := sorted(splits.keys() - described):
         raise PipelineError(
             f"{first_few(uncaptioned, 3)}: {listing.source} has no caption for {len(uncaptioned)} of "
             f"{len(splits)} images. Fix: add captions or take the images out of their splits."
@@ -84,10 +94,12 @@ def read_dataset(params: DataParams) -> Entries:
         raise PipelineError(f"{listing.source} has a split without images ({sizes}); every split needs one.")
     captions = sum(map(len, listing.captions.values()))
     logger.info("%s lists %d images (%s) with %d captions", listing.source, len(splits), sizes, captions)
+    if conversations := sum(map(len, listing.conversations.values())):
+        logger.info("and %d conversations", conversations)
     image_ids = _first_of_each_split(splits, params.limits)
     _require_files(image_ids, listing)
     _warn_of_unlisted(listing)
-    return [(CaptionRecord(i, splits[i], tuple(listing.captions[i])), listing.folder / i) for i in image_ids]
+    return [(listing.record(i, splits[i]), listing.folder / i) for i in image_ids]
 
 
 def _first_of_each_split(splits: dict[str, Split], limits: Limits) -> list[str]:

@@ -66,7 +66,7 @@ def read_karpathy_file(source: Path, image_folder: Path) -> Listing:
 
 
 def read_jsonl(root: Path) -> Listing:
-    """Read captions.jsonl: on each line an image, its captions and possibly its split."""
+    """Read captions.jsonl: on each line an image, its captions, questions about it, possibly its split."""
     listing = Listing(root / JSONL, root)
     unread: set[str] = set()
     for place, line in read_lines(listing.source):
@@ -75,11 +75,24 @@ def read_jsonl(root: Path) -> Listing:
             raise PipelineError(f'{place} holds {row!r:.60}, expected {{"image": ..., "captions": [...]}}.')
         split = to_split(row["split"], place) if "split" in row else None
         image_id = listing.add_image(row.get("image"), split, place)
-        listing.add_captions(image_id, row.get("captions"), place)
-        unread |= row.keys() - {"image", "captions", "split"}
+        if "captions" in row or "turns" not in row:
+            listing.add_captions(image_id, row.get("captions"), place)
+        for turn in _turns(row.get("turns", []), place):
+            listing.add_conversation(image_id, [turn], place)
+        unread |= row.keys() - {"image", "captions", "turns", "split"}
     if unread:
-        logger.warning("%s: only image, captions and split are read, not %s", listing.source, sorted(unread))
+        names = "image, captions, turns and split"
+        logger.warning("%s: only %s are read, not %s", listing.source, names, sorted(unread))
     return listing
+
+
+def _turns(turns: object, place: str) -> list[tuple[object, object, object]]:
+    """Return question, answer and kind of each turn, which its line may leave out."""
+    if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
+        raise PipelineError(
+            f'{place}: turns are {turns!r:.60}, expected [{{"question": ..., "answer": ...}}, ...].'
+        )
+    return [(turn.get("question"), turn.get("answer"), turn.get("kind")) for turn in turns]
 
 
 def read_csv(root: Path) -> Listing:

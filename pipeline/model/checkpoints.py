@@ -33,6 +33,7 @@ FORMAT_VERSION = 3
 _METADATA_KEY = "vlm"
 _CHECKSUM = "sha256"
 _BEST = "best.safetensors"
+_MOST_TOKENS = 4096  # of an answer; a checkpoint may come from anywhere
 _CHECKPOINT_NAME = re.compile(r"epoch_(\d{3,})\.safetensors")
 
 
@@ -46,7 +47,7 @@ class CheckpointInfo:
     captions' ids. `longest_caption` counts the tokens of the longest training caption, its end included.
     `lora` says how the adapters are built; without adapters it is None. `memory` is the digest of the memory
     that similar captions come from, None where the prompt shows none. `data` names the dataset and counts its
-    training images; older checkpoints lack it.
+    training images, and its conversations if it has any; older checkpoints lack it.
     """
 
     epoch: int
@@ -79,6 +80,14 @@ class CheckpointInfo:
                 dataset = words if source in ("flickr8k", "hub") else f"the folder {words}"
                 return f"Trained on {images:,} images of {dataset}."
         return "The checkpoint does not say what it was trained on."
+
+    @property
+    def longest_answer(self) -> int | None:
+        """Return the tokens of the longest answer of the training; None: it had no questions."""
+        match self.data:
+            case {"longest_answer": int(longest)} if 0 < longest <= _MOST_TOKENS:
+                return longest
+        return None
 
     def encoder_params(self) -> EncoderParams:
         """Return the section `encoder` of the params that the checkpoint was trained with."""

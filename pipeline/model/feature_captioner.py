@@ -16,7 +16,7 @@ from pipeline.errors import PipelineError
 from pipeline.hardware.device import Placement
 from pipeline.model.adapters import adapter_params, inject_adapters
 from pipeline.model.checkpoints import Checkpoint, CheckpointInfo
-from pipeline.model.generation import generate_ids
+from pipeline.model.generation import Generated, generate_ids
 from pipeline.model.language_model import load_language_model
 from pipeline.model.packing import caption_labels, pack
 from pipeline.model.vision_language_model import VisionLanguageModel
@@ -25,6 +25,10 @@ from pipeline.text.prompt import CaptionTokenizer
 
 # Features `[n, P, D_v]`, the captions of each of these images, and those of its neighbors.
 LossBatch = tuple[Tensor, Sequence[Sequence[str]], Sequence[SimilarCaptions] | None]
+
+CAPTIONS_ALONE = (
+    "it was trained on captions alone. Fix: ask for a place, or train on questions (docs/questions.md)."
+)
 
 # The parts of a language model that must be those of training, and their names in errors.
 _PARTS = {"weights": "weights", "tokenizer": "tokenizer files", "end_ids": "end-of-sequence tokens"}
@@ -161,4 +165,37 @@ class FeatureCaptioner:
         """
         limited = replace(params, max_new_tokens=params.max_new_tokens or self.info.longest_caption)
         for caption in generate_ids(self.model, features, limited, batch_size, self.contexts(similar)):
-            yield ScoredCaption(self._tokenizer.decode_caption(caption.ids), caption.finished, caption.score)
+            yield self._decode(caption)
+
+    def answer(
+        self,
+        features: Tensor,
+        questions: Sequence[str],
+        params: GenerateParams,
+        batch_size: int,
+        similar: Sequence[SimilarCaptions] | None = None,
+    ) -> Iterator[ScoredCaption]:
+        """Yield the answer to a question about each of n images, as `caption` yields captions.
+
+        Raises PipelineError where the model was trained on captions alone.
+        """
+        longest = self.info.longest_answer
+        if longest is None:
+            raise PipelineError(f"This model cannot answer questions: {CAPTIONS_ALONE}")
+        limited = replace(params, max_new_tokens=params.max_new_tokens or longest)
+        # A question is read where a context is, and takes the place of the instruction.
+        contexts = self.contexts(similar) or [[]] * len(questions)
+        asked = [
+            [*context, *self._tokenizer.encode_question(question)]
+            for context, question in zip(contexts, questions, strict=True)
+        ]
+        prompt = replace(self.model.prompt, after=())
+        model = VisionLanguageModel(
+            self.model.projector, self.model.language_model, prompt, self.model.adapters
+        )
+        for answer in generate_ids(model, features, limited, batch_size, asked):
+            yield self._decode(answer)
+
+    def _decode(self, generated: Generated) -> ScoredCaption:
+        text = self._tokenizer.decode_caption(generated.ids)
+        return ScoredCaption(text, generated.finished, generated.score)

@@ -5,6 +5,11 @@ Each caption attends to the prefix and to itself, and its position ids continue 
 
     prefix · caption 1 · caption 2 · ...
 
+Where images have questions, the prefix ends with the image, and captions and conversations bring their
+instruction or question along, which carries no loss:
+
+    prefix · instruction, caption 1 · instruction, caption 2 · question, answer · ...
+
 Loss and gradient therefore equal those of separate sequences, with about a third of the tokens.
 
 A prefix may have a context (captions of similar images), whose length differs from row to row. Contexts are
@@ -16,6 +21,7 @@ batch.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 import torch
 from torch import Tensor
@@ -73,14 +79,16 @@ def pack(
     prefix_length: int,
     contexts: Sequence[Sequence[int]] | None = None,
     context_start: int = 0,
+    labeled: Sequence[Sequence[Sequence[bool]]] | None = None,
 ) -> PackedBatch:
     """Pack the captions of each row, as `caption_labels` returns them, after its prefix.
 
     Args:
-        rows: the captions of each row.
+        rows: the captions of each row, or more generally its branches.
         prefix_length: positions of the prefix without its context.
         contexts: the token ids of each row's context; None: without contexts.
         context_start: where in the prefix the contexts begin.
+        labeled: for each token of `rows`, whether it is a label; None: all are.
 
     Labels are shifted here and nowhere else: position t predicts the token at t + 1, and the prefix's last
     position predicts the first token of each caption.
@@ -106,9 +114,10 @@ def pack(
             caption_ids[row, start - prefix_length : stop - prefix_length] = torch.tensor(caption)
             positions[row, start:stop] = torch.arange(prefix_length, prefix_length + len(caption))
             owner[row, start:stop] = number
-            label_row.extend([row] * len(caption))
-            label_source.extend([prefix_length - 1, *range(start, stop - 1)])
-            labels.extend(caption)
+            wanted = labeled[row][number - 1] if labeled else [True] * len(caption)
+            label_source.extend(compress([prefix_length - 1, *range(start, stop - 1)], wanted))
+            labels.extend(compress(caption, wanted))
+            label_row.extend([row] * (len(labels) - len(label_row)))
             start = stop
     causal = torch.ones(length, length, dtype=torch.bool).tril()  # [T, T]
     column = owner.unsqueeze(1)  # [B, 1, T]

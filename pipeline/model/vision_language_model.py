@@ -39,7 +39,7 @@ class VisionLanguageModel(nn.Module):
             device = language_model.device
             # The words of the prompt are constant: they are embedded once.
             before = language_model.embed(torch.tensor(prompt.before, device=device))
-            after = language_model.embed(torch.tensor(prompt.after, device=device))
+            after = language_model.embed(torch.tensor(prompt.after, dtype=torch.long, device=device))
         self.register_buffer("_before", before.unsqueeze(0), persistent=False)  # [1, .., D_l]
         self.register_buffer("_after", after.unsqueeze(0), persistent=False)  # [1, .., D_l]
 

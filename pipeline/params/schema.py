@@ -60,8 +60,8 @@ class ScenesParams:
 class DataParams:
     """Where images and captions come from."""
 
-    source: Literal["scenes", "flickr8k", "hub", "karpathy", "jsonl", "csv"]
-    """scenes | flickr8k | hub | karpathy | jsonl | csv"""
+    source: Literal["scenes", "flickr8k", "hub", "karpathy", "jsonl", "csv", "llava", "vqa"]
+    """scenes | flickr8k | hub | karpathy | jsonl | csv | llava | vqa"""
     # DVC opens it as a dependency: it expands no ~ and reads no URL.
     root: Annotated[StrictStr, text_like(r"^[^~\s:]([^:]|:[^/])*$", "a folder's path (no URL, no ~)")]
     """the dataset's folder; scenes: that of their code; hub: that of the pins"""

@@ -6,6 +6,9 @@
 With `prompt.similar_captions` the context stands in front of `after`: captions of the most similar train
 images, as "\\nSimilar images show: c1; c2; …; cn" (SmallCap, Ramos et al. 2023).
 
+A question takes the place of the instruction, and its answer that of the caption. Where a conversation goes
+on, "USER: {question}\\nASSISTANT:" follows the EOS of the answer before.
+
 The parts are tokenized separately and joined as token ids, so the border between prompt and caption is known
 by construction: no text is tokenized a second time to find it.
 """
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 _BEFORE_IMAGE = "USER: "
 _SIMILAR = "\nSimilar images show:"
 _SEPARATOR = ";"
-_AFTER_IMAGE = "\n{instruction}\nASSISTANT:"
+_ASSISTANT = "\nASSISTANT:"
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ class CaptionTokenizer:
         bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
         self.prompt = Prompt(
             before=(*bos, *self._ids(_BEFORE_IMAGE)),
-            after=tuple(self._ids(_AFTER_IMAGE.format(instruction=params.instruction))),
+            after=tuple(self._ids(f"\n{params.instruction}{_ASSISTANT}")),
             eos=tokenizer.eos_token_id,
             similar=tuple(self._ids(_SIMILAR)) if params.similar_captions else (),
             separator=tuple(self._ids(_SEPARATOR)) if params.similar_captions else (),
@@ -112,6 +115,11 @@ class CaptionTokenizer:
         self.spec: dict[str, Any] = {**origin, **asdict(params)}
         if not params.similar_captions:
             del self.spec["similar_captions"], self.spec["similar_tokens"]
+
+    def encode_question(self, question: str, follows: bool = False) -> list[int]:
+        """Tokenize a question as it stands behind the image, or, if it `follows`, behind an answer."""
+        before = _BEFORE_IMAGE if follows else "\n"
+        return self._ids(f"{before}{' '.join(question.split())}{_ASSISTANT}")
 
     def encode_caption(self, caption: str) -> list[int]:
         """Tokenize " " + the normalized caption, at full length and without EOS; [] if no word is left."""

@@ -1,17 +1,18 @@
-"""tokens.h5: the token ids of every caption, tokenized once."""
+"""tokens.h5: the token ids of every caption and conversation, tokenized once."""
 
 import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.captions import CaptionRecord, Split, read_captions
+from pipeline.captions import CaptionRecord, Split, Turn, read_captions
 from pipeline.errors import PipelineError
 from pipeline.files.differences import differences
 from pipeline.files.hdf5 import (
@@ -31,7 +32,19 @@ FORMAT_VERSION = 3
 _NUMBERS = ("token_ids", "offsets", "image_row", "truncated", "prompt_before", "prompt_after")
 # Only where the prompt shows captions of similar images.
 _CONTEXT = ("prompt_similar", "prompt_separator")
+# Only where images have conversations.
+_CONVERSATIONS = ("turn_ids", "turn_labels", "turn_offsets", "turn_row")
 _TEXTS = ("image_id", "split")
+# A conversation ends before the turn that would make it longer.
+_MOST_TOKENS = 1024
+
+
+@dataclass(frozen=True)
+class Branch:
+    """The tokens of a conversation behind the image, and which of them carry loss: those of the answers."""
+
+    ids: NDArray[np.int32]
+    labeled: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -44,6 +57,7 @@ class TokenizedCaptions:
         image_ids: the images.
         captions: for each image, the token ids of its captions, without EOS.
         truncated: for each of these captions, whether it was longer: then no EOS follows its last token.
+        conversations: for each image, its conversations, with the EOS of each answer that was not cut.
     """
 
     prompt: Prompt
@@ -51,6 +65,7 @@ class TokenizedCaptions:
     image_ids: list[str]
     captions: list[list[NDArray[np.int32]]]
     truncated: list[list[bool]]
+    conversations: list[list[Branch]]
 
 
 @dataclass(frozen=True)
@@ -61,12 +76,13 @@ class TokenizeSummary:
     tokens: int
     longest: int
     truncated: int
+    conversations: int = 0
 
 
 def tokenize_captions(captions_path: Path, output: Path, tokenizer: CaptionTokenizer) -> TokenizeSummary:
-    """Tokenize all captions of captions.jsonl into `output`, cut to `prompt.max_caption_tokens`.
+    """Tokenize captions.jsonl into `output`; captions and answers are cut to `prompt.max_caption_tokens`.
 
-    Raises PipelineError where there is no caption, or a caption has no words.
+    Raises PipelineError where there is no caption, or a caption or an answer has no words.
     """
     records = read_captions(captions_path)
     limit = tokenizer.params.max_caption_tokens
@@ -74,23 +90,52 @@ def tokenize_captions(captions_path: Path, output: Path, tokenizer: CaptionToken
     truncated: list[bool] = []
     for record in records:
         for caption in record.captions:
-            tokens = tokenizer.encode_caption(caption)
-            if not tokens:
-                raise PipelineError(
-                    f"{captions_path}: the caption {caption!r:.40} of {record.image_id} has no words. "
-                    "Fix: correct it in the dataset, or set prompt.strip_period: false."
-                )
+            tokens = _encode(caption, tokenizer, f"{captions_path}: the caption", record.image_id)
             ids.append(tokens[:limit])
             truncated.append(len(tokens) > limit)
-    if not ids:
+    if not records:
         raise PipelineError(f"{captions_path} has no captions. Fix: run `dvc repro prepare`.")
-    end = "nothing, because it was cut" if truncated[0] else "end of sequence"
-    logger.info("first caption, the part that carries loss: %r + %s", tokenizer.decode_caption(ids[0]), end)
+    if ids:
+        end = "nothing, because it was cut" if truncated[0] else "end of sequence"
+        text = tokenizer.decode_caption(ids[0])
+        logger.info("first caption, the part that carries loss: %r + %s", text, end)
     if any(truncated):
         logger.warning("%d captions cut to prompt.max_caption_tokens = %d", sum(truncated), limit)
-    _write(output, records, ids, truncated, tokenizer)
+    place = f"{captions_path}: the answer"
+    branches = [[_branch(c, tokenizer, place, r.image_id) for c in r.conversations] for r in records]
+    _write(output, records, ids, truncated, branches, tokenizer)
     lengths = [len(tokens) for tokens in ids]
-    return TokenizeSummary(len(ids), sum(lengths), max(lengths), sum(truncated))
+    longest = max(lengths, default=0)
+    return TokenizeSummary(len(ids), sum(lengths), longest, sum(truncated), sum(map(len, branches)))
+
+
+def _encode(text: str, tokenizer: CaptionTokenizer, place: str, image_id: str) -> list[int]:
+    tokens = tokenizer.encode_caption(text)
+    if not tokens:
+        raise PipelineError(
+            f"{place} {text!r:.40} of {image_id} has no words. "
+            "Fix: correct it in the dataset, or set prompt.strip_period: false."
+        )
+    return tokens
+
+
+def _branch(turns: Sequence[Turn], tokenizer: CaptionTokenizer, place: str, image_id: str) -> Branch:
+    """Tokenize a conversation up to an answer that is cut, or to `_MOST_TOKENS`, at least one turn."""
+    limit = tokenizer.params.max_caption_tokens
+    ids: list[int] = []
+    labeled: list[bool] = []
+    for turn in turns:
+        question = tokenizer.encode_question(turn.question, follows=bool(ids))
+        answer = _encode(turn.answer, tokenizer, place, image_id)
+        is_cut = len(answer) > limit
+        answer = answer[:limit] if is_cut else [*answer, tokenizer.prompt.eos]
+        if ids and len(ids) + len(question) + len(answer) > _MOST_TOKENS:
+            break
+        ids += [*question, *answer]
+        labeled += [False] * len(question) + [True] * len(answer)
+        if is_cut:
+            break
+    return Branch(np.asarray(ids, np.int32), np.asarray(labeled, np.bool_))
 
 
 def _write(
@@ -98,11 +143,12 @@ def _write(
     records: Sequence[CaptionRecord],
     ids: Sequence[Sequence[int]],
     truncated: Sequence[bool],
+    branches: Sequence[Sequence[Branch]],
     tokenizer: CaptionTokenizer,
 ) -> None:
     prompt = tokenizer.prompt
     numbers: dict[str, NDArray[Any]] = {
-        "token_ids": np.concatenate(ids).astype(np.int32),
+        "token_ids": np.fromiter(chain.from_iterable(ids), np.int32),
         "offsets": np.cumsum([0, *map(len, ids)], dtype=np.int64),
         "image_row": np.asarray([row for row, r in enumerate(records) for _ in r.captions], np.int32),
         "truncated": np.asarray(truncated, np.uint8),
@@ -112,6 +158,12 @@ def _write(
     if prompt.similar:
         numbers["prompt_similar"] = np.asarray(prompt.similar, np.int32)
         numbers["prompt_separator"] = np.asarray(prompt.separator, np.int32)
+    if flat := [branch for image in branches for branch in image]:
+        numbers["turn_ids"] = np.concatenate([branch.ids for branch in flat])
+        numbers["turn_labels"] = np.concatenate([branch.labeled for branch in flat]).astype(np.uint8)
+        numbers["turn_offsets"] = np.cumsum([0, *(len(branch.ids) for branch in flat)], dtype=np.int64)
+        rows = [row for row, image in enumerate(branches) for _ in image]
+        numbers["turn_row"] = np.asarray(rows, np.int32)
     texts: dict[str, Sequence[str]] = {
         "image_id": [r.image_id for r in records],
         "split": [r.split for r in records],
@@ -143,7 +195,7 @@ def read_tokens(path: Path, split: Split) -> TokenizedCaptions:
     """
     with open_hdf5(path, FORMAT_VERSION, "a readable token store", "tokenize") as file:
         size = path.stat().st_size
-        names = [*_NUMBERS, *(name for name in _CONTEXT if name in file)]
+        names = [*_NUMBERS, *(name for name in (*_CONTEXT, *_CONVERSATIONS) if name in file)]
         if any(file[name].nbytes > size for name in names):
             raise ValueError("its arrays claim more bytes than the file has")
         numbers = {name: file[name][:] for name in names}
@@ -173,8 +225,19 @@ def read_tokens(path: Path, split: Split) -> TokenizedCaptions:
         if row in captions:
             captions[row].append(numbers["token_ids"][offsets[index] : offsets[index + 1]])
             truncated[row].append(bool(numbers["truncated"][index]))
+    branches: dict[int, list[Branch]] = {row: [] for row in captions}
+    for index, row in enumerate(numbers.get("turn_row", ())):
+        if row in branches:
+            part = slice(*numbers["turn_offsets"][index : index + 2])
+            labeled = numbers["turn_labels"][part].astype(np.bool_)
+            branches[row].append(Branch(numbers["turn_ids"][part], labeled))
     return TokenizedCaptions(
-        prompt, spec, [image_ids[row] for row in captions], list(captions.values()), list(truncated.values())
+        prompt,
+        spec,
+        [image_ids[row] for row in captions],
+        list(captions.values()),
+        list(truncated.values()),
+        list(branches.values()),
     )
 
 

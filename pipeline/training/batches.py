@@ -4,7 +4,7 @@ B: rows of a batch, P: tokens of an image, D_v: width of the encoder.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from pipeline.hardware.processes import Processes
 from pipeline.model.packing import PackedBatch, caption_labels, pack
 from pipeline.params.schema import TrainParams
 from pipeline.retrieval.neighbors import Neighbors
+from pipeline.text.prompt import Prompt
 from pipeline.text.token_store import TokenizedCaptions
 from pipeline.training.features import TrainingFeatures
 
@@ -40,17 +41,57 @@ class TrainingData:
     memory: str | None = None
 
     @cached_property
+    def prompt(self) -> Prompt:
+        """The words that all branches share: where images have questions, the instruction is not shared."""
+        prompt = self.tokens.prompt
+        return replace(prompt, after=()) if any(self.tokens.conversations) else prompt
+
+    @cached_property
     def lengths(self) -> list[list[int]]:
-        """For each image, the number of tokens of each caption; EOS counts, a truncated caption has none."""
+        """For each image, the number of tokens of each branch: its captions, then its conversations.
+
+        EOS counts; a truncated caption has none.
+        """
+        own = len(self.tokens.prompt.after) - len(self.prompt.after)
+        captions = zip(self.tokens.captions, self.tokens.truncated, self.tokens.conversations, strict=True)
         return [
-            [len(ids) + (not is_cut) for ids, is_cut in zip(captions, truncated, strict=True)]
-            for captions, truncated in zip(self.tokens.captions, self.tokens.truncated, strict=True)
+            [own + len(ids) + (not is_cut) for ids, is_cut in zip(texts, truncated, strict=True)]
+            + [len(branch.ids) for branch in conversations]
+            for texts, truncated, conversations in captions
         ]
+
+    def branch(self, image: int, index: int, eos: int | None) -> tuple[list[int], list[bool]]:
+        """The tokens of a branch of an image, and which of them are labels; `eos=None`: no end is."""
+        captions = self.tokens.captions[image]
+        if index >= len(captions):
+            conversation = self.tokens.conversations[image][index - len(captions)]
+            wanted = conversation.labeled
+            if eos is None:
+                wanted = wanted & (conversation.ids != self.tokens.prompt.eos)
+            return conversation.ids.tolist(), wanted.tolist()
+        labels = caption_labels(captions[index].tolist(), eos, self.tokens.truncated[image][index])
+        own = self.tokens.prompt.after[len(self.prompt.after) :]
+        return [*own, *labels], [False] * len(own) + [True] * len(labels)
+
+    @property
+    def longest_caption(self) -> int:
+        """The tokens of the longest caption, its end included; without captions, of the longest answer."""
+        pairs = zip(self.tokens.captions, self.tokens.truncated, strict=True)
+        lengths = (len(i) + (not cut) for ids, cuts in pairs for i, cut in zip(ids, cuts, strict=True))
+        return max(lengths, default=self.longest_answer)
+
+    @property
+    def longest_answer(self) -> int:
+        """The tokens of the longest answer, its end included; 0 without questions."""
+        branches = (branch for image in self.tokens.conversations for branch in image)
+        # An answer lies between two tokens without a label, or behind the last one.
+        gaps = (np.diff(np.flatnonzero(~b.labeled), append=len(b.ids)).max() - 1 for b in branches)
+        return int(max(gaps, default=0))
 
     @property
     def prefix_length(self) -> int:
-        """Positions before the captions: prompt and image, and the longest context."""
-        prompt = self.tokens.prompt
+        """Positions before the branches: prompt and image, and the longest context."""
+        prompt = self.prompt
         return prompt.prefix_length(self.features.spec["num_tokens"]) + prompt.longest_context
 
     def context(self, image: int, seed: Sequence[int]) -> list[int]:
@@ -60,10 +101,12 @@ class TrainingData:
         rng = np.random.default_rng([*seed, image])
         captions = []
         for row in self.neighbors[image][self.neighbors[image] >= 0]:
+            if not self.tokens.captions[row]:
+                continue
             caption = int(rng.integers(len(self.tokens.captions[row])))
             if not self.tokens.truncated[row][caption]:
                 captions.append(self.tokens.captions[row][caption].tolist())
-        return self.tokens.prompt.context(captions)
+        return self.prompt.context(captions)
 
 
 def read_neighbors(path: Path, tokens: TokenizedCaptions) -> tuple[NDArray[np.int32] | None, str | None]:
@@ -168,21 +211,23 @@ class StepDataset:
         batches = []
         labels = 0
         for rows in self._plan[index]:
-            captions = [[self._labels(row.image, c) for c in row.captions] for row in rows]
-            labels += sum(len(ids) for row_captions in captions for ids in row_captions)
+            branches = [[self._data.branch(row.image, b, self._eos) for b in row.captions] for row in rows]
+            labels += sum(sum(labeled) for row_branches in branches for _, labeled in row_branches)
             # Each process takes every `count`-th row; rows are sorted by length, so the work is equal.
             share = slice(self._processes.rank, None, self._processes.count)
             if rows[share]:
                 features = self._data.features.read([row.image for row in rows[share]])
-                batches.append((features, self._pack(rows[share], captions[share])))
+                batches.append((features, self._pack(rows[share], branches[share])))
         return Step(batches, labels)
 
-    def _pack(self, rows: Sequence[Row], captions: Sequence[Sequence[Sequence[int]]]) -> PackedBatch:
-        prompt, num_tokens = self._data.tokens.prompt, self._data.features.spec["num_tokens"]
-        contexts = [self._data.context(row.image, self._seed) for row in rows]
-        return pack(captions, prompt.prefix_length(num_tokens), contexts, prompt.context_start(num_tokens))
-
-    def _labels(self, image: int, caption: int) -> list[int]:
-        tokens = self._data.tokens
-        ids: list[int] = tokens.captions[image][caption].tolist()
-        return caption_labels(ids, self._eos, tokens.truncated[image][caption])
+    def _pack(
+        self, rows: Sequence[Row], branches: Sequence[Sequence[tuple[list[int], list[bool]]]]
+    ) -> PackedBatch:
+        prompt, num_tokens = self._data.prompt, self._data.features.spec["num_tokens"]
+        return pack(
+            [[ids for ids, _ in row_branches] for row_branches in branches],
+            prompt.prefix_length(num_tokens),
+            [self._data.context(row.image, self._seed) for row in rows],
+            prompt.context_start(num_tokens),
+            [[labeled for _, labeled in row_branches] for row_branches in branches],
+        )

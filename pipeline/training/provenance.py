@@ -79,6 +79,10 @@ def _tokens_digest(tokens: TokenizedCaptions) -> str:
     ):
         ids = [caption.tolist() for caption in captions]
         total.update(canonical_json([image_id, ids, truncated]).encode())
+    if any(tokens.conversations):
+        for branches in tokens.conversations:
+            values = [(branch.ids.tolist(), branch.labeled.tolist()) for branch in branches]
+            total.update(canonical_json(values).encode())
     return total.hexdigest()
 
 

@@ -93,7 +93,7 @@ def _fresh_model(data: TrainingData, settings: Params, execution: Execution) -> 
         projector.scale_output(sample, language_model.embedding_norm())
     # After the projector, whose initialization they must not change.
     adapters = inject_adapters(language_model, settings.lora)
-    model = VisionLanguageModel(projector.to(placement.device), language_model, data.tokens.prompt, adapters)
+    model = VisionLanguageModel(projector.to(placement.device), language_model, data.prompt, adapters)
     _log_parameters(model)
     if settings.train.gradient_checkpointing:
         language_model.checkpoint_layers()
@@ -121,14 +121,20 @@ def _checkpoint_info(
     return CheckpointInfo(
         **{name: provenance[name] for name in shared},
         epoch=0,
-        data={**provenance["data"], "images": len(data.tokens.image_ids)},
+        data={**provenance["data"], "images": len(data.tokens.image_ids), **_question_facts(data)},
         hidden_size=settings.projector.hidden_size,
         width_out=model.language_model.width,
         training=digest(provenance),
-        longest_caption=max(map(max, data.lengths)),
+        longest_caption=data.longest_caption,
         lora=adapter_spec(settings.lora),
         memory=data.memory,
     )
+
+
+def _question_facts(data: TrainingData) -> JsonObject:
+    """What a checkpoint says of the questions that it was trained on; nothing where there were none."""
+    count = sum(map(len, data.tokens.conversations))
+    return {"conversations": count, "longest_answer": data.longest_answer} if count else {}
 
 
 def _log_parameters(model: VisionLanguageModel) -> None:

@@ -25,7 +25,7 @@ def in_box(*box: object) -> dict[str, Any]:
     [
         ({"split": "all"}, "split is 'all'"),
         ({"image_id": 3}, "image_id is 3"),
-        ({"captions": []}, "captions is"),
+        ({"captions": []}, "the line is"),
         (in_box(0, 0, 1), "objects.0.box.3"),
         (in_box(0, 0, 1, "wide"), "objects.0.box.3 is 'wide'"),
         (in_box(0, 0, 1, 10**400), "objects.0.box.3"),

@@ -162,7 +162,7 @@ def test_keys_that_are_not_read_are_named(tmp_path: Path, log: pytest.LogCapture
     """`spilt` for `split` would be a dataset split by hashes."""
     edit(make_jsonl(tmp_path) / "captions.jsonl", '"split": "dev"', '"split": "dev", "spilt": "dev"')
     read("jsonl", tmp_path)
-    assert "only image, captions and split are read, not ['spilt']" in log.text
+    assert "only image, captions, turns and split are read, not ['spilt']" in log.text
 
 
 def test_byte_order_mark_and_windows_line_ends(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 Run: .venv/bin/python -m pytest tests/unit/text/test_token_store.py
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
-from pipeline.captions import CaptionRecord, write_captions
+from pipeline.captions import CaptionRecord, Turn, write_captions
 from pipeline.errors import PipelineError
 from pipeline.text.prompt import CaptionTokenizer, Prompt
 from pipeline.text.token_store import TokenizeSummary, read_tokens, require_tokenizer, tokenize_captions
@@ -67,6 +68,37 @@ def test_each_split_reads_back_its_captions_cut_to_the_limit(
         ]
         assert store.truncated == [[len(ids) > limit for ids in row] for row in captions]
         assert (store.prompt, store.spec) == (tokenizer.prompt, tokenizer.spec)
+
+
+def test_a_conversation_is_one_row_up_to_an_answer_that_is_cut(tmp_path: Path, tiny_llama: Path) -> None:
+    tokenizer = caption_tokenizer(tiny_llama, lowercase=True, max_caption_tokens=4)
+    short, long = Turn("What is there?", "A star"), Turn("Where?", "in the top left corner of it")
+    talks = ((short, short, long, short), (long,), (replace(short, question="What? " * 400),) * 2)
+    record = replace(RECORDS[2], captions=(), conversations=talks)
+    assert tokenize(tmp_path, tokenizer, [RECORDS[0], record]).conversations == 3
+    store = read_tokens(tmp_path / "tokens.h5", "train")
+    assert store.captions[1] == store.conversations[0] == []
+    eos = [tokenizer.prompt.eos]
+    first, then = (tokenizer.encode_question(short.question, follows) for follows in (False, True))
+    answer, cut = [*tokenizer.encode_caption("a star"), *eos], tokenizer.encode_caption(long.answer)[:4]
+    asked = [tokenizer.encode_question(long.question, follows) for follows in (True, False)]
+    endless = tokenizer.encode_question(talks[2][0].question)
+    rows = [
+        ([first, then, asked[0]], [answer, answer, cut]),
+        ([asked[1]], [cut]),
+        ([endless], [answer]),  # the second turn would make it too long
+    ]
+    for branch, (questions, answers) in zip(store.conversations[1], rows, strict=True):
+        parts = list(zip(questions, answers, strict=True))
+        assert branch.ids.tolist() == [i for question, answer in parts for i in (*question, *answer)]
+        assert branch.ids[branch.labeled].tolist() == [i for answer in answers for i in answer]
+    with pytest.raises(PipelineError, match=r"the answer ' \. ' of c\.png has no words"):
+        tokenize(tmp_path, tokenizer, [replace(record, conversations=((Turn("What?", " . "),),))])
+
+
+def test_a_file_of_captions_alone_says_nothing_of_questions(tokens: Path) -> None:
+    with h5py.File(tokens) as file:
+        assert not [name for name in file if name.startswith("turn")]
 
 
 def test_captions_without_words_and_empty_splits_are_refused(

@@ -1,0 +1,130 @@
+"""Questions behind an image: loss and gradient of mixed branches, and answers, are those of transformers.
+
+Run: .venv/bin/python -m pytest tests/unit/model/test_questions.py
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.captions import CaptionRecord, Turn, write_captions
+from pipeline.features.store import FeatureStore
+from pipeline.hardware.processes import ONE_PROCESS
+from pipeline.model.language_model import load_language_model
+from pipeline.model.projector import Projector
+from pipeline.model.vision_language_model import VisionLanguageModel
+from pipeline.params.schema import Params
+from pipeline.retrieval.retrieve import RetrievePaths, retrieve
+from pipeline.text.prompt import CaptionTokenizer
+from pipeline.text.token_store import read_tokens, tokenize_captions
+from pipeline.training.batches import StepDataset, TrainingData, plan_epoch, read_neighbors
+from pipeline.training.features import TrainingFeatures
+from tests.unit.training.builders import CPU, SPEC, save_features
+
+TALK = (Turn("How many dogs are there?", "two dogs"), Turn("And cats?", "none"))
+WHERE = (Turn("Where is it?", "in the grass"),)
+RECORDS = [
+    CaptionRecord("00.png", "train", ("A red circle.", "One circle"), conversations=(TALK, WHERE)),
+    CaptionRecord("01.png", "train", ("A green square",)),
+    CaptionRecord("02.png", "train", (), conversations=(WHERE,)),
+]
+
+
+@pytest.fixture(params=[0, 2], ids=["plain", "with similar captions"])
+def data(request: pytest.FixtureRequest, tmp_path: Path, tiny_params: Params) -> Iterator[TrainingData]:
+    prompt = replace(tiny_params.prompt, similar_captions=request.param)
+    tokenizer = CaptionTokenizer(prompt, tiny_params.language_model)
+    paths = RetrievePaths(*(tmp_path / n for n in ("features.h5", "captions.jsonl", "memory.h5", "near.h5")))
+    write_captions(paths.captions, RECORDS)
+    save_features(paths.features, len(RECORDS))
+    retrieve(paths, request.param)
+    tokenize_captions(paths.captions, tmp_path / "tokens.h5", tokenizer)
+    tokens = read_tokens(tmp_path / "tokens.h5", "train")
+    with FeatureStore(paths.features) as store:
+        features = TrainingFeatures(store, tokens.image_ids, "memory")
+        yield TrainingData(features, tokens, *read_neighbors(paths.neighbors, tokens))
+
+
+def expected_branches(tokenizer: CaptionTokenizer) -> list[list[tuple[str, list[int], list[int]]]]:
+    """For each image, the text and ids behind the image of each branch, and -100 or the labels."""
+    eos = tokenizer.prompt.eos
+    images = []
+    for record in RECORDS:
+        turns = [[(tokenizer.params.instruction, caption)] for caption in record.captions]
+        turns += [[(turn.question, turn.answer) for turn in talk] for talk in record.conversations]
+        branches = []
+        for talk in turns:
+            text, ids, labels = "", [], []
+            for number, (question, answer) in enumerate(talk):
+                asked = tokenizer.encode_question(question, follows=number > 0)
+                said = [*tokenizer.encode_caption(answer), eos]
+                ids += [*asked, *said]
+                labels += [*[-100] * len(asked), *said]
+            branches.append((text, ids, labels))
+        images.append(branches)
+    return images
+
+
+def test_the_prompt_of_a_conversation_is_the_chat_of_the_field(tiny_params: Params) -> None:
+    tokenizer = CaptionTokenizer(tiny_params.prompt, tiny_params.language_model)
+    instruction = tokenizer.encode_question(tiny_params.prompt.instruction)
+    assert tuple(instruction) == tokenizer.prompt.after
+    first, second = (tokenizer.encode_question(" Why\nnot? ", follows) for follows in (False, True))
+    assert tokenizer.decode_caption(first) == "Why not? ASSISTANT:"
+    assert tokenizer.decode_caption(second) == "USER: Why not? ASSISTANT:"
+
+
+def test_loss_and_gradient_of_mixed_branches_are_those_of_separate_sequences(
+    data: TrainingData, tiny_params: Params
+) -> None:
+    tokenizer = CaptionTokenizer(
+        replace(tiny_params.prompt, similar_captions=len(data.prompt.similar) and 2),
+        tiny_params.language_model,
+    )
+    language_model = load_language_model(tiny_params.language_model, CPU)
+    torch.manual_seed(0)
+    projector = Projector(SPEC["width"], 8, language_model.width)
+    model = VisionLanguageModel(projector, language_model, data.prompt)
+    params = replace(tiny_params.train, batch_size=3)
+    steps = StepDataset(data, plan_epoch(data.lengths, params, 1), params, 1, ONE_PROCESS)
+    ((features, batch),) = steps[0].batches
+    packed = model.loss(features, batch)
+
+    plain, labels = torch.zeros(()), 0
+    for image, branches in enumerate(expected_branches(tokenizer)):
+        row = data.features.read([image]).float()
+        context = data.context(image, (params.seed, 1))
+        for _, ids, wanted in branches:
+            before, words = (torch.tensor([i]) for i in (tokenizer.prompt.before, [*context, *ids]))
+            embed = language_model.embed
+            inputs = torch.cat([embed(before), projector(row), embed(words)], dim=1)
+            known = sum(label != -100 for label in wanted)
+            targets = torch.tensor([[-100] * (inputs.shape[1] - len(wanted)) + wanted])
+            plain = plain + language_model.model(inputs_embeds=inputs, labels=targets).loss * known
+            labels += known
+    assert len(batch.labels) == steps[0].labels == labels
+    assert float(packed.detach()) == pytest.approx(float(plain.detach()), rel=1e-5)
+    parameters = list(projector.parameters())
+    ours, theirs = (torch.autograd.grad(loss, parameters) for loss in (packed, plain))
+    for a, b in zip(ours, theirs, strict=True):
+        assert (a - b).norm() <= 1e-5 * b.norm()
+
+
+def test_without_supervised_ends_no_answer_has_one(data: TrainingData) -> None:
+    eos = data.tokens.prompt.eos
+    for image, lengths in enumerate(data.lengths):
+        for branch, length in enumerate(lengths):
+            ids, labeled = data.branch(image, branch, eos)
+            assert len(ids) == length
+            assert [i for i, known in zip(ids, labeled, strict=True) if known][-1] == eos
+            ids, labeled = data.branch(image, branch, None)
+            assert eos not in [i for i, known in zip(ids, labeled, strict=True) if known]
+
+
+def test_the_longest_answer_counts_its_end(data: TrainingData, tiny_params: Params) -> None:
+    tokenizer = CaptionTokenizer(tiny_params.prompt, tiny_params.language_model)
+    lengths = [len(tokenizer.encode_caption(turn.answer)) + 1 for turn in (*TALK, *WHERE)]
+    assert data.longest_answer == max(lengths)
