@@ -45,6 +45,13 @@ def library_versions(*names: str) -> dict[str, str]:
 
 
 _PROBE = {"model/probe.py": "refuses models; it computes no result"}
+_CONSENSUS = (
+    "metrics/consensus.py",
+    "metrics/cider.py",
+    "metrics/tokenizer.py",
+    "metrics/token_characters.py",
+    "metrics/token_patterns.py",
+)
 _COMPUTED_AGAIN = "computed again in every run, from stored work"
 
 ENCODE = ResultCode(
@@ -73,6 +80,7 @@ EVALUATE = ResultCode(
         "retrieval/memory.py",
         "retrieval/neighbors.py",
         "evaluation/predictor.py",
+        *_CONSENSUS,
     ),
     without=_PROBE,
 )
@@ -80,11 +88,7 @@ CONTROLS = ResultCode(
     rooms=(
         "evaluation/controls.py",
         "metrics/controls.py",
-        "metrics/consensus.py",
-        "metrics/cider.py",
-        "metrics/tokenizer.py",
-        "metrics/token_characters.py",
-        "metrics/token_patterns.py",
+        *_CONSENSUS,
     ),
 )
 REGIONS = ResultCode(
@@ -96,6 +100,7 @@ REGIONS = ResultCode(
         "model",
         "text/prompt.py",
         "regions",
+        *_CONSENSUS,
     ),
     without={**_PROBE, "regions/words.py": "the boxes that words become are compared"},
 )

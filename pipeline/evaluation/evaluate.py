@@ -75,7 +75,8 @@ def evaluate(paths: EvaluatePaths, settings: Params, execution: Execution) -> Js
             if predictor is None:
                 _require_trained_features(store, paths, checkpoint, list(references["train"]))
                 memory = memory_of_checkpoint(checkpoint, paths.memory)
-                retriever = Retriever(memory, neighbors) if memory else None
+                uses_memory = checkpoint.info.memory or settings.generate.consensus
+                retriever = Retriever(memory, neighbors) if memory and uses_memory else None
                 predictor = Predictor(store, settings.generate, execution, retriever)
             results.append(_evaluate_epoch(predictor, checkpoint, references))
     controls, consensus_images = control_captions(neighbors, records, execution.scratch)

@@ -48,7 +48,7 @@ class Predictor:
         execution: Execution,
         retriever: Retriever | None = None,
     ) -> None:
-        """`retriever` knows what people said of similar images; None: the prompt does not show it."""
+        """`retriever` knows what people said of similar images; None: neither prompt nor search uses it."""
         self._store = store
         self._retriever = retriever
         self._generate = generate
@@ -125,7 +125,8 @@ class Predictor:
     def _load(self, checkpoint: Checkpoint) -> FeatureCaptioner:
         if self._model is None:
             model_cache = self._execution.runtime.model_cache
-            self._model = FeatureCaptioner.load(checkpoint, self._execution.placement, model_cache)
+            memory = self._retriever.memory if self._retriever else None
+            self._model = FeatureCaptioner.load(checkpoint, self._execution.placement, model_cache, memory)
         elif self._model.info is not checkpoint.info:
             self._model.use_checkpoint(checkpoint)
         return self._model

@@ -1,4 +1,7 @@
-"""The control `consensus`: of all captions of similar images, the one that agrees best with the others.
+"""How far captions agree with what people said of similar images.
+
+It makes the control `consensus`: of all captions of similar images, the one that agrees best with the others.
+It also weighs the captions of a search (`generate.consensus`).
 
 Devlin et al., "Exploring Nearest Neighbor Approaches for Image Captioning" (2015), arXiv 1505.04467. Nothing
 is trained. How far two captions agree is their CIDEr-D, with the idf of train. The paper compares a caption
@@ -11,9 +14,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.metrics.cider import TfIdf, cider_d, similarities
+from pipeline.captions import SimilarCaptions
+from pipeline.metrics.cider import ORDERS, TfIdf, cider_d, similarities
 from pipeline.metrics.tokenizer import caption_words
 
 # Numbers of nearest train images whose captions are compared: dev chooses among these.
@@ -24,7 +29,7 @@ MOST_CANDIDATES = 500
 
 
 class Consensus:
-    """Finds the consensus of the captions of some train images."""
+    """Finds what the captions of some train images agree on."""
 
     def __init__(self, train: Sequence[Sequence[str]]) -> None:
         """`train[i]` are the captions of train image i; 10,000 at most, spread evenly, give the idf."""
@@ -45,6 +50,27 @@ class Consensus:
         pairs = similarities([self._tf_idf.vector(caption_words(caption)) for caption in captions])
         # Rounded: sums of the same numbers in another order are equal.
         return captions[int(pairs.sum(axis=1).round(9).argmax())]
+
+    def agreement(self, captions: Sequence[str], similar: SimilarCaptions) -> NDArray[np.float64]:
+        """Return how far each caption agrees with those of similar images: their mean CIDEr-D `[n]`, 0 to 10.
+
+        The r-th nearest image weighs 1/r, and its captions share that weight. A caption that is one of
+        theirs is not compared with itself.
+        """
+        said = [caption for captions_of_image in similar for caption in captions_of_image]
+        weights = np.array([1 / (rank * len(texts)) for rank, texts in enumerate(similar, 1) for _ in texts])
+        words = [tuple(caption_words(caption)) for caption in [*captions, *said]]
+        pairs = similarities([self._tf_idf.vector(caption) for caption in words])
+        pairs = pairs[: len(captions), len(captions) :]  # [n, captions of similar images]
+        totals = np.full(len(captions), weights.sum())
+        for row, caption in enumerate(words[: len(captions)]):
+            if caption in words[len(captions) :]:
+                itself = words.index(caption, len(captions)) - len(captions)
+                pairs[row, itself] = 0
+                totals[row] -= weights[itself]
+        # Rounded: sums of the same numbers in another order are equal.
+        agreement: NDArray[np.float64] = (10 / ORDERS * (pairs @ weights) / np.maximum(totals, 1e-9)).round(9)
+        return agreement
 
     def choose_neighbors(self, rows: NDArray[Any], references: Sequence[Sequence[str]]) -> int:
         """Return the least number of nearest images whose consensus has the best CIDEr-D.

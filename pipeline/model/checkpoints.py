@@ -209,19 +209,20 @@ def find_checkpoint(path: Path) -> Path:
 
 
 def memory_of_checkpoint(checkpoint: Checkpoint, path: Path) -> Memory | None:
-    """Read the memory whose captions a checkpoint's prompt shows; None where it shows none.
+    """Read the memory of captions next to a checkpoint; None without a file, if its prompt shows no captions.
 
-    Raises PipelineError where the file is missing, damaged or another memory.
+    Raises PipelineError where a needed file is missing, is damaged, or is another memory.
     """
-    if checkpoint.info.memory is None:
-        return None
+    named = checkpoint.info.memory
     if not path.exists():
+        if named is None:
+            return None
         raise PipelineError(
             f"{checkpoint.file.path} reads captions of similar images, and {path} does not exist. "
             "Fix: put the memory.h5 of its training there, or run `dvc repro`."
         )
-    memory = Memory.read(path)
-    if memory.digest != checkpoint.info.memory:
+    memory = other_memory(checkpoint, path)
+    if named not in (None, memory.digest):
         raise PipelineError(
             f"{path} is not the memory of captions that {checkpoint.file.path} was trained with. "
             "Fix: put that memory there, or run `dvc repro`."
@@ -230,15 +231,10 @@ def memory_of_checkpoint(checkpoint: Checkpoint, path: Path) -> Memory | None:
 
 
 def other_memory(checkpoint: Checkpoint, path: Path) -> Memory:
-    """Read a memory of captions that a checkpoint was not trained with.
+    """Read a memory of captions that a checkpoint was perhaps not trained with.
 
-    Raises PipelineError where its prompt shows no captions, or the memory is of another encoder.
+    Raises PipelineError for a damaged file or a memory of another encoder.
     """
-    if checkpoint.info.memory is None:
-        raise PipelineError(
-            f"{checkpoint.file.path} was trained without similar captions and has no use for {path}. Fix: "
-            "leave the memory out, or train with prompt.similar_captions."
-        )
     memory = Memory.read(path)
     for key, present, wanted in differences(memory.spec, checkpoint.info.encoder):
         raise PipelineError(

@@ -41,7 +41,6 @@ class Generated:
     score: float = field(compare=False)
 
 
-@torch.inference_mode()
 def generate_ids(
     model: VisionLanguageModel,
     features: Tensor,
@@ -49,8 +48,22 @@ def generate_ids(
     batch_size: int,
     contexts: Sequence[Sequence[int]] | None = None,
 ) -> Iterator[Generated]:
-    """Yield the caption of each image of `features` `[n, P, D_v]`, in order.
+    """Yield the caption of each image, the first of its `generate_candidates`."""
+    for candidates in generate_candidates(model, features, params, batch_size, contexts):
+        yield candidates[0]
 
+
+@torch.inference_mode()
+def generate_candidates(
+    model: VisionLanguageModel,
+    features: Tensor,
+    params: GenerateParams,
+    batch_size: int,
+    contexts: Sequence[Sequence[int]] | None = None,
+) -> Iterator[list[Generated]]:
+    """Yield the captions that the search of each image of `features` `[n, P, D_v]` ended with, best first.
+
+    A greedy search ends with one caption, a search of K beams with K at most.
     `contexts` are the token ids of each image's context (`Prompt.context`); None: without contexts.
 
     A caption ends before the tokenizer's EOS or another end token of the model; one that reaches
@@ -131,7 +144,7 @@ class _Decoder:
 
 def _greedy_search(
     decoder: _Decoder, _params: GenerateParams, limit: int, end_ids: Set[int]
-) -> list[Generated]:
+) -> list[list[Generated]]:
     """Take the likeliest token at each position."""
     images = list(range(len(decoder.ids)))  # the image of each row
     totals = [0.0] * len(images)  # the log-probability of each row's tokens
@@ -155,7 +168,7 @@ def _greedy_search(
         images, totals = [images[row] for row in rows], [totals[row] for row in rows]
         parents = torch.tensor(rows, device=tokens.device)
         decoder.append(parents, tokens[parents])
-    return [captions[image] for image in sorted(captions)]
+    return [[captions[image]] for image in sorted(captions)]
 
 
 @dataclass
@@ -174,7 +187,9 @@ class _Beams:
     complete: list[tuple[float, Generated]] = field(default_factory=list)
 
 
-def _beam_search(decoder: _Decoder, params: GenerateParams, limit: int, end_ids: Set[int]) -> list[Generated]:
+def _beam_search(
+    decoder: _Decoder, params: GenerateParams, limit: int, end_ids: Set[int]
+) -> list[list[Generated]]:
     """Search with K beams as `transformers` does with `early_stopping=False`.
 
     Captions are ranked by log-probability divided by length to the power of `length_penalty`. The search for
@@ -184,7 +199,7 @@ def _beam_search(decoder: _Decoder, params: GenerateParams, limit: int, end_ids:
     # Enough that K candidates of an image go on, even if every beam can end with every end token.
     candidates = max(2, 1 + len(end_ids)) * count
     searches = [_Beams(image, [image], [0.0]) for image in range(len(decoder.ids))]
-    captions: dict[int, Generated] = {}
+    captions: dict[int, list[Generated]] = {}
     for length in range(1, limit + 1):
         last = length == limit
         beam_scores = torch.tensor([beams.scores for beams in searches], device=device)  # [B, 1 or K]
@@ -211,7 +226,7 @@ def _beam_search(decoder: _Decoder, params: GenerateParams, limit: int, end_ids:
             longer = longer[:count]
             full = len(beams.complete) == count
             if last or (full and longer[0][0] / length**params.length_penalty <= beams.complete[-1][0]):
-                captions[beams.image] = beams.complete[0][1]
+                captions[beams.image] = [caption for _, caption in beams.complete]
                 continue
             beams.rows = list(range(len(next_rows), len(next_rows) + count))
             beams.scores = [score for score, _, _ in longer]

@@ -202,6 +202,8 @@ class GenerateParams:
     """for several beams: a higher one favors longer captions"""
     no_repeat_ngram_size: Annotated[StrictInt, Field(ge=0, le=16)]
     """3: no three words twice in a caption; 0: off"""
+    consensus: Annotated[StrictFloat, Field(ge=0, le=100)] = 0.0
+    """weight of agreement with captions of similar images (docs/retrieval.md); 0: off"""
 
 
 @dataclass(frozen=True, config=_CONFIG)

@@ -30,7 +30,7 @@ from pipeline.model.checkpoints import (
     memory_of_checkpoint,
     other_memory,
 )
-from pipeline.model.feature_captioner import FeatureCaptioner
+from pipeline.model.feature_captioner import CONSENSUS_IMAGES, FeatureCaptioner
 from pipeline.params.schema import GenerateParams
 from pipeline.regions.image_inputs import ImageLike, Images, is_image, open_image_like
 from pipeline.regions.regions import (
@@ -126,7 +126,7 @@ class Captioner:
     ) -> Self:
         """Load the frozen models of a checkpoint that was read already; as `load`."""
         captions = _load_memory(checkpoint, memory)
-        model = FeatureCaptioner.load(checkpoint, placement, model_cache)
+        model = FeatureCaptioner.load(checkpoint, placement, model_cache, captions)
         encoder = load_encoder(checkpoint.info.encoder_params(), placement.device, model_cache)
         encoder.spec.require_same(checkpoint.info.encoder, checkpoint.file.path)
         return cls(encoder, model, max_megapixels, captions)
@@ -267,7 +267,8 @@ class Captioner:
         similar = None
         if self._memory is not None:
             # The neighbors of a crop are found for the crop.
-            similar = self._memory.retrieve(features.cpu().numpy(), self._model.similar_captions)
+            count = max(self._model.similar_captions, CONSENSUS_IMAGES if generate.consensus else 0)
+            similar = self._memory.retrieve(features.cpu().numpy(), count)
         captions = self._model.caption(features, generate, BATCH_SIZE, similar)
         return [
             RegionCaption(caption.text, region, caption.finished, caption.score)

@@ -1,5 +1,7 @@
 """The consensus of captions: `pytest tests/unit/metrics/test_consensus.py`."""
 
+from itertools import chain
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from pipeline.metrics import consensus
 from pipeline.metrics.cider import TfIdf, similarities, similarity
 from pipeline.metrics.consensus import Consensus
+from pipeline.metrics.tokenizer import caption_words
 
 TRAIN = [
     ["A dog runs on grass.", "A brown dog.", "Lovely weather!"],
@@ -46,6 +49,25 @@ class TestChooseNeighbors:
     def test_it_is_the_number_that_scores_best_or_the_least(self, reference: str, expected: int) -> None:
         references = [[reference], ["Something else."]]
         assert Consensus(self.TRAIN).choose_neighbors(self.ROWS, references) == expected
+
+
+class TestAgreement:
+    SIMILAR = (["A dog runs.", "A brown dog."], ["A dog runs.", "A dog."])
+
+    def test_it_is_the_mean_cider_d_to_captions_of_similar_images_the_nearer_weighing_more(self) -> None:
+        tf_idf = TfIdf([caption_words(caption) for caption in captions] for captions in TRAIN)
+        texts = ["A brown dog runs fast.", *chain.from_iterable(self.SIMILAR)]
+        caption, *others = (tf_idf.vector(caption_words(text)) for text in texts)
+        values = [10 / 4 * similarity(caption, other) for other in others]
+        expected = sum(w * v for w, v in zip((1 / 2, 1 / 2, 1 / 4, 1 / 4), values, strict=True)) / 1.5
+        assert Consensus(TRAIN).agreement(texts[:1], self.SIMILAR) == pytest.approx([expected])
+
+    def test_a_caption_is_compared_with_equal_captions_but_not_with_itself(self) -> None:
+        consensus = Consensus(TRAIN)
+        (alone,) = consensus.agreement(["A cat sleeps!"], [["A cat sleeps."]])
+        (twice,) = consensus.agreement(["A cat sleeps!"], [["A cat sleeps."], ["A cat sleeps."]])
+        assert alone == 0
+        assert twice == pytest.approx(10 * 3 / 4)  # three words have no four words in a row
 
 
 captions = st.lists(st.sampled_from(["a", "dog", "man", "runs", "red"]), max_size=8)

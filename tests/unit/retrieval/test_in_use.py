@@ -10,15 +10,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
 from pipeline import Captioner
 from pipeline.errors import PipelineError
+from pipeline.features.store import FeatureStore
 from pipeline.images.images import crop, open_image
+from pipeline.metrics.consensus import Consensus
 from pipeline.model.checkpoints import load_checkpoint
-from pipeline.model.feature_captioner import FeatureCaptioner
+from pipeline.model.feature_captioner import CONSENSUS_IMAGES, FeatureCaptioner
+from pipeline.params.schema import GenerateParams
 from pipeline.retrieval.memory import Memory
 from pipeline.retrieval.neighbors import Neighbors
-from tests.unit.project import Project, refuse_to_load
+from tests.unit.project import CPU, Project, refuse_to_load
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +34,16 @@ def similar(make_project: Callable[..., Project]) -> Project:
 @pytest.fixture(scope="module")
 def plain(make_project: Callable[..., Project]) -> Project:
     return make_project()
+
+
+@pytest.fixture(scope="module")
+def captioner(plain: Project) -> Captioner:
+    return Captioner.load(plain.best, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def paths(plain: Project) -> list[str]:
+    return [image.path for image in plain.test_images]
 
 
 @pytest.fixture
@@ -124,10 +139,59 @@ def test_another_memory_changes_what_is_said_where_it_is_asked_for(
         Captioner.load(best, device="cpu", memory=other)
 
 
-def test_a_model_without_similar_captions_needs_no_memory_and_refuses_one(
-    plain: Project, tmp_path: Path
-) -> None:
+def test_a_model_without_similar_captions_needs_no_memory(plain: Project, tmp_path: Path) -> None:
     best = Path(shutil.copy(plain.best, tmp_path))
     assert Captioner.load(best, device="cpu").caption(plain.test_images[0].path).text
-    with pytest.raises(PipelineError, match="trained without similar captions"):
-        Captioner.load(best, device="cpu", memory=plain.data / "memory.h5")
+
+
+class TestConsensus:
+    """The search's captions and captions of similar images, weighed by likelihood and agreement."""
+
+    def generate(self, plain: Project, weight: float) -> GenerateParams:
+        return replace(plain.params.generate, beams=3, consensus=weight)
+
+    def features(self, plain: Project) -> Tensor:
+        with FeatureStore(plain.data / "features.h5") as store:
+            return torch.from_numpy(store.read([image.image_id for image in plain.test_images]))
+
+    def test_the_more_it_weighs_the_more_captions_agree_and_the_less_likely_they_are(
+        self, plain: Project, captioner: Captioner, paths: list[str]
+    ) -> None:
+        memory = Memory.read(plain.data / "memory.h5")
+        consensus = Consensus([memory.captions(row) for row in range(len(memory))])
+        similar = memory.retrieve(self.features(plain).numpy(), CONSENSUS_IMAGES)
+        likely, agreeing = [], []
+        for weight in (1e-9, 1.0, 100.0):
+            said = captioner.caption(paths, generate=self.generate(plain, weight))
+            likely.append(sum(caption.score for caption in said))
+            pairs = zip(said, similar, strict=True)
+            agreeing.append(sum(consensus.agreement([caption.text], near)[0] for caption, near in pairs))
+        assert likely == sorted(likely, reverse=True)
+        assert agreeing == sorted(agreeing)
+        assert agreeing[0] < agreeing[-1]
+
+    def test_evaluation_says_what_the_captioner_says_of_each_file(
+        self, plain: Project, captioner: Captioner, paths: list[str], tmp_path: Path
+    ) -> None:
+        generate = self.generate(plain, 1.0)
+        folder = Path(shutil.copytree(plain.folder, tmp_path / "copy"))
+        project = Project(folder, replace(plain.params, generate=generate))
+        project.evaluate("consensus")
+        said = [caption.text for caption in captioner.caption(paths, generate=generate)]
+        assert [project.predictions("test")[image.image_id] for image in plain.test_images] == said
+
+    def test_a_caption_of_a_similar_image_scores_as_if_the_model_had_written_it(
+        self, plain: Project, captioner: Captioner, paths: list[str]
+    ) -> None:
+        model = FeatureCaptioner.load(load_checkpoint(plain.best), CPU, None)
+        said = captioner.caption(paths, generate=self.generate(plain, 100.0))
+        for caption, features in zip(said, self.features(plain).split(1), strict=True):
+            assert caption.score == pytest.approx(-model.loss([(features, [[caption.text]], None)]), rel=1e-3)
+
+    def test_without_a_memory_the_search_alone_decides(
+        self, plain: Project, captioner: Captioner, paths: list[str], tmp_path: Path
+    ) -> None:
+        alone = Captioner.load(shutil.copy(plain.best, tmp_path), device="cpu")
+        off, on = self.generate(plain, 0.0), self.generate(plain, 100.0)
+        said = [caption.text for caption in captioner.caption(paths, generate=off)]
+        assert [caption.text for caption in alone.caption(paths, generate=on)] == said
