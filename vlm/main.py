@@ -8,6 +8,7 @@ from vlm.caption import caption
 from vlm.doctor import doctor
 from vlm.export import export
 from vlm.features import features
+from vlm.memory import memory
 from vlm.score import score
 
 
@@ -27,5 +28,5 @@ def main() -> None:
     """
 
 
-for command in (app, caption, doctor, export, features, score):
+for command in (app, caption, doctor, export, features, memory, score):
     main.add_command(command)

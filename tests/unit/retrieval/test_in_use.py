@@ -3,6 +3,7 @@
 Run: .venv/bin/python -m pytest tests/unit/retrieval/test_in_use.py
 """
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from torch import Tensor
 
 from pipeline import Captioner
@@ -23,7 +25,9 @@ from pipeline.model.feature_captioner import CONSENSUS_IMAGES, FeatureCaptioner
 from pipeline.params.schema import GenerateParams
 from pipeline.retrieval.memory import Memory
 from pipeline.retrieval.neighbors import Neighbors
+from tests.params_files import write_params
 from tests.unit.project import CPU, Project, refuse_to_load
+from vlm.main import main
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +141,25 @@ def test_another_memory_changes_what_is_said_where_it_is_asked_for(
     replace(memory, spec={**memory.spec, "name": "another"}).write(other)
     with pytest.raises(PipelineError, match="made with encoder name 'another'"):
         Captioner.load(best, device="cpu", memory=other)
+
+
+def test_a_memory_is_built_for_the_encoder_of_a_checkpoint_and_read_by_its_captioner(
+    similar: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = tmp_path / "dataset"
+    dataset.mkdir()
+    photos = [Path(shutil.copy(image.path, dataset)) for image in similar.test_images[:4]]
+    splits = zip(photos, ("train", "train", "dev", "test"), strict=True)
+    lines = [{"image": path.name, "split": split, "captions": ["a zigzag"]} for path, split in splits]
+    (dataset / "captions.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    write_params(tmp_path / "params.yaml", similar.params)
+    monkeypatch.chdir(tmp_path)
+    command = ["memory", "build", "dataset", "other.h5", "--checkpoint", str(similar.best)]
+    result = CliRunner().invoke(main, command)
+    assert "the captions of 2 images" in result.output
+    other = Memory.read(Path("other.h5"))
+    assert [other.captions(row) for row in range(len(other))] == [["a zigzag"]] * 2
+    assert Captioner.load(similar.best, device="cpu", memory="other.h5").caption(photos[0]).text
 
 
 def test_a_model_without_similar_captions_needs_no_memory(plain: Project, tmp_path: Path) -> None:

@@ -1,0 +1,59 @@
+"""`vlm memory`: captions of another dataset, which a model can read without training."""
+
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal, get_args
+
+import click
+
+from vlm import options
+
+Source = Literal["jsonl", "csv", "flickr8k", "karpathy"]
+
+
+@click.group()
+def memory() -> None:
+    """Make a memory of captions, for `vlm caption --memory`.
+
+    \b
+    Example: vlm memory build photos/ photos.h5
+    """
+
+
+@memory.command()
+@click.argument("dataset", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "--source",
+    type=click.Choice(get_args(Source)),
+    default="jsonl",
+    help="How DATASET is laid out (docs/datasets.md).",
+)
+@options.checkpoint
+def build(dataset: Path, out: Path, source: Source, checkpoint: Path) -> None:
+    """Collect the train images of DATASET and their captions in OUT, for the encoder of a checkpoint.
+
+    Run it in the project's folder: params.yaml says on which device. Nothing is trained.
+
+    \b
+    Example: vlm memory build photos/ photos.h5
+    """
+    from pipeline.datasets.prepare import prepare
+    from pipeline.encoding.encode import encode_images
+    from pipeline.hardware.execution import Execution
+    from pipeline.model.checkpoints import load_checkpoint
+    from pipeline.params.loader import load_params
+    from pipeline.params.schema import Limits
+    from pipeline.retrieval.retrieve import RetrievePaths, retrieve
+
+    params = load_params(Path("params.yaml"))
+    encoder = load_checkpoint(options.find_checkpoint_or_explain(checkpoint)).info.encoder_params()
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        images, captions, features = (folder / f for f in ("images.jsonl", "captions.jsonl", "features.h5"))
+        data = replace(params.data, source=source, root=str(dataset), limits=Limits(None, None, None))
+        prepare(data, images, captions, folder / "images", params.runtime.num_workers)
+        encode_images(images, features, encoder, Execution.start(params.runtime, folder / "encode"))
+        found, _ = retrieve(RetrievePaths(features, captions, out, folder / "neighbors.h5"), 0)
+    click.echo(f"{out}: the captions of {len(found):,} images. Use: vlm caption IMAGE --memory {out}")
