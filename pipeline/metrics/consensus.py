@@ -12,6 +12,7 @@ and 38.1 with the 40 most similar captions), on UCM-Captions 334.7, 334.6 and 32
 
 import math
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -54,22 +55,19 @@ class Consensus:
     def agreement(self, captions: Sequence[str], similar: SimilarCaptions) -> NDArray[np.float64]:
         """Return how far each caption agrees with those of similar images: their mean CIDEr-D `[n]`, 0 to 10.
 
-        The r-th nearest image weighs 1/r, and its captions share that weight. A caption that is one of
-        theirs is not compared with itself.
+        A caption that is one of theirs is not compared with itself.
         """
-        said = [caption for captions_of_image in similar for caption in captions_of_image]
-        weights = np.array([1 / (rank * len(texts)) for rank, texts in enumerate(similar, 1) for _ in texts])
-        words = [tuple(caption_words(caption)) for caption in [*captions, *said]]
+        texts = [*captions, *chain.from_iterable(similar)]
+        words = [tuple(caption_words(text)) for text in texts]
+        own, said = words[: len(captions)], words[len(captions) :]
         pairs = similarities([self._tf_idf.vector(caption) for caption in words])
-        pairs = pairs[: len(captions), len(captions) :]  # [n, captions of similar images]
-        totals = np.full(len(captions), weights.sum())
-        for row, caption in enumerate(words[: len(captions)]):
-            if caption in words[len(captions) :]:
-                itself = words.index(caption, len(captions)) - len(captions)
-                pairs[row, itself] = 0
-                totals[row] -= weights[itself]
+        pairs = pairs[: len(own), len(own) :]  # [n, captions of similar images]
+        copies = [caption in said for caption in own]
+        for row in np.flatnonzero(copies):
+            pairs[row, said.index(own[row])] = 0
+        others = np.maximum(len(said) - np.array(copies), 1)
         # Rounded: sums of the same numbers in another order are equal.
-        agreement: NDArray[np.float64] = (10 / ORDERS * (pairs @ weights) / np.maximum(totals, 1e-9)).round(9)
+        agreement: NDArray[np.float64] = (10 / ORDERS * pairs.sum(axis=1) / others).round(9)
         return agreement
 
     def choose_neighbors(self, rows: NDArray[Any], references: Sequence[Sequence[str]]) -> int:

@@ -11,10 +11,9 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from pipeline.model.adapters import NO_ADAPTERS, Adapters, split_state
-from pipeline.model.caption_loss import LABELS_AT_A_TIME, caption_loss
+from pipeline.model.caption_loss import caption_loss
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.packing import PackedBatch
 from pipeline.model.projector import Projector
@@ -92,25 +91,11 @@ class VisionLanguageModel(nn.Module):
             features: `[B, P, D_v]`, the image of each row of `batch`.
             batch: the packed captions.
         """
-        return caption_loss(self._predicting(features, batch), self.language_model.logits, batch.labels)
-
-    @torch.inference_mode()
-    def log_probabilities(self, features: Tensor, batch: PackedBatch) -> Tensor:
-        """Return the log-probability (nats) of each of the batch's N labels, `[N]`, in float32."""
-        pieces = torch.split(self._predicting(features, batch), LABELS_AT_A_TIME)  # [n, D_l] each
-        logits = (self.language_model.logits(piece) for piece in pieces)  # [n, V] each
-        labels = torch.split(batch.labels, LABELS_AT_A_TIME)
-        losses = [
-            functional.cross_entropy(*pair, reduction="none") for pair in zip(logits, labels, strict=True)
-        ]
-        return -torch.cat(losses)
-
-    def _predicting(self, features: Tensor, batch: PackedBatch) -> Tensor:
-        """Return the hidden states `[N, D_l]` that predict the labels."""
         prefix = self.embed_prefix(features, batch.context_ids)  # [B, L, D_l]
         captions = self.language_model.embed(batch.caption_ids)  # [B, S, D_l]
         hidden = self.language_model.hidden_states(
             torch.cat([prefix, captions], dim=1), batch.mask, batch.positions
         )  # [B, T, D_l]
         # Logits only where there is a label: [B, T, V] would need most of the memory.
-        return hidden[batch.label_row, batch.label_source]  # [N, D_l]
+        predicting = hidden[batch.label_row, batch.label_source]  # [N, D_l]
+        return caption_loss(predicting, self.language_model.logits, batch.labels)
