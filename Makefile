@@ -58,7 +58,7 @@ $(VENV)/.ray: $(VENV)/.installed requirements-ray.lock
 schema: $(VENV)/.installed ## Write params.schema.json, by which editors check params.yaml
 	python -c 'import json; from pipeline.params.loader import json_schema; print(json.dumps(json_schema(), indent=1))' > params.schema.json
 
-pictures: $(VENV)/.installed ## Draw docs/sample.png from the last run of the embedded sample
+pictures: $(VENV)/.installed ## Draw docs/sample.png and docs/app.png from the last run of the embedded sample
 	python docs/pictures.py
 
 clean: ## Remove the environment and all results, kept work (.scratch) too

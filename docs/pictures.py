@@ -1,14 +1,25 @@
-"""Draw docs/sample.png: test scenes of the last run with the model's captions, and a region of one of them.
+"""Draw the pictures of README.md and docs/app.md from the last run.
 
+sample.png shows test scenes with the model's captions, and a region of one of them; app.png shows `vlm app`
+in a headless Chromium (Debian's packages chromium and chromium-driver).
 Run: make pictures
 """
 
 import json
+import sys
 import textwrap
+import threading
+from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from tests.chromium import WHY_NOT, chromium
+from vlm.app.serve import address, listen, load_application, make_server
+from vlm.app.server import Limits
 
 _SCENES = 6
 _SIDE, _GAP, _TEXT = 224, 16, 76  # pixels: a scene, between two, the text below
@@ -16,6 +27,34 @@ _SCALE = 2  # the picture is drawn this much larger, for sharp screens
 
 
 def main() -> None:
+    """Draw both pictures."""
+    _draw_sample(Path("docs/sample.png"))
+    if WHY_NOT is not None:
+        sys.exit(f"docs/app.png is not drawn: {WHY_NOT}")
+    _draw_app(Path("docs/app.png"))
+
+
+def _draw_app(picture: Path) -> None:
+    """Ask the page about the corners of an example, and take its picture."""
+    application = load_application(Path("data/best.safetensors"), "auto", None, Limits(20_000_000, 50), "")
+    server = make_server(application)
+    with closing(listen("127.0.0.1", 0)) as listening, TemporaryDirectory() as profile:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            with chromium(Path(profile)) as page:
+                page.open(address(listening))
+                page.all(".example")[1].click()
+                page.wait(lambda: page.find("#request").is_enabled())
+                page.find("[data-requests='top-left|top-right|bottom-left|bottom-right']").click()
+                page.wait(lambda: len(page.all("#cards .card")) == 4)
+                page.driver.save_screenshot(str(picture))
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def _draw_sample(picture: Path) -> None:
     """Take scenes at equal distances over the test split, so that nobody chooses the good ones."""
     best = json.loads(Path("metrics/evaluate.json").read_text(encoding="utf-8"))["best_epoch"]
     predictions = _read(Path(f"data/predictions/epoch_{best:03d}_test.jsonl"))
@@ -32,7 +71,7 @@ def main() -> None:
         column, line = number % 3, number // 3
         corner = _GAP + column * (_SIDE + _GAP), _GAP + line * (_SIDE + _TEXT + _GAP)
         _place(sheet, corner, Path(paths[image_id]), caption, region)
-    sheet.save("docs/sample.png", optimize=True)
+    sheet.save(picture, optimize=True)
 
 
 def _place(

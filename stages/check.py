@@ -22,6 +22,7 @@ def main() -> None:
     """
     from pipeline.datasets.read import require_source
     from pipeline.files.json_files import write_atomic
+    from pipeline.hardware.tracking import require_trackers
     from pipeline.params.loader import load_params
     from pipeline.pretrained.names import require_model_name
     from pipeline.regions.regions import region_from_request
@@ -36,6 +37,7 @@ def main() -> None:
         if asdict(settings.encoder) != _last_used("encode", "encoder"):
             require_model_name(settings.encoder.name, "image encoder", cache)
         require_model_name(settings.language_model.name, "language model", cache)
+        require_trackers(settings.runtime.trackers)
         for request in settings.regions.requests:
             region_from_request(request)
         write_atomic(checked, b"params.yaml was checked\n")

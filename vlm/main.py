@@ -5,6 +5,7 @@ import click
 from stages.errors import quiet_libraries, report_user_errors
 from vlm.app_command import app
 from vlm.caption import caption
+from vlm.compare import compare
 from vlm.doctor import doctor
 from vlm.export import export
 from vlm.features import features
@@ -28,5 +29,5 @@ def main() -> None:
     """
 
 
-for command in (app, caption, doctor, export, features, memory, score):
+for command in (app, caption, compare, doctor, export, features, memory, score):
     main.add_command(command)

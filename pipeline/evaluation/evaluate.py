@@ -23,8 +23,9 @@ from pipeline.files.atomic import replace_folder
 from pipeline.files.json_files import JsonObject, write_atomic, write_json, write_jsonl
 from pipeline.files.unchanged_file import UnchangedFile
 from pipeline.hardware.execution import Execution
+from pipeline.hardware.tracking import tracking
 from pipeline.metrics.controls import shuffle_predictions
-from pipeline.metrics.scores import measure
+from pipeline.metrics.scores import SCORES, measure
 from pipeline.model.checkpoints import Checkpoint, checkpoints_of_run, memory_of_checkpoint
 from pipeline.params.schema import Params
 from pipeline.retrieval.neighbors import Neighbors, Retriever
@@ -79,6 +80,7 @@ def evaluate(paths: EvaluatePaths, settings: Params, execution: Execution) -> Js
                 retriever = Retriever(memory, neighbors) if memory and uses_memory else None
                 predictor = Predictor(store, settings.generate, execution, retriever)
             results.append(_evaluate_epoch(predictor, checkpoint, references))
+    _track(results, execution)
     controls, consensus_images = control_captions(neighbors, records, execution.scratch)
     scores = {result.info.epoch: result.scores["dev"] for result in results}
     losses = {result.info.epoch: result.dev_loss for result in results}
@@ -127,6 +129,18 @@ def _evaluate_epoch(predictor: Predictor, checkpoint: Checkpoint, references: Re
     }
     loss = predictor.loss(checkpoint, references["dev"])
     return EpochResult(checkpoint.info, checkpoint.file, predictions, scores, loss)
+
+
+def _track(results: Sequence[EpochResult], execution: Execution) -> None:
+    """Give loss and scores of each epoch to the run's trackers."""
+    trackers, folder = execution.runtime.trackers, execution.scratch.parent
+    with tracking(trackers, folder, "evaluate", results[0].info.training) as track:
+        for result in results:
+            numbers = {"dev/loss": result.dev_loss}
+            for split in SCORED_SPLITS:
+                scores = result.scores[split].scores()
+                numbers |= {f"{split}/{name}": scores[name] for name in SCORES}
+            track(numbers, result.info.epoch)
 
 
 def _write_predictions(folder: Path, results: Sequence[EpochResult]) -> None:

@@ -258,6 +258,8 @@ class RuntimeParams:
     """decoder layers while training: auto | always | never"""
     model_cache: Path | None
     """where models from wheels are unpacked; null: the user's cache folder"""
+    trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...]
+    """get loss and scores while a run works: any of tensorboard, wandb, mlflow"""
 
     @field_validator("model_cache", mode="before")
     @classmethod

@@ -79,7 +79,7 @@ def scored_examples(
             group: [
                 {
                     "image_id": record.image_id,
-                    "picture": _thumbnail(files.open(record.image_id)),
+                    "picture": thumbnail(files.open(record.image_id)),
                     "caption": captions[record.image_id],
                     "references": record.captions,
                     "score": 100 * score,
@@ -120,7 +120,7 @@ def region_answers(folder: Path, files: ImageFiles, count: int) -> dict[str, lis
             crop = open_image(folder / Path(row["crop"]).name, files.max_megapixels)
             left, top, right, bottom = map(float, row["box"])
             outlined = _outline(files.open(image_id), (left, top, right, bottom))
-            answers.setdefault(image_id, []).append({**row, "crop": _thumbnail(crop), "outlined": outlined})
+            answers.setdefault(image_id, []).append({**row, "crop": thumbnail(crop), "outlined": outlined})
     return answers
 
 
@@ -135,10 +135,11 @@ def _outline(image: Image.Image, box: Box) -> Picture:
         edges = (left + inset, top + inset, right - 1 - inset, bottom - 1 - inset)
         if edges[0] <= edges[2] and edges[1] <= edges[3]:
             draw.rectangle(edges, outline=color)
-    return _thumbnail(image)
+    return thumbnail(image)
 
 
-def _thumbnail(image: Image.Image) -> Picture:
+def thumbnail(image: Image.Image) -> Picture:
+    """Shrink an image, and return it as a picture."""
     image.thumbnail(_THUMBNAIL, Image.Resampling.LANCZOS)
     file = io.BytesIO()
     image.save(file, format="JPEG", quality=82)

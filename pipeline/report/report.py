@@ -72,7 +72,7 @@ def write_report(inputs: ReportInputs, output: Path, params: ReportParams) -> No
         predictions = inputs.predictions / f"epoch_{best:03d}_test.jsonl"
         rows = [evaluation["test"], *evaluation["controls"].values()]
         others = [key for row in rows for key in _numbers(row) if key in row and key != "images"]
-        page = _template().render(
+        page = page_template("gallery.html.j2").render(
             run=run,
             evaluation=evaluation,
             scores=SCORES,
@@ -99,7 +99,8 @@ def write_report(inputs: ReportInputs, output: Path, params: ReportParams) -> No
     write_atomic(output, page.encode("utf-8", errors="replace"))
 
 
-def _template() -> jinja2.Template:
+def page_template(name: str) -> jinja2.Template:
+    """Return a page's template of this folder, which escapes what is put into it."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -108,7 +109,7 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
     )
     environment.filters["figure"] = _figure
-    return environment.get_template("gallery.html.j2")
+    return environment.get_template(name)
 
 
 def _figure(value: float | None) -> str:

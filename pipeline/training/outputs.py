@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipeline.files.atomic import replace_folder
 from pipeline.files.json_files import write_atomic, write_json
+from pipeline.hardware.tracking import Track
 from pipeline.model.checkpoints import checkpoint_path
 
 # A step: number (from 1), epoch, loss, learning rate, gradient norm.
@@ -52,15 +53,31 @@ def write_curve(path: Path, curve: Curve, epochs: int) -> None:
     write_atomic(path, ("\n".join(lines) + "\n").encode())
 
 
-def publish(
-    paths: TrainPaths, run_folder: Path, curve: Curve, summary: TrainSummary, counts: Mapping[str, int]
-) -> None:
-    """Write the checkpoints, the curve and the metrics of epochs 1 to `summary.epochs`.
+class LiveCurve:
+    """Shows the curve of a run to readers of its file and to trackers while it grows."""
+
+    def __init__(self, path: Path, epochs: int, track: Track) -> None:
+        self._path = path
+        self._epochs = epochs
+        self._track = track
+        self._tracked = 0
+
+    def show(self, curve: Curve) -> None:
+        """Write the curve so far, and track its new steps; a run that continues tracks all of them again."""
+        write_curve(self._path, curve, self._epochs)
+        for step, epoch, loss, rate, norm in curve[self._tracked :]:
+            if epoch <= self._epochs:
+                values = {"loss": loss, "learning_rate": rate, "gradient_norm": norm}
+                self._track({f"train/{name}": value for name, value in values.items()}, int(step))
+        self._tracked = len(curve)
+
+
+def publish(paths: TrainPaths, run_folder: Path, summary: TrainSummary, counts: Mapping[str, int]) -> None:
+    """Write the checkpoints and the metrics of epochs 1 to `summary.epochs`.
 
     Args:
         paths: where the outputs belong.
         run_folder: the folder of the run's checkpoints, of these epochs or more.
-        curve: the run's steps, of these epochs or more.
         summary: what the run did.
         counts: further entries of the metrics.
     """
@@ -68,6 +85,5 @@ def publish(
     with replace_folder(paths.checkpoints) as fresh:
         for number in range(1, epochs + 1):
             shutil.copyfile(checkpoint_path(run_folder, number), checkpoint_path(fresh, number))
-    write_curve(paths.curve, curve, epochs)
     metrics = {"epochs": epochs, "steps": summary.steps, "loss": round(summary.loss, 6)}
     write_json(paths.metrics, {**metrics, **counts})

@@ -13,6 +13,7 @@ from pipeline.features.store import FeatureStore
 from pipeline.files.json_files import JsonObject, digest, write_json
 from pipeline.hardware.compilation import should_compile
 from pipeline.hardware.execution import Execution
+from pipeline.hardware.tracking import tracking
 from pipeline.model.adapters import adapter_spec, inject_adapters
 from pipeline.model.checkpoints import CheckpointInfo
 from pipeline.model.language_model import LanguageModel, load_language_model
@@ -23,7 +24,7 @@ from pipeline.pretrained.pretrained import resolve_model, tokenizer_digest
 from pipeline.text.token_store import read_tokens, require_tokenizer
 from pipeline.training.batches import TrainingData, read_neighbors
 from pipeline.training.features import TrainingFeatures
-from pipeline.training.outputs import TrainPaths, TrainSummary, publish, summarize, write_curve
+from pipeline.training.outputs import LiveCurve, TrainPaths, TrainSummary, publish, summarize
 from pipeline.training.provenance import log_new_training, training_provenance
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.trainer import Trainer
@@ -58,11 +59,13 @@ def train(paths: TrainPaths, settings: Params, execution: Execution) -> TrainSum
         if is_main:
             log_new_training(folder.path, provenance)
         epochs = settings.train.epochs
-        # A reader of the file sees the curve grow.
-        trained_steps = trainer.run(
-            lambda curve: write_curve(paths.curve, curve, epochs) if is_main else None
-        )
-    curve = trainer.state.curve
+        trackers = execution.runtime.trackers if is_main else ()
+        with tracking(trackers, execution.scratch.parent, "train", info.training) as track:
+            live = LiveCurve(paths.curve, epochs, track)
+            trained_steps = trainer.run(lambda curve: live.show(curve) if is_main else None)
+            curve = trainer.state.curve
+            if is_main:
+                live.show(curve)
     summary = summarize(curve, epochs, trained_steps)
     if is_main:
         counts = {
@@ -71,7 +74,7 @@ def train(paths: TrainPaths, settings: Params, execution: Execution) -> TrainSum
             "trainable_parameters": sum(p.numel() for p in model.trainable_parameters()),
         }
         write_json(paths.cost, trainer.state.cost.metrics(execution.placement))
-        publish(paths, folder.path, curve, summary, counts)
+        publish(paths, folder.path, summary, counts)
     return summary
 
 

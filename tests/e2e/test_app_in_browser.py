@@ -164,12 +164,11 @@ def test_the_keyboard_alone_is_enough(ready: Chromium) -> None:
     keys = ActionChains(ready.driver)
     keys.send_keys("the bottom", Keys.ENTER).perform()
     wait_for_cards(ready, 1)
-    keys.send_keys(Keys.TAB, Keys.TAB).perform()  # past "Ask" to the first region
-    assert ready.driver.switch_to.active_element.text == "whole image"
+    keys.key_down(Keys.SHIFT).send_keys(Keys.TAB).key_up(Keys.SHIFT).perform()  # the last button by the image
+    assert ready.driver.switch_to.active_element.text == "compare the four corners"
     assert ready.run("return getComputedStyle(document.activeElement).outlineStyle") == "solid"
     keys.send_keys(Keys.SPACE).perform()
-    wait_for_cards(ready, 2)
-    assert list(captions(ready)) == ["whole image", "bottom"]
+    wait_for_cards(ready, 5)
 
 
 @pytest.mark.parametrize(
@@ -214,7 +213,7 @@ def test_a_caption_is_copied(app: App, ready: Chromium, photo: Path, button: str
     [
         (b"no image at all", "This file is not a readable image"),
         (b"", "This file is empty (0 bytes)"),
-        (bytes(1_000_001), "This file has 1.0 MB; at most 1 MB are taken (--max-upload-mb)."),
+        (bytes(1_000_001), "This file has 1.0 MB; at most 1 MB are taken. Choose a smaller one."),
     ],
 )
 def test_a_bad_file_gets_a_sentence(page: Chromium, tmp_path: Path, content: bytes, message: str) -> None:
@@ -229,6 +228,42 @@ def test_an_unclear_request_gets_a_sentence_and_the_next_one_an_answer(ready: Ch
     assert "'<img src=x onerror=alert(1)> center" in error(ready)
     ask(ready, "the left")
     wait_for_cards(ready, 1)
+
+
+def test_an_answer_is_next_to_the_image_and_seen_without_scrolling(ready: Chromium) -> None:
+    ask(ready, "the top")
+    wait_for_cards(ready, 1)
+    assert ready.run("return scrollY") == 0
+    image, card = ready.find("#shown").rect, ready.find(CARDS).rect
+    assert card["x"] >= image["x"] + image["width"]
+    assert card["y"] + card["height"] <= ready.run("return innerHeight")
+
+
+def test_on_a_phone_question_and_answer_are_under_the_image(app: App, page: Chromium, photo: Path) -> None:
+    page.open(app.address, 390, 844)
+    choose(page, photo)
+    page.wait(lambda: page.find("#request").is_enabled())
+    ask(page, "the top")
+    wait_for_cards(page, 1)
+    tops = [page.find(css).rect["y"] for css in ("#shown", "#request", CARDS, ".pad")]
+    assert tops == sorted(tops)
+    assert page.text(f"{CARDS} .asked") == "the top"
+
+
+def test_an_example_scene_is_asked_about_and_another_image_clears_box_and_answers(
+    page: Chromium, photo: Path
+) -> None:
+    page.all(".example")[0].click()
+    page.wait(lambda: page.text("#size") == "224 \N{MULTIPLICATION SIGN} 224 pixels")
+    ask(page, "0,0,0.5,1")
+    wait_for_cards(page, 1)
+    assert page.find("#outline").is_displayed()
+    choose(page, photo)
+    page.wait(lambda: page.text("#size") == "320 \N{MULTIPLICATION SIGN} 240 pixels")
+    assert page.all(CARDS) == []
+    assert not page.find("#outline").is_displayed()
+    assert page.find("#request").get_attribute("value") == ""
+    assert page.complaints() == []
 
 
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True), (320, False)])

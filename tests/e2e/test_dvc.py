@@ -9,11 +9,13 @@ import re
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from ruamel.yaml import YAML
 
 from pipeline.params.schema import Params
 from pipeline.result_code import ENCODE, EVALUATE, PIPELINE, REGIONS, TRAIN, ResultCode
 from tests.e2e.conftest import Project, make_project, stages_run
+from vlm.main import main as vlm
 
 
 @pytest.fixture(scope="module")
@@ -121,3 +123,15 @@ def test_metrics_diff_and_plots_show_what_changed(done: Project) -> None:
     assert re.search(r"metrics/train.json\s+epochs\s+2\s+3", table), table
     page = done.run("dvc", "plots", "show", "--out", "plots_page").strip()
     assert Path(page.removeprefix("file://")).is_file()
+
+
+def test_the_captions_of_two_runs_are_compared(done: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the last commit, out of DVC's cache, with those of the three epochs in the workspace."""
+    monkeypatch.chdir(done.folder)
+    before = done.run("git", "status", "--short")
+    result = CliRunner().invoke(vlm, ["compare", "HEAD", "workspace"])
+    assert result.exit_code == 0, result.output
+    assert "A: HEAD, B: workspace; 6 images" in result.stdout
+    shown = int(re.findall(r"Captions that differ: (\d)", result.stdout)[0])
+    assert (done.folder / "report/compare.html").read_text(encoding="utf-8").count("<img") == shown
+    assert done.run("git", "status", "--short") == before

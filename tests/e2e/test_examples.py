@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 import pipeline.regions.captioner
-from pipeline.files.json_files import write_jsonl
+from pipeline.files.json_files import write_json, write_jsonl
 from pipeline.params.schema import Params
 from tests.command_lines import VLM
 from tests.e2e.conftest import Project, make_project
@@ -44,6 +44,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny_params: Params, tiny_
     test = [row for row in rows if row["split"] == "test"]
     captions = [{"image_id": row["image_id"], "caption": row["captions"][0]} for row in test]
     write_jsonl(folder / "data/predictions/epoch_001_test.jsonl", captions)
+    write_json(folder / "metrics/evaluate.json", {"best_epoch": 1})
     (folder / "photos").mkdir()
     noise = np.random.default_rng(0).integers(0, 256, (2, 5, 7, 3), dtype=np.uint8)
     for path, pixels in zip(("photos/1.jpg", "photos/2.jpg"), noise, strict=True):

@@ -29,7 +29,7 @@ def preview(content: bytes, max_megapixels: float) -> dict[str, Any]:
     Raises PipelineError if it is not an image or too large.
     """
     image = _open(content, max_megapixels)
-    return {"width": image.width, "height": image.height, "picture": _picture(image, _PREVIEW_SIDE)}
+    return {"width": image.width, "height": image.height, "picture": picture(image, _PREVIEW_SIDE)}
 
 
 def requested_regions(requests: Sequence[str]) -> list[Region]:
@@ -65,17 +65,17 @@ def answer(
             "box": part.box,
             "caption": caption.text,
             "finished": caption.finished,
-            "picture": _picture(crop(image, part.box), _CROP_SIDE),
+            "picture": picture(crop(image, part.box), _CROP_SIDE),
         }
         for part, caption in zip(parts, captions, strict=True)
     ]
 
 
 def _open(content: bytes, max_megapixels: float) -> Image.Image:
-    return image_from_bytes("this file", content, max_megapixels, limit="--max-megapixels")
+    return image_from_bytes("this file", content, max_megapixels, limit="the limit in megapixels")
 
 
-def _picture(image: Image.Image, side: int) -> str:
+def picture(image: Image.Image, side: int) -> str:
     """Return a JPEG in a data address, no side of it longer than `side` pixels."""
     small = image.copy()
     small.thumbnail((side, side), Image.Resampling.LANCZOS)

@@ -44,7 +44,7 @@ async function post(path, file, signal) {
     if (response.ok) return answer;
     fail(answer.error);
   } catch {
-    if (!signal?.aborted) fail("The app does not answer; is `vlm app` still running?");
+    if (!signal?.aborted) fail("The page gets no answer. Try again in a minute; the app may have ended.");
   } finally {
     working(-1);
   }
@@ -54,7 +54,7 @@ async function post(path, file, signal) {
 async function take(file) {
   fail("");
   if (file.size > maxBytes) {
-    fail(`This file has ${(file.size / 1e6).toFixed(1)} MB; at most ${maxBytes / 1e6} MB are taken (--max-upload-mb).`);
+    fail(`This file has ${(file.size / 1e6).toFixed(1)} MB; at most ${maxBytes / 1e6} MB are taken. Choose a smaller one.`);
     return;
   }
   const turn = ++chosen;
@@ -66,11 +66,10 @@ async function take(file) {
   byId("shown").src = checked.picture;
   byId("size").textContent = `${checked.width} × ${checked.height} pixels`;
   document.body.classList.add("loaded");
-  stage.hidden = byId("facts").hidden = false;
-  byId("controls").disabled = false;
-  cards.replaceChildren();
-  byId("results").hidden = true;
-  show(null);
+  byId("picture").hidden = false;
+  for (const controls of document.querySelectorAll("fieldset")) controls.disabled = false;
+  byId("request").value = "";
+  clear();
   // Not on a phone: its keyboard would cover the image.
   if (!matchMedia("(pointer: coarse)").matches) byId("request").focus({ preventScroll: true });
 }
@@ -148,10 +147,13 @@ byId("copy-all").addEventListener("click", (event) => {
   const lines = [...cards.children].map((item) => `${item.querySelector("h3").textContent}: ${item.dataset.copied}`);
   copy(lines.join("\n"), event.currentTarget);
 });
-byId("clear").addEventListener("click", () => {
+function clear() {
   cards.replaceChildren();
   byId("results").hidden = true;
   show(null);
+}
+byId("clear").addEventListener("click", () => {
+  clear();
   byId("request").focus();
 });
 
@@ -222,6 +224,14 @@ byId("file").addEventListener("change", (event) => {
   event.currentTarget.value = ""; // so that the same file can be chosen again
   if (file) take(file);
 });
+for (const button of document.querySelectorAll(".example")) {
+  button.addEventListener("click", () => {
+    // Not fetched: the page may load nothing but the app's own answers.
+    const [kind, content] = button.firstElementChild.src.split(/data:|;base64,/).slice(1);
+    const bytes = Uint8Array.from(atob(content), (character) => character.charCodeAt(0));
+    take(new File([bytes], "example", { type: kind }));
+  });
+}
 document.addEventListener("paste", (event) => {
   const [file] = event.clipboardData.files;
   if (!file) return; // text: that is for the field

@@ -13,6 +13,7 @@ from pipeline.errors import PipelineError
 from pipeline.hardware.device import choose_placement
 from pipeline.model.checkpoints import load_checkpoint
 from pipeline.regions.captioner import Captioner
+from vlm.app.examples import example_pictures
 from vlm.app.page import make_assets
 from vlm.app.server import CaptionServer, Limits
 
@@ -68,7 +69,8 @@ def load_application(
     )
     info = trained.info
     names = {"encoder": info.encoder["name"], "language_model": info.language_model["name"]}
-    assets = make_assets({**names, "epoch": info.epoch, "trained_on": info.trained_on}, limits)
+    examples = example_pictures(trained.file.path, info, limits.max_megapixels)
+    assets = make_assets({**names, "epoch": info.epoch, "trained_on": info.trained_on}, limits, examples)
     return CaptionServer(captioner.caption_many, limits, assets).application(allowed_hosts(host))
 
 

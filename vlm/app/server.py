@@ -76,10 +76,11 @@ class CaptionServer:
                 404: lambda *_: _error(404, "there is nothing here; the page is at /."),
                 413: lambda *_: _error(413, _too_large(self._limits)),
                 HTTPException: _explain,
-                PipelineError: lambda _, error: _error(400, str(error)),
+                # A visitor cannot follow the advice, which is for those who run the app.
+                PipelineError: lambda _, error: _error(400, str(error).partition(" Fix: ")[0]),
                 ClientDisconnect: lambda *_: Response(status_code=499),  # nobody will read it
                 # The server logs the traceback.
-                Exception: lambda *_: _error(500, "the app failed; the terminal it runs in says why."),
+                Exception: lambda *_: _error(500, "the app failed to answer this; its terminal says why."),
             },
             max_body_size=self._limits.max_upload_bytes,
         )
@@ -164,7 +165,7 @@ async def _while_connected(request: Request, work: Awaitable[Any]) -> Any:
 
 def _too_large(limits: Limits) -> str:
     most = limits.max_upload_bytes / 1e6
-    return f"this file is larger than {most:g} MB, which is --max-upload-mb; choose a smaller one."
+    return f"this file is larger than {most:g} MB; choose a smaller one."
 
 
 def _error(status: int, sentence: str, headers: Mapping[str, str] | None = None) -> Response:

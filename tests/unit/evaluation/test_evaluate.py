@@ -17,6 +17,7 @@ import torch
 from pipeline.captions import read_captions, read_images, select_split
 from pipeline.errors import PipelineError
 from pipeline.evaluation import controls
+from pipeline.evaluation import evaluate as evaluate_module
 from pipeline.evaluation.controls import control_captions
 from pipeline.evaluation.predictor import Predictor
 from pipeline.features.store import FeatureStore, write_store
@@ -65,6 +66,24 @@ def test_the_figures_that_experiments_are_compared_by_are_those_of_the_best_epoc
     assert summary["test"].items() >= {"cider": best["test"]["cider"], "cut_off": metrics["cut_off"]}.items()
     assert summary["test"]["color_accuracy"] == metrics["scenes"]["color_accuracy"]
     assert summary["control_cider"] == {name: c["cider"] for name, c in metrics["controls"].items()}
+
+
+def test_trackers_get_loss_and_scores_of_each_epoch(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracked = {}
+
+    @contextmanager
+    def tracking(names: tuple[str, ...], *_: object) -> Iterator[Callable[[dict[str, float], int], None]]:
+        yield lambda numbers, epoch: tracked.update({(*names, epoch): numbers})
+
+    monkeypatch.setattr(evaluate_module, "tracking", tracking)
+    runtime = replace(project.params.runtime, trackers=("wandb",))
+    metrics = replace(project, params=replace(project.params, runtime=runtime)).evaluate()
+    assert tracked.keys() == {("wandb", 1), ("wandb", 2)}
+    best = tracked["wandb", metrics["best_epoch"]]
+    assert best["test/cider"] == metrics["test"]["cider"]
+    assert best.keys() == {"dev/loss", *(f"{split}/{score}" for split in ("dev", "test") for score in SCORES)}
 
 
 def caption_controls(project: Project, folder: Path, **captions: str) -> dict[str, dict[str, str]]:

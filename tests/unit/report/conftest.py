@@ -1,5 +1,6 @@
 """A made-up run for the report to show."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,10 @@ def run(tmp_path: Path) -> ReportInputs:
     return make_run(tmp_path)
 
 
-def make_run(folder: Path) -> ReportInputs:
-    """A finished run of two epochs and four test images."""
+def make_run(folder: Path, splits: Sequence[Split] = SPLITS) -> ReportInputs:
+    """A finished run of two epochs, by default with four test images."""
     images, captions, predictions = [], [], []
-    for index, split in enumerate(SPLITS):
+    for index, split in enumerate(splits):
         image_id = f"image_{index}"
         path = folder / f"{image_id}.png"
         Image.new("RGB", (40 + index, 30), (40 * index, 90, 120)).save(path)

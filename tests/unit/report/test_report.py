@@ -200,3 +200,24 @@ def test_a_browser_shows_the_page_from_disk(page: Path, browser: Chromium, width
     browser.wait(lambda: browser.run("return [...document.images].every((image) => image.naturalWidth > 0)"))
     red, *_ = re.findall(r"\d+", browser.run("return getComputedStyle(document.body).backgroundColor"))
     assert (int(red) < 128) == dark
+
+
+def cut_tables(browser: Chromium) -> int:
+    wider = "(table) => table.scrollWidth > table.clientWidth + 1"
+    return int(browser.run(f"return [...document.querySelectorAll('.scroll')].filter({wider}).length"))
+
+
+def test_on_a_phone_the_page_has_ten_screens_and_no_column_is_cut(browser: Chromium, tmp_path: Path) -> None:
+    """What is long is folded there; a wide window shows all of it."""
+    run = make_run(tmp_path, splits=("train", "dev", *("test",) * 30))
+    write_report(run, tmp_path / "index.html", ReportParams(examples=24, region_images=2))
+    address = (tmp_path / "index.html").as_uri()
+    browser.open(address, 390, 844)
+    height = browser.run("return document.documentElement.scrollHeight")
+    assert height <= 10 * 844
+    browser.run("for (const folded of document.querySelectorAll('details')) folded.open = true")
+    assert browser.run("return document.documentElement.scrollHeight") > 2 * height
+    assert cut_tables(browser) == 0
+    browser.open(address, 1280, 800)
+    assert cut_tables(browser) == 0
+    assert all(image.is_displayed() for image in browser.all(".example img"))

@@ -57,6 +57,8 @@ def check(**sections: dict[str, object]) -> Result:
         ("language_model", "name", "a" * 300, "is not a folder or a hub id"),
         ("regions", "requests", ["the middel of nowhere"], "the middel of nowhere"),
         ("runtime", "model_cache", "params.yaml", "params.yaml is not a folder"),
+        ("runtime", "trackers", ["neptune"], "runtime.trackers"),
+        ("runtime", "trackers", ["wandb"], "wandb, which is not installed. Fix: run `pip install wandb`"),
     ],
 )
 def test_a_mistake_is_a_sentence(section: str, key: str, value: object, sentence: str) -> None:

@@ -37,7 +37,7 @@ from vlm.app.server import Limits
 from vlm.main import main
 
 LEFT = captions_of("left")
-TOO_LARGE = "0.2 MB, which is --max-upload-mb"
+TOO_LARGE = "larger than 0.2 MB; choose"
 
 
 def test_an_image_is_checked_then_asked_about() -> None:
@@ -79,7 +79,7 @@ def chunks(count: int) -> Iterator[bytes]:
         ("/docs", None, {}, 404, "the page is at /."),
         (LEFT, None, {}, 405, ""),
         ("/image", b"no image", {}, 400, "not a readable image"),
-        ("/image", png(1001, 1000), {}, 400, "--max-megapixels is 1"),
+        ("/image", png(1001, 1000), {}, 400, "the limit in megapixels is 1."),
         (captions_of(""), png(), {}, 400, "the request is empty"),
         (captions_of("0,0,61,1"), png(), {}, 400, "60 x 40"),
         ("/captions", png(), {}, 400, "1 to 8 regions"),

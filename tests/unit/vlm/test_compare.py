@@ -1,0 +1,95 @@
+"""`vlm compare`: scores of two systems, and the images whose captions changed most, printed and on a page.
+
+Two runs of a project are compared in tests/e2e/test_dvc.py.
+Run: .venv/bin/python -m pytest tests/unit/vlm/test_compare.py
+"""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from pipeline.captions import CaptionRecord, ImageRecord, write_captions, write_images
+from pipeline.files.json_files import sha256_of_file
+from vlm.main import main
+
+REFERENCES = {"1.png": "a red dog runs fast", "2.png": "two men sit on grass", "3.png": "a cat sleeps here"}
+HOSTILE = "<script>alert(1)</script>\x1b[31m"
+FIRST = {**REFERENCES, "1.png": HOSTILE}
+SECOND = {**REFERENCES, "3.png": "a cat sleeps"}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder: a run's lists and images without 2.png, and two files of predictions."""
+    monkeypatch.chdir(tmp_path)
+    images = []
+    for image_id in REFERENCES:
+        Image.new("RGB", (30, 20)).save(image_id)
+        images.append(ImageRecord(image_id, image_id, sha256_of_file(Path(image_id)), 30, 20))
+    Path("2.png").unlink()
+    write_images(Path("data/images.jsonl"), images)
+    records = [CaptionRecord(image_id, "test", (text,)) for image_id, text in REFERENCES.items()]
+    write_captions(Path("data/captions.jsonl"), [*records, CaptionRecord("4.png", "train", ("a bird",))])
+    save("a.jsonl", FIRST)
+    save("b.jsonl", SECOND)
+    return tmp_path
+
+
+def save(name: str, captions: dict[str, str]) -> None:
+    rows = [{"image_id": image_id, "caption": caption} for image_id, caption in captions.items()]
+    Path(name).write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+
+
+def compare(*args: str, code: int = 0) -> Result:
+    result = CliRunner().invoke(main, ["compare", *args])
+    assert result.exit_code == code, result.output
+    assert "Traceback" not in result.output
+    return result
+
+
+def test_scores_stand_side_by_side_with_the_interval_of_their_difference() -> None:
+    printed = compare("a.jsonl", "b.jsonl").stdout
+    assert "3 images" in printed
+    first, second, difference, low, high = map(
+        float, re.findall(r"[-+]?[\d.]+", printed.split("BLEU-1")[1].splitlines()[0])
+    )
+    assert difference == pytest.approx(second - first, abs=0.011)
+    assert low <= difference <= high
+    assert compare("a.jsonl", "a.jsonl").stdout.count("+0.00   0.00 to 0.00") == 6
+
+
+def test_the_images_that_changed_most_come_first_with_both_captions() -> None:
+    printed = compare("a.jsonl", "b.jsonl").stdout
+    assert "Captions that differ: 2." in printed
+    assert re.findall(r"^  (\d\.png): (\d+) -> (\d+)$", printed, re.M)[0][:2] == ("1.png", "0")
+    assert "2.png" not in printed
+    assert "A: <script>alert(1)</script>?[31m\n    B: a red dog runs fast" in printed  # nothing for terminals
+
+
+def test_the_page_shows_them_with_their_images_and_no_markup_from_outside(folder: Path) -> None:
+    Path("3.png").unlink()
+    compare("a.jsonl", "b.jsonl", "--page", "out/page.html")
+    page = (folder / "out/page.html").read_text(encoding="utf-8")
+    assert page.count("<article") == 2
+    assert page.count("<img") == 1  # the other's file is gone
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)" in page
+    assert "a red dog runs fast" in page
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (("a.jsonl", "nowhere"), "there is no metrics/evaluate.json of 'nowhere'"),
+        (("a.jsonl", "workspace"), "metrics/evaluate.json does not exist"),
+        (("a.jsonl", "few.jsonl"), "no prediction for 1 image: '3.png'"),
+        (("a.jsonl", "b.jsonl", "--references", "few.jsonl"), "captions is None"),
+    ],
+)
+def test_what_cannot_be_compared_is_said(args: tuple[str, ...], sentence: str) -> None:
+    save("few.jsonl", {key: text for key, text in FIRST.items() if key != "3.png"})
+    assert sentence in compare(*args, code=1).stderr

@@ -1,0 +1,44 @@
+"""Images to try the page with, of the kind that its model was trained on."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from pipeline.captions import read_captions, read_images
+from pipeline.datasets.scenes.draw import draw_scenes
+from pipeline.errors import PipelineError
+from pipeline.images.images import open_image
+from pipeline.model.checkpoints import CheckpointInfo
+from pipeline.params.schema import Limits, ScenesParams
+from vlm.app.answers import picture
+
+_COUNT = 5
+_SIDE = 640  # pixels of the longer side, at most
+# In all five; of a seed that is no run's, unless somebody chose it.
+_SCENES = ScenesParams(train=1, dev=1, test=3, image_size=224, seed=-1)
+
+
+def example_pictures(checkpoint: Path, info: CheckpointInfo, max_megapixels: float) -> list[str]:
+    """Return data addresses: of new scenes for a model of scenes, else of test images of its run.
+
+    The lists of the run's images lie next to the checkpoint; where they or the images do not, there are none.
+    """
+    with TemporaryDirectory() as folder:
+        if info.data and info.data["source"] == "scenes":
+            paths = [path for _, path in draw_scenes(_SCENES, Limits(None, None, None), Path(folder))]
+        else:
+            paths = _test_images(checkpoint.parent)
+        try:
+            return [picture(open_image(path, max_megapixels), _SIDE) for path in paths]
+        except PipelineError:
+            return []
+
+
+def _test_images(data: Path) -> list[Path]:
+    try:
+        test = {
+            record.image_id for record in read_captions(data / "captions.jsonl") if record.split == "test"
+        }
+        images = [Path(image.path) for image in read_images(data / "images.jsonl") if image.image_id in test]
+    except PipelineError:
+        return []
+    return images[:: max(1, len(images) // _COUNT)][:_COUNT]

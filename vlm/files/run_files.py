@@ -1,0 +1,62 @@
+"""The files of a run: the one in the workspace, or an experiment or commit in git and DVC's cache."""
+
+from collections.abc import Collection
+from pathlib import Path
+
+from pipeline.captions import read_images
+from pipeline.errors import PipelineError
+from pipeline.files.json_files import read_json
+
+WORKSPACE = "workspace"
+
+
+class RunFiles:
+    """Gives the files of a run by their paths in the project."""
+
+    def __init__(self, revision: str, folder: Path) -> None:
+        """Look at a revision of the project in the current folder; its files are copied into `folder`."""
+        from dvc.api import DVCFileSystem
+
+        self._revision, self._folder = revision, folder
+        self._project = None if revision == WORKSPACE else DVCFileSystem(".", rev=revision)
+
+    def get(self, name: str) -> Path:
+        """Return where a file of the run is to be read.
+
+        Raises PipelineError if the run is unknown, or neither git nor DVC has the file on this machine.
+        """
+        from dvc.exceptions import DvcException
+
+        if self._project is None:
+            return Path(name)
+        copy = self._folder / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._project.get_file(name, str(copy))
+        except (DvcException, OSError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise PipelineError(
+                f"there is no {name} of {self._revision!r:.100}: {reason}. Fix: pass a file, `workspace`, "
+                "or a run that `dvc exp show` or `git log` lists; `dvc pull` fetches what is elsewhere."
+            ) from error
+        return copy
+
+    def predictions(self) -> Path:
+        """Return the test captions of the best epoch."""
+        best = read_json(self.get("metrics/evaluate.json"))["best_epoch"]
+        return self.get(f"data/predictions/epoch_{best:03d}_test.jsonl")
+
+    def images(self, image_ids: Collection[str]) -> dict[str, Path]:
+        """Return the files of those images that the run lists and that are found."""
+        try:
+            listed = {image.image_id: image.path for image in read_images(self.get("data/images.jsonl"))}
+        except PipelineError:  # files of captions need no run
+            listed = {}
+        found = {image: self._image(listed[image]) for image in image_ids if image in listed}
+        return {image: path for image, path in found.items() if path.is_file()}
+
+    def _image(self, path: str) -> Path:
+        try:
+            return self.get(path)
+        except PipelineError:  # a dataset of one's own is in neither git nor DVC
+            return Path(path)
