@@ -14,8 +14,8 @@ from vlm.main import main as vlm
 FOREIGN = frozenset(
     """
     : accelerate apt-get base64 cat cd curl df du export git head hf jupyter kill ls mkdir mv nvidia-smi pip
-    printf pytest python tensorboard python3 ray rsync sbatch sleep source srun ssh sudo tail tar test top torchrun unzip
-    vllm watch wc xdg-open
+    printf pytest python python3 ray rsync sbatch sleep source srun ssh sudo tail tar tensorboard test top
+    torchrun unzip vllm watch wc xdg-open
     """.split()  # noqa: SIM905
 )
 OWN_PACKAGES = ("pipeline", "stages", "vlm", "benchmarks")
