@@ -13,9 +13,9 @@ from vlm.main import main as vlm
 # Programs of other projects: nothing of this one can make their commands wrong.
 FOREIGN = frozenset(
     """
-    : accelerate apt-get base64 cat cd curl df du export git head hf jupyter kill ls mkdir mv nvidia-smi pip
-    printf pytest python python3 ray rsync sbatch sleep source srun ssh sudo tail tar tensorboard test top
-    torchrun unzip vllm watch wc xdg-open
+    : accelerate apt-get base64 cat cd curl df docker du export git head hf jupyter kill ls mkdir mv
+    nvidia-smi pip printf pytest python python3 ray rsync sbatch sleep source srun ssh sudo tail tar
+    tensorboard test top torchrun unzip vllm watch wc xdg-open
     """.split()  # noqa: SIM905
 )
 OWN_PACKAGES = ("pipeline", "stages", "vlm", "benchmarks")

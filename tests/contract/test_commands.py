@@ -3,6 +3,7 @@
 Run: .venv/bin/python -m pytest tests/contract/test_commands.py
 """
 
+import json
 import re
 import subprocess
 import sys
@@ -50,6 +51,15 @@ def test_commands_md_shows_every_command() -> None:
     lines = [" ".join(words) for block in blocks for words in commands_in(block)]
     for words, command in VLM.items():
         assert isinstance(command, click.Group) or any(s.startswith(f"vlm {words}") for s in lines), words
+
+
+def test_the_dockerfile_copies_what_exists_and_serves_the_page() -> None:
+    """Nothing here builds it."""
+    lines = (ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines()
+    copied = [name for line in lines if line.startswith("COPY ") for name in line.split()[1:-1]]
+    assert [name for name in copied if not name.startswith("data/") and not (ROOT / name).exists()] == []
+    assert {"pipeline", "stages", "vlm", "requirements.lock", "data/best.safetensors"} <= set(copied)
+    check(json.loads(lines[-1].removeprefix("CMD ")))
 
 
 def test_regions_md_says_what_can_be_asked_and_what_is_refused() -> None:

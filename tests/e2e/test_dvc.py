@@ -135,3 +135,21 @@ def test_the_captions_of_two_runs_are_compared(done: Project, monkeypatch: pytes
     shown = int(re.findall(r"Captions that differ: (\d)", result.stdout)[0])
     assert (done.folder / "report/compare.html").read_text(encoding="utf-8").count("<img") == shown
     assert done.run("git", "status", "--short") == before
+
+
+def test_an_experiment_is_kept_as_a_branch_and_taken_back(done: Project) -> None:
+    """As docs/commands.md says; git has nothing to report afterwards, and the table fits a terminal."""
+    checkpoints = done.folder / "data/checkpoints"
+    name = done.run("dvc", "exp", "list", "--name-only").split()[-1]
+    done.run("dvc", "exp", "branch", name, "kept")
+    columns = ["--drop", ".*", "--keep", "Experiment|train.epochs|test.(bleu_4|cider)"]
+    table = done.run("dvc", "exp", "show", "--no-pager", "--only-changed", *columns)
+    assert "test.cider" in table
+    assert name in table
+    assert max(map(len, table.splitlines())) <= 120
+    (done.folder / "params.yaml").unlink()
+    for revision, epochs in ((("HEAD", "--", "."), 2), (("kept",), 3)):
+        done.run("git", "checkout", *revision)
+        done.run("dvc", "checkout")
+        assert done.run("git", "status", "--short", "--untracked-files=no") == ""
+        assert len(list(checkpoints.iterdir())) == epochs
