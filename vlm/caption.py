@@ -78,13 +78,13 @@ def caption(
     printer = Printer(as_json, several, names_region)
     output = caption_file(write, files.paths, len(regions)) if write else printer
     requests = [(path, region) for path in files.paths for region in regions]
-    missing = [request for request in requests if not output.has(*request)]
-    if missing:
-        from pipeline.regions.captioner import DEFAULT_GENERATION
+    with closing(output):
+        missing = [request for request in requests if not output.has(*request)]
+        if missing:
+            from pipeline.regions.captioner import DEFAULT_GENERATION
 
-        captioner = _load(checkpoint, device, max_megapixels, memory, quiet=as_json)
-        answers = captioner.caption_each(missing, replace(DEFAULT_GENERATION, beams=beams))
-        with closing(output):
+            captioner = _load(checkpoint, device, max_megapixels, memory, quiet=as_json)
+            answers = captioner.caption_each(missing, replace(DEFAULT_GENERATION, beams=beams))
             _output_all(missing, answers, output, errors)
     if write:
         skipped = len(requests) - len(missing) + output.skipped

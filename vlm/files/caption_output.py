@@ -5,6 +5,7 @@ import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ import click
 from pipeline.errors import PipelineError
 from pipeline.files.disk_errors import explain_write_errors
 from pipeline.files.json_files import JsonObject, read_jsonl, write_atomic, write_jsonl
+from pipeline.files.locks import file_lock
 
 if TYPE_CHECKING:
     from pipeline.regions.captioner import RegionCaption
@@ -48,7 +50,7 @@ class CaptionOutput(ABC):
         """Output a caption; False if it exists."""
 
     def close(self) -> None:  # noqa: B027  (most have written everything)
-        """Write what is not written yet."""
+        """Write what is not written yet; other commands may write there afterwards."""
 
 
 class Printer(CaptionOutput):
@@ -119,21 +121,32 @@ class JsonLines(CaptionOutput):
     """Writes one file with a line for each caption, atomically, every few seconds and at the end."""
 
     def __init__(self, path: Path) -> None:
-        """Read the captions that the file has; raise PipelineError if it has anything else."""
+        """Read the captions that the file has.
+
+        Raises PipelineError if it has anything else, or another process writes it: it would lose captions.
+        """
         super().__init__()
         self._path = path
         self._rows: list[JsonObject] = []
         self._known: set[tuple[object, ...]] = set()
         self._saved = time.monotonic()
-        for number, row in read_jsonl(path) if path.exists() else ():
+        lock = path.with_name(f".{path.name}.lock")
+        with ExitStack() as stack:
+            stack.enter_context(file_lock(lock, f"captioning into {path}"))
+            stack.callback(lock.unlink, missing_ok=True)
+            self._read()
+            self._lock = stack.pop_all()
+
+    def _read(self) -> None:
+        for number, row in read_jsonl(self._path) if self._path.exists() else ():
             match row:
                 case {"path": str(image), "region": str(name), "box": [*box], "caption": str()}:
                     self._known.add((image, name, *map(str, box)))
                     self._rows.append(row)
                 case _:
                     raise PipelineError(
-                        f"{path}:{number} is not a line of `vlm caption`, so nothing is added to that file. "
-                        "Fix: name another file."
+                        f"{self._path}:{number} is not a line of `vlm caption`, so nothing is added to that "
+                        "file. Fix: name another file."
                     )
 
     def has(self, image: Path, region: "Region") -> bool:
@@ -145,11 +158,16 @@ class JsonLines(CaptionOutput):
             return False
         self._rows.append(_row(image, answer))
         if time.monotonic() - self._saved > _SAVE_SECONDS:
-            self.close()
+            self._save()
         return True
 
     def close(self) -> None:
-        """Write all lines."""
+        """Write all lines, and free the file for others."""
+        with self._lock:
+            if self.added:
+                self._save()
+
+    def _save(self) -> None:
         write_jsonl(self._path, self._rows)
         self._saved = time.monotonic()
 

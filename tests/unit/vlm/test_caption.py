@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,6 +18,7 @@ from PIL import Image
 
 from pipeline import Captioner
 from tests.unit.project import write_dvc_lock
+from vlm.files.caption_output import JsonLines
 from vlm.main import main
 
 
@@ -149,6 +151,17 @@ def test_an_interrupted_file_of_captions_goes_on(photos: Path, asked: list[str])
     assert rows[:count] == first
     printed = [json.loads(line) for line in run("photos", *asked, "--json").stdout.splitlines()]
     assert sorted(map(without_score, rows)) == sorted(map(without_score, printed))
+
+
+def test_a_second_command_that_writes_to_the_same_file_is_refused(photos: Path) -> None:
+    """Each would write only the captions that it knows."""
+    with closing(JsonLines(Path("out.jsonl"))):
+        refused = run("photos", "--write", "out.jsonl", code=1)
+    assert f"captioning into out.jsonl is under way in this folder already, by process {os.getpid()}" in (
+        refused.stderr
+    )
+    run("photos/1.png", "--write", "out.jsonl")
+    assert {path.name for path in photos.parent.iterdir() if path.is_file()} == {"out.jsonl"}
 
 
 @pytest.mark.usefixtures("photos")
