@@ -15,8 +15,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
+from selenium.webdriver.support.ui import WebDriverWait
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from stages.errors import quiet_libraries
 from tests.chromium import WHY_NOT, chromium
 from vlm.app.serve import address, listen, load_application, make_server
 from vlm.app.server import Limits
@@ -28,6 +30,7 @@ _SCALE = 2  # the picture is drawn this much larger, for sharp screens
 
 def main() -> None:
     """Draw both pictures."""
+    quiet_libraries()
     _draw_sample(Path("docs/sample.png"))
     if WHY_NOT is not None:
         sys.exit(f"docs/app.png is not drawn: {WHY_NOT}")
@@ -47,7 +50,7 @@ def _draw_app(picture: Path) -> None:
                 page.all(".example")[1].click()
                 page.wait(lambda: page.find("#request").is_enabled())
                 page.find("[data-requests='top-left|top-right|bottom-left|bottom-right']").click()
-                page.wait(lambda: len(page.all("#cards .card")) == 4)
+                WebDriverWait(page.driver, 300).until(lambda _: len(page.all("#cards .card")) == 4)
                 page.driver.save_screenshot(str(picture))
         finally:
             server.should_exit = True
