@@ -57,7 +57,9 @@ def test_the_profile_of_photographs_is_the_sample_with_the_settings_of_its_page(
         "data.root": "/path/to/photos",
         "train.epochs": 3,
         "train.ema_decay": 0.98,
-        "generate.beams": 3,
+        "prompt.similar_captions": 4,
+        "generate.beams": 5,
+        "generate.consensus": 0.3,
         "generate.max_new_tokens": 40,
         "generate.no_repeat_ngram_size": 3,
     }
