@@ -11,6 +11,7 @@ from vlm import options
 @click.command()
 @options.checkpoint
 @options.device
+@options.memory
 @click.option("--host", default="127.0.0.1", help="The address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=7860, help="The port; 0 takes a free one.")
 @click.option("--open/--no-open", "open_browser", default=False, help="Open a browser.")
@@ -21,6 +22,7 @@ from vlm import options
 def app(
     checkpoint: Path,
     device: str,
+    memory: Path | None,
     host: str,
     port: int,
     open_browser: bool,
@@ -55,7 +57,7 @@ def app(
     with closing(listen(host, port)) as listening:
         checkpoint = options.find_checkpoint_or_explain(checkpoint)
         click.echo(f"Loading {checkpoint} and the models that it names ...", err=True)
-        application = load_application(checkpoint, device, options.model_cache(), limits, host)
+        application = load_application(checkpoint, device, options.model_cache(), limits, host, memory)
         where = address(listening)
         click.echo(f"Open {where} in a browser; Ctrl-C ends the app.")
         if open_browser:

@@ -24,10 +24,9 @@ _AS_STORED = "auto"
 _SELECT_STRATEGIES = {"patches": "default", "cls+patches": "full"}
 # The end of every refusal: what the format takes, and what works for any model.
 INSTEAD = (
-    "LLaVA's format takes a CLIP encoder, encoder.tokens patches or cls+patches, no encoder.grid, "
-    "prompt.similar_captions 0 and projector.hidden_size up to the language model's width. Fix: train with "
-    "these, or serve the checkpoint itself with `vlm app` or the Dockerfile (docs/app.md); it is plain "
-    "safetensors (docs/serving.md)."
+    "LLaVA's format takes a CLIP encoder, encoder.tokens patches or cls+patches, no encoder.grid, and "
+    "projector.hidden_size up to the language model's width. Fix: train with these, or serve the checkpoint "
+    "itself with `vlm app` or the Dockerfile (docs/app.md); it is plain safetensors (docs/serving.md)."
 )
 
 
@@ -130,8 +129,6 @@ def _require_expressible(trained: Checkpoint) -> None:
             f"The checkpoint uses encoder.tokens {encoder['tokens']} and encoder.grid {encoder['grid']}. "
             f"{INSTEAD}"
         )
-    if trained.info.memory is not None:
-        raise PipelineError(f"The checkpoint's prompt shows captions of similar images. {INSTEAD}")
     hidden, width = projector.hidden.out_features, projector.output.out_features
     if hidden > width:
         raise PipelineError(

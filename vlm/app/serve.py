@@ -60,12 +60,17 @@ def address(listening: socket.socket) -> str:
 
 
 def load_application(
-    checkpoint: Path, device: str, model_cache: Path | None, limits: Limits, host: str
+    checkpoint: Path,
+    device: str,
+    model_cache: Path | None,
+    limits: Limits,
+    host: str,
+    memory: Path | None = None,
 ) -> ASGIApp:
     """Load a trained model and put it behind the page. Raises PipelineError if it cannot be loaded."""
     trained = load_checkpoint(checkpoint)
     captioner = Captioner.from_checkpoint(
-        trained, choose_placement(device), model_cache, limits.max_megapixels
+        trained, choose_placement(device), model_cache, limits.max_megapixels, memory
     )
     info = trained.info
     names = {"encoder": info.encoder["name"], "language_model": info.language_model["name"]}

@@ -90,15 +90,6 @@ def test_settings_that_llava_does_not_know_are_refused(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_prompt_with_captions_of_similar_images_is_refused(trained: Trained, tmp_path: Path) -> None:
-    """LLaVA's chat template would leave them out, and the model would say something else."""
-    checkpoint = load_checkpoint(trained.checkpoint)
-    info = replace(checkpoint.info, memory="0f" * 32)
-    save_checkpoint(tmp_path / "other.safetensors", checkpoint.projector.state_dict(), info)
-    with pytest.raises(PipelineError, match=f"captions of similar images{INSTEAD}"):
-        export_llava(tmp_path / "other.safetensors", tmp_path / "model")
-
-
 def test_encoders_other_than_clip_are_refused(trained: Trained, tiny_llama: Path, tmp_path: Path) -> None:
     checkpoint = load_checkpoint(trained.checkpoint)
     other = tmp_path / "other.safetensors"

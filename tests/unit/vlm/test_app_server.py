@@ -234,6 +234,12 @@ def test_the_command_without_its_packages_says_how_to_get_them(monkeypatch: pyte
     assert "pip install --editable '.[app]'" in result.output
 
 
+def test_the_command_takes_another_memory(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    memory = str(tmp_path / "other.h5")
+    command = ["app", "--port", "0", "--checkpoint", str(tiny_checkpoint), "--memory", memory]
+    assert f"{memory} does not exist" in CliRunner().invoke(main, command).output
+
+
 def test_the_checkpoint_is_read_once(tiny_checkpoint: Path) -> None:
     """It was read again for the names of its models."""
     with counted_openings() as opened:
