@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from benchmarks.common import PATCHES, VISION_WIDTH, llama_config, step_flop, table
 from pipeline.model.adapters import inject_adapters
-from pipeline.model.caption_loss import LABELS_AT_A_TIME
+from pipeline.model.caption_loss import LOGIT_BYTES, labels_that_fit
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.projector import Projector
 from pipeline.params.loader import load_params
@@ -73,10 +73,11 @@ def profile(name: str) -> Params:
     return load_params(Path(__file__).parents[1] / "profiles" / f"{name}.yaml")
 
 
-def step_memory(params: Params, captions: Sequence[int] = LONGEST_IMAGE) -> float:
+def step_memory(params: Params, captions: Sequence[int] = LONGEST_IMAGE, card: int = CARDS[8]) -> float:
     """Bytes that a step of a full batch takes at most, with Llama-3.2-1B's dimensions, CUDA's own included.
 
-    `captions` has the tokens of the captions of each image in the batch, ends included.
+    `captions` has the tokens of the captions of each image in the batch, ends included; `card` is the
+    memory of the card, by which the labels are chosen whose logits exist at a time.
     """
     from transformers import AutoModelForCausalLM
 
@@ -99,9 +100,8 @@ def step_memory(params: Params, captions: Sequence[int] = LONGEST_IMAGE) -> floa
         # Each layer's input, and at a time the inside of one.
         inputs = rows * positions * config.hidden_size * _DTYPE.itemsize
         saved = inputs * config.num_hidden_layers + saved / config.num_hidden_layers
-    # Of the labels whose logits exist at a time: the head's output, the same in float32, its log-softmax,
-    # and the gradients of the first two.
-    logits = min(rows * labels, LABELS_AT_A_TIME) * config.vocab_size * (2 * _DTYPE.itemsize + 3 * 4)
+    at_a_time = min(rows * labels, labels_that_fit(card, config.vocab_size))
+    logits = at_a_time * config.vocab_size * LOGIT_BYTES
     return float(_FRAGMENTATION * (weights + _BYTES_OF_A_TRAINED_VALUE * trained + saved + logits) + _CUDA)
 
 
@@ -161,7 +161,7 @@ def profile_table() -> str:
     rows = []
     for name, card in PROFILES.items():
         params = profile(name)
-        size = step_memory(params)
+        size = step_memory(params, card=CARDS[card])
         rows.append(
             {
                 "profile": f"`{name}`",

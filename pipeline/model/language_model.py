@@ -1,10 +1,11 @@
 """The frozen language model, its weights in NF4 (bitsandbytes) or as they are.
 
-B: batch, T: positions, D_l: width of the model, V: vocabulary.
+B: batch, T: positions, M: positions that predict, D_l: width of the model, V: vocabulary.
 """
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,9 @@ from torch.utils.checkpoint import checkpoint
 from pipeline.errors import PipelineError
 from pipeline.hardware.device import Placement
 from pipeline.hardware.memory import return_freed_memory
-from pipeline.model.probe import require_packable
+from pipeline.model.caption_loss import LABELS_AT_A_TIME, labels_that_fit
+from pipeline.model.last_layer import LastLayer
+from pipeline.model.probe import require_packable, same_at_some_positions
 from pipeline.params.schema import LanguageModelParams
 from pipeline.pretrained.pretrained import resolve_model, weights_digest
 
@@ -33,6 +36,7 @@ class LanguageModel(nn.Module):
         spec: everything that the model's answers depend on, as JSON values: the section `language_model` of
             params.yaml, and `weights` (SHA-256), `dtype` and `end_ids`.
         end_ids: the tokens that end the model's answers, in addition to the tokenizer's EOS.
+        labels_at_a_time: how many labels' logits exist at a time in training.
     """
 
     def __init__(self, model: Any, spec: dict[str, Any]) -> None:
@@ -46,6 +50,11 @@ class LanguageModel(nn.Module):
         self.layer_weights = sum(
             m.in_features * m.out_features for m in model.base_model.modules() if isinstance(m, nn.Linear)
         )
+        self.labels_at_a_time = LABELS_AT_A_TIME
+        if self.device.type == "cuda":
+            memory = torch.cuda.get_device_properties(self.device).total_memory
+            self.labels_at_a_time = labels_that_fit(memory, self.vocabulary)
+        self._last_layer: LastLayer | None = None
 
     @property
     def device(self) -> torch.device:
@@ -63,24 +72,45 @@ class LanguageModel(nn.Module):
         ids = torch.split(torch.arange(self.vocabulary, device=self.device), _IDS_PER_CHUNK)
         return sum(float(self.embed(chunk).float().norm(dim=1).sum()) for chunk in ids) / self.vocabulary
 
-    def hidden_states(self, embeddings: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
-        """Embeddings `[B, T, D_l]` -> last hidden states `[B, T, D_l]`.
+    def hidden_states(
+        self, embeddings: Tensor, mask: Tensor, positions: Tensor, predicting: Tensor | None = None
+    ) -> Tensor:
+        """Embeddings `[B, T, D_l]` -> last hidden states `[B, T, D_l]`, or `[M, D_l]` of those that predict.
 
         Args:
             embeddings: `[B, T, D_l]`, the words and image tokens.
             mask: `[B, 1, T, T]`, true where a position (row) may attend to another (column).
             positions: `[B, T]`, the position ids, not necessarily 0 to T - 1.
+            predicting: `[M]`, indices into the B·T positions whose hidden states are wanted; None: all.
         """
         # Attention kernels would convert a mask of bits to this one in every layer.
         bias = torch.zeros_like(mask, dtype=embeddings.dtype).masked_fill(~mask, -math.inf)  # [B, 1, T, T]
         # The compiler makes separate code for a batch of one, which an epoch's last row is not worth.
         stance = "force_eager" if len(embeddings) == 1 else "default"
-        with torch.compiler.set_stance(stance):
+        last = self._last_layer
+        with torch.compiler.set_stance(stance), last.only_at(predicting) if last else nullcontext():
             output = self.model.base_model(
                 inputs_embeds=embeddings, attention_mask=bias, position_ids=positions, use_cache=False
             )
         hidden: Tensor = output.last_hidden_state
-        return hidden
+        if predicting is None:
+            return hidden
+        return hidden[0] if last else hidden.flatten(0, 1)[predicting]
+
+    def shorten_last_layer(self) -> None:
+        """Compute the last layer only where it predicts, if its parts have names that are known.
+
+        A probe compares the two ways; a layer that computes otherwise stays whole.
+        """
+        layer = decoder_layers(self.model)[-1]
+        whole = layer.forward
+        try:
+            self._last_layer = LastLayer(layer)
+            shortened = same_at_some_positions(self)
+        except (AttributeError, LookupError, RuntimeError, StopIteration, TypeError, ValueError):
+            shortened = False
+        if not shortened:
+            self._last_layer, layer.forward = None, whole
 
     def next_hidden_states(self, embeddings: Tensor, cache: "Cache", mask: Tensor | None = None) -> Tensor:
         """Embeddings `[B, T, D_l]` of the positions after those in `cache` -> last hidden states.
@@ -99,8 +129,11 @@ class LanguageModel(nn.Module):
         return hidden
 
     def checkpoint_layers(self) -> None:
-        """Store only each layer's input for the backward pass, and compute the rest again there."""
-        for layer in decoder_layers(self.model):
+        """Store only each layer's input for the backward pass, and compute the rest again there.
+
+        The last layer keeps everything: it would be computed again at once.
+        """
+        for layer in decoder_layers(self.model)[:-1]:
             layer.forward = _checkpointed(layer.forward)
 
     def compile_layers(self) -> None:
@@ -112,8 +145,9 @@ class LanguageModel(nn.Module):
         from torch._inductor import config as inductor
 
         inductor.fallback_random = True
-        for layer in decoder_layers(self.model):
-            layer.compile(dynamic=True)
+        *layers, last = decoder_layers(self.model)
+        for part in (*layers, *(self._last_layer.parts if self._last_layer else [last])):
+            part.compile(dynamic=True)
 
     def new_cache(self) -> "Cache":
         """Make the empty key-value cache that the model's own configuration asks for."""
@@ -210,4 +244,5 @@ def load_language_model(
     }
     language_model = LanguageModel(model, spec)
     require_packable(language_model)
+    language_model.shorten_last_layer()
     return language_model

@@ -16,7 +16,7 @@ A prefix may have a context (captions of similar images), whose length differs f
 padded on the left: nothing attends to the padding, and no position id counts it.
 
 B: rows, C: longest context, L: length of the prefix, S: longest row of captions, T = L + S, N: labels in the
-batch.
+batch, M: positions that predict a label.
 """
 
 from collections.abc import Sequence
@@ -35,18 +35,32 @@ class PackedBatch:
         context_ids: `[B, C]`, token ids of the contexts (0 where padded).
         caption_ids: `[B, S]`, token ids after the prefix (0 where padded).
         positions: `[B, T]`, position ids.
-        mask: `[B, 1, T, T]`, true where a position (row) may attend to another (column).
-        label_row, label_source: `[N]`, row and position whose hidden state predicts a label.
+        owners: `[B, T]`, what a position belongs to: 0 the prefix, 1.. the captions, -1 padding.
+        predicting: `[M]`, the positions that predict a label, each once, as indices into the B·T positions of
+            all rows: the last of a prefix predicts the first token of each of its captions.
+        label_source: `[N]`, the index into `predicting` of the position that predicts a label.
         labels: `[N]`, the token ids to predict.
     """
 
     context_ids: Tensor
     caption_ids: Tensor
     positions: Tensor
-    mask: Tensor
-    label_row: Tensor
+    owners: Tensor
+    predicting: Tensor
     label_source: Tensor
     labels: Tensor
+
+    @property
+    def mask(self) -> Tensor:
+        """`[B, 1, T, T]`, true where a position (row) may attend to another (column).
+
+        It is computed where the batch is: its bytes are T times those of `owners`.
+        """
+        length = self.owners.shape[1]
+        causal = torch.ones(length, length, dtype=torch.bool, device=self.owners.device).tril()  # [T, T]
+        column = self.owners.unsqueeze(1)  # [B, 1, T]
+        mask = causal & ((self.owners.unsqueeze(2) == column) | (column == 0))  # [B, T, T]
+        return mask.unsqueeze(1)
 
     def to(self, device: torch.device) -> "PackedBatch":
         """Copy the batch to a device."""
@@ -99,13 +113,11 @@ def pack(
     length = prefix_length + longest  # T
     caption_ids = torch.zeros(len(rows), longest, dtype=torch.long)  # [B, S]
     positions = torch.arange(length).repeat(len(rows), 1)  # [B, T]
-    # What a position belongs to: 0 the prefix, 1.. the captions, -1 padding.
-    owner = torch.full((len(rows), length), -1)  # [B, T]
-    owner[:, :prefix_length] = 0
+    owners = torch.full((len(rows), length), -1)  # [B, T]
+    owners[:, :prefix_length] = 0
     stop = context_start + context_ids.shape[1]
-    owner[:, context_start:stop].masked_fill_(~is_context, -1)
-    label_row: list[int] = []
-    label_source: list[int] = []
+    owners[:, context_start:stop].masked_fill_(~is_context, -1)
+    sources: list[int] = []
     labels: list[int] = []
     for row, captions in enumerate(rows):
         start = prefix_length
@@ -113,16 +125,14 @@ def pack(
             stop = start + len(caption)
             caption_ids[row, start - prefix_length : stop - prefix_length] = torch.tensor(caption)
             positions[row, start:stop] = torch.arange(prefix_length, prefix_length + len(caption))
-            owner[row, start:stop] = number
+            owners[row, start:stop] = number
             wanted = labeled[row][number - 1] if labeled else [True] * len(caption)
-            label_source.extend(compress([prefix_length - 1, *range(start, stop - 1)], wanted))
+            places = [prefix_length - 1, *range(start, stop - 1)]
+            sources.extend(row * length + place for place in compress(places, wanted))
             labels.extend(compress(caption, wanted))
-            label_row.extend([row] * (len(labels) - len(label_row)))
             start = stop
-    causal = torch.ones(length, length, dtype=torch.bool).tril()  # [T, T]
-    column = owner.unsqueeze(1)  # [B, 1, T]
-    mask = causal & ((owner.unsqueeze(2) == column) | (column == 0))  # [B, T, T]
-    indices = (torch.tensor(values) for values in (label_row, label_source, labels))  # each [N]
+    predicting, label_source = torch.tensor(sources).unique(return_inverse=True)  # [M], [N]
+    indices = predicting, label_source, torch.tensor(labels)
     # Padding of contexts has no position.
     positions[:, context_start:] -= (~is_context).sum(dim=1, keepdim=True)
-    return PackedBatch(context_ids, caption_ids, positions.clamp(min=0), mask.unsqueeze(1), *indices)
+    return PackedBatch(context_ids, caption_ids, positions.clamp(min=0), owners, *indices)

@@ -66,6 +66,18 @@ def require_packable(model: "LanguageModel") -> None:
         raise _refusal(model, " ".join(reason.split())) from error
 
 
+@torch.no_grad()
+def same_at_some_positions(model: "LanguageModel") -> bool:
+    """Check that hidden states of some positions, computed alone, are those of a pass over all positions."""
+    batch = pack([[[0], [0] * _CAPTION], [[0] * _CAPTION]], _PREFIX).to(model.device)
+    ids = torch.arange(batch.owners.numel(), device=model.device) % model.vocabulary
+    words = model.embed(ids.view_as(batch.owners))  # [B, T, D_l]
+    arguments = words, batch.mask, batch.positions
+    everywhere = model.hidden_states(*arguments).flatten(0, 1)[batch.predicting]  # [M, D_l]
+    there = model.hidden_states(*arguments, batch.predicting)  # [M, D_l]
+    return there.shape == everywhere.shape and _distance(there, everywhere) <= _TOLERANCE[there.dtype]
+
+
 def _refusal(model: "LanguageModel", reason: str) -> PipelineError:
     return PipelineError(
         f"{model.spec['name']} ({type(model.model).__name__}) {reason}. Models with full attention work: "

@@ -93,9 +93,9 @@ class VisionLanguageModel(nn.Module):
         """
         prefix = self.embed_prefix(features, batch.context_ids)  # [B, L, D_l]
         captions = self.language_model.embed(batch.caption_ids)  # [B, S, D_l]
-        hidden = self.language_model.hidden_states(
-            torch.cat([prefix, captions], dim=1), batch.mask, batch.positions
-        )  # [B, T, D_l]
+        words = torch.cat([prefix, captions], dim=1)  # [B, T, D_l]
         # Logits only where there is a label: [B, T, V] would need most of the memory.
-        predicting = hidden[batch.label_row, batch.label_source]  # [N, D_l]
-        return caption_loss(predicting, self.language_model.logits, batch.labels)
+        model = self.language_model
+        hidden = model.hidden_states(words, batch.mask, batch.positions, batch.predicting)  # [M, D_l]
+        predicting = hidden[batch.label_source]  # [N, D_l]
+        return caption_loss(predicting, model.logits, batch.labels, model.labels_at_a_time)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from pipeline.model.caption_loss import LABELS_AT_A_TIME, caption_loss
+from pipeline.model.caption_loss import LABELS_AT_A_TIME, caption_loss, labels_that_fit
 
 WIDTH, VOCABULARY = 6, 11
 
@@ -24,8 +24,8 @@ def usual_loss(hidden: Tensor, head: nn.Linear, labels: Tensor) -> Tensor:
 
 
 @settings(max_examples=30)
-@given(st.integers(1, 3 * LABELS_AT_A_TIME), st.floats(0.01, 1e5))
-def test_value_and_gradient_equal_those_of_cross_entropy(count: int, upstream: float) -> None:
+@given(st.integers(1, 3 * LABELS_AT_A_TIME), st.floats(0.01, 1e5), st.sampled_from([LABELS_AT_A_TIME, 300]))
+def test_value_and_gradient_equal_those_of_cross_entropy(count: int, upstream: float, at_a_time: int) -> None:
     hidden, head, labels = task(count, torch.float32)
     sizes: list[int] = []
 
@@ -33,9 +33,9 @@ def test_value_and_gradient_equal_those_of_cross_entropy(count: int, upstream: f
         sizes.append(len(states))
         return head(states).float()  # type: ignore[no-any-return]
 
-    expected, loss = usual_loss(hidden, head, labels), caption_loss(hidden, counting_head, labels)
+    expected, loss = usual_loss(hidden, head, labels), caption_loss(hidden, counting_head, labels, at_a_time)
     # All logits never exist at once.
-    assert max(sizes) <= LABELS_AT_A_TIME
+    assert max(sizes) == min(count, at_a_time)
     torch.testing.assert_close(loss, expected)
     (wanted,), (gradient,) = (torch.autograd.grad(value * upstream, hidden) for value in (expected, loss))
     assert (gradient - wanted).norm() <= 1e-5 * wanted.norm()
@@ -53,3 +53,10 @@ def test_unlikely_words_keep_their_gradient_in_half_precision() -> None:
     (gradient,) = torch.autograd.grad(loss * 4096, hidden)
     expected = 4096 * 64 * 16.0 * torch.tensor(-17.3).half().float().exp()
     assert float(gradient[0, 1]) == pytest.approx(float(expected), rel=0.1)
+
+
+def test_a_large_card_holds_the_logits_of_more_labels() -> None:
+    eight, eighty = (labels_that_fit(gib * 2**30, vocabulary=128_256) for gib in (8, 80))
+    assert LABELS_AT_A_TIME <= eight < 140
+    assert eighty > 1000
+    assert labels_that_fit(2**30, vocabulary=128_256) == LABELS_AT_A_TIME

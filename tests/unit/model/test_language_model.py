@@ -10,7 +10,8 @@ from torch import Tensor
 
 from pipeline.errors import PipelineError
 from pipeline.hardware.device import choose_placement
-from pipeline.model.language_model import LanguageModel, load_language_model
+from pipeline.model.language_model import LanguageModel, decoder_layers, load_language_model
+from pipeline.model.packing import pack
 from pipeline.params.schema import LanguageModelParams
 
 SMALL: dict[str, Any] = {
@@ -95,6 +96,42 @@ def test_only_models_that_keep_packed_captions_apart_are_accepted(
     else:
         with pytest.raises(PipelineError, match=f"{kind}ForCausalLM.*{reason}|{reason}.*{kind}ForCausalLM"):
             saved(tmp_path, kind, **changes)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "shortened"),
+    [
+        ("Llama", {}, True),
+        ("Qwen2", {}, True),
+        ("Qwen3", {"head_dim": 8}, True),
+        ("Gemma3", {"head_dim": 8, "sliding_window": 16}, True),
+        ("Phi", {}, True),
+        ("GPTNeoX", {}, True),
+        ("OPT", {"ffn_dim": 48, "word_embed_proj_dim": 32, "pad_token_id": 1}, False),
+    ],
+)
+def test_the_last_layer_computes_only_what_predicts_and_the_gradient_is_that_of_all_positions(
+    tmp_path: Path, kind: str, changes: dict[str, Any], shortened: bool
+) -> None:
+    model = saved(tmp_path, kind, **changes)
+    batch = pack([[[7, 8, 9], [10, 11]], [[12, 13]]], prefix_length=5)
+    assert len(batch.predicting) == 6  # the prefix's last position predicts two captions
+    words = torch.randn(*batch.owners.shape, 32, generator=torch.Generator().manual_seed(0))
+    computed: list[int] = []
+    linear = [m for m in decoder_layers(model.model)[-1].modules() if isinstance(m, torch.nn.Linear)][-1]
+    linear.register_forward_hook(lambda _layer, _inputs, output: computed.append(output[..., 0].numel()))
+    results = []
+    for predicting in (batch.predicting, None):
+        leaf = words.clone().requires_grad_()
+        hidden = model.hidden_states(leaf, batch.mask, batch.positions, predicting)
+        if predicting is None:
+            hidden = hidden.flatten(0, 1)[batch.predicting]
+        hidden.sin().sum().backward()
+        results.append((hidden.detach(), leaf.grad))
+    assert computed == [len(batch.predicting) if shortened else batch.owners.numel(), batch.owners.numel()]
+    for ours, expected in zip(*results, strict=True):
+        assert ours is not None
+        assert (ours - expected).norm() <= 1e-5 * expected.norm()
 
 
 def test_a_sliding_window_is_kept_by_the_cache_and_must_reach_over_a_caption(tmp_path: Path) -> None:
