@@ -68,6 +68,7 @@ def make_tiny_params(tiny_clip: Path, tiny_llama: Path) -> Params:
             encode_batch_size=4,
             generate_batch_size=4,
             compile="never",
+            dequantize="never",
         ),
     )
 

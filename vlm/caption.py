@@ -120,7 +120,7 @@ def _output_all(
 
     from pipeline.hardware.progress import bar
 
-    with bar("caption", len(requests), hidden=len(requests) == 1) as progress:
+    with bar("caption", "images", len(requests), hidden=len(requests) == 1) as progress:
         for (path, _), answer in zip(requests, answers, strict=True):
             if not isinstance(answer, Exception):
                 output.add(path, answer)

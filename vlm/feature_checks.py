@@ -26,7 +26,7 @@ def verify_store(store: FeatureStore, images: Iterable[ImageRecord] | None = Non
         A sentence for each kind of fault, with the first images concerned; an empty list for a good store.
     """
     damaged, infinite = [], []
-    for image_id, _, values in track(store.rows(), "verify", total=len(store)):
+    for image_id, _, values in track(store.rows(), "verify", "images", len(store)):
         if isinstance(values, PipelineError):
             damaged.append(image_id)
         elif not np.isfinite(values).all():

@@ -50,7 +50,7 @@ def unpack_hub_dataset(pins: PinnedDataset, limits: Limits, folder: Path) -> Ent
     total = sum(count for _, count in shards)
     numbers: Counter[Split] = Counter()
     replaced = 0
-    for split, image, captions, place in track(_rows(pins, shards, files), "unpacking images", total=total):
+    for split, image, captions, place in track(_rows(pins, shards, files), "unpacking", "images", total):
         numbers[split] += 1
         suffix = next((s for magic, s in _SUFFIXES.items() if image.startswith(magic)), None)
         if suffix is None:

@@ -45,7 +45,7 @@ def prepare(
         entries = _entries(params, folder)
         images, bad = [], []
         inspected = _inspect_all(entries, params.max_megapixels, workers)
-        for result in track(inspected, "checking images", total=len(entries)):
+        for result in track(inspected, "checking", "images", len(entries)):
             if isinstance(result, ImageRecord):
                 path = (image_folder / result.image_id).as_posix() if drawn else result.path
                 images.append(replace(result, path=path))

@@ -84,7 +84,7 @@ def _record(results: Generator[EncodedBatch, None, None], count: int, blocks: Fe
     """
     encoded = 0
     unreadable: list[tuple[str, str]] = []
-    with closing(results), bar("encode", count) as progress:
+    with closing(results), bar("encode", "images", count) as progress:
         for result in results:
             if result.block is not None:
                 encoded += blocks.record(result.block)

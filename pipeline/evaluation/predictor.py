@@ -64,7 +64,7 @@ class Predictor:
         finished = self._finished(checkpoint, image_ids, len(image_ids), generate=asdict(self._generate))
         if missing := finished.missing:
             model, batch_size = self._load(checkpoint), self._execution.runtime.generate_batch_size
-            with bar(f"epoch {epoch} {split}", missing) as progress:
+            with bar(f"epoch {epoch} {split}", "captions", missing) as progress:
                 # As many as are generated together, so that a run that continues has the batches of a run
                 # that was never interrupted.
                 for places in finished.gaps(images_per_batch(self._generate, batch_size)):

@@ -1,4 +1,4 @@
-"""Main memory: what the C library does with freed memory, and how much is available.
+"""Memory: what the C library does with freed memory, and how much is available.
 
 glibc maps and unmaps tensors of some megabytes at every operation, and the kernel clears their pages each
 time. On a CPU that is most of a small convolutional network's time; docs/performance.md has the figures.
@@ -9,6 +9,7 @@ import platform
 from pathlib import Path
 
 import psutil
+import torch
 
 # From glibc's malloc.h.
 _M_TRIM_THRESHOLD = -1
@@ -37,8 +38,14 @@ def return_freed_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def free_memory() -> float:
-    """Return the bytes that are available, within the limit of a container (cgroup v2)."""
+def free_memory(device: torch.device | None = None) -> float:
+    """Return the bytes that are available: of a CUDA device, or of the main memory.
+
+    PyTorch's own reserve on the device counts as free. A container's limit counts (cgroup v2).
+    """
+    if device is not None and device.type == "cuda":
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return float(torch.cuda.mem_get_info(device)[0] + unused)
     free = float(psutil.virtual_memory().available)
     try:
         limit = int(Path("/sys/fs/cgroup/memory.max").read_text())

@@ -36,6 +36,7 @@ class LanguageModel(nn.Module):
         spec: everything that the model's answers depend on, as JSON values: the section `language_model` of
             params.yaml, and `weights` (SHA-256), `dtype` and `end_ids`.
         end_ids: the tokens that end the model's answers, in addition to the tokenizer's EOS.
+        is_compiled: whether `compile_layers` was called.
         labels_at_a_time: how many labels' logits exist at a time in training.
     """
 
@@ -54,6 +55,7 @@ class LanguageModel(nn.Module):
         if self.device.type == "cuda":
             memory = torch.cuda.get_device_properties(self.device).total_memory
             self.labels_at_a_time = labels_that_fit(memory, self.vocabulary)
+        self.is_compiled = False
         self._last_layer: LastLayer | None = None
 
     @property
@@ -140,11 +142,14 @@ class LanguageModel(nn.Module):
         """Compile the decoder layers for training: operations between matrix products become one loop.
 
         The code serves batches of any size and length. Results change only by rounding: dropout draws the
-        numbers that it draws without compilation.
+        numbers that it draws without compilation. A layer that the compiler refuses is computed as it is.
         """
+        from torch._dynamo import config as dynamo
         from torch._inductor import config as inductor
 
         inductor.fallback_random = True
+        dynamo.suppress_errors = True
+        self.is_compiled = True
         *layers, last = decoder_layers(self.model)
         for part in (*layers, *(self._last_layer.parts if self._last_layer else [last])):
             part.compile(dynamic=True)

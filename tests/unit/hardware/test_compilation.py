@@ -8,30 +8,41 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
+from pipeline.hardware import compilation
 from pipeline.hardware.compilation import finds_compiler, should_compile
 from pipeline.hardware.device import Placement, choose_placement
 from pipeline.model.language_model import load_language_model
 from pipeline.model.packing import pack
 from pipeline.params.schema import LanguageModelParams
 
-LONG, SHORT = 1e15, 1e9
+LONG, SHORT = 1e16, 1e9
 
 
 @pytest.mark.parametrize(
-    ("requested", "device", "flop", "compiler", "expected"),
+    ("requested", "device", "flop", "compiler", "triton", "expected"),
     [
-        ("auto", "cpu", LONG, "g++", True),
-        ("auto", "cpu", SHORT, "g++", False),
-        ("auto", "cpu", LONG, None, False),
-        ("auto", "cuda", LONG, "g++", False),
-        ("always", "cpu", SHORT, "g++", True),
-        ("never", "cpu", LONG, "g++", False),
+        ("auto", "cpu", LONG, "g++", False, True),
+        ("auto", "cpu", SHORT, "g++", False, False),
+        ("auto", "cpu", LONG, None, False, False),
+        ("auto", "cuda", LONG, "g++", True, True),
+        ("auto", "cuda", LONG, "g++", False, False),
+        ("auto", "cuda", SHORT, "g++", True, False),
+        ("auto", "mps", LONG, "g++", False, False),
+        ("always", "cpu", SHORT, "g++", False, True),
+        ("never", "cpu", LONG, "g++", False, False),
     ],
 )
 def test_layers_are_compiled_on_request_or_where_it_pays(
-    monkeypatch: pytest.MonkeyPatch, requested: Any, device: str, flop: float, compiler: str, expected: bool
+    monkeypatch: pytest.MonkeyPatch,
+    requested: Any,
+    device: str,
+    flop: float,
+    compiler: str,
+    triton: bool,
+    expected: bool,
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda _: compiler)
+    monkeypatch.setattr(compilation, "has_triton", lambda: triton)
     placement = Placement(torch.device(device), torch.float32, "pretended")
     assert should_compile(requested, placement, flop) is expected
 

@@ -1,0 +1,60 @@
+"""NF4 weights as plain ones while training: a third of a step's passes over weights, for more memory.
+
+Every layer takes its weights apart twice a batch, forward and backward. Where memory allows, that is done
+once. The values are those of NF4, so the results are too.
+"""
+
+import logging
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from pipeline.hardware.device import Placement
+from pipeline.hardware.memory import free_memory
+from pipeline.model.language_model import LanguageModel
+
+logger = logging.getLogger(__name__)
+
+# The part of a GPU's free memory that plain weights may take in addition: the rest is the batch's.
+_SHARE = 1 / 8
+# Bytes of a weight in NF4: half of one, and for each block of 64 a scale of 32 bits.
+_NF4_BYTES = 0.5 + 4 / 64
+
+
+def should_dequantize(
+    requested: Literal["auto", "always", "never"], model: LanguageModel, placement: Placement
+) -> bool:
+    """Resolve `runtime.dequantize` for a model in NF4 whose weights are loaded, and log the choice."""
+    if model.spec["quantization"] != "nf4":
+        return False
+    extra = model.layer_weights * (placement.dtype.itemsize - _NF4_BYTES)
+    if requested != "auto":
+        chosen, reason = requested == "always", f"runtime.dequantize is {requested}"
+    elif placement.device.type != "cuda":
+        # Two cores: a fifth faster with 4 images in a batch, no faster with 8 (docs/performance.md).
+        chosen, reason = False, "on a CPU a larger batch gains more"
+    else:
+        chosen = extra <= _SHARE * free_memory(placement.device)
+        reason = "memory is free" if chosen else "the memory is left to the batch"
+    words = "dequantized once" if chosen else "dequantized in each step"
+    logger.info("NF4 weights: %s, %.0f MB more (%s)", words, chosen * extra / 1e6, reason)
+    return chosen
+
+
+@torch.no_grad()
+def dequantize_layers(model: LanguageModel) -> None:
+    """Replace every NF4 layer by a plain one with its values, in place; before adapters are added."""
+    from bitsandbytes.functional import dequantize_4bit
+    from bitsandbytes.nn.modules import Linear4bit
+
+    for parent in list(model.modules()):
+        for name, layer in list(parent.named_children()):
+            if isinstance(layer, Linear4bit):
+                with torch.device("meta"):
+                    plain = nn.Linear(layer.in_features, layer.out_features, bias=False)
+                packed: Any = layer.weight
+                weight = dequantize_4bit(packed.data, packed.quant_state)
+                plain.weight = nn.Parameter(weight.to(layer.compute_dtype), requires_grad=False)
+                plain.bias = layer.bias
+                setattr(parent, name, plain)

@@ -1,0 +1,67 @@
+"""Plain weights with NF4's values: the same loss and gradient, without taking weights apart in each step."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from bitsandbytes.nn.modules import Linear4bit
+from torch import Tensor
+
+from pipeline.hardware.device import Placement, choose_placement
+from pipeline.model.adapters import inject_adapters
+from pipeline.model.language_model import LanguageModel, load_language_model
+from pipeline.model.packing import pack
+from pipeline.params.schema import LanguageModelParams
+from pipeline.training import dequantize
+from pipeline.training.dequantize import dequantize_layers, should_dequantize
+from tests.unit.training.builders import LORA
+
+
+def load(tiny_llama: Path, quantization: Any = "nf4") -> LanguageModel:
+    params = LanguageModelParams(str(tiny_llama), None, quantization, double_quantization=False)
+    return load_language_model(params, choose_placement("cpu"))
+
+
+def test_hidden_states_and_gradients_are_those_of_nf4_with_adapters_too(tiny_llama: Path) -> None:
+    batch = pack([[[7, 8, 9], [10, 11]], [[12, 13]]], prefix_length=5)
+    results: list[list[Tensor]] = []
+    for plain in (False, True):
+        model = load(tiny_llama)
+        if plain:
+            dequantize_layers(model)
+        assert plain != any(isinstance(layer, Linear4bit) for layer in model.modules())
+        torch.manual_seed(0)
+        adapters = inject_adapters(model, LORA)
+        generator = torch.Generator().manual_seed(1)
+        words = torch.randn(*batch.owners.shape, model.width, generator=generator).requires_grad_()
+        hidden = model.hidden_states(words, batch.mask, batch.positions, batch.predicting)
+        gradients = torch.autograd.grad(hidden.sin().sum(), [words, *adapters.parameters()])
+        results.append([hidden.detach(), *gradients])
+    for ours, expected in zip(*results, strict=True):
+        assert (ours - expected).norm() <= 1e-5 * expected.norm()
+
+
+@pytest.mark.parametrize(
+    ("requested", "quantization", "device", "free", "expected"),
+    [
+        ("auto", "nf4", "cuda", 1e9, True),
+        ("auto", "nf4", "cuda", 1e5, False),
+        ("auto", "nf4", "cpu", 1e9, False),
+        ("always", "nf4", "cpu", 0.0, True),
+        ("never", "nf4", "cuda", 1e9, False),
+        ("always", "none", "cpu", 1e9, False),
+    ],
+)
+def test_weights_are_dequantized_on_request_or_where_a_gpu_has_memory_to_spare(
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_llama: Path,
+    requested: Any,
+    quantization: str,
+    device: str,
+    free: float,
+    expected: bool,
+) -> None:
+    monkeypatch.setattr(dequantize, "free_memory", lambda _device: free)
+    placement = Placement(torch.device(device), torch.bfloat16, "pretended")
+    assert should_dequantize(requested, load(tiny_llama, quantization), placement) is expected
