@@ -98,7 +98,7 @@ def _rates(
     """Images a second of each way, the medians of the rounds, and how near `both` comes to its limit."""
     ready = [
         torch.stack([load_pixels(encoder, image) for image in batch])  # [B, 3, S, S]
-        for batch in batched(images, runtime.encode_batch_size)
+        for batch in batched(images, int(runtime.encode_batch_size))
     ]
 
     def forward() -> None:

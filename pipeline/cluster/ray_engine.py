@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from pipeline.captions import ImageRecord, read_images, write_images
-from pipeline.encoding.batches import EncodedBatch, encode_batches
+from pipeline.encoding.batches import EncodedBatch, choose_batch, encode_batches
 from pipeline.encoding.block_files import DAMAGED, Block, block_path
 from pipeline.encoding.encode import encoding_provenance
 from pipeline.errors import PipelineError
@@ -92,7 +92,8 @@ def encode_with_ray(
         ) from error
     try:
         pool = plan_pool(ray.cluster_resources(), runtime.device, torch.get_num_threads())
-        files = _write_shares(shares, images, count, pool.actors, runtime.encode_batch_size)
+        size = choose_batch(runtime, execution.placement.device)
+        files = _write_shares(shares, images, count, pool.actors, size)
         context = DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
@@ -235,12 +236,14 @@ class _Encoder:
 
     def _encode(self, images: Iterable[ImageRecord]) -> Iterator[EncodedBatch]:
         task = self._task
+        device = torch.device(task.pool.device)
         if self._encoder is None:
-            device, cache = torch.device(task.pool.device), task.execution.runtime.model_cache
+            cache = task.execution.runtime.model_cache
             self._encoder = load_encoder(task.spec.params, device, cache)
             require_equal_machines(encoding_provenance(self._encoder.spec), task.provenance)
         missing = []
-        for batch in batched(images, task.execution.runtime.encode_batch_size):
+        size = choose_batch(task.execution.runtime, device)
+        for batch in batched(images, size):
             block = block_path(task.blocks, [image.sha256 for image in batch])
             # Written by an actor that was killed later in this share.
             if block.exists() and _fault_of(block) is None:

@@ -3,6 +3,7 @@
 B: batch, S: side of the encoder's input in pixels.
 """
 
+import math
 import os
 import sys
 from collections import deque
@@ -19,6 +20,7 @@ from torch import Tensor
 from pipeline.captions import ImageRecord
 from pipeline.encoding.block_files import write_block
 from pipeline.errors import PipelineError
+from pipeline.hardware.memory import free_memory
 from pipeline.images.images import open_image
 from pipeline.params.schema import RuntimeParams
 from pipeline.vision.encoder import ImageEncoder
@@ -28,6 +30,10 @@ Batch = list[ImageRecord]
 Unreadable = tuple[tuple[str, str], ...]
 _AHEAD = 2  # batches that are read while the encoder works on one
 _BEHIND = 2  # batches that are written meanwhile
+# Images that `auto` encodes at a time: on a CPU, and at most; and what one takes of a GPU meanwhile: room
+# enough for large encoders (257 patches of width 1024, in float32).
+_CPU_IMAGES, _MOST_IMAGES = 32, 256
+_BYTES_OF_AN_IMAGE = 32e6
 # Lower priority of readers: a reader that took a core from one of the encoder's threads would let the others
 # wait for it at the end of each operation.
 _NICE = 10
@@ -62,11 +68,31 @@ def encode_batches(
                 written.append(writer.submit(EncodedBatch, len(batch), None, unreadable))
             else:
                 # On CUDA this returns at once; the writer waits for the features.
-                written.append(writer.submit(_write, folder, batch, encoder.encode(pixels)))
+                written.append(writer.submit(_write, folder, batch, _encode(encoder, pixels)))
             while len(written) > _BEHIND:
                 yield written.popleft().result()
         while written:
             yield written.popleft().result()
+
+
+def choose_batch(runtime: RuntimeParams, device: torch.device) -> int:
+    """Resolve `runtime.encode_batch_size`; `auto` fills a quarter of a GPU's free memory."""
+    if runtime.encode_batch_size != "auto":
+        return runtime.encode_batch_size
+    if device.type != "cuda":
+        return _CPU_IMAGES
+    images = free_memory(device) / 4 / _BYTES_OF_AN_IMAGE
+    return 2 ** int(math.log2(min(max(images, 1), _MOST_IMAGES)))
+
+
+def _encode(encoder: ImageEncoder, pixels: Tensor) -> Tensor:
+    """Encode pixels `[B, 3, S, S]`, in halves where memory does not suffice."""
+    try:
+        return encoder.encode(pixels)
+    except torch.OutOfMemoryError:
+        if len(pixels) == 1:
+            raise
+    return torch.cat([_encode(encoder, half) for half in pixels.chunk(2)])
 
 
 def _give_way() -> None:

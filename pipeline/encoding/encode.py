@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.captions import ImageList, ImageRecord
-from pipeline.encoding.batches import EncodedBatch, encode_batches
+from pipeline.encoding.batches import EncodedBatch, choose_batch, encode_batches
 from pipeline.encoding.blocks import FeatureBlocks
 from pipeline.errors import PipelineError, first_few
 from pipeline.features.store import write_store
@@ -46,7 +46,8 @@ def encode_locally(
 ) -> Generator[EncodedBatch, None, None]:
     """Encode images in this process: the engine of one machine."""
     runtime = execution.runtime
-    yield from encode_batches(encoder, batched(images, runtime.encode_batch_size), folder, runtime)
+    size = choose_batch(runtime, execution.placement.device)
+    yield from encode_batches(encoder, batched(images, size), folder, runtime)
 
 
 def encode_images(

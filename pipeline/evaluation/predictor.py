@@ -25,7 +25,7 @@ from pipeline.hardware.execution import Execution
 from pipeline.hardware.progress import bar
 from pipeline.model.checkpoints import Checkpoint
 from pipeline.model.feature_captioner import FeatureCaptioner, GeneratedCaption
-from pipeline.model.generation import images_per_batch
+from pipeline.model.generation import choose_rows, images_per_batch
 from pipeline.params.schema import GenerateParams
 from pipeline.result_code import EVALUATE
 from pipeline.retrieval.neighbors import Retriever
@@ -63,7 +63,9 @@ class Predictor:
         epoch = checkpoint.info.epoch
         finished = self._finished(checkpoint, image_ids, len(image_ids), generate=asdict(self._generate))
         if missing := finished.missing:
-            model, batch_size = self._load(checkpoint), self._execution.runtime.generate_batch_size
+            model = self._load(checkpoint)
+            requested, tokens = self._execution.runtime.generate_batch_size, self._store.spec["num_tokens"]
+            batch_size = choose_rows(requested, model.model, tokens)
             with bar(f"epoch {epoch} {split}", "captions", missing) as progress:
                 # As many as are generated together, so that a run that continues has the batches of a run
                 # that was never interrupted.
@@ -85,7 +87,8 @@ class Predictor:
         """
         finished = self._finished(checkpoint, list(references), 1, captions=digest(references))
         if finished.missing:
-            rows = min(_LOSS_ROWS, self._execution.runtime.generate_batch_size)
+            requested = self._execution.runtime.generate_batch_size
+            rows = _LOSS_ROWS if requested == "auto" else min(_LOSS_ROWS, requested)
             batches = (
                 (self._features(batch), [references[i] for i in batch], self._similar(batch))
                 for batch in batched(references, rows)

@@ -10,18 +10,27 @@ B: images of a batch, K: beams, R: rows (captions being generated), t: tokens of
 P: tokens of an image, D_v: width of the encoder, D_l: width of the language model.
 """
 
+import logging
+import math
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
-from itertools import repeat
+from typing import Literal
 
 import torch
 from torch import Tensor
 from transformers import NoRepeatNGramLogitsProcessor
 
-from pipeline.files.batched import batched
+from pipeline.hardware.memory import free_memory
 from pipeline.model.packing import pad_contexts
 from pipeline.model.vision_language_model import VisionLanguageModel
 from pipeline.params.schema import GenerateParams
+
+logger = logging.getLogger(__name__)
+
+# Rows that `auto` generates at a time: on a CPU, and at most.
+_CPU_ROWS, _MOST_ROWS = 64, 1024
+# The part of a GPU's free memory that they may fill, and the longest captions that are expected.
+_SHARE, _LONGEST = 0.5, 64
 
 
 @dataclass(frozen=True)
@@ -68,21 +77,62 @@ def generate_candidates(
 
     A caption ends before the tokenizer's EOS or another end token of the model; one that reaches
     `max_new_tokens` first is not `finished`. At most `batch_size` rows (images times beams) are generated at
-    a time. Raises ValueError without `max_new_tokens`: only a checkpoint knows the default.
+    a time, half as many where memory does not suffice for them. Raises ValueError without `max_new_tokens`:
+    only a checkpoint knows the default.
     """
     limit = params.max_new_tokens
     if limit is None:
         raise ValueError("max_new_tokens is None, expected a number of tokens")
     model.eval()
+    start = 0
+    while start < len(features):
+        size = min(images_per_batch(params, batch_size), model.most_images)
+        images, part = features[start : start + size], slice(start, start + size)
+        try:
+            found = _search(model, images, params, limit, contexts and contexts[part])
+        except torch.OutOfMemoryError:
+            if len(images) == 1:
+                raise
+            model.most_images = len(images) // 2
+            logger.warning("memory is full: %d images are captioned at once from now on", model.most_images)
+            continue
+        yield from found
+        start += len(images)
+
+
+def _search(
+    model: VisionLanguageModel,
+    images: Tensor,
+    params: GenerateParams,
+    limit: int,
+    contexts: Sequence[Sequence[int]] | None,
+) -> list[list[Generated]]:
+    """Return the captions of images `[B, P, D_v]` that are generated together."""
     ends = model.language_model.end_ids | {model.prompt.eos}
     search = _greedy_search if params.beams == 1 else _beam_search
-    size = images_per_batch(params, batch_size)
-    context_batches = repeat(None) if contexts is None else batched(contexts, size)
-    # Without `strict`: the contexts that are None have no end.
-    for batch, batch_contexts in zip(torch.split(features, size), context_batches, strict=False):
-        images = batch.to(model.language_model.device)
-        decoder = _Decoder(model, images, batch_contexts, params.no_repeat_ngram_size)
-        yield from search(decoder, params, limit, ends)
+    images = images.to(model.language_model.device)
+    return search(_Decoder(model, images, contexts, params.no_repeat_ngram_size), params, limit, ends)
+
+
+def choose_rows(requested: int | Literal["auto"], model: VisionLanguageModel, image_tokens: int) -> int:
+    """Resolve `runtime.generate_batch_size`: the rows (images times beams) that are generated at a time.
+
+    On a GPU, `auto` is a power of two whose rows fill half of the free memory at most.
+    """
+    device, config = model.language_model.device, model.language_model.model.config
+    if requested != "auto":
+        return requested
+    if device.type != "cuda":
+        return _CPU_ROWS
+    positions = model.prompt.prefix_length(image_tokens) + model.prompt.longest_context + _LONGEST
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    head_width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    # Keys and values, twice while rows are selected; and scores in float32, with those that are sorted.
+    cached = 2 * 2 * positions * config.num_hidden_layers * heads * head_width * model.embed_before().itemsize
+    rows = free_memory(device) * _SHARE / (cached + 4 * 4 * config.vocab_size)
+    chosen = 2 ** int(math.log2(min(max(rows, 1), _MOST_ROWS)))
+    logger.info("%d rows of captions are generated at a time", chosen)
+    return chosen
 
 
 def images_per_batch(params: GenerateParams, batch_size: int) -> int:

@@ -246,10 +246,10 @@ class RuntimeParams:
     """page-locked batches, used on CUDA only"""
     encode_engine: Literal["local", "ray"]
     """local: this process | ray: all machines of a Ray cluster (docs/scaling.md)"""
-    encode_batch_size: BatchSize
-    """images that are encoded at once"""
-    generate_batch_size: BatchSize
-    """images that are captioned at once"""
+    encode_batch_size: BatchSize | Literal["auto"]
+    """images that are encoded at once; auto: by free memory"""
+    generate_batch_size: BatchSize | Literal["auto"]
+    """captions, times beams, that are generated at once; auto: by free memory"""
     save_every_seconds: Positive
     """most training time that a kill loses"""
     feature_loading: Literal["auto", "memory", "disk"]

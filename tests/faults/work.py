@@ -42,10 +42,10 @@ def lost_by_a_kill(stage: str, params: Params) -> int:
     """Return what one kill may cost of that work, by docs/reliability.md; other stages count none."""
     return {
         # One batch is being encoded while two wait to be written.
-        "encode": 3 * params.runtime.encode_batch_size,
+        "encode": 3 * int(params.runtime.encode_batch_size),
         # `save_every_seconds` is nothing: every step is saved.
         "train": 1,
-        "evaluate": params.runtime.generate_batch_size,
+        "evaluate": int(params.runtime.generate_batch_size),
         # A batch of requests: each is encoded, then captioned.
         "regions": 2 * BATCH_SIZE,
     }.get(stage, 0)

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from pipeline import result_code
 from pipeline.captions import ImageList, ImageRecord, read_images, write_images
-from pipeline.encoding import encode
-from pipeline.encoding.batches import load_pixels
+from pipeline.encoding import batches, encode
+from pipeline.encoding.batches import choose_batch, load_pixels
 from pipeline.encoding.block_files import write_block
 from pipeline.encoding.blocks import FeatureBlocks
 from pipeline.encoding.encode import EncodeSummary, encoding_provenance
@@ -26,6 +27,7 @@ from pipeline.features.store import FeatureStore, write_store
 from pipeline.params.schema import Params
 from pipeline.vision.encoder import EncoderSpec
 from pipeline.vision.load import load_encoder
+from pipeline.vision.transformers_encoder import TransformersEncoder
 from tests.edited_code import EditCode
 from tests.pictures import Pictures
 
@@ -54,6 +56,45 @@ def test_all_images_are_encoded_once(pictures: Pictures) -> None:
     with FeatureStore(pictures.store()) as store:
         changed = (store.read(list(store.image_ids)) != features).any(axis=(1, 2))
     assert changed.nonzero()[0].tolist() == [3]
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_encoded_in_halves(
+    pictures: Pictures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, sizes = TransformersEncoder.encode, list[int]()
+
+    def with_little_room(self: TransformersEncoder, pixels: Tensor) -> Tensor:
+        sizes.append(len(pixels))
+        if len(pixels) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return whole(self, pixels)
+
+    pictures.encode()
+    with FeatureStore(pictures.store()) as store:
+        expected = store.read(list(store.image_ids))
+    monkeypatch.setattr(TransformersEncoder, "encode", with_little_room)
+    shutil.rmtree(pictures.scratch())
+    pictures.encode()
+    assert sizes == [4, 2, 2, 4, 2, 2, 2]
+    with FeatureStore(pictures.store()) as store:
+        assert np.allclose(store.read(list(store.image_ids)), expected, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("requested", "device", "free", "expected"),
+    [(7, "cuda", 8e9, 7), ("auto", "cpu", 8e9, 32), ("auto", "cuda", 6e9, 32), ("auto", "cuda", 80e9, 256)],
+)
+def test_auto_encodes_as_many_images_at_once_as_a_gpu_has_memory_for(
+    pictures: Pictures,
+    monkeypatch: pytest.MonkeyPatch,
+    requested: Any,
+    device: str,
+    free: float,
+    expected: int,
+) -> None:
+    monkeypatch.setattr(batches, "free_memory", lambda _device: free)
+    runtime = replace(pictures.params.runtime, encode_batch_size=requested)
+    assert choose_batch(runtime, torch.device(device)) == expected
 
 
 def test_stored_features_are_those_encoded_on_the_fly(pictures: Pictures) -> None:

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from pipeline.hardware.device import choose_placement
-from pipeline.model.generation import Generated, generate_ids
+from pipeline.model import generation
+from pipeline.model.generation import Generated, choose_rows, generate_ids
 from pipeline.model.language_model import load_language_model
 from pipeline.model.projector import Projector
 from pipeline.model.vision_language_model import VisionLanguageModel
@@ -137,3 +138,45 @@ def test_the_model_knows_every_token_that_ends_its_answers(
     file.write_text(json.dumps({**json.loads(file.read_text()), "eos_token_id": ids}))
     params = LanguageModelParams(str(folder), None, "none", double_quantization=False)
     assert load_language_model(params, choose_placement("cpu")).end_ids == expected
+
+
+@BOTH
+def test_where_memory_is_full_fewer_images_are_captioned_at_once_and_the_captions_are_the_same(
+    model: VisionLanguageModel, features: Tensor, params: GenerateParams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = generated(model, features, params)
+    sizes: list[int] = []
+    room = 2
+    embed = VisionLanguageModel.embed_image
+
+    def with_little_room(self: VisionLanguageModel, images: Tensor, *context: Tensor) -> Tensor:
+        sizes.append(len(images))
+        if len(images) > room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return embed(self, images, *context)
+
+    monkeypatch.setattr(VisionLanguageModel, "embed_image", with_little_room)
+    fresh = VisionLanguageModel(model.projector, model.language_model, model.prompt)
+    rows = IMAGES * params.beams
+    assert generated(fresh, features, params, rows) == expected
+    assert sizes == [8, 4, 2, 2, 2, 2]
+    # What did not fit is not tried again.
+    generated(fresh, features, params, rows)
+    assert sizes[6:] == [2, 2, 2, 2]
+    room = 0
+    with pytest.raises(torch.OutOfMemoryError):
+        generated(fresh, features[:1], params)
+
+
+def test_auto_fills_a_share_of_a_gpus_free_memory_with_rows(
+    model: VisionLanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert choose_rows(7, model, NUM_TOKENS) == 7
+    assert choose_rows("auto", model, NUM_TOKENS) == 64  # on a CPU
+    monkeypatch.setattr(type(model.language_model), "device", torch.device("cuda"))
+    chosen = []
+    for free in (1e4, 2e6, 4e6, 1e12):
+        monkeypatch.setattr(generation, "free_memory", lambda _device, free=free: free)
+        chosen.append(choose_rows("auto", model, NUM_TOKENS))
+    assert (chosen[0], chosen[3]) == (1, 1024)
+    assert 1 < chosen[1] == chosen[2] // 2

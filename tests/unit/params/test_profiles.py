@@ -23,9 +23,8 @@ FOLDER = ROOT / "profiles"
 # What a variant of the recipe is for; everything else is the recipe's.
 BATCH = {"train.batch_size", "train.gradient_accumulation_steps"}
 VARIANTS = {
-    "flickr8k-16gb": BATCH
-    | {"runtime.encode_batch_size", "runtime.generate_batch_size", "runtime.num_workers"},
-    "flickr8k-vit-l14": BATCH | {"encoder.name", "encoder.revision", "runtime.encode_batch_size"},
+    "flickr8k-16gb": BATCH | {"runtime.num_workers"},
+    "flickr8k-vit-l14": BATCH | {"encoder.name", "encoder.revision"},
     "flickr8k-lora": BATCH | {"lora.rank", "lora.dropout", "train.learning_rate"},
 }
 
