@@ -7,7 +7,7 @@ SHELL := /bin/bash
 # Stages are run by DVC as `python -m stages.NAME`: the environment's python must come first.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help run test test-slow test-ray test-cuda faults lint install ray schema pictures clean
+.PHONY: help run test test-slow test-ray test-cuda gpu faults lint install ray schema pictures clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -36,6 +36,9 @@ test-ray: ray ## Test encoding on a Ray cluster of this machine, installing Ray 
 test-cuda: $(VENV)/.installed ## Test models and training on the CUDA GPU of this machine
 	@python -c 'import sys, torch; torch.cuda.is_available() or sys.exit("PyTorch finds no CUDA GPU; vlm doctor says why.")'
 	pytest tests/cuda
+
+gpu: $(VENV)/.installed ## Test and measure on the CUDA GPU of this machine, in nine minutes
+	python -m benchmarks.gpu --minutes 9
 
 ray: $(VENV)/.ray ## Install Ray, for runtime.encode_engine: ray
 

@@ -46,7 +46,7 @@ USUAL_IMAGE = (14, 14, 14, 14, 14)
 LONGEST_IMAGE = (42, 22, 22, 22, 22)
 _PROMPT = 13  # tokens around the image
 # Patches and width of the encoders.
-_ENCODERS = {
+ENCODERS = {
     "openai/clip-vit-base-patch32": (PATCHES, VISION_WIDTH),
     "openai/clip-vit-large-patch14": (256, 1024),
 }
@@ -81,7 +81,7 @@ def step_memory(params: Params, captions: Sequence[int] = LONGEST_IMAGE, card: i
     """
     from transformers import AutoModelForCausalLM
 
-    patches, width = _ENCODERS[params.encoder.name]
+    patches, width = ENCODERS[params.encoder.name]
     together = params.train.captions_per_sequence
     labels = sum(captions if together == "all" else captions[:together])
     rows, positions, config = params.train.batch_size, patches + _PROMPT + labels, llama_config()
@@ -166,7 +166,7 @@ def profile_table() -> str:
             {
                 "profile": f"`{name}`",
                 "images at once": params.train.batch_size,
-                "tokens an image": _ENCODERS[params.encoder.name][0],
+                "tokens an image": ENCODERS[params.encoder.name][0],
                 "GB at most": f"{size / 1e9:.1f}",
                 "of a card of": f"{card} GB, {100 * size / CARDS[card]:.0f} %",
             }

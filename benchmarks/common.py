@@ -3,11 +3,13 @@
 Random weights: nothing is downloaded, and neither speed nor memory depends on their values.
 """
 
+import json
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -18,11 +20,14 @@ from torch.utils.benchmark import Timer
 
 from pipeline.captions import read_captions, read_images, select_split
 from pipeline.datasets.prepare import prepare
-from pipeline.hardware.device import Placement
+from pipeline.hardware.device import Placement, choose_placement
 from pipeline.params.schema import DataParams, Limits, ScenesParams
 from pipeline.pretrained.pretrained import resolve_model
 
 Figures = dict[str, float]
+
+# Environment variables: the file that results are appended to, and the part of the program they belong to.
+RESULTS, PART = "BENCHMARK_RESULTS", "BENCHMARK_PART"
 
 SMOLLM2 = "wheel:smollm2-135m"
 # Of CLIP ViT-B/32, and the projector's hidden layer.
@@ -58,8 +63,17 @@ def in_a_process(function: Callable[..., Any], *arguments: Any) -> Any:
         return process.submit(function, *arguments).result()
 
 
+def record(row: Mapping[str, Any]) -> None:
+    """Append a result to the file of `benchmarks.gpu`, if that program runs this one."""
+    if path := os.environ.get(RESULTS):
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"part": os.environ.get(PART), **row}) + "\n")
+
+
 def print_rows(rows: Sequence[Mapping[str, Any]], placement: Placement) -> None:
     """Print rows as a table, and the facts of the machine that they depend on."""
+    for row in rows:
+        record(row)
     click.echo(table(rows))
     cpu = f"{os.cpu_count()} cores of {platform.machine()} ({torch.backends.cpu.get_cpu_capability()})"
     click.echo(f"{placement}; {cpu}, {torch.get_num_threads()} threads; torch {torch.__version__}")
@@ -82,11 +96,24 @@ def _cell(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Task:
-    """What both sides of a comparison get: a folder of images and models, a language model, a device."""
+    """What both sides of a comparison get: a folder of images and models, a language model, a device.
+
+    Attributes:
+        gib: the memory of the GPU that a process may take; None: all.
+    """
 
     work: Path
     language_model: str
     device: str
+    gib: float | None = None
+
+    def placement(self) -> Placement:
+        """Choose the device, and keep this process within its memory."""
+        placement = choose_placement(self.device)
+        if self.gib and placement.device.type == "cuda":
+            total = torch.cuda.get_device_properties(placement.device).total_memory
+            torch.cuda.set_per_process_memory_fraction(min(1.0, self.gib * 2**30 / total))
+        return placement
 
 
 def step_flop(
@@ -116,23 +143,36 @@ def packed_pairs(prefix: int, captions: Sequence[int]) -> float:
     return own + prefix * sum(captions)
 
 
-def llama_config() -> Any:
-    """Llama-3.2-1B's dimensions."""
+def llama_config(tiny: bool = False) -> Any:
+    """Llama-3.2-1B's dimensions, or two layers that take no time."""
     from transformers import LlamaConfig
 
+    width = 128 if tiny else 2048
     return LlamaConfig(
-        vocab_size=128_256,
-        hidden_size=2048,
-        intermediate_size=8192,
-        num_hidden_layers=16,
-        num_attention_heads=32,
-        num_key_value_heads=8,
+        vocab_size=49_152 if tiny else 128_256,
+        hidden_size=width,
+        intermediate_size=4 * width,
+        num_hidden_layers=2 if tiny else 16,
+        num_attention_heads=width // 64,
+        num_key_value_heads=width // 256 or 1,
         head_dim=64,
         tie_word_embeddings=True,
     )
 
 
-def save_llama(folder: Path, device: torch.device) -> Path:
+_TINY_CLIP: dict[str, Any] = {
+    "side": 64, "patch_size": 16, "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+}  # fmt: skip
+
+
+def save_models(work: Path, device: torch.device, tiny: bool) -> tuple[Path, Path]:
+    """The folders of a CLIP and of a Llama, saved in new processes, which give a GPU's memory back."""
+    clip = in_a_process(partial(save_clip, **(_TINY_CLIP if tiny else {})), work / "clip")
+    return clip, in_a_process(save_llama, work / "llama", device, tiny)
+
+
+def save_llama(folder: Path, device: torch.device, tiny: bool = False) -> Path:
     """A Llama-3.2-1B of random weights in bfloat16 (2.5 GB), drawn on `device`, with SmolLM2's tokenizer.
 
     SmolLM2's words are fewer, and its captions as long as Llama's.
@@ -141,7 +181,7 @@ def save_llama(folder: Path, device: torch.device) -> Path:
 
     torch.manual_seed(0)
     with device:
-        model = LlamaForCausalLM(llama_config())
+        model = LlamaForCausalLM(llama_config(tiny))
     model.to(torch.bfloat16).save_pretrained(folder)
     AutoTokenizer.from_pretrained(resolve_model(SMOLLM2, None, None)).save_pretrained(folder)
     return folder

@@ -4,6 +4,7 @@ On a trained checkpoint, so that captions end as captions do. How many captions 
 assumed: in float32 a product rounds differently with its shape, and a close choice can fall otherwise.
 """
 
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from itertools import takewhile
@@ -14,15 +15,18 @@ import click
 import torch
 from torch import Tensor
 
-from benchmarks.common import print_rows
+from benchmarks.common import HIDDEN, PATCHES, VISION_WIDTH, print_rows, save_models
 from pipeline.features.store import FeatureStore
-from pipeline.hardware.device import choose_placement
+from pipeline.hardware.device import Placement, choose_placement
 from pipeline.hardware.memory import keep_freed_memory
 from pipeline.model.checkpoints import load_checkpoint
 from pipeline.model.feature_captioner import FeatureCaptioner
 from pipeline.model.generation import generate_ids
+from pipeline.model.language_model import load_language_model
+from pipeline.model.projector import Projector
 from pipeline.model.vision_language_model import VisionLanguageModel
-from pipeline.params.schema import GenerateParams
+from pipeline.params.schema import GenerateParams, LanguageModelParams
+from pipeline.text.prompt import Prompt
 from stages.errors import quiet_libraries, report_user_errors
 
 MAX_NEW_TOKENS = 40
@@ -30,43 +34,70 @@ Captions = list[tuple[int, ...]]
 
 
 @click.command()
-@click.argument("checkpoint", type=click.Path(exists=True, path_type=Path))
-@click.argument("features", type=click.Path(exists=True, path_type=Path))
+@click.argument("checkpoint", type=click.Path(exists=True, path_type=Path), required=False)
+@click.argument("features", type=click.Path(exists=True, path_type=Path), required=False)
 @click.option("--images", default=64, show_default=True, help="The last images of the store.")
+@click.option("--beams", multiple=True, default=[1, 4], show_default=True)
+@click.option("--device", default="cpu", show_default=True)
+@click.option("--tiny", is_flag=True, help="Two layers instead of Llama-3.2-1B's dimensions.")
 @click.option("--batch-size", default=64, show_default=True, help="Rows (images times beams) at a time.")
 @report_user_errors
-def main(checkpoint: Path, features: Path, images: int, batch_size: int) -> None:
-    """Captions a second in generation, against `generate` of `transformers`.
+def main(
+    checkpoint: Path | None,
+    features: Path | None,
+    images: int,
+    beams: tuple[int, ...],
+    device: str,
+    tiny: bool,
+    batch_size: int,
+) -> None:
+    """Captions a second in generation, against `generate` of `transformers`, one at a time and batched.
+
+    Without a checkpoint, a Llama of random weights makes captions of 40 tokens from random features.
 
     \b
     Example: python -m benchmarks.generation data/best.safetensors data/features.h5
+    Example: python -m benchmarks.generation --device cuda --images 256 --batch-size 256
     """
     quiet_libraries()
     keep_freed_memory()
-    placement = choose_placement("cpu")
-    model = FeatureCaptioner.load(load_checkpoint(checkpoint), placement, None).model
-    with FeatureStore(features) as store:
-        values = torch.from_numpy(store.read(list(store.image_ids)[-images:]))  # [n, P, D_v]
-    rows = [row for beams in (1, 4) for row in _compare(model, values, beams, batch_size)]
-    print_rows(rows, placement)
+    placement = choose_placement(device)
+    if checkpoint and features:
+        model = FeatureCaptioner.load(load_checkpoint(checkpoint), placement, None).model
+        with FeatureStore(features) as store:
+            values = torch.from_numpy(store.read(list(store.image_ids)[-images:]))  # [n, P, D_v]
+    else:
+        model, values = random_model(placement, tiny), torch.randn(images, PATCHES, VISION_WIDTH)
+    ways = ("one at a time", "batched", "ours") if checkpoint else ("batched", "ours")
+    print_rows(
+        [row for width in beams for row in _compare(model, values, width, batch_size, ways)], placement
+    )
+
+
+def random_model(placement: Placement, tiny: bool) -> VisionLanguageModel:
+    """A model of Llama-3.2-1B's dimensions, in NF4, with 13 words around the image."""
+    with tempfile.TemporaryDirectory() as folder:
+        _, llama = save_models(Path(folder), placement.device, tiny)
+        params = LanguageModelParams(str(llama), None, "nf4", double_quantization=False)
+        language_model = load_language_model(params, placement)
+    projector = Projector(VISION_WIDTH, HIDDEN, language_model.width).to(placement.device)
+    return VisionLanguageModel(projector, language_model, Prompt((1,) * 4, (2,) * 9, eos=0))
 
 
 def _compare(
-    model: VisionLanguageModel, features: Tensor, beams: int, batch_size: int
+    model: VisionLanguageModel, features: Tensor, beams: int, batch_size: int, names: tuple[str, ...]
 ) -> Iterator[dict[str, Any]]:
     params = GenerateParams(beams, MAX_NEW_TOKENS, length_penalty=1.0, no_repeat_ngram_size=0)
     ways: dict[str, Callable[[], Captions]] = {
-        "generate, one at a time": lambda: _generate(model, features, beams, 1),
-        "generate, batched": lambda: _generate(model, features, beams, batch_size // beams),
-        "this project": lambda: [
-            caption.ids for caption in generate_ids(model, features, params, batch_size)
-        ],
+        "one at a time": lambda: _generate(model, features, beams, 1),
+        "batched": lambda: _generate(model, features, beams, batch_size // beams),
+        "ours": lambda: [caption.ids for caption in generate_ids(model, features, params, batch_size)],
     }
     _generate(model, features[:1], beams, 1)  # warms up
     alone, slowest = Captions(), 0.0
-    for way, generate in ways.items():
+    for way in names:
         start = time.perf_counter()
-        captions = generate()
+        captions = ways[way]()
         rate = len(features) / (time.perf_counter() - start)
         alone, slowest = alone or captions, slowest or rate
         equal = sum(first == second for first, second in zip(captions, alone, strict=True))
@@ -79,11 +110,11 @@ def _generate(model: VisionLanguageModel, features: Tensor, beams: int, batch_si
     model.eval()
     ends = [model.prompt.eos, *sorted(model.language_model.end_ids - {model.prompt.eos})]
     captions: Captions = []
-    for batch in torch.split(features, batch_size):
+    for batch in torch.split(features.to(model.language_model.device), batch_size):
         prefix = model.embed_prefix(batch)  # [B, L, D_l]
         output = model.language_model.model.generate(
             inputs_embeds=prefix,
-            attention_mask=torch.ones(prefix.shape[:2], dtype=torch.long),
+            attention_mask=torch.ones(prefix.shape[:2], dtype=torch.long, device=prefix.device),
             do_sample=False,
             num_beams=beams,
             max_new_tokens=MAX_NEW_TOKENS,

@@ -52,7 +52,7 @@ def save_llava(folder: Path, clip: Path, language: Path, device: torch.device) -
 
 def measure(task: Task, batch_size: int, steps: int) -> Figures:
     """Train `steps` steps of `batch_size` captions and say how fast that was."""
-    placement = choose_placement(task.device)
+    placement = task.placement()
     processor, model = _load(task.work / "llava", placement)
     shapes: list[tuple[int, int]] = []
     # Batches are made in other processes: here they are seen.

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import torch
 from transformers import AutoConfig
 
 from benchmarks import common, peer
@@ -51,7 +52,14 @@ Side = tuple[Callable[..., Figures], tuple[Any, ...]]
     help="Images of a step of ours; 2x2: two, and two more before the optimizer steps.",
 )  # fmt: skip
 @click.option("--eager", is_flag=True, help="Ours also with layers that are not compiled.")
-@click.option("--llama", is_flag=True, help="Llama-3.2-1B's dimensions instead of SmolLM2-135M.")
+@click.option(
+    "--model",
+    type=click.Choice(["smollm2", "llama", "tiny"]),
+    default="smollm2",
+    show_default=True,
+    help="llama: Llama-3.2-1B's dimensions; tiny: two layers, to try this program.",
+)
+@click.option("--gib", type=float, help="Memory of the GPU that a process may take.")
 @click.option("--device", default="cpu", show_default=True)
 @report_user_errors
 def main(
@@ -62,7 +70,8 @@ def main(
     peers: tuple[int, ...],
     batches: tuple[str, ...],
     eager: bool,
-    llama: bool,
+    model: str,
+    gib: float | None,
     device: str,
 ) -> None:
     """Captions a second in training, against LLaVA and Trainer of `transformers`.
@@ -71,20 +80,17 @@ def main(
 
     \b
     Example: python -m benchmarks.training --photos /path/to/photos
-    Example: python -m benchmarks.training --photos /path/to/photos --device cuda --llama --peer 4 --peer 40
+    Example: python -m benchmarks.training --device cuda --model llama --peer 4 --peer 40
     """
     quiet_libraries()
     numbers = {batch: [int(number) for number in f"{batch}x1".split("x")[:2]] for batch in batches}
     placement = choose_placement(device)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        task = Task(work, str(work / "llama") if llama else common.SMOLLM2, device)
-        # In new processes, which give a GPU's memory back.
-        in_a_process(common.save_clip, work / "clip")
-        if llama:
-            in_a_process(common.save_llama, work / "llama", placement.device)
+        clip, llama = common.save_models(work, placement.device, model == "tiny")
+        task = Task(work, common.SMOLLM2 if model == "smollm2" else str(llama), device, gib)
         language = resolve_model(task.language_model, None, None)
-        in_a_process(peer.save_llava, work / "llava", work / "clip", language, placement.device)
+        in_a_process(peer.save_llava, work / "llava", clip, language, placement.device)
         common.save_captions(photos, images, work)
         captions = sum(len(of_image) for _, of_image in common.training_pairs(work))
         encoding = in_a_process(encode, task) / captions
@@ -95,9 +101,14 @@ def main(
         runs: dict[str, list[Figures]] = {side: [] for side in sides}
         for _ in range(rounds):
             for side, (function, sizes) in sides.items():
-                runs[side].append(in_a_process(function, task, *sizes))
+                try:
+                    runs[side].append(in_a_process(function, task, *sizes))
+                except torch.OutOfMemoryError:
+                    click.echo(f"{side}: out of memory", err=True)
+                    continue
+                common.record({"side": side, **runs[side][-1]})
                 click.echo(f"{side}: {runs[side][-1]['captions/s']:.2f} captions/s", err=True)
-    rows = [_row(side, of_side, encoding) for side, of_side in runs.items()]
+    rows = [_row(side, of_side, encoding) for side, of_side in runs.items() if of_side]
     for row in rows:
         row["times"] = row["captions/s"] / rows[0]["captions/s"]
         row["of the peak"] = row["peak MB"] / rows[0]["peak MB"]
@@ -136,8 +147,7 @@ def measure(task: Task, batch_size: int, accumulation: int, compiled: bool) -> F
     Captions a second are those behind the first step, in which layers are compiled.
     """
     keep_freed_memory()
-    params = _params(task, batch_size, accumulation, compiled)
-    placement = choose_placement(task.device)
+    params, placement = _params(task, batch_size, accumulation, compiled), task.placement()
     tokens = task.work / "tokens.h5"
     with tempfile.TemporaryDirectory(dir=task.work) as name:
         folder = Path(name)

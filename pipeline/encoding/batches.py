@@ -82,7 +82,7 @@ def choose_batch(runtime: RuntimeParams, device: torch.device) -> int:
     if device.type != "cuda":
         return _CPU_IMAGES
     images = free_memory(device) / 4 / _BYTES_OF_AN_IMAGE
-    return 2 ** int(math.log2(min(max(images, 1), _MOST_IMAGES)))
+    return 1 << int(math.log2(min(max(images, 1), _MOST_IMAGES)))
 
 
 def _encode(encoder: ImageEncoder, pixels: Tensor) -> Tensor:

@@ -130,7 +130,7 @@ def choose_rows(requested: int | Literal["auto"], model: VisionLanguageModel, im
     # Keys and values, twice while rows are selected; and scores in float32, with those that are sorted.
     cached = 2 * 2 * positions * config.num_hidden_layers * heads * head_width * model.embed_before().itemsize
     rows = free_memory(device) * _SHARE / (cached + 4 * 4 * config.vocab_size)
-    chosen = 2 ** int(math.log2(min(max(rows, 1), _MOST_ROWS)))
+    chosen = 1 << int(math.log2(min(max(rows, 1), _MOST_ROWS)))
     logger.info("%d rows of captions are generated at a time", chosen)
     return chosen
 

@@ -131,7 +131,7 @@ def pack(
             sources.extend(row * length + place for place in compress(places, wanted))
             labels.extend(compress(caption, wanted))
             start = stop
-    predicting, label_source = torch.tensor(sources).unique(return_inverse=True)  # [M], [N]
+    predicting, label_source = torch.unique(torch.tensor(sources), return_inverse=True)  # [M], [N]
     indices = predicting, label_source, torch.tensor(labels)
     # Padding of contexts has no position.
     positions[:, context_start:] -= (~is_context).sum(dim=1, keepdim=True)

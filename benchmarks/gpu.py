@@ -1,0 +1,147 @@
+"""What a GPU has to show, in one command: the most valuable measurements first, as many as the time allows.
+
+Each part is a program of its own, and each result is in the file as soon as it is there: a program that
+fails, or a machine that is taken away, costs one part.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+
+from benchmarks import calculated
+from benchmarks.common import PART, RESULTS, Task, print_rows, record, save_models, table
+from pipeline.hardware.device import choose_placement
+from pipeline.model.adapters import inject_adapters
+from pipeline.model.language_model import load_language_model
+from pipeline.model.packing import pack
+from pipeline.model.projector import Projector
+from pipeline.model.vision_language_model import VisionLanguageModel
+from pipeline.text.prompt import Prompt
+from pipeline.training.cost import peak_memory
+from stages.errors import quiet_libraries, report_user_errors
+
+
+def parts(device: str, tiny: bool, work: Path) -> dict[str, list[str]]:
+    """The command of each part, the most valuable first."""
+
+    def module(name: str, large: str, small: str) -> list[str]:
+        return ["-m", f"benchmarks.{name}", "--device", device, *(small if tiny else large).split()]
+
+    few = "--model tiny --images 8 --rounds 1 --steps 1 --peer 2 --batch 2"
+    once = "--model llama --images 320 --rounds 1 --steps 12"
+    return {
+        "tests": ["-m", "pytest", "-q", "tests/cuda"],
+        "training": module("training", f"{once} --peer 16 --peer 40 --batch 8 --batch 32 --eager", few),
+        "training in 8 GiB": module("training", f"{once} --gib 8 --peer 4 --peer 16 --batch 8", few),
+        "generation": module(
+            "generation", "--images 256 --batch-size 256 --beams 1 --beams 3",
+            "--tiny --images 4 --beams 1",
+        ),
+        "encoding": module("encoding", "--images 512 --rounds 3", "--images 2 --rounds 1"),
+        "profiles": module("gpu", "--profiles", "--profiles --tiny"),
+        "run": module("rehearsal", f"--work {work}/run", f"--work {work}/run --tiny --images 8"),
+    }  # fmt: skip
+
+
+@click.command()
+@click.option("--minutes", default=9.0, show_default=True, help="What is not reached by then is left out.")
+@click.option("--device", default="cuda", show_default=True)
+@click.option("--tiny", is_flag=True, help="Tiny models: tries all parts and measures nothing.")
+@click.option("--results", default="gpu.jsonl", show_default=True, type=click.Path(path_type=Path))
+@click.option("--profiles", is_flag=True, help="The part of the profiles alone.")
+@report_user_errors
+def main(minutes: float, device: str, tiny: bool, results: Path, profiles: bool) -> None:
+    """Measure everything on this machine's GPU, the most valuable first.
+
+    \b
+    Example: python -m benchmarks.gpu --minutes 9
+    Example: python -m benchmarks.gpu --device cpu --tiny
+    """
+    quiet_libraries()
+    placement = choose_placement(device)
+    with tempfile.TemporaryDirectory() as folder:
+        if profiles:
+            _, llama = save_models(Path(folder), placement.device, tiny)
+            print_rows([measured_profile(name, llama, device) for name in calculated.PROFILES], placement)
+            return
+        deadline = time.monotonic() + 60 * minutes
+        results.write_text("", encoding="utf-8")
+        os.environ[RESULTS] = str(results.resolve())
+        for part, words in parts(device, tiny, Path(folder)).items():
+            os.environ[PART] = part
+            start = time.monotonic()
+            outcome = _run(words, deadline - start)
+            record({"outcome": outcome, "seconds": time.monotonic() - start})
+            click.echo(f"{part}: {outcome} after {time.monotonic() - start:.0f} s", err=True)
+    click.echo("\n".join(summary([json.loads(line) for line in results.read_text().splitlines()])))
+    click.echo(placement)
+
+
+def _run(words: list[str], seconds: float) -> str:
+    """Run a part with the time that is left, and say how it ended."""
+    if seconds <= 0:
+        return "not reached"
+    # A group of its own: what the part started ends with it.
+    process = subprocess.Popen([sys.executable, *words], stdout=sys.stderr, process_group=0)
+    try:
+        return "failed" if process.wait(seconds) else "finished"
+    except subprocess.TimeoutExpired:
+        return "stopped"
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, 9)
+
+
+def summary(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """A table for each part and kind of row, and the parts that did not finish."""
+    for (part, *columns), group in groupby(rows, key=lambda row: [row["part"], *row]):
+        if "outcome" not in columns:
+            yield f"{part}:\n\n{table([{key: row[key] for key in columns[1:]} for row in group])}"
+    outcomes = [row for row in rows if "outcome" in row]
+    yield table([{key: row[key] for key in ("part", "outcome", "seconds")} for row in outcomes])
+    missing = [row["part"] for row in outcomes if row["outcome"] != "finished"]
+    yield f"not finished: {', '.join(missing)}" if missing else "everything was reached"
+
+
+def measured_profile(name: str, llama: Path, device: str) -> Mapping[str, Any]:
+    """The peak and the time of a step of a profile with the longest images, in the memory of its card."""
+    params, card = calculated.profile(name), calculated.PROFILES[name]
+    placement = Task(llama, str(llama), device, calculated.ALLOWED * card).placement()
+    patches, width = calculated.ENCODERS[params.encoder.name]
+    settings = replace(params.language_model, name=str(llama), revision=None)
+    language_model = load_language_model(settings, placement)
+    adapters = inject_adapters(language_model, params.lora)
+    projector = Projector(width, params.projector.hidden_size, language_model.width).to(placement.device)
+    prompt, together = Prompt((1,) * 4, (2,) * 9, eos=0), params.train.captions_per_sequence
+    model = VisionLanguageModel(projector, language_model, prompt, adapters).train()
+    if params.train.gradient_checkpointing:
+        language_model.checkpoint_layers()
+    lengths = calculated.LONGEST_IMAGE[: None if together == "all" else together]
+    rows = [[[3] * length for length in lengths]] * params.train.batch_size
+    batch = pack(rows, prompt.prefix_length(patches)).to(placement.device)
+    features = torch.randn(len(rows), patches, width, device=placement.device)
+    optimizer = torch.optim.AdamW(model.trainable_parameters())
+    for _ in range(3):
+        start = time.perf_counter()
+        (model.loss(features, batch) / len(batch.labels)).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        optimizer.zero_grad()
+        peak = peak_memory(placement) / 1e9  # waits for nothing
+        if placement.device.type == "cuda":
+            torch.cuda.synchronize()
+    return {"profile": name, "GB": peak, "card GB": card, "s a step": time.perf_counter() - start}
+
+
+if __name__ == "__main__":
+    main()
