@@ -4,11 +4,12 @@ Random weights: nothing is downloaded, and neither speed nor memory depends on t
 """
 
 import json
+import math
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -21,8 +22,13 @@ from torch.utils.benchmark import Timer
 from pipeline.captions import read_captions, read_images, select_split
 from pipeline.datasets.prepare import prepare
 from pipeline.hardware.device import Placement, choose_placement
-from pipeline.params.schema import DataParams, Limits, ScenesParams
+from pipeline.model.adapters import inject_adapters
+from pipeline.model.language_model import load_language_model
+from pipeline.model.projector import Projector
+from pipeline.model.vision_language_model import VisionLanguageModel
+from pipeline.params.schema import DataParams, Limits, Params, ScenesParams
 from pipeline.pretrained.pretrained import resolve_model
+from pipeline.text.prompt import Prompt
 
 Figures = dict[str, float]
 
@@ -82,10 +88,10 @@ def print_rows(rows: Sequence[Mapping[str, Any]], placement: Placement) -> None:
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows as a table of Markdown; the keys of the first are the columns."""
     lines = [f"| {' | '.join(rows[0])} |", f"|{'---|' * len(rows[0])}"]
-    return "\n".join([*lines, *(f"| {' | '.join(map(_cell, row.values()))} |" for row in rows), ""])
+    return "\n".join([*lines, *(f"| {' | '.join(map(cell, row.values()))} |" for row in rows), ""])
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
     if not isinstance(value, float):
         return str(value)
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
@@ -100,12 +106,14 @@ class Task:
 
     Attributes:
         gib: the memory of the GPU that a process may take; None: all.
+        to_loss: a loss that both train down to, at most an epoch long; None: a number of steps.
     """
 
     work: Path
     language_model: str
     device: str
     gib: float | None = None
+    to_loss: float | None = None
 
     def placement(self) -> Placement:
         """Choose the device, and keep this process within its memory."""
@@ -114,6 +122,24 @@ class Task:
             total = torch.cuda.get_device_properties(placement.device).total_memory
             torch.cuda.set_per_process_memory_fraction(min(1.0, self.gib * 2**30 / total))
         return placement
+
+    def time_to_loss(self, losses: Sequence[float], captions: float, rate: float) -> Figures:
+        """What it took until the mean loss of 100 captions was `to_loss`; infinite if it never was.
+
+        In its first epoch a model has not seen a step's captions before: their loss says what it has learned.
+
+        Args:
+            losses: of each step.
+            captions: of a step.
+            rate: captions a second.
+        """
+        if self.to_loss is None:
+            return {}
+        window = max(1, round(100 / captions))
+        ends = range(window, len(losses) + 1)
+        low = (end for end in ends if sum(losses[end - window : end]) <= self.to_loss * window)
+        needed = captions * next(low, math.inf)
+        return {"captions to the loss": needed, "seconds to the loss": needed / rate}
 
 
 def step_flop(
@@ -160,16 +186,23 @@ def llama_config(tiny: bool = False) -> Any:
     )
 
 
-_TINY_CLIP: dict[str, Any] = {
-    "side": 64, "patch_size": 16, "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 3,
-    "num_attention_heads": 2,
-}  # fmt: skip
+_TINY_CLIP = "side patch_size hidden_size intermediate_size num_hidden_layers num_attention_heads".split()
 
 
 def save_models(work: Path, device: torch.device, tiny: bool) -> tuple[Path, Path]:
     """The folders of a CLIP and of a Llama, saved in new processes, which give a GPU's memory back."""
-    clip = in_a_process(partial(save_clip, **(_TINY_CLIP if tiny else {})), work / "clip")
+    small: dict[str, Any] = dict(zip(_TINY_CLIP, (64, 16, 64, 64, 3, 2), strict=True)) if tiny else {}
+    clip = in_a_process(partial(save_clip, **small), work / "clip")
     return clip, in_a_process(save_llama, work / "llama", device, tiny)
+
+
+def random_captioner(params: Params, llama: Path, width: int, placement: Placement) -> VisionLanguageModel:
+    """The model of a profile over a language model's folder, with 13 words around images of `width`."""
+    settings = replace(params.language_model, name=str(llama), revision=None)
+    language_model = load_language_model(settings, placement)
+    adapters = inject_adapters(language_model, params.lora)
+    projector = Projector(width, params.projector.hidden_size, language_model.width).to(placement.device)
+    return VisionLanguageModel(projector, language_model, Prompt((1,) * 4, (2,) * 9, eos=0), adapters)
 
 
 def save_llama(folder: Path, device: torch.device, tiny: bool = False) -> Path:

@@ -18,6 +18,7 @@ import click
 import numpy as np
 import torch
 
+from benchmarks.calculated import profile
 from benchmarks.common import print_rows, save_captions, save_clip
 from pipeline.captions import ImageRecord, read_images
 from pipeline.encoding.batches import load_pixels
@@ -26,13 +27,10 @@ from pipeline.files.batched import batched
 from pipeline.hardware.device import choose_placement
 from pipeline.hardware.execution import Execution
 from pipeline.hardware.memory import keep_freed_memory
-from pipeline.params.loader import load_params
 from pipeline.params.schema import EncoderParams, RuntimeParams
 from pipeline.vision.encoder import ImageEncoder
 from pipeline.vision.load import load_encoder
 from stages.errors import quiet_libraries, report_user_errors
-
-PROFILE = Path(__file__).parents[1] / "profiles" / "sample.yaml"
 
 
 @click.command()
@@ -52,7 +50,7 @@ def main(photos: Path | None, images: int, rounds: int, device: str) -> None:
     quiet_libraries()
     keep_freed_memory()
     placement = choose_placement(device)
-    sample = load_params(PROFILE)
+    sample = profile("sample")
     runtime = replace(sample.runtime, device=device)
     rows = []
     with tempfile.TemporaryDirectory() as name:

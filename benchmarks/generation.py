@@ -15,18 +15,16 @@ import click
 import torch
 from torch import Tensor
 
-from benchmarks.common import HIDDEN, PATCHES, VISION_WIDTH, print_rows, save_models
+from benchmarks.calculated import profile
+from benchmarks.common import PATCHES, VISION_WIDTH, print_rows, random_captioner, save_models
 from pipeline.features.store import FeatureStore
-from pipeline.hardware.device import Placement, choose_placement
+from pipeline.hardware.device import choose_placement
 from pipeline.hardware.memory import keep_freed_memory
 from pipeline.model.checkpoints import load_checkpoint
 from pipeline.model.feature_captioner import FeatureCaptioner
 from pipeline.model.generation import generate_ids
-from pipeline.model.language_model import load_language_model
-from pipeline.model.projector import Projector
 from pipeline.model.vision_language_model import VisionLanguageModel
-from pipeline.params.schema import GenerateParams, LanguageModelParams
-from pipeline.text.prompt import Prompt
+from pipeline.params.schema import GenerateParams
 from stages.errors import quiet_libraries, report_user_errors
 
 MAX_NEW_TOKENS = 40
@@ -67,21 +65,14 @@ def main(
         with FeatureStore(features) as store:
             values = torch.from_numpy(store.read(list(store.image_ids)[-images:]))  # [n, P, D_v]
     else:
-        model, values = random_model(placement, tiny), torch.randn(images, PATCHES, VISION_WIDTH)
+        with tempfile.TemporaryDirectory() as folder:
+            _, llama = save_models(Path(folder), placement.device, tiny)
+            model = random_captioner(profile("flickr8k"), llama, VISION_WIDTH, placement)
+        values = torch.randn(images, PATCHES, VISION_WIDTH)
     ways = ("one at a time", "batched", "ours") if checkpoint else ("batched", "ours")
     print_rows(
         [row for width in beams for row in _compare(model, values, width, batch_size, ways)], placement
     )
-
-
-def random_model(placement: Placement, tiny: bool) -> VisionLanguageModel:
-    """A model of Llama-3.2-1B's dimensions, in NF4, with 13 words around the image."""
-    with tempfile.TemporaryDirectory() as folder:
-        _, llama = save_models(Path(folder), placement.device, tiny)
-        params = LanguageModelParams(str(llama), None, "nf4", double_quantization=False)
-        language_model = load_language_model(params, placement)
-    projector = Projector(VISION_WIDTH, HIDDEN, language_model.width).to(placement.device)
-    return VisionLanguageModel(projector, language_model, Prompt((1,) * 4, (2,) * 9, eos=0))
 
 
 def _compare(

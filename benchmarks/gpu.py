@@ -10,24 +10,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from itertools import groupby
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
 
-from benchmarks import calculated
-from benchmarks.common import PART, RESULTS, Task, print_rows, record, save_models, table
+from benchmarks import calculated, common
 from pipeline.hardware.device import choose_placement
-from pipeline.model.adapters import inject_adapters
-from pipeline.model.language_model import load_language_model
 from pipeline.model.packing import pack
-from pipeline.model.projector import Projector
-from pipeline.model.vision_language_model import VisionLanguageModel
-from pipeline.text.prompt import Prompt
 from pipeline.training.cost import peak_memory
 from stages.errors import quiet_libraries, report_user_errors
 
@@ -72,20 +64,22 @@ def main(minutes: float, device: str, tiny: bool, results: Path, profiles: bool)
     placement = choose_placement(device)
     with tempfile.TemporaryDirectory() as folder:
         if profiles:
-            _, llama = save_models(Path(folder), placement.device, tiny)
-            print_rows([measured_profile(name, llama, device) for name in calculated.PROFILES], placement)
+            _, llama = common.save_models(Path(folder), placement.device, tiny)
+            rows = [
+                common.in_a_process(measured_profile, name, llama, device) for name in calculated.PROFILES
+            ]
+            common.print_rows(rows, placement)
             return
         deadline = time.monotonic() + 60 * minutes
         results.write_text("", encoding="utf-8")
-        os.environ[RESULTS] = str(results.resolve())
+        os.environ[common.RESULTS] = str(results.resolve())
         for part, words in parts(device, tiny, Path(folder)).items():
-            os.environ[PART] = part
+            os.environ[common.PART] = part
             start = time.monotonic()
             outcome = _run(words, deadline - start)
-            record({"outcome": outcome, "seconds": time.monotonic() - start})
+            common.record({"outcome": outcome, "seconds": time.monotonic() - start})
             click.echo(f"{part}: {outcome} after {time.monotonic() - start:.0f} s", err=True)
-    click.echo("\n".join(summary([json.loads(line) for line in results.read_text().splitlines()])))
-    click.echo(placement)
+    click.echo(summary([json.loads(line) for line in results.read_text().splitlines()]))
 
 
 def _run(words: list[str], seconds: float) -> str:
@@ -103,33 +97,33 @@ def _run(words: list[str], seconds: float) -> str:
             os.killpg(process.pid, 9)
 
 
-def summary(rows: list[dict[str, Any]]) -> Iterator[str]:
-    """A table for each part and kind of row, and the parts that did not finish."""
-    for (part, *columns), group in groupby(rows, key=lambda row: [row["part"], *row]):
-        if "outcome" not in columns:
-            yield f"{part}:\n\n{table([{key: row[key] for key in columns[1:]} for row in group])}"
-    outcomes = [row for row in rows if "outcome" in row]
-    yield table([{key: row[key] for key in ("part", "outcome", "seconds")} for row in outcomes])
-    missing = [row["part"] for row in outcomes if row["outcome"] != "finished"]
-    yield f"not finished: {', '.join(missing)}" if missing else "everything was reached"
+def summary(rows: list[dict[str, Any]]) -> str:
+    """All results in a table, and the parts that did not finish."""
+    missing = [row["part"] for row in rows if row.get("outcome", "finished") != "finished"]
+    lines = [
+        {
+            "part": row.pop("part"),
+            "result": ", ".join(f"{key} {common.cell(value)}" for key, value in row.items()),
+        }
+        for row in rows
+    ]
+    return common.table(lines) + (
+        f"\nnot finished: {', '.join(missing)}" if missing else "\neverything was reached"
+    )
 
 
 def measured_profile(name: str, llama: Path, device: str) -> Mapping[str, Any]:
     """The peak and the time of a step of a profile with the longest images, in the memory of its card."""
     params, card = calculated.profile(name), calculated.PROFILES[name]
-    placement = Task(llama, str(llama), device, calculated.ALLOWED * card).placement()
+    placement = common.Task(llama, str(llama), device, calculated.ALLOWED * card).placement()
     patches, width = calculated.ENCODERS[params.encoder.name]
-    settings = replace(params.language_model, name=str(llama), revision=None)
-    language_model = load_language_model(settings, placement)
-    adapters = inject_adapters(language_model, params.lora)
-    projector = Projector(width, params.projector.hidden_size, language_model.width).to(placement.device)
-    prompt, together = Prompt((1,) * 4, (2,) * 9, eos=0), params.train.captions_per_sequence
-    model = VisionLanguageModel(projector, language_model, prompt, adapters).train()
+    model = common.random_captioner(params, llama, width, placement).train()
     if params.train.gradient_checkpointing:
-        language_model.checkpoint_layers()
+        model.language_model.checkpoint_layers()
+    together = params.train.captions_per_sequence
     lengths = calculated.LONGEST_IMAGE[: None if together == "all" else together]
     rows = [[[3] * length for length in lengths]] * params.train.batch_size
-    batch = pack(rows, prompt.prefix_length(patches)).to(placement.device)
+    batch = pack(rows, model.prompt.prefix_length(patches)).to(placement.device)
     features = torch.randn(len(rows), patches, width, device=placement.device)
     optimizer = torch.optim.AdamW(model.trainable_parameters())
     for _ in range(3):

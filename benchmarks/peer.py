@@ -22,7 +22,7 @@ VISION_FLOP = 2 * 50 * (12 * (4 * 768**2 + 2 * 768 * 3072) + 768 * 3 * 32**2)
 
 
 def save_llava(folder: Path, clip: Path, language: Path, device: torch.device) -> None:
-    """A LLaVA model of random weights with the shapes of CLIP and a language model, drawn on `device`."""
+    """A LLaVA model of a CLIP, a language model and a random projector, drawn on `device`."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(language)
     tokenizer.add_tokens(["<image>"], special_tokens=True)
     tokenizer.pad_token = tokenizer.eos_token
@@ -40,6 +40,15 @@ def save_llava(folder: Path, clip: Path, language: Path, device: torch.device) -
     torch.manual_seed(0)
     with device:
         model = transformers.LlavaForConditionalGeneration(config)
+    # The frozen models are those of the other side; the image token's word stays random.
+    parts = {
+        model.model.language_model: transformers.AutoModelForCausalLM.from_pretrained(language).base_model
+    }
+    parts[model.model.vision_tower] = transformers.CLIPVisionModel.from_pretrained(clip)
+    for part, source in parts.items():
+        own = part.state_dict()
+        for name, weight in source.state_dict().items():
+            own[name][: len(weight)].copy_(weight)
     model.to(torch.bfloat16).save_pretrained(folder)
     transformers.LlavaProcessor(
         image_processor=transformers.CLIPImageProcessor.from_pretrained(clip),
@@ -59,18 +68,25 @@ def measure(task: Task, batch_size: int, steps: int) -> Figures:
     model.register_forward_pre_hook(
         lambda _model, _arguments, named: shapes.append(tuple(named["input_ids"].shape)), with_kwargs=True
     )
-    seconds = _train(task, processor, model, batch_size, steps)
+    if task.to_loss is not None:
+        captions = sum(len(of_image) for _, of_image in training_pairs(task.work))
+        steps = captions // batch_size - WARM_UP
+    seconds, losses = _train(task, processor, model, batch_size, steps)
     seen = shapes[WARM_UP : WARM_UP + steps]
     positions, captions = sum(rows * length for rows, length in seen), batch_size * steps
     # It computes the head at every position.
     pairs = sum(rows * packed_pairs(length, []) for rows, length in seen)
     flop = step_flop(model.config.text_config, positions, positions, pairs, PATCHES * captions)
     flop = flop / captions + VISION_FLOP
-    return figures(captions / seconds, peak_memory(placement) / 1e6, flop, placement)
+    row = figures(captions / seconds, peak_memory(placement) / 1e6, flop, placement)
+    return row | task.time_to_loss(losses, batch_size, captions / seconds)
 
 
-def _train(task: Task, processor: Any, model: Any, batch_size: int, steps: int) -> float:
-    """The seconds of `steps` steps behind the first ones."""
+def _train(task: Task, processor: Any, model: Any, batch_size: int, steps: int) -> tuple[float, list[float]]:
+    """The seconds of `steps` steps behind the first ones, and the loss of every step.
+
+    Rate, schedule and warm-up are those of LLaVA's pretraining.
+    """
     placement = choose_placement(task.device)
     on_gpu = placement.device.type == "cuda"
     items = [(path, caption) for path, captions in training_pairs(task.work) for caption in captions]
@@ -87,16 +103,22 @@ def _train(task: Task, processor: Any, model: Any, batch_size: int, steps: int) 
         return {**batch, "labels": labels}
 
     times: list[float] = []
+    losses: list[float] = []
 
     class Clock(transformers.TrainerCallback):  # type: ignore[misc]
         def on_step_end(self, *_: Any, **__: Any) -> None:
             times.append(time.perf_counter())
+
+        def on_log(self, *_: Any, logs: dict[str, float], **__: Any) -> None:
+            losses.extend(value for name, value in logs.items() if name == "loss")
 
     arguments = transformers.TrainingArguments(
         output_dir=str(task.work / "peer"),
         per_device_train_batch_size=batch_size,
         max_steps=WARM_UP + steps,
         learning_rate=1e-3,
+        lr_scheduler_type="cosine",
+        warmup_ratio=0.03,
         max_grad_norm=1.0,
         save_strategy="no",
         report_to=[],
@@ -107,12 +129,12 @@ def _train(task: Task, processor: Any, model: Any, batch_size: int, steps: int) 
         dataloader_num_workers=WORKERS if on_gpu else 0,
         dataloader_persistent_workers=on_gpu,
         disable_tqdm=True,
-        logging_strategy="no",
+        logging_steps=1,
     )
     trainer = transformers.Trainer(model, arguments, collate, train_dataset=items, callbacks=[Clock()])
     trainer.remove_callback(transformers.PrinterCallback)
     trainer.train()
-    return times[-1] - times[WARM_UP - 1]
+    return times[-1] - times[WARM_UP - 1], losses
 
 
 def _load(folder: Path, placement: Placement) -> tuple[Any, Any]:

@@ -3,7 +3,7 @@
 The peer (benchmarks/peer.py): `LlavaForConditionalGeneration`, everything frozen but the projector, Hugging
 Face `Trainer`, single captions, images processed in the data loader. Ours: features encoded once, all
 captions of an image in one pass. Both with batches of several sizes, as they trade memory for speed. Same
-frozen models (random CLIP ViT-B/32, and SmolLM2-135M or a random Llama-3.2-1B in NF4), same photographs and
+frozen models (a random CLIP ViT-B/32, and SmolLM2-135M or a random Llama-3.2-1B in NF4), same photographs and
 captions. Each turn is a new process, and the sides take turns.
 """
 
@@ -20,13 +20,13 @@ import torch
 from transformers import AutoConfig
 
 from benchmarks import common, peer
+from benchmarks.calculated import profile
 from benchmarks.common import PATCHES, Figures, Task, in_a_process
 from pipeline.encoding.encode import encode_images
 from pipeline.files.json_files import read_json
 from pipeline.hardware.device import choose_placement
 from pipeline.hardware.execution import Execution
 from pipeline.hardware.memory import keep_freed_memory
-from pipeline.params.loader import load_params
 from pipeline.params.schema import EncoderParams, Params
 from pipeline.pretrained.pretrained import resolve_model
 from pipeline.text.prompt import CaptionTokenizer
@@ -35,7 +35,6 @@ from pipeline.training.outputs import TrainPaths
 from pipeline.training.train import train
 from stages.errors import quiet_libraries, report_user_errors
 
-PROFILE = Path(__file__).parents[1] / "profiles" / "sample.yaml"
 Side = tuple[Callable[..., Figures], tuple[Any, ...]]
 
 
@@ -60,6 +59,9 @@ Side = tuple[Callable[..., Figures], tuple[Any, ...]]
     help="llama: Llama-3.2-1B's dimensions; tiny: two layers, to try this program.",
 )
 @click.option("--gib", type=float, help="Memory of the GPU that a process may take.")
+@click.option(
+    "--to-loss", type=float, help="Both train an epoch: when was the mean loss of 100 captions this?"
+)
 @click.option("--device", default="cpu", show_default=True)
 @report_user_errors
 def main(
@@ -72,11 +74,13 @@ def main(
     eager: bool,
     model: str,
     gib: float | None,
+    to_loss: float | None,
     device: str,
 ) -> None:
     """Captions a second in training, against LLaVA and Trainer of `transformers`.
 
-    Without --photos both sides train on generated scenes.
+    Without --photos both sides train on generated scenes. With --to-loss, one caption is as new as another to
+    both: seconds count encoding, and not the start of the programs.
 
     \b
     Example: python -m benchmarks.training --photos /path/to/photos
@@ -88,7 +92,7 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         clip, llama = common.save_models(work, placement.device, model == "tiny")
-        task = Task(work, common.SMOLLM2 if model == "smollm2" else str(llama), device, gib)
+        task = Task(work, common.SMOLLM2 if model == "smollm2" else str(llama), device, gib, to_loss)
         language = resolve_model(task.language_model, None, None)
         in_a_process(peer.save_llava, work / "llava", clip, language, placement.device)
         common.save_captions(photos, images, work)
@@ -108,19 +112,21 @@ def main(
                     continue
                 common.record({"side": side, **runs[side][-1]})
                 click.echo(f"{side}: {runs[side][-1]['captions/s']:.2f} captions/s", err=True)
-    rows = [_row(side, of_side, encoding) for side, of_side in runs.items() if of_side]
+    rows = [_row(side, of_side, encoding, captions) for side, of_side in runs.items() if of_side]
     for row in rows:
         row["times"] = row["captions/s"] / rows[0]["captions/s"]
         row["of the peak"] = row["peak MB"] / rows[0]["peak MB"]
     common.print_rows(rows, placement)
 
 
-def _row(side: str, runs: list[Figures], encoding: float) -> dict[str, Any]:
-    """The median of each figure over the turns of a side; `encoding`: seconds a caption, spent once."""
+def _row(side: str, runs: list[Figures], encoding: float, captions: int) -> dict[str, Any]:
+    """The median of each figure over the turns of a side; `encoding`: seconds a caption, of all captions."""
     row = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
     seconds = 1 / row["captions/s"]
     # The peer encodes in each step.
     once = 0.0 if side.startswith("peer") else encoding
+    if "seconds to the loss" in row:
+        row["seconds to the loss"] += once * captions
     return {
         "side": side,
         **row,
@@ -155,6 +161,7 @@ def measure(task: Task, batch_size: int, accumulation: int, compiled: bool) -> F
         paths = TrainPaths(task.work / "features.h5", tokens, task.work / "neighbors.h5", *outputs)
         train(paths, params, Execution(placement, params.runtime, folder / "train"))
         cost = read_json(paths.cost)
+        losses = [float(line.split(",")[2]) for line in paths.curve.read_text().splitlines()[1:]]
     split = read_tokens(tokens, "train")
     lengths = [[len(caption) + 1 for caption in captions] for captions in split.captions]
     prefix, labels = split.prompt.prefix_length(PATCHES), sum(map(sum, lengths))
@@ -167,13 +174,13 @@ def measure(task: Task, batch_size: int, accumulation: int, compiled: bool) -> F
         pairs=sum(common.packed_pairs(prefix, captions) for captions in lengths),
         image_tokens=PATCHES * len(lengths),
     )
-    return common.figures(
-        cost["captions_per_second"], cost["peak_memory_mb"], flop / sum(map(len, lengths)), placement
-    )
+    rate, captions = cost["captions_per_second"], sum(map(len, lengths))
+    row = common.figures(rate, cost["peak_memory_mb"], flop / captions, placement)
+    return row | task.time_to_loss(losses, captions / len(losses), rate)
 
 
 def _params(task: Task, batch_size: int, accumulation: int, compiled: bool) -> Params:
-    sample = load_params(PROFILE)
+    sample = profile("sample")
     return replace(
         sample,
         encoder=EncoderParams(str(task.work / "clip"), None, layer=-2, tokens="patches", grid=None),
