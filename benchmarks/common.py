@@ -10,7 +10,6 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -186,13 +185,9 @@ def llama_config(tiny: bool = False) -> Any:
     )
 
 
-_TINY_CLIP = "side patch_size hidden_size intermediate_size num_hidden_layers num_attention_heads".split()
-
-
 def save_models(work: Path, device: torch.device, tiny: bool) -> tuple[Path, Path]:
     """The folders of a CLIP and of a Llama, saved in new processes, which give a GPU's memory back."""
-    small: dict[str, Any] = dict(zip(_TINY_CLIP, (64, 16, 64, 64, 3, 2), strict=True)) if tiny else {}
-    clip = in_a_process(partial(save_clip, **small), work / "clip")
+    clip = in_a_process(save_clip, work / "clip", tiny)
     return clip, in_a_process(save_llama, work / "llama", device, tiny)
 
 
@@ -220,12 +215,16 @@ def save_llama(folder: Path, device: torch.device, tiny: bool = False) -> Path:
     return folder
 
 
-def save_clip(folder: Path, side: int = 224, **dimensions: int) -> Path:
-    """A CLIP vision model of random weights, of ViT-B/32's dimensions unless told, and its processor."""
+def save_clip(folder: Path, tiny: bool = False) -> Path:
+    """A CLIP vision model of random weights, of ViT-B/32's dimensions or three layers, and its processor."""
     from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel
 
     torch.manual_seed(0)
-    CLIPVisionModel(CLIPVisionConfig(image_size=side, **dimensions)).save_pretrained(folder)
+    side, width, layers = (64, 96, 3) if tiny else (224, VISION_WIDTH, 12)
+    config = CLIPVisionConfig(
+        image_size=side, hidden_size=width, intermediate_size=4 * width, num_hidden_layers=layers
+    )
+    CLIPVisionModel(config).save_pretrained(folder)
     size = {"height": side, "width": side}
     CLIPImageProcessor(size={"shortest_edge": side}, crop_size=size).save_pretrained(folder)
     return folder

@@ -36,14 +36,11 @@ def parts(device: str, tiny: bool, work: Path) -> dict[str, list[str]]:
         "tests": ["-m", "pytest", "-q", "tests/cuda"],
         "training": module("training", f"{once} --peer 16 --peer 40 --batch 8 --batch 32 --eager", few),
         "training in 8 GiB": module("training", f"{once} --gib 8 --peer 4 --peer 16 --batch 8", few),
-        "generation": module(
-            "generation", "--images 256 --batch-size 256 --beams 1 --beams 3",
-            "--tiny --images 4 --beams 1",
-        ),
+        "generation": module("generation", "--images 256 --batch-size 256", "--tiny --images 4 --beams 1"),
         "encoding": module("encoding", "--images 512 --rounds 3", "--images 2 --rounds 1"),
         "profiles": module("gpu", "--profiles", "--profiles --tiny"),
         "run": module("rehearsal", f"--work {work}/run", f"--work {work}/run --tiny --images 8"),
-    }  # fmt: skip
+    }
 
 
 @click.command()
@@ -64,10 +61,8 @@ def main(minutes: float, device: str, tiny: bool, results: Path, profiles: bool)
     placement = choose_placement(device)
     with tempfile.TemporaryDirectory() as folder:
         if profiles:
-            _, llama = common.save_models(Path(folder), placement.device, tiny)
-            rows = [
-                common.in_a_process(measured_profile, name, llama, device) for name in calculated.PROFILES
-            ]
+            names, llama = calculated.PROFILES, common.save_models(Path(folder), placement.device, tiny)[1]
+            rows = [common.in_a_process(measured_profile, name, llama, device) for name in names]
             common.print_rows(rows, placement)
             return
         deadline = time.monotonic() + 60 * minutes

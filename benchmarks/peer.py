@@ -90,8 +90,7 @@ def _train(task: Task, processor: Any, model: Any, batch_size: int, steps: int) 
     placement = choose_placement(task.device)
     on_gpu = placement.device.type == "cuda"
     items = [(path, caption) for path, captions in training_pairs(task.work) for caption in captions]
-    first = Image.open(items[0][0]).convert("RGB")
-    length_of_prompt = len(processor(images=[first], text=PROMPT).input_ids[0])
+    length_of_prompt = len(processor(images=[Image.open(items[0][0])], text=PROMPT).input_ids[0])
 
     def collate(items: list[tuple[Path, str]]) -> dict[str, torch.Tensor]:
         images = [Image.open(path).convert("RGB") for path, _ in items]

@@ -122,17 +122,11 @@ def main(
 def _row(side: str, runs: list[Figures], encoding: float, captions: int) -> dict[str, Any]:
     """The median of each figure over the turns of a side; `encoding`: seconds a caption, of all captions."""
     row = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
-    seconds = 1 / row["captions/s"]
     # The peer encodes in each step.
     once = 0.0 if side.startswith("peer") else encoding
     if "seconds to the loss" in row:
         row["seconds to the loss"] += once * captions
-    return {
-        "side": side,
-        **row,
-        "captions/s with encoding, 1 epoch": 1 / (seconds + once),
-        "5 epochs": 1 / (seconds + once / 5),
-    }
+    return {"side": side, **row, "captions/s with encoding": 1 / (1 / row["captions/s"] + once)}
 
 
 def encode(task: Task) -> float:
