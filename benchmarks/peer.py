@@ -117,7 +117,7 @@ def _train(task: Task, processor: Any, model: Any, batch_size: int, steps: int) 
         max_steps=WARM_UP + steps,
         learning_rate=1e-3,
         lr_scheduler_type="cosine",
-        warmup_ratio=0.03,
+        warmup_steps=0.03,  # of all steps
         max_grad_norm=1.0,
         save_strategy="no",
         report_to=[],
