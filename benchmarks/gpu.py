@@ -1,6 +1,6 @@
 """What a GPU has to show, in one command: the most valuable measurements first, as many as the time allows.
 
-Each part is a program of its own, and each result is in the file as soon as it is there: a program that
+Each part is a separate program, and each result is in the file as soon as it is there: a program that
 fails, or a machine that is taken away, costs one part.
 """
 
@@ -81,7 +81,7 @@ def _run(words: list[str], seconds: float) -> str:
     """Run a part with the time that is left, and say how it ended."""
     if seconds <= 0:
         return "not reached"
-    # A group of its own: what the part started ends with it.
+    # A new group: what the part started ends with it.
     process = subprocess.Popen([sys.executable, *words], stdout=sys.stderr, process_group=0)
     try:
         return "failed" if process.wait(seconds) else "finished"
