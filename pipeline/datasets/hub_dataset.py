@@ -6,13 +6,10 @@ continues, and no file is incomplete.
 """
 
 import logging
-import shutil
 from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-
-from huggingface_hub import constants
 
 from pipeline.captions import SPLITS, CaptionRecord, Split
 from pipeline.datasets.listing import clean_caption
@@ -24,24 +21,22 @@ from pipeline.files.disk_errors import explain_read_errors, explain_write_errors
 from pipeline.files.json_files import sha256_of_file
 from pipeline.hardware.progress import track
 from pipeline.params.schema import Limits
-from pipeline.pretrained.hub import HubRepository, ask_for_file, download_file, forget
+from pipeline.pretrained.hub import HubRepository, download_file, forget
 
 logger = logging.getLogger(__name__)
 
 _SUFFIXES = {b"\xff\xd8\xff": ".jpg", b"\x89PNG\r\n\x1a\n": ".png"}
 _TEMPORARY = ".part"
-_SPARE_BYTES = 200 * 2**20  # for the rest of a run and for the file system
 
 
 def unpack_hub_dataset(pins: PinnedDataset, limits: Limits, folder: Path) -> Entries:
     """Download the shards that are missing and unpack the first images of each split into `folder`.
 
     An image's id is its split and its number, `train_00001.jpg`, because the rows have no names. Raises
-    PipelineError when something is not available, is not what the pins say, or does not fit on the disk.
+    PipelineError when something is not available, is not what the pins say, or cannot be written.
     """
     repository = HubRepository(pins.repository, pins.revision, "dataset")
     shards = needed_shards(pins, limits)
-    _require_space(repository, shards, folder)
     files = [_download(repository, shard) for shard, _ in shards]
     folder.mkdir(parents=True, exist_ok=True)
     for left_over in folder.glob(f".*{_TEMPORARY}"):
@@ -49,14 +44,13 @@ def unpack_hub_dataset(pins: PinnedDataset, limits: Limits, folder: Path) -> Ent
     entries = []
     total = sum(count for _, count in shards)
     numbers: Counter[Split] = Counter()
-    replaced = 0
     for split, image, captions, place in track(_rows(pins, shards, files), "unpacking", "images", total):
         numbers[split] += 1
         suffix = next((s for magic, s in _SUFFIXES.items() if image.startswith(magic)), None)
         if suffix is None:
             raise PipelineError(f"{place} is neither a JPEG nor a PNG image.")
         image_id = f"{split}_{numbers[split]:05d}{suffix}"
-        replaced += _write_image(folder / image_id, image)
+        _write_image(folder / image_id, image)
         cleaned = tuple(clean_caption(text, place) for text in captions)
         entries.append((CaptionRecord(image_id, split, cleaned), folder / image_id))
     image_ids = {record.image_id for record, _ in entries}
@@ -69,8 +63,6 @@ def unpack_hub_dataset(pins: PinnedDataset, limits: Limits, folder: Path) -> Ent
     logger.info("license of %s: %s", repository, pins.license)
     if total < (pinned := sum(shard.rows for shard in pins.shards)):
         logger.info("data.limits keeps %d of %d images", total, pinned)
-    if replaced:
-        logger.warning("%d images in %s had other bytes than the pinned ones: replaced", replaced, folder)
     return sorted(entries, key=lambda entry: entry[0].image_id)
 
 
@@ -85,30 +77,6 @@ def needed_shards(pins: PinnedDataset, limits: Limits) -> list[tuple[Shard, int]
                 needed.append((shard, min(shard.rows, left)))
                 left -= shard.rows
     return needed
-
-
-def _require_space(repository: HubRepository, shards: list[tuple[Shard, int]], folder: Path) -> None:
-    """Raise PipelineError unless the downloads and the unpacked images fit on their disks."""
-    download, images = 0, 0
-    for shard, rows in shards:
-        file = ask_for_file(repository, shard.file)
-        download += 0 if file.is_cached else file.size
-        images += file.size * rows // shard.rows  # images do not compress: they are as large in the shard
-    # Twice, as DVC keeps a copy of its outputs. A folder with images was checked when its unpacking began.
-    unpacked = 0 if folder.is_dir() and any(folder.iterdir()) else 2 * images
-    places = {Path(constants.HF_HUB_CACHE): download, folder: unpacked}
-    needed: Counter[int] = Counter()
-    for place, size in places.items():
-        existing = next(p for p in (place.absolute(), *place.absolute().parents) if p.exists())
-        device, free = existing.stat().st_dev, shutil.disk_usage(existing).free
-        needed[device] += size
-        if size and needed[device] + _SPARE_BYTES > free:
-            wanted = " and ".join(f"{size / 1e9:.1f} GB in {place}" for place, size in places.items() if size)
-            raise PipelineError(
-                f"{repository} needs {wanted} (its files; the images and DVC's copy of them), but only "
-                f"{free / 1e9:.1f} GB is free there. Fix: free some, set HF_HOME to a folder on a larger "
-                "disk, or take fewer images (data.limits)."
-            )
 
 
 def _download(repository: HubRepository, shard: Shard) -> Path:
@@ -137,13 +105,11 @@ def _rows(
             yield shard.split, image, captions, f"{pins.repository}: {shard.file}, row {number}"
 
 
-def _write_image(path: Path, content: bytes) -> bool:
-    """Write an image unless the file holds it; return whether the file held another."""
+def _write_image(path: Path, content: bytes) -> None:
+    """Write an image unless the file holds it."""
     # Without fsync: 8000 of them take minutes, and after a crash of the machine bytes are compared anyway.
     with explain_write_errors(path):
-        before = path.read_bytes() if path.is_file() else None
-        if before != content:
+        if not path.is_file() or path.read_bytes() != content:
             temporary = path.with_name(f".{path.name}{_TEMPORARY}")
             temporary.write_bytes(content)
             temporary.replace(path)
-    return before not in (None, content)

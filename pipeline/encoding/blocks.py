@@ -11,7 +11,6 @@ P: tokens of an image, D_v: width of the encoder.
 import errno
 import logging
 import os
-import resource
 import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -124,11 +123,5 @@ class FeatureBlocks:
         try:
             return self._database.execute(statement, values)
         except sqlite3.OperationalError as error:
-            # SQLite does not pass on the system's number; the statements are right, so the file is at fault.
-            number = errno.EIO
-            limited = resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY
-            if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
-                number = errno.ENOSPC
-            elif error.sqlite_errorcode == sqlite3.SQLITE_IOERR_WRITE and limited:
-                number = errno.EFBIG
-            raise cannot_write(self._path, OSError(number, os.strerror(number))) from error
+            # The statements are right, so the file is at fault: no room, or a limit on the size of files.
+            raise cannot_write(self._path, OSError(errno.ENOSPC, str(error))) from error

@@ -12,7 +12,7 @@ from pipeline.encoding.blocks import FeatureBlocks
 from pipeline.errors import PipelineError, first_few
 from pipeline.features.store import write_store
 from pipeline.files.batched import batched
-from pipeline.files.json_files import JsonObject, digest, read_json, write_json
+from pipeline.files.json_files import JsonObject, digest
 from pipeline.hardware.execution import Execution
 from pipeline.hardware.progress import bar
 from pipeline.params.schema import EncoderParams
@@ -28,7 +28,6 @@ Engine = Callable[
     [Iterable[ImageRecord], int, Path, ImageEncoder, Execution], Generator[EncodedBatch, None, None]
 ]
 _TOO_MANY = 1000  # unreadable images after which encoding stops: a disk may be missing
-_PROVENANCE = "provenance.json"
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def encode_images(
     images = ImageList(images_path)
     encoder = load_encoder(params, execution.placement.device, execution.runtime.model_cache)
     spec = encoder.spec
-    with FeatureBlocks(_blocks_folder(execution.scratch, spec)) as blocks:
+    with FeatureBlocks(execution.scratch / digest(encoding_provenance(spec))[:16]) as blocks:
         missing = blocks.note_missing(image.sha256 for image in images)
         encoded = 0
         if missing:
@@ -107,26 +106,3 @@ def encoding_provenance(spec: EncoderSpec) -> JsonObject:
     package = ["efficientnet_lite_pytorch"] if is_wheel(spec.name) else []
     libraries = library_versions("torch", "transformers", "pillow", *package)
     return {"encoder": spec.as_dict(), "code": ENCODE.digests(), "libraries": libraries}
-
-
-def _blocks_folder(scratch: Path, spec: EncoderSpec) -> Path:
-    """The folder of the features with this provenance; logs features that other libraries made unusable."""
-    provenance = encoding_provenance(spec)
-    folder = scratch / digest(provenance)[:16]
-    if folder.exists():
-        return folder
-    for path in sorted(scratch.glob(f"*/{_PROVENANCE}")):
-        try:
-            other = read_json(path)
-        except PipelineError:  # the file is for messages only
-            continue
-        if isinstance(other, dict) and {**other, "libraries": provenance["libraries"]} == provenance:
-            logger.info(
-                "features in %s were made with %s, now there is %s: images are encoded again, versions are "
-                "not mixed. Finished outputs stay.",
-                path.parent,
-                other["libraries"],
-                provenance["libraries"],
-            )
-    write_json(folder / _PROVENANCE, provenance)
-    return folder

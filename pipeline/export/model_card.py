@@ -42,7 +42,7 @@ def model_card(info: CheckpointInfo, evaluation: Path | None, dataset: str | Non
         evaluation: metrics/evaluate.json; without it the card says that it has no scores.
         dataset: `data.source` of the run, or the repository of a dataset of the hub.
 
-    Raises PipelineError when the scores lack a value, or are those of another checkpoint.
+    Raises PipelineError when the scores are those of another checkpoint.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -93,26 +93,16 @@ def _is_hub_id(name: str) -> bool:
 def _test_scores(path: Path, info: CheckpointInfo) -> dict[str, list[str]]:
     """Read the scores on the test images of the model and of each control, by its name."""
     content = read_json(path)
-    try:
-        epoch, training, controls = content["best_epoch"], content["training"], content["controls"]
-        rows = {"the model": content["test"]}
-        rows |= {label: controls[key] for key, label in CONTROLS.items() if key in controls}
-        table = {label: [f"{scores[key]:.2f}" for key in _SCORES] for label, scores in rows.items()}
-    except (KeyError, TypeError, ValueError) as error:
+    run, expected = (content["training"], content["best_epoch"]), (info.training, info.epoch)
+    if run != expected:
+        what = "another training run" if run[0] != expected[0] else f"epoch {run[1]}, not {expected[1]}"
         raise PipelineError(
-            f"{path} lacks a score ({error!r}). Fix: give the metrics/evaluate.json of the run."
-        ) from error
-    if epoch != info.epoch:
-        raise PipelineError(
-            f"{path} has the scores of epoch {epoch}, but the checkpoint is epoch {info.epoch}. "
-            "Fix: export data/best.safetensors, or leave the scores out."
+            f"{path} has the scores of {what}. Fix: export the data/best.safetensors of that run, or leave "
+            "the scores out."
         )
-    if training != info.training:
-        raise PipelineError(
-            f"{path} has the scores of another training run. "
-            "Fix: run `dvc repro evaluate`, or leave the scores out."
-        )
-    return table
+    rows = {"the model": content["test"]}
+    rows |= {label: content["controls"][key] for key, label in CONTROLS.items() if key in content["controls"]}
+    return {label: [f"{scores[key]:.2f}" for key in _SCORES] for label, scores in rows.items()}
 
 
 def _escape(value: Any) -> str:

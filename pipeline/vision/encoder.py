@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pipeline.errors import PipelineError
 from pipeline.files.differences import differences
-from pipeline.files.json_files import JsonObject, digest
+from pipeline.files.json_files import JsonObject
 from pipeline.params.schema import EncoderParams
 from pipeline.pretrained.pretrained import weights_digest
 
@@ -66,11 +66,6 @@ class EncoderSpec:
     def params(self) -> EncoderParams:
         """Return the parameters that load this encoder."""
         return EncoderParams(self.name, self.revision, self.layer, self.tokens, self.grid)
-
-    @property
-    def fingerprint(self) -> str:
-        """Compute the SHA-256 (hex) over all fields."""
-        return digest(self.as_dict())
 
 
 class ImageEncoder(Protocol):

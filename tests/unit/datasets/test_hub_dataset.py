@@ -7,7 +7,6 @@ Run: .venv/bin/python -m pytest tests/unit/datasets/test_hub_dataset.py
 
 import errno
 import re
-import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -109,20 +108,6 @@ def test_an_interrupted_run_continues(dataset: Dataset) -> None:
     assert len(list(dataset.images.iterdir())) == 16
 
 
-def test_images_of_another_revision_are_replaced_and_counted(
-    dataset: Dataset, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The names are the same: `train_00001.jpg` is an image of whichever revision is pinned."""
-    before = dataset.unpack()
-    assert "replaced" not in caplog.text
-    save_parquet(dataset.files / TRAIN_2, rows(4))
-    dataset.pin_as_it_is()
-    shutil.rmtree(dataset.folder / "cache")
-    assert [path for _, path in dataset.unpack()] == [path for _, path in before]
-    assert "4 images in" in caplog.text
-    assert "had other bytes than the pinned ones: replaced" in caplog.text
-
-
 def test_a_shard_on_a_disk_that_fails_is_not_damaged(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,15 +141,6 @@ def test_other_bytes_than_the_pinned_ones_are_downloaded_once_more(
     assert f"{TRAIN_2} of {NAME} is not the file that is pinned" in dataset.refusal()
     assert f"{TRAIN_2} of {NAME} is damaged in the cache" in caplog.text
     assert not dataset.images.exists()
-
-
-def test_a_full_disk_is_known_before_anything_is_downloaded(
-    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    usage = shutil.disk_usage(".")._replace(free=100_000)
-    monkeypatch.setattr("pipeline.datasets.hub_dataset.shutil.disk_usage", lambda _: usage)
-    assert re.match(rf"{NAME} needs 0\.0 GB in .* only 0\.0 GB is free there.*HF_HOME", dataset.refusal())
-    assert not dataset.hub.transfers(".parquet")
 
 
 def test_files_of_another_run(dataset: Dataset) -> None:

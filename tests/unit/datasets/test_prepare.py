@@ -16,8 +16,6 @@ from pipeline.datasets.prepare import prepare
 from pipeline.errors import PipelineError
 from pipeline.files.json_files import sha256_of_file
 from tests.dataset_makers import data_params
-from tests.hub_stand_in import HubStandIn
-from tests.tiny_flickr8k import COMMIT, NAME, pins_of, save_flickr8k, write_pins
 
 
 @dataclass
@@ -128,12 +126,3 @@ def test_scenes_of_another_seed_replace_those_of_before(tmp_path: Path) -> None:
     assert [image.sha256 for image in images] == [sha256_of_file(Path(image.path)) for image in images]
     assert {image.sha256 for image in images}.isdisjoint(image.sha256 for image in before)
     assert {path.name for path in project.image_folder.iterdir()} == {image.image_id for image in images}
-
-
-def test_a_dataset_of_the_hub_is_downloaded(tmp_path: Path, local_hub: HubStandIn) -> None:
-    save_flickr8k(tmp_path / "files")
-    local_hub.add(NAME, tmp_path / "files", COMMIT, kind="dataset")
-    write_pins(tmp_path / "pins.json", pins_of(tmp_path / "files"))
-    project = Project(tmp_path, source="hub", root=tmp_path)
-    assert project.prepare() == "16 images (train 9, dev 3, test 4), 80 captions"
-    assert {(image.width, image.height) for image in read_images(project.images)} == {(60, 40)}

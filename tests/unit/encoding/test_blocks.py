@@ -5,7 +5,6 @@ Run: .venv/bin/python -m pytest tests/unit/encoding/test_blocks.py
 
 import errno
 import os
-import resource
 import shutil
 import sqlite3
 import tempfile
@@ -157,18 +156,6 @@ def test_a_full_temporary_folder_is_named_with_its_free_space(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
     with pytest.raises(PipelineError, match=f"{tmp_path}/none/vlm-blocks: No such file or dir"):
         FeatureBlocks(tmp_path)
-
-
-def test_a_limit_on_the_size_of_files_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The index is written to disk when it grows beyond its cache of 16 MiB."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (32768, hard))
-    try:
-        with pytest.raises(PipelineError, match=r"File too large .*MB free there"):
-            missing(tmp_path, range(300_000))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("value", [7e4, -1e6, np.nan, np.inf])

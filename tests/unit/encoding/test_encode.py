@@ -128,18 +128,15 @@ def test_unreadable_images_are_named_when_the_others_are_encoded(pictures: Pictu
 
 
 def test_features_of_two_encoders_or_two_versions_of_a_library_are_not_mixed(
-    pictures: Pictures, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    pictures: Pictures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    caplog.set_level("INFO")
     assert pictures.encode(layer=-1).encoded == pictures.encode().encoded == 10
     finished = pictures.store().read_bytes()
     version = importlib.metadata.version
     monkeypatch.setattr(
         importlib.metadata, "version", lambda name: "99.9" if name == "pillow" else version(name)
     )
-    assert "'pillow'" not in caplog.text
     assert pictures.encode().encoded == 10
-    assert "'pillow': '99.9'" in caplog.text
     assert pictures.store().read_bytes() == finished, "a finished output does not depend on versions"
     monkeypatch.undo()
     assert pictures.encode().encoded == 0

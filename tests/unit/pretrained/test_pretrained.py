@@ -13,8 +13,6 @@ from pipeline.errors import PipelineError
 from pipeline.files.safetensors_files import damaged_weights
 from pipeline.pretrained.pretrained import (
     ENCODER,
-    LANGUAGE_MODEL,
-    ModelKind,
     resolve_model,
     tokenizer_digest,
     weights_digest,
@@ -71,12 +69,11 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
 def test_damaged_weights_in_a_local_folder_are_named(
     tiny_llama: Path, tmp_path: Path, damage: Callable[[bytes], bytes], fault: str
 ) -> None:
-    file = tmp_path / WEIGHTS
-    file.write_bytes((tiny_llama / WEIGHTS).read_bytes())
-    assert resolve_model(str(tmp_path), None, None) == tmp_path
-    file.write_bytes(damage(file.read_bytes()))
+    folder = shutil.copytree(tiny_llama, tmp_path / "llama")
+    assert resolve_model(str(folder), None, None) == folder
+    (folder / WEIGHTS).write_bytes(damage((folder / WEIGHTS).read_bytes()))
     with pytest.raises(PipelineError, match=rf"model\.safetensors is damaged: .*{fault}"):
-        resolve_model(str(tmp_path), None, None)
+        resolve_model(str(folder), None, None)
 
 
 @pytest.mark.parametrize(
@@ -164,18 +161,3 @@ def test_a_wheel_that_is_not_the_pinned_one_is_refused(
     with pytest.raises(PipelineError, match=named):
         unpack(tmp_path)
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == []
-
-
-@pytest.mark.parametrize(
-    ("name", "kind", "usable"),
-    [
-        ("nothing", ENCODER, "efficientnet-lite0"),
-        ("smollm2-135m", ENCODER, "efficientnet-lite0"),
-        ("efficientnet-lite0", LANGUAGE_MODEL, "smollm2-135m"),
-    ],
-)
-def test_an_unknown_wheel_or_one_of_another_kind_is_refused(
-    tmp_path: Path, name: str, kind: ModelKind, usable: str
-) -> None:
-    with pytest.raises(PipelineError, match=rf"wheel:{name}\b.* Use wheel:{usable}, a hub id"):
-        resolve_model(f"wheel:{name}", None, tmp_path, kind)

@@ -20,18 +20,12 @@ from pipeline.regions.caption_regions import RegionPaths, caption_regions, only_
 from pipeline.regions.captioner import BATCH_SIZE
 from pipeline.regions.regions import REGIONS
 from tests.edited_code import EditCode
+from tests.stage_paths import placed
 from tests.unit.project import Project, counted_openings, refuse_to_load
 
 
 def region_paths(project: Project) -> RegionPaths:
-    data = project.data
-    return RegionPaths(
-        checkpoint=project.best,
-        images=data / "images.jsonl",
-        captions=data / "captions.jsonl",
-        output=data / "regions",
-        metrics=project.folder / "regions.json",
-    )
+    return placed(RegionPaths(), project.folder)
 
 
 def ask(project: Project, *requests: str, images: int = 1) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """A made-up run for the report to show."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from pipeline.files.json_files import sha256_of_file, write_json, write_jsonl
 from pipeline.metrics.scores import SCORES
 from pipeline.report.report import ReportInputs
 from tests.import_closure import ROOT
+from tests.stage_paths import placed
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test", "test", "test", "test")
 
@@ -23,6 +25,7 @@ def run(tmp_path: Path) -> ReportInputs:
 
 def make_run(folder: Path, splits: Sequence[Split] = SPLITS) -> ReportInputs:
     """A finished run of two epochs, by default with four test images."""
+    inputs = replace(placed(ReportInputs(), folder), params=ROOT / "profiles" / "sample.yaml")
     images, captions, predictions = [], [], []
     for index, split in enumerate(splits):
         image_id = f"image_{index}"
@@ -33,31 +36,24 @@ def make_run(folder: Path, splits: Sequence[Split] = SPLITS) -> ReportInputs:
         captions.append(CaptionRecord(image_id, split, texts))
         if split == "test":
             predictions.append({"image_id": image_id, "caption": f"a dog runs like {index}, an orange star"})
-    write_images(folder / "images.jsonl", images)
-    write_captions(folder / "captions.jsonl", captions)
-    write_jsonl(folder / "predictions" / "epoch_002_test.jsonl", predictions)
-    _write_answers(folder)
-    write_json(folder / "evaluate.json", _evaluation())
-    header = ["epoch", "dev_loss", *(f"{split}_{score}" for split in ("dev", "test") for score in SCORES)]
-    epochs = [",".join(header), *(",".join([str(epoch)] + ["12.5"] * 13) for epoch in (1, 2))]
-    (folder / "epochs.csv").write_text("\n".join(epochs))
+    write_images(inputs.images, images)
+    write_captions(inputs.captions, captions)
+    write_jsonl(inputs.predictions / "epoch_002_test.jsonl", predictions)
+    _write_answers(inputs)
+    write_json(inputs.evaluation, _evaluation())
+    columns = ["epoch", "dev_loss", *(f"{split}_{score}" for split in ("dev", "test") for score in SCORES)]
+    epochs = [",".join(columns), *(",".join([str(epoch)] + ["12.5"] * 13) for epoch in (1, 2))]
+    inputs.epoch_curve.parent.mkdir()
+    inputs.epoch_curve.write_text("\n".join(epochs))
     steps = [f"{step},{1 + step // 500},{9 / step},0.001,1.5" for step in range(1, 1000)]
-    (folder / "training.csv").write_text("\n".join(["step,epoch,loss,learning_rate,gradient_norm", *steps]))
-    return ReportInputs(
-        params=ROOT / "profiles" / "sample.yaml",
-        images=folder / "images.jsonl",
-        captions=folder / "captions.jsonl",
-        evaluation=folder / "evaluate.json",
-        training_curve=folder / "training.csv",
-        epoch_curve=folder / "epochs.csv",
-        predictions=folder / "predictions",
-        regions=folder,
-        region_metrics=folder / "regions.json",
-    )
+    header = "step,epoch,loss,learning_rate,gradient_norm"
+    inputs.training_curve.write_text("\n".join([header, *steps]))
+    return inputs
 
 
-def _write_answers(folder: Path) -> None:
-    Image.new("RGB", (20, 15), "red").save(folder / "crop.png")
+def _write_answers(inputs: ReportInputs) -> None:
+    inputs.regions.mkdir()
+    Image.new("RGB", (20, 15), "red").save(inputs.regions / "crop.png")
     request = {"request": "Describe the top left", "region": "top-left", "box": [0, 0, 0.5, 0.5]}
     truth = {
         "object": {"shape": "star", "color": "blue", "size": "small", "box": [0, 0, 1, 1]},
@@ -67,8 +63,8 @@ def _write_answers(folder: Path) -> None:
         {**request, "crop": "crop.png", "image_id": i, "caption": f"a corner of {i}"}
         for i in ("image_2", "image_3")
     ]
-    write_jsonl(folder / "regions.jsonl", [answers[0] | truth, answers[1]])
-    write_json(folder / "regions.json", {"requests": 120, "objects": 50, "shape_accuracy": 61.5})
+    write_jsonl(inputs.regions / "regions.jsonl", [answers[0] | truth, answers[1]])
+    write_json(inputs.region_metrics, {"requests": 120, "objects": 50, "shape_accuracy": 61.5})
 
 
 def _evaluation() -> dict[str, Any]:

@@ -136,14 +136,14 @@ def test_an_image_replaced_since_it_was_listed_is_not_shown(run: ReportInputs, t
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("predictions/epoch_002_test.jsonl", '{"image_id": "image_2", "caption": "x"}', "image_3"),
-        ("predictions/epoch_002_test.jsonl", None, "does not exist"),
-        ("epochs.csv", None, "No such file"),
-        ("regions.jsonl", '{"image_id": "image_2", "box": [0, 0, 1, 1]}', "'crop'"),
-        ("evaluate.json", "[]", "TypeError"),
-        ("regions.json", "1", "AttributeError"),
-        ("epochs.csv", "epoch,dev_loss\n1,2\n", "dev_bleu_1"),
-        ("training.csv", "step,epoch,loss,gradient_norm\n1,1,<<<<<<<,1\n", "<<<<<<<"),
+        ("data/predictions/epoch_002_test.jsonl", '{"image_id": "image_2", "caption": "x"}', "image_3"),
+        ("data/predictions/epoch_002_test.jsonl", None, "does not exist"),
+        ("plots/epochs.csv", None, "No such file"),
+        ("data/regions/regions.jsonl", '{"image_id": "image_2", "box": [0, 0, 1, 1]}', "'crop'"),
+        ("metrics/evaluate.json", "[]", "TypeError"),
+        ("metrics/regions.json", "1", "AttributeError"),
+        ("plots/epochs.csv", "epoch,dev_loss\n1,2\n", "dev_bleu_1"),
+        ("plots/training.csv", "step,epoch,loss,gradient_norm\n1,1,<<<<<<<,1\n", "<<<<<<<"),
     ],
 )
 def test_a_file_that_does_not_fit_the_run_is_named(

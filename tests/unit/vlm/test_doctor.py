@@ -9,7 +9,6 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -60,20 +59,12 @@ def test_an_empty_folder_has_problems_with_remedies() -> None:
     assert all(row.keys() == {"level", "topic", "text", "remedy"} for row in rows)
 
 
-@pytest.mark.parametrize(
-    ("text", "remedy"),
-    [
-        ("train: {epochs: 0}", "`git diff HEAD params.yaml`"),
-        # DVC says of it only that a character cannot start a token.
-        ("extra:\n\tkey: 3", "indent with spaces"),
-    ],
-)
-def test_wrong_parameters_are_to_be_corrected_not_overwritten(folder: Path, text: str, remedy: str) -> None:
+def test_wrong_parameters_are_to_be_corrected_not_overwritten(folder: Path) -> None:
     sample = (ROOT / "params.yaml").read_text()
-    (folder / "params.yaml").write_text(f"{sample}\n{text}\n")
+    (folder / "params.yaml").write_text(f"{sample}\ntrain: {{epochs: 0}}\n")
     lines = run(1)
     assert lines[0].startswith("problem  parameters: params.yaml")
-    assert remedy in lines[0]
+    assert "`git diff HEAD params.yaml`" in lines[0]
     assert not any("stages:" in line for line in lines)
 
 
@@ -81,7 +72,7 @@ def test_wrong_parameters_are_to_be_corrected_not_overwritten(folder: Path, text
 
 
 def of_machine(params: Params | None, topic: str) -> list[CheckResult]:
-    return [result for result in machine.check_machine(Path(), params) if result.topic == topic]
+    return [result for result in machine.check_machine(params) if result.topic == topic]
 
 
 @pytest.mark.parametrize(
@@ -127,16 +118,6 @@ def test_little_memory_is_a_warning(monkeypatch: pytest.MonkeyPatch, free: float
     assert (result.level, result.text) == (level, f"{free / 1e9:.1f} GB free")
 
 
-def test_missing_packages_and_other_versions_are_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = "torch transformers bitsandbytes accelerate safetensors numpy pillow huggingface_hub"
-    versions = {**dict.fromkeys(names.split(), "999"), "h5py": "3.99+local", "dvc": "3.67.1+x"}
-    installed = [SimpleNamespace(name=name, version=version) for name, version in versions.items()]
-    monkeypatch.setattr("importlib.metadata.distributions", lambda: installed)
-    (folder / "requirements.lock").write_text("h5py==3.16.0\ndvc==3.67.1\nother==1 ; python_version > '3'\n")
-    results = {(result.level, result.text.split()[0]) for result in of_machine(None, "packages")}
-    assert results == {("problem", "peft"), ("warning", "h5py")}
-
-
 # --- the project --------------------------------------------------------------------------------------
 
 
@@ -173,57 +154,19 @@ def test_a_failing_dvc_and_a_run_at_work_are_warnings(folder: Path) -> None:
 
 # --- the disk -----------------------------------------------------------------------------------------
 
-FEATURE = (16, 1_000_000)  # tokens and width
-FEATURES = 30 * 16 * 1_000_000 * 2 / 1e9  # GB of 30 images
 
-
-def disk(folder: Path, params: Params, *needs: Any, feature: tuple[int, int] | None = FEATURE) -> CheckResult:
-    (result,) = machine.check_disk(folder, params, machine.DiskNeeds(*needs), feature)
-    return result
-
-
-def needed(result: CheckResult) -> float:
-    """GB, as the line on the disk says."""
-    return float(result.text.split("about ")[1].split(" GB needed")[0])
-
-
-@pytest.mark.parametrize(
-    ("share_encoded", "is_prepared", "expected"),
-    # Features count three times, images twice: kept work and DVC have copies.
-    [(0, False, 3 * FEATURES + 2), (0.5, True, 3 * FEATURES), (1.001, True, 0)],
-)
-def test_what_is_not_there_yet_counts(
-    folder: Path, tiny_params: Params, share_encoded: float, is_prepared: bool, expected: float
+@pytest.mark.parametrize(("free", "level"), [(1000, "ok"), (12.5, "warning"), (2, "warning")])
+def test_too_little_disk_is_a_warning_that_says_how_much_is_needed(
+    folder: Path, tiny_params: Params, monkeypatch: pytest.MonkeyPatch, free: float, level: str
 ) -> None:
-    (folder / "data").mkdir()
-    if is_prepared:
-        (folder / "data" / "images.jsonl").touch()
-    with (folder / "data" / "features.h5").open("wb") as file:
-        file.truncate(int(share_encoded * FEATURES * 1e9))
-    result = disk(folder, tiny_params, 30, 1_000_000_000, [2_000_000_000, 3_000_000_000, 0])
-    rest = needed(disk(folder, tiny_params, 0))
-    assert needed(result) - rest == pytest.approx(expected + 2 + 3, abs=0.02)
-
-
-def test_another_disk_has_a_line(folder: Path, tiny_params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = Path("/dev/shm")
-    if not other.is_dir() or other.stat().st_dev == folder.stat().st_dev:
-        pytest.skip("needs a second file system at /dev/shm")
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(other / "not there yet"))
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=5e9))
-    needs = machine.DiskNeeds(3, downloads=[6_000_000_000, None])
-    here, cache = machine.check_disk(folder, tiny_params, needs, (16, 32))
-    assert (here.level, cache.level) == ("ok", "problem")
-    assert cache.text.startswith("5.0 GB free, about 6.00 GB needed for downloads in /dev/shm")
-    assert cache.text.endswith("; downloads of unknown size come on top")
-    assert "HF_HOME" in str(cache.remedy)
-
-
-@pytest.mark.parametrize(("gigabytes", "level"), [(1000, "ok"), (3.5, "warning"), (2, "problem")])
-def test_too_little_disk_is_a_problem_that_says_how_much_is_needed(
-    folder: Path, tiny_params: Params, monkeypatch: pytest.MonkeyPatch, gigabytes: float, level: str
-) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=gigabytes * 1e9))
-    result = disk(folder, tiny_params, 1_000_000, feature=(16, 32))
-    assert (result.level, needed(result)) == (level, 3.07)
-    assert disk(folder, tiny_params, None).text.endswith("is not known yet")
+    """Features count three times, images twice: kept work and DVC have copies."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free * 1e9))
+    needs = machine.DiskNeeds(1_000_000, unpacked=10**9, downloads=[3 * 10**9, 4 * 10**9, None])
+    result = machine.check_disk(folder, tiny_params, needs, (16, 32))
+    assert result.level == level
+    assert (
+        f"about {3 * 1.024 + 2 * 1 + 7:.2f} GB, 7.00 GB of it downloads; downloads of unknown" in result.text
+    )
+    assert ("HF_HOME" in str(result.remedy)) == (level == "warning")
+    unknown = machine.check_disk(folder, tiny_params, machine.DiskNeeds(None), (16, 32))
+    assert unknown.text.endswith("is not known yet")

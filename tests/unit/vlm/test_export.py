@@ -5,7 +5,6 @@ Run: .venv/bin/python -m pytest tests/unit/vlm/test_export.py
 
 import json
 import shutil
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -78,7 +77,7 @@ def test_without_the_projects_parameters_the_card_does_not_name_the_dataset(proj
 
 
 def test_what_a_killed_export_left_is_removed_by_the_next(project: Path) -> None:
-    left, other = project / ".out.vlm-export-abcd", project / ".out.notes"
+    left, other = project / ".out.partial-export", project / ".out.notes"
     for folder in (left, other):
         folder.mkdir()
     run("out")
@@ -86,9 +85,7 @@ def test_what_a_killed_export_left_is_removed_by_the_next(project: Path) -> None
     assert other.exists()
 
 
-def test_a_second_export_to_one_folder_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever each of them takes for the folder of temporary files."""
+def test_a_second_export_to_one_folder_is_refused(project: Path) -> None:
     with new_folder(project / "out") as working:
-        monkeypatch.setattr(tempfile, "tempdir", str(project))
         assert "by process" in run("out", code=1).stderr
         assert working.is_dir()

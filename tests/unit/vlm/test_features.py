@@ -81,9 +81,3 @@ def test_another_list_of_images_is_compared_image_by_image(tmp_path: Path) -> No
     assert "other bytes than are listed: image_0.png. Fix: run `dvc repro encode`." in changed
     assert "listed but not in the store: new.png." in missing
     assert "in the store but not listed: image_7.png." in surplus
-
-
-@pytest.mark.parametrize("command", ["inspect", "verify"])
-def test_what_is_not_a_store_is_a_sentence(tmp_path: Path, command: str) -> None:
-    (tmp_path / "features.h5").write_bytes(b"no store")
-    assert "is not a feature store" in run(command, tmp_path / "features.h5", code=1).stderr
