@@ -1,6 +1,7 @@
 """`vlm caption`: what a trained model says of images, or of regions of them."""
 
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -78,6 +79,7 @@ def caption(
     printer = Printer(as_json, several, names_region)
     output = caption_file(write, files.paths, len(regions)) if write else printer
     requests = [(path, region) for path in files.paths for region in regions]
+    counts: Counter[bool] = Counter()
     with closing(output):
         missing = [request for request in requests if not output.has(*request)]
         if missing:
@@ -85,11 +87,11 @@ def caption(
 
             captioner = _load(checkpoint, device, max_megapixels, memory, quiet=as_json)
             answers = captioner.caption_each(missing, replace(DEFAULT_GENERATION, beams=beams))
-            _output_all(missing, answers, output, errors)
+            counts = _output_all(missing, answers, output, errors)
     if write:
-        skipped = len(requests) - len(missing) + output.skipped
+        skipped = len(requests) - len(missing) + counts[False]
         click.echo(
-            f"captions written to {write}: {output.added:,}; skipped, since they exist: {skipped:,}", err=True
+            f"captions written to {write}: {counts[True]:,}; skipped, since they exist: {skipped:,}", err=True
         )
     if errors:
         click.get_current_context().exit(1)
@@ -114,20 +116,25 @@ def _output_all(
     answers: "Iterable[RegionCaption | PipelineError]",
     output: "CaptionOutput",
     errors: dict[str, None],
-) -> None:
-    """Output each caption as it is made; print each error once, and add it to `errors`."""
+) -> Counter[bool]:
+    """Output each caption as it is made; print each error once, and add it to `errors`.
+
+    Returns how many captions were new, and how many not.
+    """
     from tqdm import tqdm
 
     from pipeline.hardware.progress import bar
 
+    counts: Counter[bool] = Counter()
     with bar("caption", "images", len(requests), hidden=len(requests) == 1) as progress:
         for (path, _), answer in zip(requests, answers, strict=True):
             if not isinstance(answer, Exception):
-                output.add(path, answer)
+                counts[output.add(path, answer)] += 1
             elif str(answer) not in errors:
                 errors[str(answer)] = None
                 tqdm.write(f"Error: {answer}", file=sys.stderr)
             progress.update(1)
+    return counts
 
 
 def _regions(ask: str | None, region: str | None, box: str | None) -> "tuple[Region, ...]":

@@ -59,6 +59,8 @@ def test_the_dockerfile_copies_what_exists_and_serves_the_page() -> None:
     copied = [name for line in lines if line.startswith("COPY ") for name in line.split()[1:-1]]
     assert [name for name in copied if not name.startswith("data/") and not (ROOT / name).exists()] == []
     assert {"pipeline", "stages", "vlm", "requirements.lock", "data/best.safetensors"} <= set(copied)
+    allowed = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert {f"!{name.removesuffix('*')}" for name in copied} == set(allowed) - {"*"}
     check(json.loads(lines[-1].removeprefix("CMD ")))
 
 

@@ -3,7 +3,6 @@
 import json
 import os
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,40 +23,10 @@ if TYPE_CHECKING:
 _SAVE_SECONDS = 10.0
 
 
-class CaptionOutput(ABC):
-    """Takes captions one by one, and knows those that an earlier run left.
-
-    `added` counts the new ones, `skipped` those that were found to exist only when they were output.
-    """
-
-    def __init__(self) -> None:
-        self.added = 0
-        self.skipped = 0
-
-    @abstractmethod
-    def has(self, image: Path, region: "Region") -> bool:
-        """Whether an earlier run left the caption of a region."""
-
-    def add(self, image: Path, answer: "RegionCaption") -> None:
-        """Output a caption, unless it exists by now."""
-        if self._output(image, answer):
-            self.added += 1
-        else:
-            self.skipped += 1
-
-    @abstractmethod
-    def _output(self, image: Path, answer: "RegionCaption") -> bool:
-        """Output a caption; False if it exists."""
-
-    def close(self) -> None:  # noqa: B027  (most have written everything)
-        """Write what is not written yet; other commands may write there afterwards."""
-
-
-class Printer(CaptionOutput):
+class Printer:
     """Prints captions as lines of JSON, or as text that names path and region where it should."""
 
     def __init__(self, as_json: bool, names_path: bool, names_region: bool) -> None:
-        super().__init__()
         self._as_json = as_json
         self._names_path = names_path
         self._names_region = names_region
@@ -66,7 +35,8 @@ class Printer(CaptionOutput):
         """Nothing that was printed before is known."""
         return False
 
-    def _output(self, image: Path, answer: "RegionCaption") -> bool:
+    def add(self, image: Path, answer: "RegionCaption") -> bool:
+        """Print a caption."""
         from tqdm import tqdm
 
         if self._as_json:
@@ -77,13 +47,15 @@ class Printer(CaptionOutput):
         tqdm.write(line)  # above its bar
         return True
 
+    def close(self) -> None:
+        """All is printed."""
 
-class TextFiles(CaptionOutput):
+
+class TextFiles:
     """Writes the caption of `photo.jpg` to `photo.txt`, atomically; a file that exists is never touched."""
 
     def __init__(self, images: Iterable[Path], regions: int) -> None:
         """Raise PipelineError where several captions would belong in one file."""
-        super().__init__()
         if regions > 1:
             raise PipelineError(
                 f"--write txt takes one caption for each image, and the request names {regions} regions. "
@@ -102,7 +74,8 @@ class TextFiles(CaptionOutput):
         """Whether the image has a text file, by any author."""
         return image.with_suffix(".txt").exists()
 
-    def _output(self, image: Path, answer: "RegionCaption") -> bool:
+    def add(self, image: Path, answer: "RegionCaption") -> bool:
+        """Write a caption; False if its file exists by now."""
         path = image.with_suffix(".txt")
         with explain_write_errors(path):
             try:
@@ -116,8 +89,11 @@ class TextFiles(CaptionOutput):
             raise
         return True
 
+    def close(self) -> None:
+        """All is written."""
 
-class JsonLines(CaptionOutput):
+
+class JsonLines:
     """Writes one file with a line for each caption, atomically, every few seconds and at the end."""
 
     def __init__(self, path: Path) -> None:
@@ -125,11 +101,10 @@ class JsonLines(CaptionOutput):
 
         Raises PipelineError if it has anything else, or another process writes it: it would lose captions.
         """
-        super().__init__()
         self._path = path
         self._rows: list[JsonObject] = []
         self._known: set[tuple[object, ...]] = set()
-        self._saved = time.monotonic()
+        self._saved, self._is_saved = time.monotonic(), True
         lock = path.with_name(f".{path.name}.lock")
         with ExitStack() as stack:
             stack.enter_context(file_lock(lock, f"captioning into {path}"))
@@ -153,10 +128,12 @@ class JsonLines(CaptionOutput):
         """Whether the file has the region of an image; of a box in pixels, known only when it is output."""
         return not region.pixels and (_text(image), region.name, *map(str, region.box)) in self._known
 
-    def _output(self, image: Path, answer: "RegionCaption") -> bool:
+    def add(self, image: Path, answer: "RegionCaption") -> bool:
+        """Take a caption; False if the file has it."""
         if self.has(image, answer.region):
             return False
         self._rows.append(_row(image, answer))
+        self._is_saved = False
         if time.monotonic() - self._saved > _SAVE_SECONDS:
             self._save()
         return True
@@ -164,12 +141,17 @@ class JsonLines(CaptionOutput):
     def close(self) -> None:
         """Write all lines, and free the file for others."""
         with self._lock:
-            if self.added:
+            if not self._is_saved:
                 self._save()
 
     def _save(self) -> None:
         write_jsonl(self._path, self._rows)
-        self._saved = time.monotonic()
+        self._saved, self._is_saved = time.monotonic(), True
+
+
+# `has` says whether an earlier run left a caption, `add` outputs one and says whether it was new, `close`
+# writes what is not written yet.
+CaptionOutput = Printer | TextFiles | JsonLines
 
 
 def caption_file(name: str, images: Iterable[Path], regions: int) -> CaptionOutput:
