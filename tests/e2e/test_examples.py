@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 import pipeline.regions.captioner
+from pipeline.captions import SPLITS
 from pipeline.files.json_files import write_json, write_jsonl
 from pipeline.params.schema import Params
 from tests.command_lines import VLM
@@ -44,11 +45,16 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny_params: Params, tiny_
     test = [row for row in rows if row["split"] == "test"]
     captions = [{"image_id": row["image_id"], "caption": row["captions"][0]} for row in test]
     write_jsonl(folder / "data/predictions/epoch_001_test.jsonl", captions)
-    write_json(folder / "metrics/evaluate.json", {"best_epoch": 1})
+    scores = dict.fromkeys(("bleu_1", "bleu_4", "cider", "rouge_l"), 12.5)
+    run = {"best_epoch": 1, "training": "fingerprint", "images": {"test": 6}}
+    write_json(folder / "metrics/evaluate.json", {**run, "test": scores, "controls": {}})
     (folder / "photos").mkdir()
-    noise = np.random.default_rng(0).integers(0, 256, (2, 5, 7, 3), dtype=np.uint8)
-    for path, pixels in zip(("photos/1.jpg", "photos/2.jpg"), noise, strict=True):
-        Image.fromarray(pixels).resize((400, 300)).save(folder / path)
+    noise = np.random.default_rng(0).integers(0, 256, (3, 5, 7, 3), dtype=np.uint8)
+    photos = []
+    for name, split, pixels in zip(("1.jpg", "2.jpg", "3.jpg"), SPLITS, noise, strict=True):
+        Image.fromarray(pixels).resize((400, 300)).save(folder / "photos" / name)
+        photos.append({"image": name, "split": split, "captions": ["a dog runs"]})
+    write_jsonl(folder / "photos/captions.jsonl", photos)
     shutil.copy(folder / "photos" / "1.jpg", folder / "photo.jpg")
     return project
 
