@@ -44,7 +44,7 @@ _DTYPE = torch.bfloat16
 # 34; these are a quarter more.
 USUAL_IMAGE = (14, 14, 14, 14, 14)
 LONGEST_IMAGE = (42, 22, 22, 22, 22)
-_PROMPT = 13  # tokens around the image
+_PROMPT, _SIMILAR = 13, 5  # tokens around the image, and those that introduce similar captions
 # Patches and width of the encoders.
 ENCODERS = {
     "openai/clip-vit-base-patch32": (PATCHES, VISION_WIDTH),
@@ -84,7 +84,8 @@ def step_memory(params: Params, captions: Sequence[int] = LONGEST_IMAGE, card: i
     patches, width = ENCODERS[params.encoder.name]
     together = params.train.captions_per_sequence
     labels = sum(captions if together == "all" else captions[:together])
-    rows, positions, config = params.train.batch_size, patches + _PROMPT + labels, llama_config()
+    rows, config = params.train.batch_size, llama_config()
+    positions = patches + _prompt_tokens(params) + labels
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, dtype=_DTYPE, attn_implementation="sdpa")
         projector = Projector(width, params.projector.hidden_size, config.hidden_size)
@@ -103,6 +104,11 @@ def step_memory(params: Params, captions: Sequence[int] = LONGEST_IMAGE, card: i
     at_a_time = min(rows * labels, labels_that_fit(card, config.vocab_size))
     logits = at_a_time * config.vocab_size * LOGIT_BYTES
     return float(_FRAGMENTATION * (weights + _BYTES_OF_A_TRAINED_VALUE * trained + saved + logits) + _CUDA)
+
+
+def _prompt_tokens(params: Params) -> int:
+    prompt = params.prompt
+    return _PROMPT + (_SIMILAR + prompt.similar_tokens if prompt.similar_captions else 0)
 
 
 def _weights(model: Any, params: Params) -> float:
@@ -141,8 +147,9 @@ def _saved_bytes(layers: Any, rows: int, positions: int) -> float:
 
 
 def batch_table() -> str:
-    """GB of a step by batch, for captions of the usual length."""
+    """GB of a step by batch, for captions of the usual length, without similar captions in the prompt."""
     base, rows = profile("flickr8k"), []
+    base = replace(base, prompt=replace(base.prompt, similar_captions=0))
     for quantized in (True, False):
         language = replace(base.language_model, quantization="nf4" if quantized else "none")
         for checkpointing in (False, True):
@@ -179,9 +186,9 @@ def time_table() -> str:
     works = {
         "`encode`, ViT-B/32": _vision_flop(layers=12, width=768, positions=50, patch=32),
         "`encode`, ViT-L/14": _vision_flop(layers=24, width=1024, positions=257, patch=14),
-        "an epoch of `flickr8k`, `-16gb`, `-lora`": _epoch_flop(PATCHES, packed=True),
-        "an epoch of `flickr8k-vit-l14`": _epoch_flop(256, packed=True),
-        "an epoch of `flickr8k-report`": _epoch_flop(PATCHES, packed=False),
+        "an epoch of `flickr8k`, `-16gb`, `-lora`": _epoch_flop(profile("flickr8k")),
+        "an epoch of `flickr8k-vit-l14`": _epoch_flop(profile("flickr8k-vit-l14")),
+        "an epoch of `flickr8k-report`": _epoch_flop(profile("flickr8k-report")),
     }
     rows = []
     for name, flop in works.items():
@@ -198,10 +205,11 @@ def _vision_flop(layers: int, width: int, positions: int, patch: int) -> float:
     return _IMAGES * 2.0 * positions * (layers * 12 * width**2 + width * 3 * patch**2)
 
 
-def _epoch_flop(patches: int, packed: bool) -> float:
+def _epoch_flop(params: Params) -> float:
     labels = sum(USUAL_IMAGE)
-    prefixes = 1 if packed else len(USUAL_IMAGE)
-    return _TRAIN_IMAGES * step_flop(llama_config(), prefixes * (patches + _PROMPT) + labels, labels)
+    prefixes = 1 if params.train.captions_per_sequence == "all" else len(USUAL_IMAGE)
+    prefix = ENCODERS[params.encoder.name][0] + _prompt_tokens(params)
+    return _TRAIN_IMAGES * step_flop(llama_config(), prefixes * prefix + labels, labels)
 
 
 if __name__ == "__main__":
