@@ -6,6 +6,7 @@ n: images, P: tokens of an image, D_v: width of the encoder.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Self
 
@@ -33,9 +34,10 @@ LossBatch = tuple[Tensor, Sequence[Sequence[str]], Sequence[SimilarCaptions] | N
 CAPTIONS_ALONE = (
     "it was trained on captions alone. Fix: ask for a place, or train on questions (docs/questions.md)."
 )
-# Nearest images whose captions a caption is compared with. On the photographs of docs/results.md 20 or 50, or
-# more weight on the nearer ones, measured the same, and so did their captions as further candidates.
+# Nearest images whose captions a caption is compared with, and how many of these captions are candidates
+# themselves. 20 or 50 images, or more weight on the nearer ones, measured the same (docs/results.md).
 CONSENSUS_IMAGES = 10
+_SIMILAR_CANDIDATES = 10
 
 # The parts of a language model that must be those of training, and their names in errors.
 _PARTS = {"weights": "weights", "tokenizer": "tokenizer files", "end_ids": "end-of-sequence tokens"}
@@ -191,10 +193,8 @@ class FeatureCaptioner:
         for place, search in enumerate(searches):
             captions = [self._decode(caption) for caption in search]
             if params.consensus and similar is not None:
-                near = similar[place][:CONSENSUS_IMAGES]
-                agreement = self._consensus.agreement([caption.text for caption in captions], near)
-                values = [caption.score for caption in captions] + params.consensus * agreement
-                yield captions[int(np.argmax(values))]
+                image = slice(place, place + 1)
+                yield self._choose(features[image], captions, similar[image], params.consensus)
             else:
                 yield captions[0]
 
@@ -230,6 +230,50 @@ class FeatureCaptioner:
     def _decode(self, generated: Generated) -> ScoredCaption:
         text = self._tokenizer.decode_caption(generated.ids)
         return ScoredCaption(text, generated.finished, generated.score)
+
+    def _choose(
+        self,
+        features: Tensor,
+        found: Sequence[ScoredCaption],
+        similar: Sequence[SimilarCaptions],
+        weight: float,
+    ) -> ScoredCaption:
+        """Choose the caption that the model finds likely and that agrees with captions of similar images.
+
+        Candidates are those that the search found, and the captions of similar images that agree best with
+        the others. The value of a caption is its score plus `weight` times its agreement.
+
+        Args:
+            features: `[1, P, D_v]`.
+            found: what the search for this image ended with.
+            similar: the captions of this image's neighbors, in a list.
+            weight: of the agreement.
+        """
+        near = similar[0][:CONSENSUS_IMAGES]
+        said = list(dict.fromkeys(chain.from_iterable(near)))
+        best = np.argsort(-self._consensus.agreement(said, near), kind="stable")[:_SIMILAR_CANDIDATES]
+        candidates = [*found, *self._score(features, [said[place] for place in best], similar)]
+        agreement = self._consensus.agreement([caption.text for caption in candidates], near)
+        values = [caption.score for caption in candidates] + weight * agreement
+        return candidates[int(np.argmax(values))]
+
+    def _score(
+        self, features: Tensor, captions: Sequence[str], similar: Sequence[SimilarCaptions]
+    ) -> list[ScoredCaption]:
+        """Score captions of one image `[1, P, D_v]` as if the model had written them."""
+        limit = self._tokenizer.params.max_caption_tokens
+        ids = [row for row in map(self._tokenizer.encode_caption, captions) if 0 < len(row) <= limit]
+        if not ids:
+            return []
+        prompt, tokens = self.model.prompt, features.shape[1]
+        rows = [[caption_labels(row, prompt.eos, truncated=False) for row in ids]]
+        batch = pack(rows, prompt.prefix_length(tokens), self.contexts(similar), prompt.context_start(tokens))
+        device = self.model.language_model.device
+        values = self.model.log_probabilities(features.to(device), batch.to(device))  # [N]
+        return [
+            ScoredCaption(self._tokenizer.decode_caption(row), True, part.mean().item())
+            for row, part in zip(ids, torch.split(values, [len(row) for row in rows[0]]), strict=True)
+        ]
 
     @cached_property
     def _consensus(self) -> Consensus:

@@ -11,6 +11,7 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from pipeline.model.adapters import NO_ADAPTERS, Adapters, split_state
 from pipeline.model.caption_loss import caption_loss
@@ -97,11 +98,25 @@ class VisionLanguageModel(nn.Module):
             features: `[B, P, D_v]`, the image of each row of `batch`.
             batch: the packed captions.
         """
+        model = self.language_model
+        return caption_loss(
+            self._predicting(features, batch), model.logits, batch.labels, model.labels_at_a_time
+        )
+
+    @torch.inference_mode()
+    def log_probabilities(self, features: Tensor, batch: PackedBatch) -> Tensor:
+        """Return the log-probability (nats) of each of the batch's N labels, `[N]`, in float32."""
+        size = self.language_model.labels_at_a_time
+        states = torch.split(self._predicting(features, batch), size)  # [n, D_l] each
+        pieces = zip(states, torch.split(batch.labels, size), strict=True)
+        logits_and_labels = ((self.language_model.logits(piece), labels) for piece, labels in pieces)
+        return -torch.cat([cross_entropy(*pair, reduction="none") for pair in logits_and_labels])
+
+    def _predicting(self, features: Tensor, batch: PackedBatch) -> Tensor:
+        """Return the hidden state that predicts each label, `[N, D_l]`."""
         prefix = self.embed_prefix(features, batch.context_ids)  # [B, L, D_l]
         captions = self.language_model.embed(batch.caption_ids)  # [B, S, D_l]
         words = torch.cat([prefix, captions], dim=1)  # [B, T, D_l]
         # Logits only where there is a label: [B, T, V] would need most of the memory.
-        model = self.language_model
-        hidden = model.hidden_states(words, batch.mask, batch.positions, batch.predicting)  # [M, D_l]
-        predicting = hidden[batch.label_source]  # [N, D_l]
-        return caption_loss(predicting, model.logits, batch.labels, model.labels_at_a_time)
+        hidden = self.language_model.hidden_states(words, batch.mask, batch.positions, batch.predicting)
+        return hidden[batch.label_source]  # [N, D_l]

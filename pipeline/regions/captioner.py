@@ -49,7 +49,7 @@ AnyRegion = str | tuple[float, float, float, float] | Region | None
 
 # What gives most on dev (docs/results.md). People say the same three words twice in 1 of 160 captions.
 DEFAULT_GENERATION = GenerateParams(
-    beams=3, max_new_tokens=None, length_penalty=1.0, no_repeat_ngram_size=3, consensus=0.3
+    beams=3, max_new_tokens=None, length_penalty=1.0, no_repeat_ngram_size=3, consensus=3.0
 )
 BATCH_SIZE = 32
 

@@ -58,7 +58,7 @@ def test_the_profile_of_photographs_is_the_sample_with_the_settings_of_its_page(
         "train.ema_decay": 0.98,
         "prompt.similar_captions": 4,
         "generate.beams": 5,
-        "generate.consensus": 0.3,
+        "generate.consensus": 3.0,
         "generate.max_new_tokens": 40,
         "generate.no_repeat_ngram_size": 3,
     }

@@ -206,6 +206,23 @@ class TestConsensus:
         said = [caption.text for caption in captioner.caption(paths, generate=generate)]
         assert [project.predictions("test")[image.image_id] for image in plain.test_images] == said
 
+    def test_captions_of_similar_images_are_candidates_and_score_as_if_the_model_had_written_them(
+        self, plain: Project, captioner: Captioner, paths: list[str]
+    ) -> None:
+        """The score is minus the loss of that caption alone."""
+        model = FeatureCaptioner.load(load_checkpoint(plain.best), CPU, None)
+        memory = Memory.read(plain.data / "memory.h5")
+        train = {
+            caption.lower().rstrip(".") for row in range(len(memory)) for caption in memory.captions(row)
+        }
+        said = captioner.caption(paths, generate=self.generate(plain, 100.0))
+        with FeatureStore(plain.data / "features.h5") as store:
+            for caption, image in zip(said, plain.test_images, strict=True):
+                assert caption.text in train
+                features = torch.from_numpy(store.read([image.image_id]))
+                loss = model.loss([(features, [[caption.text]], None)])
+                assert caption.score == pytest.approx(-loss, rel=1e-3)
+
     def test_without_a_memory_the_search_alone_decides(
         self, plain: Project, captioner: Captioner, paths: list[str], tmp_path: Path
     ) -> None:
