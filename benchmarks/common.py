@@ -241,7 +241,7 @@ def save_captions(photos: Path | None, images: int, folder: Path) -> None:
         limits=Limits(train=images, dev=1, test=1),
         max_megapixels=50,
         scenes=ScenesParams(train=images, dev=1, test=1, image_size=224, seed=0),
-        pins="",
+        pins="unused",
     )
     listed, captions = folder / "images.jsonl", folder / "captions.jsonl"
     prepare(params, listed, captions, folder / "images", workers=2)
