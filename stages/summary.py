@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -44,11 +45,27 @@ def main() -> None:
         click.echo("  (behind: how much lower a control's CIDEr is than the model's; negative: it is higher)")
     if sentence := verdict(evaluation):
         click.echo(sentence)
-    if "scenes" in evaluation:
+    if "answers" in evaluation:
+        _echo_answers(evaluation["answers"])
+    if "objects" in evaluation.get("scenes", {}):
         click.echo(_accuracy(evaluation["scenes"], f"{images} test images"))
     if "objects" in regions:
         click.echo(_accuracy(regions, f"{regions['requests']} region crops"))
     click.echo("Gallery: report/index.html")
+
+
+def _echo_answers(answers: Mapping[str, Any]) -> None:
+    """Print the accuracy of answers, by kind of question, next to the controls."""
+    from pipeline.metrics.scores import ANSWER_CONTROLS
+
+    rows = {f"all {answers['questions']} questions": answers}
+    rows |= {f"{kind} ({row['questions']})": row for kind, row in answers["kinds"].items()}
+    names = [ANSWER_CONTROLS.get(name, name) for name in answers["controls"]]
+    click.echo("Right answers in %:" + " " * 12 + "the model   95 %        " + "; ".join(names))
+    for name, row in rows.items():
+        controls = "; ".join(f"{control['accuracy']:.1f}" for control in row["controls"].values())
+        within = f"{row['low']:.0f} to {row['high']:.0f}"
+        click.echo(f"  {name:<28}{row['accuracy']:9.1f}   {within:<11} {controls}")
 
 
 def _accuracy(scores: Mapping[str, float], total: str) -> str:
@@ -56,6 +73,8 @@ def _accuracy(scores: Mapping[str, float], total: str) -> str:
     place = ""
     if "places" in scores:
         place = f", place in {scores['place_accuracy']:.1f} % of the {scores['places']} that name one"
+    if "empties" in scores:
+        place += f"; of {scores['empties']} without any, no shape named in {scores['empty_accuracy']:.1f} %"
     return (
         f"Of {total} the {scores['objects']} that show one whole object alone are judged: shape right in "
         f"{scores['shape_accuracy']:.1f} %, color in {scores['color_accuracy']:.1f} %{place}"

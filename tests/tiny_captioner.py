@@ -1,4 +1,4 @@
-"""A checkpoint of tiny models with a random projector: enough to caption with, without training."""
+"""A checkpoint of tiny models with a random projector: enough to caption and answer, without training."""
 
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def save_captioner(path: Path, params: Params) -> Path:
         tokens="456",
         longest_caption=params.prompt.max_caption_tokens + 1,
         lora=adapter_spec(params.lora),
-        data={"source": "scenes", "name": "scenes", "images": 16},
+        data={"source": "scenes", "name": "scenes", "images": 16, "conversations": 80, "longest_answer": 6},
     )
     model = VisionLanguageModel(projector, language, tokenizer.prompt, adapters)
     save_checkpoint(path, model.trainable_state(), info)

@@ -67,7 +67,7 @@ def caption(
 
     if write and as_json:
         raise click.UsageError("--write and --json exclude each other. Fix: pass --write OUT.jsonl.")
-    regions = _regions(ask, region, box)
+    regions = regions_of(ask, region, box)
     files = find_images(images, recursive)
     for note in files.notes():
         click.echo(f"Note: {note}", err=True)
@@ -85,9 +85,9 @@ def caption(
         if missing:
             from pipeline.regions.captioner import DEFAULT_GENERATION
 
-            captioner = _load(checkpoint, device, max_megapixels, memory, quiet=as_json)
+            captioner = load_captioner(checkpoint, device, max_megapixels, memory, quiet=as_json)
             answers = captioner.caption_each(missing, replace(DEFAULT_GENERATION, beams=beams))
-            counts = _output_all(missing, answers, output, errors)
+            counts = output_all(missing, answers, output, errors)
     if write:
         skipped = len(requests) - len(missing) + counts[False]
         click.echo(
@@ -97,9 +97,10 @@ def caption(
         click.get_current_context().exit(1)
 
 
-def _load(
+def load_captioner(
     checkpoint: Path, device: str, max_megapixels: float, memory: Path | None, quiet: bool
 ) -> "Captioner":
+    """Load what a checkpoint names; unless `quiet`, say so, and what it was trained on."""
     from pipeline.regions.captioner import Captioner
 
     checkpoint = options.find_checkpoint_or_explain(checkpoint)
@@ -111,7 +112,7 @@ def _load(
     return captioner
 
 
-def _output_all(
+def output_all(
     requests: "Sequence[tuple[Path, Region]]",
     answers: "Iterable[RegionCaption | PipelineError]",
     output: "CaptionOutput",
@@ -137,7 +138,8 @@ def _output_all(
     return counts
 
 
-def _regions(ask: str | None, region: str | None, box: str | None) -> "tuple[Region, ...]":
+def regions_of(ask: str | None, region: str | None, box: str | None) -> "tuple[Region, ...]":
+    """Return the regions that the options name; one of the options at most."""
     from pipeline.regions.regions import REGIONS, region_from_box, region_from_name, regions_from_request
 
     if sum(option is not None for option in (ask, region, box)) > 1:

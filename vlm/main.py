@@ -4,6 +4,7 @@ import click
 
 from stages.errors import quiet_libraries, report_user_errors
 from vlm.app_command import app
+from vlm.ask import ask
 from vlm.caption import caption
 from vlm.compare import compare
 from vlm.doctor import doctor
@@ -29,5 +30,5 @@ def main() -> None:
     """
 
 
-for command in (app, caption, compare, doctor, export, features, memory, score):
+for command in (app, ask, caption, compare, doctor, export, features, memory, score):
     main.add_command(command)

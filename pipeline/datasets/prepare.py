@@ -101,7 +101,7 @@ def _inspect_all(
 def _summarize(images: Sequence[ImageRecord], captions: Sequence[CaptionRecord]) -> str:
     """Count images and captions, log their sizes, and warn of images that are in several splits."""
     per_image = [len(record.captions) for record in captions]
-    words = [len(caption.split()) for record in captions for caption in record.captions]
+    words = [len(text.split()) for record in captions for text in record.texts]
     widths, heights = [image.width for image in images], [image.height for image in images]
     logger.info(
         "%s captions an image, %s words a caption, images of %s x %s pixels",
@@ -120,4 +120,6 @@ def _summarize(images: Sequence[ImageRecord], captions: Sequence[CaptionRecord])
         logger.warning("%d images are in several splits under different names: %s, ...", len(leaks), first)
     counts = Counter(record.split for record in captions)
     splits = ", ".join(f"{split} {counts[split]}" for split in SPLITS)
-    return f"{len(images)} images ({splits}), {sum(per_image)} captions"
+    conversations = sum(len(record.conversations) for record in captions)
+    questions = f", {conversations} conversations" if conversations else ""
+    return f"{len(images)} images ({splits}), {sum(per_image)} captions{questions}"

@@ -33,7 +33,7 @@ def control_captions(
     shared = {"code": CONTROLS.digests(), "captions": _captions_digest(train)}
     constant = PredictionCache(scratch, {"control": "constant", **shared}, 1)
     if constant.missing:
-        constant.add(0, [{"caption": constant_caption({r.image_id: r.captions for r in train})}])
+        constant.add(0, [{"caption": constant_caption({r.image_id: r.texts for r in train})}])
     rows = tuple(neighbors.lookup([r.image_id for r in split]) for split in (test, dev))
     own = {
         "control": "neighbors",
@@ -60,11 +60,11 @@ def _neighbor_captions(
     `rows` are the neighbors of the test images, and those of the dev images.
     """
     test_rows, dev_rows = rows
-    consensus = Consensus([record.captions for record in train])
-    images = consensus.choose_neighbors(dev_rows, [record.captions for record in dev])
+    consensus = Consensus([record.texts for record in train])
+    images = consensus.choose_neighbors(dev_rows, [record.texts for record in dev])
     return [
         {
-            "nearest": train[row[0]].captions[0] if row[0] >= 0 else "",
+            "nearest": train[row[0]].texts[0] if row[0] >= 0 else "",
             "consensus": consensus.caption(row[:images]),
             "images": images,
         }
@@ -74,4 +74,4 @@ def _neighbor_captions(
 
 def _captions_digest(records: Sequence[CaptionRecord]) -> str:
     """Return the SHA-256 (hex) over image ids and captions, without one text of them all."""
-    return digest([digest([record.image_id, record.captions]) for record in records])
+    return digest([digest([record.image_id, record.texts]) for record in records])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipeline.captions import SPLITS, Split, read_captions, select_split
 from pipeline.errors import PipelineError
+from pipeline.evaluation.answers import evaluate_answers
 from pipeline.evaluation.choice import choose_epoch
 from pipeline.evaluation.controls import control_captions
 from pipeline.evaluation.metrics_files import (
@@ -21,12 +22,16 @@ from pipeline.features.compatibility import features_digest, require_encoder
 from pipeline.features.store import FeatureStore
 from pipeline.files.atomic import replace_folder
 from pipeline.files.json_files import JsonObject, write_atomic, write_json, write_jsonl
-from pipeline.files.unchanged_file import UnchangedFile
 from pipeline.hardware.execution import Execution
 from pipeline.hardware.tracking import tracking
 from pipeline.metrics.controls import shuffle_predictions
-from pipeline.metrics.scores import SCORES, measure
-from pipeline.model.checkpoints import Checkpoint, checkpoints_of_run, memory_of_checkpoint
+from pipeline.metrics.scores import ANSWERS, SCORES, measure
+from pipeline.model.checkpoints import (
+    Checkpoint,
+    checkpoints_of_run,
+    load_checkpoint,
+    memory_of_checkpoint,
+)
 from pipeline.params.schema import Params
 from pipeline.retrieval.neighbors import Neighbors, Retriever
 
@@ -56,12 +61,13 @@ class EvaluatePaths:
 def evaluate(paths: EvaluatePaths, settings: Params, execution: Execution) -> JsonObject:
     """Caption dev and test with every checkpoint, choose on dev, and write all outputs.
 
-    Each checkpoint is read once, the best one again at the end, and all are checked to be unchanged: scores,
-    predictions and the chosen file are of the same bytes.
-    Returns the content of metrics/evaluate.json.
+    An image without captions is scored by the answer to its first question. Each checkpoint is read once, the
+    best one again at the end, and all are checked to be unchanged: scores, predictions and the chosen file
+    are of the same bytes. Returns the content of metrics/evaluate.json.
     """
     records = read_captions(paths.captions)
-    references = {split: {r.image_id: r.captions for r in select_split(records, split)} for split in SPLITS}
+    references = {split: {r.image_id: r.texts for r in select_split(records, split)} for split in SPLITS}
+    questions = {r.image_id: r.question for r in records}
     for split, captions in references.items():
         if not captions:
             raise PipelineError(
@@ -79,28 +85,35 @@ def evaluate(paths: EvaluatePaths, settings: Params, execution: Execution) -> Js
                 uses_memory = checkpoint.info.memory or settings.generate.consensus
                 retriever = Retriever(memory, neighbors) if memory and uses_memory else None
                 predictor = Predictor(store, settings.generate, execution, retriever)
-            results.append(_evaluate_epoch(predictor, checkpoint, references))
+            results.append(_evaluate_epoch(predictor, checkpoint, references, questions))
+        best, choice = _choose(results, settings.evaluate.select_by)
+        chosen = load_checkpoint(best.file.path)
+        assert predictor is not None  # a run has an epoch
+        answers, answered = evaluate_answers(predictor, chosen, records)
     _track(results, execution)
     controls, consensus_images = control_captions(neighbors, records, execution.scratch)
-    scores = {result.info.epoch: result.scores["dev"] for result in results}
-    losses = {result.info.epoch: result.dev_loss for result in results}
-    epoch, choice = choose_epoch(scores, losses, settings.evaluate.select_by)
-    best = next(result for result in results if result.info.epoch == epoch)
     predictions = best.texts("test")
     if len(predictions) > 1:
         controls["shuffled"] = shuffle_predictions(predictions, _SHUFFLE_SEED)
     metrics = evaluation_metrics(best, results, choice, controls, consensus_images, records)
-    _, content = UnchangedFile.read(best.file.path)
+    metrics |= {"answers": answers} if answers else {}
     for result in results:
         result.file.require_unchanged()
-    _write_predictions(paths.predictions, results)
+    _write_predictions(paths.predictions, results, answered)
     write_atomic(paths.curve, epochs_csv(metrics["by_epoch"]).encode())
-    write_atomic(paths.best, content)
+    write_atomic(paths.best, chosen.content)
     write_json(paths.metrics, metrics)
     write_json(paths.scores, summary_metrics(metrics))
     if metrics["test"]["bleu_4"] < 1e-4:
         logger.warning("BLEU-4 on test is 0: no prediction has a 4-gram in common with its references")
     return metrics
+
+
+def _choose(results: Sequence[EpochResult], select_by: str) -> tuple[EpochResult, JsonObject]:
+    scores = {result.info.epoch: result.scores["dev"] for result in results}
+    losses = {result.info.epoch: result.dev_loss for result in results}
+    epoch, choice = choose_epoch(scores, losses, select_by)
+    return next(result for result in results if result.info.epoch == epoch), choice
 
 
 def _require_trained_features(
@@ -119,15 +132,21 @@ def _require_trained_features(
         )
 
 
-def _evaluate_epoch(predictor: Predictor, checkpoint: Checkpoint, references: References) -> EpochResult:
+def _evaluate_epoch(
+    predictor: Predictor,
+    checkpoint: Checkpoint,
+    references: References,
+    questions: Mapping[str, str | None],
+) -> EpochResult:
     predictions = {
-        split: predictor.predict(checkpoint, split, list(references[split])) for split in SCORED_SPLITS
+        split: predictor.predict(checkpoint, split, {i: questions[i] for i in references[split]})
+        for split in SCORED_SPLITS
     }
     scores = {
         split: measure({i: p.text for i, p in predictions[split].items()}, references[split])
         for split in SCORED_SPLITS
     }
-    loss = predictor.loss(checkpoint, references["dev"])
+    loss = predictor.loss(checkpoint, references["dev"], questions)
     return EpochResult(checkpoint.info, checkpoint.file, predictions, scores, loss)
 
 
@@ -143,8 +162,10 @@ def _track(results: Sequence[EpochResult], execution: Execution) -> None:
             track(numbers, result.info.epoch)
 
 
-def _write_predictions(folder: Path, results: Sequence[EpochResult]) -> None:
+def _write_predictions(folder: Path, results: Sequence[EpochResult], answered: list[JsonObject]) -> None:
     with replace_folder(folder) as fresh:
+        if answered:
+            write_jsonl(fresh / ANSWERS, answered)
         for result in results:
             for split in SCORED_SPLITS:
                 write_jsonl(

@@ -95,6 +95,10 @@ def summary_metrics(evaluation: Mapping[str, Any]) -> JsonObject:
     if "scenes" in evaluation:
         summary["test"] |= {name: evaluation["scenes"][name] for name in _COMPARED_ACCURACIES}
     summary["control_cider"] = {name: scores["cider"] for name, scores in evaluation["controls"].items()}
+    if answers := evaluation.get("answers"):
+        summary["test"]["answer_accuracy"] = answers["accuracy"]
+        controls = answers["controls"]
+        summary["control_accuracy"] = {name: scores["accuracy"] for name, scores in controls.items()}
     return summary
 
 
@@ -129,7 +133,7 @@ def _control_metrics(
 
     `behind`: by how much a control's CIDEr-D is below the model's, with the 95 % interval.
     """
-    references = {record.image_id: record.captions for record in test}
+    references = {record.image_id: record.texts for record in test}
     model = best.scores["test"]
     metrics: JsonObject = {}
     for name, captions in controls.items():
@@ -146,13 +150,13 @@ def _control_metrics(
 
 
 def _scene_metrics(best: EpochResult, records: Sequence[CaptionRecord]) -> JsonObject:
-    """Return how often captions name a scene's only object rightly; empty for other datasets."""
+    """Return how often captions of scenes name the only object, or no object; empty for other datasets."""
     texts = best.texts("test")
     test = select_split(records, "test")
     shapes, colors = vocabulary(records)
     judgments = [
-        judge_caption(texts[record.image_id], record.objects[0], shapes=shapes, colors=colors)
+        judge_caption(texts[record.image_id], next(iter(record.objects), None), shapes=shapes, colors=colors)
         for record in test
-        if len(record.objects) == 1
+        if shapes and len(record.objects) <= 1
     ]
     return {"scenes": score_judgments(judgments)} if judgments else {}

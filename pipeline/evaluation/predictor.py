@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -58,39 +59,65 @@ class Predictor:
         # Every epoch asks for the digest of the same images' features.
         self._digest = cache(lambda image_ids: features_digest(store, image_ids))
 
-    def predict(self, checkpoint: Checkpoint, split: Split, image_ids: Sequence[str]) -> Predictions:
-        """Return a checkpoint's caption of each image of a split."""
+    def predict(
+        self, checkpoint: Checkpoint, split: Split, questions: Mapping[str, str | None]
+    ) -> Predictions:
+        """Return a checkpoint's caption of each image of a split, or its answer where there is a question."""
+        texts = self._texts(checkpoint, split, list(questions), list(questions.values()))
+        return dict(zip(questions, texts, strict=True))
+
+    def answer(self, checkpoint: Checkpoint, image_ids: Sequence[str], questions: Sequence[str]) -> list[str]:
+        """Return a checkpoint's answer to a question about each image; images may occur several times."""
+        return [text.text for text in self._texts(checkpoint, "questions", image_ids, questions)]
+
+    def _texts(
+        self, checkpoint: Checkpoint, title: str, image_ids: Sequence[str], questions: Sequence[str | None]
+    ) -> list[GeneratedCaption]:
         epoch = checkpoint.info.epoch
-        finished = self._finished(checkpoint, image_ids, len(image_ids), generate=asdict(self._generate))
+        asked = {"questions": list(questions)} if any(questions) else {}
+        settings = {"generate": asdict(self._generate), **asked}
+        finished = self._finished(checkpoint, image_ids, len(image_ids), **settings)
         if missing := finished.missing:
             model = self._load(checkpoint)
             requested, tokens = self._execution.runtime.generate_batch_size, self._store.spec["num_tokens"]
             batch_size = choose_rows(requested, model.model, tokens)
-            with bar(f"epoch {epoch} {split}", "captions", missing) as progress:
+            with bar(f"epoch {epoch} {title}", "captions", missing) as progress:
                 # As many as are generated together, so that a run that continues has the batches of a run
                 # that was never interrupted.
                 for places in finished.gaps(images_per_batch(self._generate, batch_size)):
                     batch = image_ids[places.start : places.stop]
-                    similar = self._similar(batch)
-                    captions = model.caption(self._features(batch), self._generate, batch_size, similar)
+                    features, similar = self._features(batch), self._similar(batch)
+                    some = questions[places.start : places.stop]
+                    captions = model.caption(features, self._generate, batch_size, similar, some)
                     rows = [{"caption": caption.text, "finished": caption.finished} for caption in captions]
                     finished.add(places.start, rows)
                     progress.update(len(batch))
-            logger.info("epoch %d, %s: %d images captioned", epoch, split, missing)
-        texts = [GeneratedCaption(row["caption"], row["finished"]) for row in finished.rows]
-        return dict(zip(image_ids, texts, strict=True))
+            noun = "questions answered" if asked else "images captioned"
+            logger.info("epoch %d, %s: %d %s", epoch, title, missing, noun)
+        return [GeneratedCaption(row["caption"], row["finished"]) for row in finished.rows]
 
-    def loss(self, checkpoint: Checkpoint, references: Mapping[str, Sequence[str]]) -> float:
+    def loss(
+        self,
+        checkpoint: Checkpoint,
+        references: Mapping[str, Sequence[str]],
+        questions: Mapping[str, str | None] = MappingProxyType({}),
+    ) -> float:
         """Return a checkpoint's mean cross-entropy (nats a token) of what people wrote of each image.
 
         Raises PipelineError where it is not a number.
         """
-        finished = self._finished(checkpoint, list(references), 1, captions=digest(references))
+        asked = {"questions": [questions.get(i) for i in references]} if any(questions.values()) else {}
+        finished = self._finished(checkpoint, list(references), 1, captions=digest(references), **asked)
         if finished.missing:
             requested = self._execution.runtime.generate_batch_size
             rows = _LOSS_ROWS if requested == "auto" else min(_LOSS_ROWS, requested)
             batches = (
-                (self._features(batch), [references[i] for i in batch], self._similar(batch))
+                (
+                    self._features(batch),
+                    [references[i] for i in batch],
+                    self._similar(batch),
+                    [questions.get(i) for i in batch],
+                )
                 for batch in batched(references, rows)
             )
             loss = self._load(checkpoint).loss(batches)

@@ -36,6 +36,19 @@ def difference_intervals(first: PerImageScores, second: PerImageScores) -> dict[
     return _intervals([first.resample(draw) - second.resample(draw) for draw in draws])
 
 
+def share_interval(part: NDArray[np.number], total: NDArray[np.integer]) -> Interval:
+    """Return the 95 % interval of a share in per cent: the sum of `part` by that of `total`, both `[images]`.
+
+    `total` counts what an image has, such as questions. A draw without any of them counts as 0.
+    """
+    samples = []
+    for draws in _draws(len(total)):
+        counts = draws @ total
+        samples.append(100 * (draws @ part) / np.maximum(counts, 1))
+    low, high = np.percentile(np.concatenate(samples), [2.5, 97.5]).round(4) + 0.0  # no -0.0
+    return {"low": float(low), "high": float(high)}
+
+
 def _draws(images: int) -> Iterator[NDArray[np.int64]]:
     """Yield how often each image is in each draw: `[draws, images]`, the same for equal numbers of images."""
     rng = np.random.default_rng(_SEED)

@@ -20,13 +20,16 @@ _EXTENTS = {
 
 def judge_caption(
     caption: str,
-    item: SceneObject,
+    item: SceneObject | None,
     *,
     shapes: Collection[str],
     colors: Collection[str],
     region: Box = (0.0, 0.0, 1.0, 1.0),
 ) -> dict[str, bool]:
     """Return whether a caption names an object's `shape`, its `color`, and its `place` if it names a place.
+
+    Where there is no object, it is judged whether the caption is right that the image is `empty`: it is if it
+    names no shape.
 
     Whole words count. The shape is right when it is the only one of `shapes` in the caption (a plural
     `s` or `es` may follow). The color is judged where a shape is named, whichever shape it is: it is
@@ -43,6 +46,8 @@ def judge_caption(
             before = reversed(words[max(0, position - _REACH) : position])
             named_shapes.add(singular[word])
             named_colors.add(next((other for other in before if other in colors), None))
+    if item is None:
+        return {"empty": not named_shapes}
     judgment = {"shape": named_shapes == {item.shape}, "color": named_colors == {item.color}}
     places = _PLACE.findall(" ".join(words))
     if places:
@@ -51,21 +56,26 @@ def judge_caption(
 
 
 def score_judgments(judgments: Sequence[Mapping[str, bool]]) -> dict[str, float]:
-    """Return what `judge_caption` says of several captions of one object each, one caption at least.
+    """Return what `judge_caption` says of several captions of one object or none each, one at least.
 
     The percentages of captions whose shape, color, and both are right, and the number of `objects`. Where
-    captions name a place: their number `places`, and the percentage of these that is right.
+    captions name a place: their number `places`, and the percentage of these that is right. Where there is no
+    object: the percentage of captions that name none, and their number `empties`.
     """
 
     def percent(rights: Sequence[bool]) -> float:
         return round(100 * sum(rights) / len(rights), 4)
 
-    scores = {
-        "shape_accuracy": percent([judgment["shape"] for judgment in judgments]),
-        "color_accuracy": percent([judgment["color"] for judgment in judgments]),
-        "both_accuracy": percent([judgment["shape"] and judgment["color"] for judgment in judgments]),
-        "objects": len(judgments),
-    }
+    scores: dict[str, float] = {}
+    if objects := [judgment for judgment in judgments if "shape" in judgment]:
+        scores = {
+            "shape_accuracy": percent([judgment["shape"] for judgment in objects]),
+            "color_accuracy": percent([judgment["color"] for judgment in objects]),
+            "both_accuracy": percent([judgment["shape"] and judgment["color"] for judgment in objects]),
+            "objects": len(objects),
+        }
+    if empties := [judgment["empty"] for judgment in judgments if "empty" in judgment]:
+        scores |= {"empty_accuracy": percent(empties), "empties": len(empties)}
     if places := [judgment["place"] for judgment in judgments if "place" in judgment]:
         scores |= {"place_accuracy": percent(places), "places": len(places)}
     return scores

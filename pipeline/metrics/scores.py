@@ -29,6 +29,13 @@ CONTROLS = {
     "consensus": "consensus of the nearest",
     "shuffled": "the model, images shuffled",
 }
+# The file, in the folder of predictions, of the best epoch's answers to questions about test images.
+ANSWERS = "answers_test.jsonl"
+# The answers that a model's answers are compared with.
+ANSWER_CONTROLS = {
+    "most_frequent": "most frequent train answer of that kind",
+    "shuffled": "the model, images shuffled",
+}
 
 
 def choice_sentence(evaluation: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ n: images, P: tokens of an image, D_v: width of the encoder.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import chain
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Self
 
@@ -20,7 +20,7 @@ from pipeline.hardware.device import Placement
 from pipeline.metrics.consensus import MOST_IMAGES, Consensus
 from pipeline.model.adapters import adapter_params, inject_adapters
 from pipeline.model.checkpoints import Checkpoint, CheckpointInfo
-from pipeline.model.generation import Generated, generate_candidates, generate_ids
+from pipeline.model.generation import Generated, generate_candidates
 from pipeline.model.language_model import load_language_model
 from pipeline.model.packing import caption_labels, pack
 from pipeline.model.vision_language_model import VisionLanguageModel
@@ -28,11 +28,13 @@ from pipeline.params.schema import GenerateParams
 from pipeline.retrieval.memory import Memory
 from pipeline.text.prompt import CaptionTokenizer
 
-# Features `[n, P, D_v]`, the captions of each of these images, and those of its neighbors.
-LossBatch = tuple[Tensor, Sequence[Sequence[str]], Sequence[SimilarCaptions] | None]
+# Features `[n, P, D_v]`, the texts about each of these images, the captions of its neighbors, and the
+# question that the texts answer (None: they are captions).
+LossBatch = tuple[Tensor, Sequence[Sequence[str]], Sequence[SimilarCaptions] | None, Sequence[str | None]]
 
 CAPTIONS_ALONE = (
-    "it was trained on captions alone. Fix: ask for a place, or train on questions (docs/questions.md)."
+    "This model was trained on captions alone and cannot answer questions. Fix: ask for a place, or train on "
+    "questions (docs/questions.md)."
 )
 # Nearest images whose captions a caption is compared with, and how many of these captions are candidates
 # themselves. 20 or 50 images, or more weight on the nearer ones, measured the same (docs/results.md).
@@ -140,9 +142,8 @@ class FeatureCaptioner:
             raise ValueError("similar is None, expected the captions of each image's neighbors")
         contexts = []
         for neighbors in similar:
-            captions = [
-                self._tokenizer.encode_caption(texts[0]) for texts in neighbors[: params.similar_captions]
-            ]
+            shown = [texts[0] for texts in neighbors[: params.similar_captions] if texts]
+            captions = [self._tokenizer.encode_caption(text) for text in shown]
             whole = [ids for ids in captions if 0 < len(ids) <= params.max_caption_tokens]
             contexts.append(self.model.prompt.context(whole))
         return contexts
@@ -154,18 +155,17 @@ class FeatureCaptioner:
         Captions are cut to `prompt.max_caption_tokens`, as in training; one that was cut has no end.
 
         Args:
-            batches: features `[n, P, D_v]`, and for each of these n images its captions and, where the
-                prompt shows them, those of its neighbors.
+            batches: features `[n, P, D_v]`, and for each of these n images its captions, those of its
+                neighbors where the prompt shows them, and the question that is answered instead, if any.
         """
-        model = self.model.eval()
-        device = model.language_model.device
+        device = self.model.language_model.device
         total, labels = 0.0, 0
-        for features, captions, similar in batches:
+        for features, captions, similar, questions in batches:
+            model, contexts = self._ask(similar, questions)
+            model.eval()
             rows = [[self._labels(caption) for caption in image_captions] for image_captions in captions]
             prompt, tokens = model.prompt, features.shape[1]
-            batch = pack(
-                rows, prompt.prefix_length(tokens), self.contexts(similar), prompt.context_start(tokens)
-            )
+            batch = pack(rows, prompt.prefix_length(tokens), contexts, prompt.context_start(tokens))
             total += float(model.loss(features.to(device), batch.to(device)))
             labels += len(batch.labels)
         return total / labels
@@ -182,50 +182,26 @@ class FeatureCaptioner:
         params: GenerateParams,
         batch_size: int,
         similar: Sequence[SimilarCaptions] | None = None,
+        questions: Sequence[str | None] = (),
     ) -> Iterator[ScoredCaption]:
         """Yield the captions of features `[n, P, D_v]`, in order, each when it is finished.
 
         `similar` are the captions of each image's neighbors, where the prompt shows them or `consensus` of
-        `params` weighs them.
+        `params` weighs them. `questions` has a question about each image, whose answer then takes the place
+        of the caption; None asks for a caption.
         """
-        limited = replace(params, max_new_tokens=params.max_new_tokens or self.info.longest_caption)
-        searches = generate_candidates(self.model, features, limited, batch_size, self.contexts(similar))
+        model, contexts = self._ask(similar, questions)
+        longest = max(self.info.longest_caption, self.info.longest_answer or 0 if any(questions) else 0)
+        limited = replace(params, max_new_tokens=params.max_new_tokens or longest)
+        searches = generate_candidates(model, features, limited, batch_size, contexts)
         for place, search in enumerate(searches):
             captions = [self._decode(caption) for caption in search]
-            if params.consensus and similar is not None:
+            is_caption = not questions or questions[place] is None
+            if params.consensus and similar is not None and is_caption:
                 image = slice(place, place + 1)
                 yield self._choose(features[image], captions, similar[image], params.consensus)
             else:
                 yield captions[0]
-
-    def answer(
-        self,
-        features: Tensor,
-        questions: Sequence[str],
-        params: GenerateParams,
-        batch_size: int,
-        similar: Sequence[SimilarCaptions] | None = None,
-    ) -> Iterator[ScoredCaption]:
-        """Yield the answer to a question about each of n images, as `caption` yields captions.
-
-        Raises PipelineError where the model was trained on captions alone.
-        """
-        longest = self.info.longest_answer
-        if longest is None:
-            raise PipelineError(f"This model cannot answer questions: {CAPTIONS_ALONE}")
-        limited = replace(params, max_new_tokens=params.max_new_tokens or longest)
-        # A question is read where a context is, and takes the place of the instruction.
-        contexts = self.contexts(similar) or [[]] * len(questions)
-        asked = [
-            [*context, *self._tokenizer.encode_question(question)]
-            for context, question in zip(contexts, questions, strict=True)
-        ]
-        prompt = replace(self.model.prompt, after=())
-        model = VisionLanguageModel(
-            self.model.projector, self.model.language_model, prompt, self.model.adapters
-        )
-        for answer in generate_ids(model, features, limited, batch_size, asked):
-            yield self._decode(answer)
 
     def _decode(self, generated: Generated) -> ScoredCaption:
         text = self._tokenizer.decode_caption(generated.ids)
@@ -282,3 +258,23 @@ class FeatureCaptioner:
             raise ValueError("there is no memory, expected the one that the similar captions are from")
         step = max(1, len(memory) // MOST_IMAGES)
         return Consensus([memory.captions(row) for row in range(0, len(memory), step)])
+
+    def _ask(
+        self, similar: Sequence[SimilarCaptions] | None, questions: Sequence[str | None]
+    ) -> tuple[VisionLanguageModel, list[list[int]] | None]:
+        """Return the model to ask, and each image's context; of questions, each is the end of its context.
+
+        Raises PipelineError for a question to a model that was trained on captions alone.
+        """
+        contexts = self.contexts(similar)
+        if not any(questions):
+            return self.model, contexts
+        if self.info.longest_answer is None:
+            raise PipelineError(CAPTIONS_ALONE)
+        own, prompt = self.model, self.model.prompt
+        asked = [
+            [*context, *(self._tokenizer.encode_question(question) if question else prompt.after)]
+            for context, question in zip(contexts or repeat(()), questions, strict=contexts is not None)
+        ]
+        parts = own.projector, own.language_model, replace(prompt, after=()), own.adapters
+        return VisionLanguageModel(*parts), asked

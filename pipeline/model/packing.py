@@ -5,10 +5,10 @@ Each caption attends to the prefix and to itself, and its position ids continue 
 
     prefix · caption 1 · caption 2 · ...
 
-Where images have questions, the prefix ends with the image, and captions and conversations bring their
-instruction or question along, which carries no loss:
+A conversation about an image is a branch like a caption, of questions, which carry no loss, and answers. Its
+prefix ends with the image:
 
-    prefix · instruction, caption 1 · instruction, caption 2 · question, answer · ...
+    prefix · question, answer · question, answer, question, answer · ...
 
 Loss and gradient therefore equal those of separate sequences, with about a third of the tokens.
 

@@ -63,7 +63,7 @@ def caption_regions(paths: RegionPaths, settings: Params, execution: Execution) 
     """Put every request to the first test images; write crops, captions and metrics.
 
     Returns the content of metrics/regions.json. Where the dataset knows what its images show, it says
-    how many captions name the right shape, color and place.
+    how many captions name the right shape, color and place, and how many name nothing where nothing is.
     """
     listed = read_captions(paths.captions)
     shapes, colors = vocabulary(listed)
@@ -80,11 +80,14 @@ def caption_regions(paths: RegionPaths, settings: Params, execution: Execution) 
                 **answer,
                 "crop": _crop_name(len(rows)),
             }
-            if item := only_object(request.record.objects, request.region):
-                region = request.region.box
-                judgment = judge_caption(caption, item, shapes=shapes, colors=colors, region=region)
+            objects, region = request.record.objects, request.region
+            item = only_object(objects, region)
+            # Several objects, or a part of one: no caption would be the right one.
+            if shapes and (item or not visible_objects(objects, region)):
+                judgment = judge_caption(caption, item, shapes=shapes, colors=colors, region=region.box)
                 judgments.append(judgment)
-                row |= {"object": asdict(item), "correct": judgment}
+                row |= {"object": asdict(item)} if item else {}
+                row["correct"] = judgment
             rows.append(row)
         write_jsonl(folder / "regions.jsonl", rows)
     metrics: dict[str, Any] = {
@@ -176,13 +179,19 @@ def _crop_name(number: int) -> str:
     return f"{number:05d}.jpg"
 
 
-def only_object(objects: Sequence[SceneObject], region: Region) -> SceneObject | None:
-    """Return the object that a region shows whole and alone, if there is one."""
+def visible_objects(objects: Sequence[SceneObject], region: Region) -> list[SceneObject]:
+    """Return the objects that a region shows, or a part of them."""
     left, top, right, bottom = region.box
-    visible = [
+    return [
         o for o in objects if o.box[0] < right and o.box[2] > left and o.box[1] < bottom and o.box[3] > top
     ]
+
+
+def only_object(objects: Sequence[SceneObject], region: Region) -> SceneObject | None:
+    """Return the object that a region shows whole and alone, if there is one."""
+    visible = visible_objects(objects, region)
     if len(visible) != 1:
         return None
+    left, top, right, bottom = region.box
     x0, y0, x1, y1 = visible[0].box
     return visible[0] if left <= x0 and top <= y0 and x1 <= right and y1 <= bottom else None

@@ -7,6 +7,7 @@ print(captioner.caption("photo.jpg").text)
 print(captioner.ask("Describe the top-right corner", "photo.jpg").text)
 for answer in captioner.ask_all("Compare the left and the right", "photo.jpg"):
     print(answer.region, answer.text, answer.score)
+print(captioner.answer("What color is the dog?", "photo.jpg").text)
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,7 +31,7 @@ from pipeline.model.checkpoints import (
     memory_of_checkpoint,
     other_memory,
 )
-from pipeline.model.feature_captioner import CONSENSUS_IMAGES, FeatureCaptioner
+from pipeline.model.feature_captioner import CAPTIONS_ALONE, CONSENSUS_IMAGES, FeatureCaptioner
 from pipeline.params.schema import GenerateParams
 from pipeline.regions.image_inputs import ImageLike, Images, is_image, open_image_like
 from pipeline.regions.regions import (
@@ -52,11 +53,12 @@ DEFAULT_GENERATION = GenerateParams(
     beams=3, max_new_tokens=None, length_penalty=1.0, no_repeat_ngram_size=3, consensus=3.0
 )
 BATCH_SIZE = 32
+_MOST_CHARACTERS = 2000  # of a question, as in datasets
 
 
 @dataclass(frozen=True)
 class RegionCaption:
-    """The caption of a region.
+    """The caption of a region, or the answer to a question about it.
 
     Attributes:
         region: what was captioned, its box in fractions of the image (also where pixels were given).
@@ -87,6 +89,11 @@ class Captioner:
     def trained_on(self) -> str:
         """Return a sentence on the images that the model was trained on: of others it knows little."""
         return self._model.info.trained_on
+
+    @property
+    def answers_questions(self) -> bool:
+        """Tell whether the model was trained on questions; otherwise it refuses them."""
+        return self._model.info.longest_answer is not None
 
     @classmethod
     def load(
@@ -164,6 +171,39 @@ class Captioner:
         Raises:
             PipelineError: for an image that cannot be read, or an unknown region.
         """
+        return self._caption_region(image, region, generate, None)
+
+    @overload
+    def answer(  # type: ignore[overload-overlap]
+        self, question: str, image: ImageLike, region: AnyRegion = None, generate: GenerateParams = ...
+    ) -> RegionCaption: ...
+
+    @overload
+    def answer(
+        self,
+        question: str,
+        image: Iterable[ImageLike],
+        region: AnyRegion = None,
+        generate: GenerateParams = ...,
+    ) -> list[RegionCaption]: ...
+
+    def answer(
+        self,
+        question: str,
+        image: Images,
+        region: AnyRegion = None,
+        generate: GenerateParams = DEFAULT_GENERATION,
+    ) -> RegionCaption | list[RegionCaption]:
+        """Answer a question about an image or a region of it, or about each of several images.
+
+        Images, region and result are as in `caption`. Raises PipelineError for an empty question, and where
+        the model was trained on captions alone.
+        """
+        return self._caption_region(image, region, generate, question)
+
+    def _caption_region(
+        self, image: Images, region: AnyRegion, generate: GenerateParams, question: str | None
+    ) -> RegionCaption | list[RegionCaption]:
         if region is None:
             part = REGIONS["full"]
         elif isinstance(region, Region):
@@ -171,7 +211,7 @@ class Captioner:
         else:
             part = region_from_name(region) if isinstance(region, str) else region_from_box(region)
         images = cast("Iterable[ImageLike]", [image] if is_image(image) else image)
-        captions = self.caption_many(((item, part) for item in images), generate)
+        captions = self.caption_many(((item, part) for item in images), generate, question)
         return captions[0] if is_image(image) else captions
 
     @overload
@@ -217,30 +257,48 @@ class Captioner:
         return captions if is_image(image) else list(batched(captions, len(regions)))
 
     def caption_many(
-        self, requests: Iterable[tuple[ImageLike, Region]], generate: GenerateParams = DEFAULT_GENERATION
+        self,
+        requests: Iterable[tuple[ImageLike, Region]],
+        generate: GenerateParams = DEFAULT_GENERATION,
+        question: str | None = None,
     ) -> list[RegionCaption]:
         """Caption regions of many images, in batches. Raises the first PipelineError of `caption_each`."""
         captions: list[RegionCaption] = []
-        for answer in self.caption_each(requests, generate):
+        for answer in self.caption_each(requests, generate, question):
             if isinstance(answer, PipelineError):
                 raise answer
             captions.append(answer)
         return captions
 
     def caption_each(
-        self, requests: Iterable[tuple[ImageLike, Region]], generate: GenerateParams = DEFAULT_GENERATION
+        self,
+        requests: Iterable[tuple[ImageLike, Region]],
+        generate: GenerateParams = DEFAULT_GENERATION,
+        question: str | None = None,
     ) -> Iterator[RegionCaption | PipelineError]:
-        """Yield the caption of each request, in order and in batches.
+        """Yield the caption of each request, or the answer to one question, in order and in batches.
 
         An image that cannot be read, or a box beyond it, gives its error in the place of its caption. Images
         are opened, and taken from `requests`, when their turn comes: memory holds one of them, and the
         encoder's pixels of one batch.
         """
+        if question is not None:
+            self.require_question(question)
         for crops in batched(self._crops(requests), BATCH_SIZE):
             good = [item for item in crops if not isinstance(item, PipelineError)]
-            captions = iter(self._caption_crops(good, generate) if good else [])
+            captions = iter(self._caption_crops(good, generate, question) if good else [])
             for item in crops:
                 yield item if isinstance(item, PipelineError) else next(captions)
+
+    def require_question(self, question: str) -> None:
+        """Raise PipelineError unless the model was trained on questions, and this is one."""
+        if not self.answers_questions:
+            raise PipelineError(CAPTIONS_ALONE)
+        if not 0 < (length := len(question.strip())) <= _MOST_CHARACTERS:
+            allowed = f"1 to {_MOST_CHARACTERS:,} are allowed"
+            raise PipelineError(
+                f"The question has {length:,} characters; {allowed}. Fix: shorten or write it."
+            )
 
     def _crops(
         self, requests: Iterable[tuple[ImageLike, Region]]
@@ -261,7 +319,7 @@ class Captioner:
             yield item
 
     def _caption_crops(
-        self, crops: Sequence[tuple[Tensor, Region]], generate: GenerateParams
+        self, crops: Sequence[tuple[Tensor, Region]], generate: GenerateParams, question: str | None
     ) -> list[RegionCaption]:
         pixels = torch.stack([pixels for pixels, _ in crops])  # [B, 3, S, S]
         # Rounded as the stored features are, which the projector was trained on.
@@ -271,7 +329,8 @@ class Captioner:
             # The neighbors of a crop are found for the crop.
             count = max(self._model.similar_captions, CONSENSUS_IMAGES if generate.consensus else 0)
             similar = self._memory.retrieve(features.cpu().numpy(), count)
-        captions = self._model.caption(features, generate, BATCH_SIZE, similar)
+        questions = () if question is None else (question,) * len(crops)
+        captions = self._model.caption(features, generate, BATCH_SIZE, similar, questions)
         return [
             RegionCaption(caption.text, region, caption.finished, caption.score)
             for (_, region), caption in zip(crops, captions, strict=True)

@@ -93,6 +93,22 @@ _REGION = re.compile(
 )
 
 
+_ASKING = ("what", "which", "who", "whom", "whose", "where", "when", "why", "how")
+_YES_OR_NO = ("is", "are", "was", "were", "does", "do", "did", "has", "have")
+_POLITE = ("can", "could", "would", "will", "you", "we", "me", "us", "please", "tell", "see", "show", "there")
+
+
+def is_question(request: str) -> bool:
+    """Tell whether a request asks about more than what a place shows, and the model itself must answer.
+
+    "What color is the ring?" does; "What is in the top-left corner?" and "Describe the dog" do not.
+    """
+    words = [word for word in _TOKEN.findall(request.casefold()) if word[0].isalpha()]
+    things = [word for word in words if _LETTERS.get(word, "x") == "x" and word not in (*_ASKING, *_POLITE)]
+    asks = bool(words) and (words[0] in (*_ASKING, *_YES_OR_NO) or request.rstrip().endswith("?"))
+    return asks and bool(things)
+
+
 def find_names(text: str) -> list[str]:
     """Find region names (`BOX` for a box) in lower-case text; ValueError quotes any other place."""
     text = re.sub(_FUSED, r"\1 \2", re.sub(r"n\Wt\b", " not", text))

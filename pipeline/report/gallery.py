@@ -19,6 +19,7 @@ from pipeline.errors import PipelineError
 from pipeline.files.json_files import JsonObject, read_jsonl
 from pipeline.images.images import Box, open_image
 from pipeline.metrics.cider import cider_d
+from pipeline.metrics.scores import ANSWERS
 from pipeline.metrics.tokenizer import caption_words
 
 _THUMBNAIL = (320, 320)  # pixels at most
@@ -65,14 +66,16 @@ def scored_examples(
 ) -> dict[str, list[JsonObject]]:
     """Return the best, median, worst and random test images by CIDEr-D: `count` in all, none of them twice.
 
-    Each has its `image_id`, `picture`, `caption`, `references` and `score` (x 100, as the corpus score).
+    Each has its `image_id`, `picture`, `caption`, `references` and `score` (x 100, as the corpus score), the
+    `question` if the references answer one, and `answers` to questions.
     `predictions` has the caption of each image of `test`; else PipelineError names it.
     """
+    answers = _answers(predictions.with_name(ANSWERS))
     with explain_content_errors(predictions):
         captions = {row["image_id"]: row["caption"] for _, row in read_jsonl(predictions)}
         scores = cider_d(
             [caption_words(captions[record.image_id]) for record in test],
-            [[caption_words(caption) for caption in record.captions] for record in test],
+            [[caption_words(caption) for caption in record.texts] for record in test],
         )
         scored = sorted(zip(scores, test, strict=True), key=lambda pair: (-pair[0], pair[1].image_id))
         return {
@@ -81,13 +84,25 @@ def scored_examples(
                     "image_id": record.image_id,
                     "picture": thumbnail(files.open(record.image_id)),
                     "caption": captions[record.image_id],
-                    "references": record.captions,
+                    "references": record.texts,
+                    "question": record.question,
+                    "answers": answers.get(record.image_id, []),
                     "score": 100 * score,
                 }
                 for score, record in (scored[rank] for rank in ranks)
             ]
             for group, ranks in choose_ranks(len(scored), count).items()
         }
+
+
+def _answers(path: Path) -> dict[str, list[JsonObject]]:
+    """Return what was asked and answered about each image; nothing where no question was."""
+    answers: dict[str, list[JsonObject]] = {}
+    if path.exists():
+        with explain_content_errors(path):
+            for _, row in read_jsonl(path):
+                answers.setdefault(row["image_id"], []).append(row)
+    return answers
 
 
 def choose_ranks(total: int, count: int) -> dict[str, list[int]]:

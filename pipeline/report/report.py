@@ -14,7 +14,7 @@ import jinja2
 
 from pipeline.captions import SPLITS, read_captions, read_images, select_split
 from pipeline.files.json_files import read_json, write_atomic
-from pipeline.metrics.scores import CONTROLS, SCORES, choice_sentence, verdict
+from pipeline.metrics.scores import ANSWER_CONTROLS, CONTROLS, SCORES, choice_sentence, verdict
 from pipeline.params.loader import load_params
 from pipeline.params.schema import Params, ReportParams
 from pipeline.report.gallery import ImageFiles, explain_content_errors, region_answers, scored_examples
@@ -24,7 +24,7 @@ _PLOTTED = ("bleu_1", "bleu_4", "cider", "rouge_l")
 # What has its own place on the page; every other number is shown by its name.
 _PLACED = (
     *("best_epoch", "dev", "test", "controls", "by_epoch", "images", "intervals", "choice", "colors"),
-    "consensus_images",
+    *("consensus_images", "answers"),
 )
 _SHARES = {
     "distinct_captions": "distinct captions",
@@ -34,6 +34,7 @@ _SHARES = {
     "color_accuracy": "color right",
     "both_accuracy": "both right",
     "place_accuracy": "place right, of those that name one",
+    "empty_accuracy": "no shape named where nothing is",
 }
 
 
@@ -78,6 +79,7 @@ def write_report(inputs: ReportInputs, output: Path, params: ReportParams) -> No
             scores=SCORES,
             plotted=_PLOTTED,
             controls=CONTROLS,
+            answer_controls=ANSWER_CONTROLS,
             verdict=verdict(evaluation),
             choice=choice_sentence(evaluation),
             columns=list(dict.fromkeys([*SCORES, *others])),

@@ -91,7 +91,9 @@ class Memory:
             raise ValueError("its records do not follow each other")
         for row in range(count):
             image_id, captions = self._record(row)
-            if not (isinstance(image_id, str) and captions and all(isinstance(c, str) for c in captions)):
+            # An image that has only questions has no captions to show.
+            are_texts = isinstance(captions, list) and all(isinstance(c, str) for c in captions)
+            if not (isinstance(image_id, str) and are_texts):
                 raise ValueError(f"record {row} is not an image id and its captions")
 
     def image_id(self, row: int) -> str:

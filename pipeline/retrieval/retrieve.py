@@ -50,7 +50,7 @@ def build_memory(store: FeatureStore, train: Sequence[CaptionRecord]) -> tuple[M
     for row, record in enumerate(train):
         means[row] = mean_features(store.read([record.image_id]))[0]
     center, scale = center_and_scale(means)
-    targets = caption_vectors([record.captions for record in train])
+    targets = caption_vectors([record.texts for record in train])
     weights, expected = fit(lambda block: standardize(means[block], center, scale), targets)
     vectors = np.empty((len(train), means.shape[1] + targets.shape[1]), np.float16)
     for block in blocks(len(train)):

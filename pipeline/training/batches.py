@@ -42,7 +42,10 @@ class TrainingData:
 
     @cached_property
     def prompt(self) -> Prompt:
-        """The words that all branches share: where images have questions, the instruction is not shared."""
+        """The words around every image: where images have questions, the instruction is not one of them.
+
+        It then stands at the end of the context of those rows that hold captions.
+        """
         prompt = self.tokens.prompt
         return replace(prompt, after=()) if any(self.tokens.conversations) else prompt
 
@@ -52,13 +55,17 @@ class TrainingData:
 
         EOS counts; a truncated caption has none.
         """
-        own = len(self.tokens.prompt.after) - len(self.prompt.after)
         captions = zip(self.tokens.captions, self.tokens.truncated, self.tokens.conversations, strict=True)
         return [
-            [own + len(ids) + (not is_cut) for ids, is_cut in zip(texts, truncated, strict=True)]
+            [len(ids) + (not is_cut) for ids, is_cut in zip(texts, truncated, strict=True)]
             + [len(branch.ids) for branch in conversations]
             for texts, truncated, conversations in captions
         ]
+
+    @property
+    def caption_counts(self) -> list[int]:
+        """For each image, the number of its captions."""
+        return [len(captions) for captions in self.tokens.captions]
 
     def branch(self, image: int, index: int, eos: int | None) -> tuple[list[int], list[bool]]:
         """The tokens of a branch of an image, and which of them are labels; `eos=None`: no end is."""
@@ -70,8 +77,11 @@ class TrainingData:
                 wanted = wanted & (conversation.ids != self.tokens.prompt.eos)
             return conversation.ids.tolist(), wanted.tolist()
         labels = caption_labels(captions[index].tolist(), eos, self.tokens.truncated[image][index])
-        own = self.tokens.prompt.after[len(self.prompt.after) :]
-        return [*own, *labels], [False] * len(own) + [True] * len(labels)
+        return labels, [True] * len(labels)
+
+    def is_caption(self, image: int, index: int) -> bool:
+        """Whether a branch of an image is a caption, not a conversation."""
+        return index < len(self.tokens.captions[image])
 
     @property
     def longest_caption(self) -> int:
@@ -91,7 +101,7 @@ class TrainingData:
     @property
     def prefix_length(self) -> int:
         """Positions before the branches: prompt and image, and the longest context."""
-        prompt = self.prompt
+        prompt = self.tokens.prompt
         return prompt.prefix_length(self.features.spec["num_tokens"]) + prompt.longest_context
 
     def context(self, image: int, seed: Sequence[int]) -> list[int]:
@@ -124,7 +134,11 @@ def read_neighbors(path: Path, tokens: TokenizedCaptions) -> tuple[NDArray[np.in
 
 @dataclass(frozen=True)
 class Row:
-    """A sequence: an image (index into the split) and some of its captions (indices into the image's)."""
+    """A sequence: an image (index into the split) and some of its branches (indices into the image's).
+
+    They are captions or conversations, not both: captions share the instruction, conversations share nothing
+    but the image.
+    """
 
     image: int
     captions: tuple[int, ...]
@@ -133,23 +147,29 @@ class Row:
 Plan = list[list[list[Row]]]
 
 
-def plan_epoch(lengths: Sequence[Sequence[int]], params: TrainParams, epoch: int) -> Plan:
+def plan_epoch(
+    lengths: Sequence[Sequence[int]], params: TrainParams, epoch: int, captions: Sequence[int] | None = None
+) -> Plan:
     """Plan an epoch's optimizer steps, each a list of micro-batches, each a list of rows.
 
-    Every caption of every image is in exactly one row. The plan depends on lengths, parameters and epoch
+    Every branch of every image is in exactly one row. The plan depends on lengths, parameters and epoch
     alone, so a resumed run finds the same plan.
 
     Args:
-        lengths: for each image, the length of each of its captions.
+        lengths: for each image, the length of each of its branches, captions first.
         params: `captions_per_sequence`, `batch_size`, `gradient_accumulation_steps` and `seed` are used.
         epoch: from 1.
+        captions: for each image, how many of its branches are captions; None: all are.
     """
     rng = np.random.default_rng([params.seed, epoch])
     rows: list[Row] = []
-    for image, captions in enumerate(lengths):
-        per_row = len(captions) if params.captions_per_sequence == "all" else params.captions_per_sequence
-        order = rng.permutation(len(captions)).tolist()
-        rows += [Row(image, tuple(chosen)) for chosen in batched(order, per_row)]
+    for image, branches in enumerate(lengths):
+        count = len(branches) if captions is None else captions[image]
+        for part in (range(count), range(count, len(branches))):
+            if part:
+                per_row = len(part) if params.captions_per_sequence == "all" else params.captions_per_sequence
+                order = rng.permutation(part).tolist()
+                rows += [Row(image, tuple(chosen)) for chosen in batched(order, per_row)]
     rows = [rows[index] for index in rng.permutation(len(rows))]
     batches: list[list[Row]] = []
     for pool in batched(rows, params.batch_size * _BATCHES_PER_POOL):
@@ -224,10 +244,17 @@ class StepDataset:
         self, rows: Sequence[Row], branches: Sequence[Sequence[tuple[list[int], list[bool]]]]
     ) -> PackedBatch:
         prompt, num_tokens = self._data.prompt, self._data.features.spec["num_tokens"]
+        instruction = self._data.tokens.prompt.after[len(prompt.after) :]
         return pack(
             [[ids for ids, _ in row_branches] for row_branches in branches],
             prompt.prefix_length(num_tokens),
-            [self._data.context(row.image, self._seed) for row in rows],
+            [
+                [
+                    *self._data.context(row.image, self._seed),
+                    *(instruction if self._data.is_caption(row.image, row.captions[0]) else ()),
+                ]
+                for row in rows
+            ],
             prompt.context_start(num_tokens),
             [[labeled for _, labeled in row_branches] for row_branches in branches],
         )

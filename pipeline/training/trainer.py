@@ -76,7 +76,7 @@ class Trainer:
             publish_curve(state.curve)
         while state.epoch <= epochs:
             epoch = state.epoch
-            plan = plan_epoch(self._data.lengths, self._params, epoch)
+            plan = plan_epoch(self._data.lengths, self._params, epoch, self._data.caption_counts)
             if state.global_step == first:
                 self._try_largest_batch(plan)
             self._run_epoch(plan, publish_curve)

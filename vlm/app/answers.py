@@ -13,14 +13,16 @@ from PIL import Image
 from pipeline.errors import PipelineError
 from pipeline.images.images import crop, image_from_bytes
 from pipeline.regions.captioner import RegionCaption
-from pipeline.regions.regions import Region, regions_from_request
+from pipeline.regions.regions import REGIONS, Region, regions_from_request
+from pipeline.regions.words import is_question
 
 MAX_REGIONS = 8
 _MAX_REQUEST_LENGTH = 300  # characters
 _PREVIEW_SIDE = 1280  # pixels of the longer side, at most
 _CROP_SIDE = 480
 
-CaptionMany = Callable[[Sequence[tuple[Image.Image, Region]]], Sequence[RegionCaption]]
+# Takes images with regions, and as `question` what is asked of all of them.
+CaptionMany = Callable[..., Sequence[RegionCaption]]
 
 
 def preview(content: bytes, max_megapixels: float) -> dict[str, Any]:
@@ -35,9 +37,12 @@ def preview(content: bytes, max_megapixels: float) -> dict[str, Any]:
 def requested_regions(requests: Sequence[str]) -> list[Region]:
     """Return the regions that requests in words name, in their order; one request may name several.
 
+    A question is about the full image.
     Raises PipelineError for a request that names no region clearly or is too long, and for no region or
     too many.
     """
+    if question_of(requests) is not None:
+        return [REGIONS["full"]]
     # Checked before any request is parsed: thousands fit into one address.
     is_readable = len(requests) <= MAX_REGIONS and all(len(text) <= _MAX_REQUEST_LENGTH for text in requests)
     regions = [region for text in requests for region in regions_from_request(text)] if is_readable else []
@@ -49,20 +54,33 @@ def requested_regions(requests: Sequence[str]) -> list[Region]:
     return regions
 
 
+def question_of(requests: Sequence[str]) -> str | None:
+    """Return the question that a single request asks about the whole image; None if it names a place."""
+    if len(requests) == 1 and len(requests[0]) <= _MAX_REQUEST_LENGTH and is_question(requests[0]):
+        return requests[0]
+    return None
+
+
 def answer(
-    caption_many: CaptionMany, content: bytes, regions: Sequence[Region], max_megapixels: float
+    caption_many: CaptionMany,
+    content: bytes,
+    regions: Sequence[Region],
+    max_megapixels: float,
+    question: str | None = None,
 ) -> list[dict[str, Any]]:
     """Caption regions of an upload in one call of the model: name, box, caption and crop of each.
 
-    Raises PipelineError if the upload is not an image or too large, or a box in pixels reaches beyond it.
+    With a `question`, the caption is its answer. Raises PipelineError if the upload is not an image or too
+    large, or a box in pixels reaches beyond it.
     """
     image = _open(content, max_megapixels)
     parts = [region.within(image.width, image.height) for region in regions]
-    captions = caption_many([(image, part) for part in parts])
+    captions = caption_many([(image, part) for part in parts], question=question)
     return [
         {
             "region": part.name,
             "box": part.box,
+            "question": question,
             "caption": caption.text,
             "finished": caption.finished,
             "picture": picture(crop(image, part.box), _CROP_SIDE),

@@ -99,7 +99,8 @@ function card(answer, asked) {
   const name = title(answer);
   item.querySelector("img").src = answer.picture;
   item.querySelector("img").alt = `Crop: ${name}`;
-  item.querySelector("h3").textContent = name;
+  // Which of the two it is: the model's answer to a question, or the caption of a place.
+  item.querySelector("h3").textContent = answer.question === null ? name : `answer about the ${name}`;
   item.querySelector(".asked").textContent = asked;
   item.querySelector(".asked").hidden = asked === "";
   const words = answer.caption === "" ? "(the model said nothing)" : answer.caption;

@@ -17,8 +17,8 @@ def make_assets(
 ) -> dict[str, Response]:
     """Make all parts of the page, by path.
 
-    `model` names what the page is about: encoder, language_model, epoch, trained_on (a sentence); `examples`
-    are data addresses of images to try.
+    `model` names what the page is about: encoder, language_model, epoch, trained_on (a sentence), and
+    answers_questions; `examples` are data addresses of images to try.
     """
     environment = Environment(
         loader=FileSystemLoader(_FOLDER),

@@ -75,7 +75,8 @@ def load_application(
     info = trained.info
     names = {"encoder": info.encoder["name"], "language_model": info.language_model["name"]}
     examples = example_pictures(trained.file.path, info, limits.max_megapixels)
-    assets = make_assets({**names, "epoch": info.epoch, "trained_on": info.trained_on}, limits, examples)
+    facts = {"trained_on": info.trained_on, "answers_questions": captioner.answers_questions}
+    assets = make_assets({**names, "epoch": info.epoch, **facts}, limits, examples)
     return CaptionServer(captioner.caption_many, limits, assets).application(allowed_hosts(host))
 
 

@@ -23,7 +23,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.errors import PipelineError
-from vlm.app.answers import CaptionMany, answer, preview, requested_regions
+from vlm.app.answers import CaptionMany, answer, preview, question_of, requested_regions
 
 # Scripts, styles and answers come from this server, pictures from memory: the page cannot call elsewhere.
 _HEADERS = {
@@ -93,10 +93,12 @@ class CaptionServer:
             return JSONResponse(await asyncio.get_running_loop().run_in_executor(self._image_thread, work))
 
     async def _captions(self, request: Request) -> Response:
-        """Caption the regions that `request=...` (once or several times) asks for in words."""
-        regions = requested_regions(request.query_params.getlist("request"))
+        """Caption the regions that `request=...` (once or several times) asks for, or answer a question."""
+        requests = request.query_params.getlist("request")
+        regions, question = requested_regions(requests), question_of(requests)
         async with self._upload(request) as content:
-            work = partial(answer, self._caption_many, content, regions, self._limits.max_megapixels)
+            limit = self._limits.max_megapixels
+            work = partial(answer, self._caption_many, content, regions, limit, question)
             waiting = asyncio.get_running_loop().run_in_executor(self._model_thread, work)
             return JSONResponse({"answers": await _while_connected(request, waiting)})
 

@@ -26,7 +26,11 @@ _SAVE_SECONDS = 10.0
 class Printer:
     """Prints captions as lines of JSON, or as text that names path and region where it should."""
 
-    def __init__(self, as_json: bool, names_path: bool, names_region: bool) -> None:
+    def __init__(
+        self, as_json: bool, names_path: bool, names_region: bool, question: str | None = None
+    ) -> None:
+        """Where the texts are answers, `question` is what was asked."""
+        self._question = question
         self._as_json = as_json
         self._names_path = names_path
         self._names_region = names_region
@@ -40,7 +44,10 @@ class Printer:
         from tqdm import tqdm
 
         if self._as_json:
-            line = json.dumps(_row(image, answer), ensure_ascii=False)
+            row = _row(image, answer)
+            if self._question is not None:
+                row |= {"question": self._question, "answer": row.pop("caption")}
+            line = json.dumps(row, ensure_ascii=False)
         else:
             names = [_text(image)] * self._names_path + [str(answer.region)] * self._names_region
             line = ": ".join([*names, answer.text])

@@ -16,9 +16,19 @@ _NUMBERS = {3: "three", 4: "four"}
 
 
 def describe(rng: random.Random, background: str, placed: list[tuple[SceneObject, str]]) -> tuple[str, ...]:
-    """Caption objects, each with its place: a quadrant or the middle."""
+    """Caption objects, each with its place: a quadrant or the middle; or a scene without objects."""
+    if not placed:
+        captions = [
+            f"An empty {background} background.",
+            f"There is nothing on a {background} background.",
+            "A picture without shapes.",
+            f"A plain {background} picture.",
+            "Nothing is in the picture.",
+        ]
+        rng.shuffle(captions)
+        return tuple(captions)
     (first, place), *_ = placed
-    looks = [_with_article(f"{item.color} {item.shape}") for item, _ in placed]
+    looks = [with_article(f"{item.color} {item.shape}") for item, _ in placed]
     listed = f"{', '.join(looks[:-1])} and {looks[-1]}"
     if len(placed) == 1:
         look, bare = looks[0], f"{first.color} {first.shape}"
@@ -54,5 +64,6 @@ def describe(rng: random.Random, background: str, placed: list[tuple[SceneObject
     return tuple(captions)
 
 
-def _with_article(words: str) -> str:
+def with_article(words: str) -> str:
+    """Put "a" or "an" before words."""
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"

@@ -1,9 +1,9 @@
 """Draw generated scenes of colored shapes: the embedded sample, whose every region has a known content.
 
-A scene has a background and one to four objects (shape x color x size). Several objects stand in different
+A scene has a background and up to four objects (shape x color x size). Several objects stand in different
 quadrants, entirely inside them. A single object stands in a quadrant or in the middle; in the middle it is
-larger, so that the scene looks like a crop of a quadrant. Everything follows from the seed and the scene's
-name: more scenes change no other.
+larger, so that the scene looks like a crop of a quadrant. A scene without objects looks like the crop of an
+empty one. Everything follows from the seed and the scene's name: more scenes change no other.
 """
 
 import math
@@ -14,21 +14,12 @@ from PIL import Image, ImageDraw
 
 from pipeline.captions import SPLITS, CaptionRecord, SceneObject, Split
 from pipeline.datasets.read import Entries
+from pipeline.datasets.scenes.ask import ask
 from pipeline.datasets.scenes.describe import MIDDLE, QUADRANTS, describe
+from pipeline.datasets.scenes.looks import COLORS, SHAPES
 from pipeline.files.disk_errors import explain_write_errors
 from pipeline.params.schema import Limits, ScenesParams
 
-SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
-COLORS = {
-    "red": (214, 39, 40),
-    "green": (44, 150, 60),
-    "blue": (35, 80, 200),
-    "yellow": (245, 215, 40),
-    "orange": (250, 130, 20),
-    "purple": (125, 50, 165),
-    "black": (22, 22, 24),
-    "white": (246, 246, 246),
-}
 BACKGROUNDS = {
     "gray": (150, 152, 156),
     "brown": (150, 115, 85),
@@ -38,8 +29,8 @@ BACKGROUNDS = {
 
 # An object at least this wide (fraction of the image) is called large.
 _LARGE = 0.3
-# Half of the scenes show one object; the rest two, three or four.
-_COUNTS = (1, 1, 1, 1, 2, 2, 3, 4)
+# About half of the scenes show one object; the rest none, two, three or four.
+_COUNTS = (0, 1, 1, 1, 1, 2, 2, 3, 4)
 # Scenes are drawn larger and scaled down, because ImageDraw does not smooth edges.
 _SUPERSAMPLING = 2
 
@@ -62,7 +53,8 @@ def draw_scenes(params: ScenesParams, limits: Limits, folder: Path) -> Entries:
             picture = _draw(rng, background, objects, params.image_size)
             with explain_write_errors(folder / image_id):
                 picture.save(folder / image_id)
-            record = CaptionRecord(image_id, split, describe(rng, background, placed), objects)
+            captions = describe(rng, background, placed)
+            record = CaptionRecord(image_id, split, captions, objects, ask(rng, placed))
             scenes.append((record, folder / image_id))
     return sorted(scenes, key=lambda scene: scene[0].image_id)
 
@@ -73,7 +65,7 @@ def scene_counts(params: ScenesParams, limits: Limits) -> dict[Split, int]:
 
 
 def _place_objects(rng: random.Random) -> list[tuple[SceneObject, str]]:
-    """One to four objects, each with its place, in reading order; no pair of color and shape twice."""
+    """Up to four objects, each with its place, in reading order; no pair of color and shape twice."""
     count = rng.choice(_COUNTS)
     if count == 1 and rng.random() < 0.5:
         places = [MIDDLE]

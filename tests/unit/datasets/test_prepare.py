@@ -118,7 +118,7 @@ def test_an_image_folder_with_other_files_is_refused(project: Project) -> None:
 def test_scenes_of_another_seed_replace_those_of_before(tmp_path: Path) -> None:
     project = Project(tmp_path, source="scenes")
     assert project.prepare().startswith("6 images (train 3, dev 1, test 2), ")
-    assert all(record.objects for record in read_captions(project.captions))
+    assert any(record.objects for record in read_captions(project.captions))
     before = read_images(project.images)
     (project.image_folder / "of_before.png").touch()
     replace(project, seed=1).prepare()

@@ -11,7 +11,8 @@ import pytest
 
 from pipeline.captions import CaptionRecord, SceneObject
 from pipeline.datasets.scenes.describe import QUADRANTS
-from pipeline.datasets.scenes.draw import BACKGROUNDS, COLORS, SHAPES, draw_scenes
+from pipeline.datasets.scenes.draw import BACKGROUNDS, draw_scenes
+from pipeline.datasets.scenes.looks import COLORS, SHAPES
 from pipeline.images.images import open_image
 from pipeline.params.schema import Limits, ScenesParams
 from tests.dataset_makers import ALL
@@ -66,12 +67,12 @@ def test_splits_are_as_large_as_asked_for_and_sorted(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ids
 
 
-def test_one_to_four_objects_of_all_looks_lie_in_different_quadrants(scenes: Scenes) -> None:
+def test_up_to_four_objects_of_all_looks_lie_in_different_quadrants(scenes: Scenes) -> None:
     for objects in [record.objects for record, _ in scenes]:
         places = [quadrant_of(item) for item in objects]
-        assert len(objects) == 1 or (None not in places and len(set(places)) == len(objects))
+        assert len(objects) <= 1 or (None not in places and len(set(places)) == len(objects))
         assert len({(item.color, item.shape) for item in objects}) == len(objects)
-    assert {len(record.objects) for record, _ in scenes} == {1, 2, 3, 4}
+    assert {len(record.objects) for record, _ in scenes} == {0, 1, 2, 3, 4}
     flat = [item for record, _ in scenes for item in record.objects]
     assert {item.shape for item in flat} == set(SHAPES)
     assert {item.color for item in flat} == set(COLORS)
@@ -89,6 +90,45 @@ def test_each_scene_has_five_captions_that_name_every_object(scenes: Scenes) -> 
         for caption in record.captions:
             assert (caption[0].isupper(), caption[-1]) == (True, ".")
             assert [look for look in looks if look not in caption.lower()] == []
+            named = {word.rstrip(".,") for word in caption.lower().split()} & {*SHAPES, *COLORS}
+            assert looks or not named, "a scene without objects has neither shapes nor colors"
+
+
+def facts(record: CaptionRecord) -> dict[tuple[str, str], str]:
+    """The answer to what each kind of question asks about, by kind and the words that ask."""
+    objects = record.objects
+    known = {("count", ""): ("none", "one", "two", "three", "four")[len(objects)]}
+    for item in objects:
+        look = f"{item.color} {item.shape}"
+        looks = f"{'an' if look[0] == 'o' else 'a'} {look}"
+        known[("color", item.shape)] = item.color
+        known[("shape", item.color)] = item.shape
+        known[("presence", look)] = "yes"
+        known[("place", quadrant_of(item) or "middle")] = looks
+    return known
+
+
+def test_questions_of_five_kinds_have_true_answers(scenes: Scenes) -> None:
+    answers: dict[str, set[str]] = {}
+    for record, _ in scenes:
+        known = facts(record)
+        for (turn,) in record.conversations:
+            answers.setdefault(turn.kind, set()).add(turn.answer)
+            # The longest words: "top left" and not "left".
+            about = [words for kind, words in known if kind == turn.kind and f"{words}" in turn.question]
+            if turn.kind == "place":
+                assert turn.answer == known.get(("place", next(iter(about), "")), "nothing")
+            elif turn.kind == "presence":
+                assert (turn.answer == "yes") == bool(about), (record.objects, turn)
+            else:
+                (words,) = about
+                assert turn.answer == known[(turn.kind, words)]
+        assert len({turn.kind for (turn,) in record.conversations}) == len(record.conversations)
+    assert answers["color"] == set(COLORS)
+    assert answers["shape"] == set(SHAPES)
+    assert answers["count"] == {"none", "one", "two", "three", "four"}
+    assert answers["presence"] == {"yes", "no"}
+    assert "nothing" in answers["place"]
 
 
 def test_a_corner_in_a_caption_is_where_the_object_is(scenes: Scenes) -> None:
@@ -110,7 +150,8 @@ def test_the_pixels_show_what_the_description_says(tmp_path: Path) -> None:
         outside = np.ones(pixels.shape[:2], dtype=bool)
         for item in record.objects:
             left, top, right, bottom = (v * 224 for v in item.box)
-            outside[int(top) - 3 : int(bottom) + 4, int(left) - 3 : int(right) + 4] = False
+            rows, columns = (slice(max(0, int(v) - 3), int(w) + 4) for v, w in ((top, bottom), (left, right)))
+            outside[rows, columns] = False
             if item.shape != "ring":
                 middle = pixels[round((top + bottom) / 2), round((left + right) / 2)]
                 assert np.abs(middle - COLORS[item.color]).max() <= 12, record.image_id

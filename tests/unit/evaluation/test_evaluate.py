@@ -21,8 +21,9 @@ from pipeline.evaluation import evaluate as evaluate_module
 from pipeline.evaluation.controls import control_captions
 from pipeline.evaluation.predictor import Predictor
 from pipeline.features.store import FeatureStore, write_store
+from pipeline.files.json_files import read_jsonl
 from pipeline.metrics.consensus import NEIGHBORS
-from pipeline.metrics.scores import CONTROLS, SCORES
+from pipeline.metrics.scores import ANSWER_CONTROLS, ANSWERS, CONTROLS, SCORES
 from pipeline.model.checkpoints import load_checkpoint
 from pipeline.model.feature_captioner import FeatureCaptioner
 from pipeline.model.generation import Generated, generate_ids
@@ -42,14 +43,14 @@ def test_the_metrics_have_the_documented_keys(project: Project) -> None:
     assert metrics.keys() == {
         *("best_epoch", "training", "selected_by", "choice", "images", "dev", "test", "intervals"),
         *("controls", "constant_caption", "consensus_images", "colors", "scenes", "by_epoch"),
-        *("distinct_captions", "cut_off", "empty"),
+        *("distinct_captions", "cut_off", "empty", "answers"),
     }
     assert metrics["images"] == {"dev": 4, "test": 6}
     assert metrics["selected_by"] == "bleu_4"
     assert metrics["training"] == load_checkpoint(project.best).info.training
     assert metrics["dev"].keys() == metrics["test"].keys() == {*SCORES, "words", "images"}
     assert metrics["controls"].keys() == metrics["colors"].keys() - {"model"} == CONTROLS.keys()
-    assert metrics["consensus_images"] in NEIGHBORS
+    assert metrics["consensus_images"] in {min(n, 16) for n in NEIGHBORS}  # there are 16 train images
     assert metrics["scenes"].keys() >= {"shape_accuracy", "color_accuracy", "both_accuracy", "objects"}
     curve = (project.folder / "plots" / "epochs.csv").read_text().splitlines()
     assert curve[0].startswith("epoch,dev_loss,dev_bleu_1,")
@@ -86,6 +87,38 @@ def test_trackers_get_loss_and_scores_of_each_epoch(
     assert best.keys() == {"dev/loss", *(f"{split}/{score}" for split in ("dev", "test") for score in SCORES)}
 
 
+def test_answers_have_an_accuracy_by_kind_of_question_next_to_their_controls(project: Project) -> None:
+    metrics, summary = read_metrics(project), read_metrics(project, "scores")
+    answers = metrics["answers"]
+    records = select_split(read_captions(project.data / "captions.jsonl"), "test")
+    asked = [(r.image_id, turn) for r in records for turn in r.first_turns]
+    assert answers["questions"] == len(asked) == sum(k["questions"] for k in answers["kinds"].values())
+    assert answers["kinds"].keys() == {turn.kind for _, turn in asked}
+    assert answers["controls"].keys() == ANSWER_CONTROLS.keys()
+    assert summary["test"]["answer_accuracy"] == answers["accuracy"]
+    assert summary["control_accuracy"] == {n: c["accuracy"] for n, c in answers["controls"].items()}
+    rows = [row for _, row in read_jsonl(project.data / "predictions" / ANSWERS)]
+    assert [(row["image_id"], row["question"], row["expected"]) for row in rows] == [
+        (image_id, turn.question, turn.answer) for image_id, turn in asked
+    ]
+    assert round(100 * sum(row["right"] for row in rows) / len(rows), 4) == answers["accuracy"]
+
+
+def test_an_answer_is_that_to_the_question_about_the_image(project: Project) -> None:
+    rows = [row for _, row in read_jsonl(project.data / "predictions" / ANSWERS)][:3]
+    model = FeatureCaptioner.load(load_checkpoint(project.best), CPU, None)
+    with FeatureStore(project.data / "features.h5") as store:
+        for row in rows:
+            features = torch.from_numpy(store.read([row["image_id"]]))
+            (alone,) = model.caption(features, project.params.generate, 1, questions=[row["question"]])
+            assert alone.text == row["answer"]
+            (caption,) = model.caption(features, project.params.generate, 1)
+            # A question asks for something else than the instruction, which may be asked as one.
+            same = [project.params.prompt.instruction]
+            (again,) = model.caption(features, project.params.generate, 1, questions=same)
+            assert again == caption
+
+
 def caption_controls(project: Project, folder: Path, **captions: str) -> dict[str, dict[str, str]]:
     """The captions of the controls where all captions of some splits are replaced by one."""
     records = [
@@ -112,7 +145,7 @@ def test_the_outputs_are_of_the_chosen_epoch_and_of_all(project: Project) -> Non
     chosen = project.data / "checkpoints" / f"epoch_{epoch:03d}.safetensors"
     assert project.best.read_bytes() == chosen.read_bytes()
     names = sorted(path.name for path in (project.data / "predictions").iterdir())
-    assert names == [f"epoch_00{e}_{split}.jsonl" for e in (1, 2) for split in ("dev", "test")]
+    assert names == [ANSWERS, *(f"epoch_00{e}_{split}.jsonl" for e in (1, 2) for split in ("dev", "test"))]
     assert list(project.predictions("test")) == [image.image_id for image in project.test_images]
 
 

@@ -69,3 +69,19 @@ def test_scores_are_rounded_percentages_of_the_captions() -> None:
     scores = {"shape_accuracy": 66.6667, "color_accuracy": 33.3333, "both_accuracy": 33.3333, "objects": 3}
     assert score_judgments(judgments[2:]) == {**dict.fromkeys(scores, 0), "objects": 1}
     assert score_judgments(judgments) == {**scores, "place_accuracy": 50, "places": 2}
+    nothing = [{"empty": True}, {"empty": False}]
+    assert score_judgments(nothing) == {"empty_accuracy": 50, "empties": 2}
+    assert score_judgments([*judgments, *nothing]).items() >= score_judgments(judgments).items()
+
+
+@pytest.mark.parametrize(
+    ("caption", "right"),
+    [
+        ("an empty red background", True),
+        ("nothing is here", True),
+        ("pink pink", True),
+        ("two circles", False),
+    ],
+)
+def test_of_nothing_a_caption_is_right_that_names_no_shape(caption: str, right: bool) -> None:
+    assert judge_caption(caption, None, shapes=SHAPES, colors=COLORS) == {"empty": right}

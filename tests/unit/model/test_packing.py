@@ -33,7 +33,7 @@ def test_the_loss_on_dev_expects_no_end_after_a_cut(tiny_params: Params, tmp_pat
     features = torch.randn(1, encoder["num_tokens"], encoder["width"], generator=torch.manual_seed(0))
     batch = pack([[labels]], tokenizer.prompt.prefix_length(encoder["num_tokens"]))
     expected = float(captioner.model.loss(features, batch).detach()) / len(labels)
-    assert captioner.loss([(features, [[caption]], None)]) == pytest.approx(expected, rel=1e-5)
+    assert captioner.loss([(features, [[caption]], None, [None])]) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize(

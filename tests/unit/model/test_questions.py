@@ -88,9 +88,12 @@ def test_loss_and_gradient_of_mixed_branches_are_those_of_separate_sequences(
     torch.manual_seed(0)
     projector = Projector(SPEC["width"], 8, language_model.width)
     model = VisionLanguageModel(projector, language_model, data.prompt)
-    params = replace(tiny_params.train, batch_size=3)
-    steps = StepDataset(data, plan_epoch(data.lengths, params, 1), params, 1, ONE_PROCESS)
+    params = replace(tiny_params.train, batch_size=4)
+    steps = StepDataset(
+        data, plan_epoch(data.lengths, params, 1, data.caption_counts), params, 1, ONE_PROCESS
+    )
     ((features, batch),) = steps[0].batches
+    assert len(features) == 4  # captions and conversations of an image are two rows
     packed = model.loss(features, batch)
 
     plain, labels = torch.zeros(()), 0

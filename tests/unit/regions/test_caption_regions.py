@@ -16,7 +16,12 @@ from pipeline.files.json_files import read_jsonl
 from pipeline.images.images import open_image
 from pipeline.metrics.scene_truth import judge_caption
 from pipeline.model.feature_captioner import FeatureCaptioner
-from pipeline.regions.caption_regions import RegionPaths, caption_regions, only_object
+from pipeline.regions.caption_regions import (
+    RegionPaths,
+    caption_regions,
+    only_object,
+    visible_objects,
+)
 from pipeline.regions.captioner import BATCH_SIZE
 from pipeline.regions.regions import REGIONS
 from tests.edited_code import EditCode
@@ -122,10 +127,14 @@ def test_the_stage_writes_crops_captions_and_truth(project: Project, captioner: 
             assert saved.size == (64 * (right - left), 64 * (bottom - top))
         assert row["caption"] == captioner.caption(image.path, region.box, project.params.generate).text
         item = only_object(listed[image.image_id].objects, region)
-        assert ("object" in row) == ("correct" in row) == (item is not None)
+        nothing = not visible_objects(listed[image.image_id].objects, region)
+        assert ("object" in row) == (item is not None)
+        assert ("correct" in row) == ("object" in row or nothing)
         if item is not None:
             assert row["object"] == json.loads(json.dumps(asdict(item)))
+        if "correct" in row:
             judgment = judge_caption(row["caption"], item, shapes=shapes, colors=colors, region=region.box)
             assert row["correct"] == judgment
     assert metrics["objects"] == sum("object" in row for row in rows) > 0
+    assert metrics["empties"] == sum("correct" in row and "object" not in row for row in rows) > 0
     assert len(list(paths.output.iterdir())) == len(rows) + 1

@@ -220,7 +220,7 @@ class TestConsensus:
             for caption, image in zip(said, plain.test_images, strict=True):
                 assert caption.text in train
                 features = torch.from_numpy(store.read([image.image_id]))
-                loss = model.loss([(features, [[caption.text]], None)])
+                loss = model.loss([(features, [[caption.text]], None, [None])])
                 assert caption.score == pytest.approx(-loss, rel=1e-3)
 
     def test_without_a_memory_the_search_alone_decides(

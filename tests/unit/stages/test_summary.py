@@ -54,6 +54,15 @@ def test_it_says_which_captions_are_judged(tmp_path: Path, monkeypatch: pytest.M
     assert f"Of 120 region crops the 50 {judged}" in lines
 
 
+def test_it_says_how_many_answers_are_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    controls = {"most_frequent": {"accuracy": 20.0}, "shuffled": {"accuracy": 25.0}}
+    row = {"questions": 40, "accuracy": 90.0, "low": 85.2, "high": 94.6, "controls": controls}
+    answers = {**row, "kinds": {"color": {**row, "questions": 10, "accuracy": 95.0}}}
+    lines = summarize(tmp_path, monkeypatch, {}, answers=answers)
+    assert "  all 40 questions                 90.0   85 to 95    20.0; 25.0" in lines
+    assert "  color (10)                       95.0   85 to 95    20.0; 25.0" in lines
+
+
 def test_metrics_that_dvc_is_making_are_not_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The summary said "run `dvc repro`" while DVC was at work."""
     monkeypatch.chdir(tmp_path)

@@ -24,6 +24,7 @@ MODEL = {
     "language_model": "a language model",
     "epoch": 2,
     "trained_on": TRAINED_ON,
+    "answers_questions": True,
 }
 
 
@@ -36,14 +37,18 @@ class FakeCaptioner:
     most_at_once: int = 0
     _running: int = field(default=0, repr=False)
 
-    def caption_many(self, requests: Sequence[tuple[Image.Image, Region]]) -> list[RegionCaption]:
+    def caption_many(
+        self, requests: Sequence[tuple[Image.Image, Region]], question: str | None = None
+    ) -> list[RegionCaption]:
         self.calls += 1
         self._running += 1
         self.most_at_once = max(self.most_at_once, self._running)
         try:
             self.before()
             return [
-                RegionCaption(f"the {region.name} of {image.width} x {image.height}", region, True, -1.0)
+                RegionCaption(
+                    f"{question or 'the'} {region.name} of {image.width} x {image.height}", region, True, -1.0
+                )
                 for image, region in requests
             ]
         finally:

@@ -6,10 +6,11 @@ Run: .venv/bin/python -m pytest tests/unit/vlm/test_app_answers.py
 import base64
 import io
 
+import pytest
 from PIL import ExifTags, Image
 
 from tests.unit.vlm.app_client import FakeCaptioner, png
-from vlm.app.answers import answer, preview, requested_regions
+from vlm.app.answers import answer, preview, question_of, requested_regions
 
 
 def picture(data_address: str) -> Image.Image:
@@ -43,3 +44,37 @@ def test_each_answer_has_caption_and_crop_of_its_region() -> None:
         assert crop.size == size
         red, _, blue = crop.getpixel((15, 10))  # type: ignore[misc]
         assert (red > 200, blue > 200) == (color == "red", color == "blue")
+
+
+@pytest.mark.parametrize(
+    ("request_", "is_question"),
+    [
+        ("what is behind the man", True),
+        ("What colour is the ring?", True),
+        ("How many dogs are there?", True),
+        ("Is there a red circle?", True),
+        ("Which corner is empty?", True),
+        ("what is the dog in the top left doing", True),
+        ("What is in the top-left corner?", False),
+        ("what do you see on the left side?", False),
+        ("Describe the dog", False),
+        ("Compare the left and the right", False),
+        ("top left?", False),
+        ("0.5,0,1,0.5", False),
+    ],
+)
+def test_a_request_that_names_only_a_place_captions_it_and_a_question_goes_to_the_model(
+    request_: str, is_question: bool
+) -> None:
+    question = question_of([request_])
+    assert question == (request_ if is_question else None)
+    regions = requested_regions([request_])
+    (first, *_) = answer(FakeCaptioner().caption_many, png(60, 40), regions, 1, question)
+    assert first["question"] == question
+    if is_question:
+        assert (first["region"], first["caption"]) == ("full", f"{request_} full of 60 x 40")
+
+
+def test_several_requests_are_regions_to_compare() -> None:
+    assert question_of(["left", "right"]) is None
+    assert question_of(["What color is the ring?" * 20]) is None  # refused as too long
