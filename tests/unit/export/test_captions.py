@@ -160,9 +160,11 @@ def test_the_code_of_the_serving_page_and_of_the_card_runs(
     Path("data").mkdir()
     shutil.copy(trained.checkpoint, "data/best.safetensors")
     pictures()[0].save("photo.jpg", format="PNG")  # without loss, whatever it is called
-    exporting, projecting, captioning = python_blocks(ROOT / "docs" / "serving.md")
-    exec(exporting, {})
-    card = Path("export/llava/README.md")
+    projecting, captioning = python_blocks(ROOT / "docs" / "serving.md")
+    evaluation = Path("metrics/evaluate.json")
+    card = (
+        export_llava(Path("data/best.safetensors"), Path("export/llava"), evaluation=evaluation) / "README.md"
+    )
     assert "1.00" in card.read_text()
     names: dict[str, Any] = {}
     exec(projecting, names)
