@@ -81,9 +81,9 @@ def evaluate(paths: EvaluatePaths, settings: Params, execution: Execution) -> Js
         for checkpoint in checkpoints_of_run(paths.checkpoints):
             if predictor is None:
                 _require_trained_features(store, paths, checkpoint, list(references["train"]))
-                memory = memory_of_checkpoint(checkpoint, paths.memory)
                 uses_memory = checkpoint.info.memory or settings.generate.consensus
-                retriever = Retriever(memory, neighbors) if memory and uses_memory else None
+                memory = memory_of_checkpoint(checkpoint, paths.memory) if uses_memory else None
+                retriever = Retriever(memory, neighbors) if memory else None
                 predictor = Predictor(store, settings.generate, execution, retriever)
             results.append(_evaluate_epoch(predictor, checkpoint, references, questions))
         best, choice = _choose(results, settings.evaluate.select_by)

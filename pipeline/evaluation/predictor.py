@@ -83,7 +83,7 @@ class Predictor:
             batch_size = choose_rows(requested, model.model, tokens)
             with bar(f"epoch {epoch} {title}", "captions", missing) as progress:
                 # As many as are generated together, so that a run that continues has the batches of a run
-                # that was never interrupted.
+                # that was never interrupted (but for `auto`, which follows the memory that is free).
                 for places in finished.gaps(images_per_batch(self._generate, batch_size)):
                     batch = image_ids[places.start : places.stop]
                     features, similar = self._features(batch), self._similar(batch)
@@ -146,6 +146,7 @@ class Predictor:
             "encoder": self._store.spec,
             "features": self._digest(tuple(image_ids)),
             "neighbors": self._retriever and self._retriever.neighbors.lookup(image_ids).tolist(),
+            "memory": self._retriever and self._retriever.memory.digest,
             "dtype": str(self._execution.placement.dtype),
             **settings,
         }

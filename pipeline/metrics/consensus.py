@@ -29,14 +29,20 @@ MOST_IMAGES = 10_000
 MOST_CANDIDATES = 500
 
 
+def idf_rows(images: int) -> range:
+    """Return which of so many train images give the idf: all, or 5,000 to 10,000 spread evenly."""
+    return range(0, images, max(1, math.ceil(images / MOST_IMAGES)))
+
+
 class Consensus:
     """Finds what the captions of some train images agree on."""
 
     def __init__(self, train: Sequence[Sequence[str]]) -> None:
         """`train[i]` are the captions of train image i; 10,000 at most, spread evenly, give the idf."""
         self._train = train
-        spread = train[:: math.ceil(len(train) / MOST_IMAGES)]
-        self._tf_idf = TfIdf([caption_words(caption) for caption in captions] for captions in spread)
+        self._tf_idf = TfIdf(
+            [caption_words(caption) for caption in train[row]] for row in idf_rows(len(train))
+        )
 
     def caption(self, rows: Sequence[int] | NDArray[Any]) -> str:
         """Return the caption with the highest mean similarity to all others of these train images.

@@ -17,7 +17,7 @@ from torch import Tensor
 from pipeline.captions import SimilarCaptions
 from pipeline.errors import PipelineError
 from pipeline.hardware.device import Placement
-from pipeline.metrics.consensus import MOST_IMAGES, Consensus
+from pipeline.metrics.consensus import Consensus, idf_rows
 from pipeline.model.adapters import adapter_params, inject_adapters
 from pipeline.model.checkpoints import Checkpoint, CheckpointInfo
 from pipeline.model.generation import Generated, generate_candidates
@@ -172,9 +172,12 @@ class FeatureCaptioner:
 
     def _labels(self, caption: str) -> list[int]:
         ids, limit = self._tokenizer.encode_caption(caption), self._tokenizer.params.max_caption_tokens
+        return caption_labels(ids[:limit], self._end, truncated=len(ids) > limit)
+
+    @property
+    def _end(self) -> int | None:
         # A model that never learned to end would be blamed for each end.
-        eos = self.model.prompt.eos if self.info.train.get("supervise_eos", True) else None
-        return caption_labels(ids[:limit], eos, truncated=len(ids) > limit)
+        return self.model.prompt.eos if self.info.train.get("supervise_eos", True) else None
 
     def caption(
         self,
@@ -199,7 +202,7 @@ class FeatureCaptioner:
             is_caption = not questions or questions[place] is None
             if params.consensus and similar is not None and is_caption:
                 image = slice(place, place + 1)
-                yield self._choose(features[image], captions, similar[image], params.consensus)
+                yield self._choose(features[image], captions, similar[image], limited)
             else:
                 yield captions[0]
 
@@ -212,37 +215,45 @@ class FeatureCaptioner:
         features: Tensor,
         found: Sequence[ScoredCaption],
         similar: Sequence[SimilarCaptions],
-        weight: float,
+        params: GenerateParams,
     ) -> ScoredCaption:
         """Choose the caption that the model finds likely and that agrees with captions of similar images.
 
         Candidates are those that the search found, and the captions of similar images that agree best with
-        the others. The value of a caption is its score plus `weight` times its agreement.
+        the others. The value of a caption is its score plus `consensus` of `params` times its agreement.
 
         Args:
             features: `[1, P, D_v]`.
             found: what the search for this image ended with.
             similar: the captions of this image's neighbors, in a list.
-            weight: of the agreement.
+            params: how captions are decoded; a caption of a similar image has to keep to it.
         """
         near = similar[0][:CONSENSUS_IMAGES]
         said = list(dict.fromkeys(chain.from_iterable(near)))
+        if not said:
+            return found[0]
         best = np.argsort(-self._consensus.agreement(said, near), kind="stable")[:_SIMILAR_CANDIDATES]
-        candidates = [*found, *self._score(features, [said[place] for place in best], similar)]
+        candidates = [*found, *self._score(features, [said[place] for place in best], similar, params)]
         agreement = self._consensus.agreement([caption.text for caption in candidates], near)
-        values = [caption.score for caption in candidates] + weight * agreement
+        values = [caption.score for caption in candidates] + params.consensus * agreement
         return candidates[int(np.argmax(values))]
 
     def _score(
-        self, features: Tensor, captions: Sequence[str], similar: Sequence[SimilarCaptions]
+        self,
+        features: Tensor,
+        captions: Sequence[str],
+        similar: Sequence[SimilarCaptions],
+        params: GenerateParams,
     ) -> list[ScoredCaption]:
-        """Score captions of one image `[1, P, D_v]` as if the model had written them."""
-        limit = self._tokenizer.params.max_caption_tokens
-        ids = [row for row in map(self._tokenizer.encode_caption, captions) if 0 < len(row) <= limit]
+        """Score the captions that the model could have written of one image `[1, P, D_v]`."""
+        limit = min(self._tokenizer.params.max_caption_tokens, params.max_new_tokens or 0)
+        size = params.no_repeat_ngram_size
+        encoded = map(self._tokenizer.encode_caption, captions)
+        ids = [row for row in encoded if 0 < len(row) < limit and not (size and _repeats(row, size))]
         if not ids:
             return []
         prompt, tokens = self.model.prompt, features.shape[1]
-        rows = [[caption_labels(row, prompt.eos, truncated=False) for row in ids]]
+        rows = [[caption_labels(row, self._end, truncated=False) for row in ids]]
         batch = pack(rows, prompt.prefix_length(tokens), self.contexts(similar), prompt.context_start(tokens))
         device = self.model.language_model.device
         values = self.model.log_probabilities(features.to(device), batch.to(device))  # [N]
@@ -256,8 +267,7 @@ class FeatureCaptioner:
         memory = self._memory
         if memory is None:
             raise ValueError("there is no memory, expected the one that the similar captions are from")
-        step = max(1, len(memory) // MOST_IMAGES)
-        return Consensus([memory.captions(row) for row in range(0, len(memory), step)])
+        return Consensus([memory.captions(row) for row in idf_rows(len(memory))])
 
     def _ask(
         self, similar: Sequence[SimilarCaptions] | None, questions: Sequence[str | None]
@@ -278,3 +288,9 @@ class FeatureCaptioner:
         ]
         parts = own.projector, own.language_model, replace(prompt, after=()), own.adapters
         return VisionLanguageModel(*parts), asked
+
+
+def _repeats(ids: Sequence[int], size: int) -> bool:
+    """Say whether `size` tokens in a row occur twice."""
+    ngrams = [tuple(ids[start : start + size]) for start in range(len(ids) - size + 1)]
+    return len(set(ngrams)) < len(ngrams)

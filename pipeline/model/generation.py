@@ -86,15 +86,15 @@ def generate_candidates(
     model.eval()
     start = 0
     while start < len(features):
-        size = min(images_per_batch(params, batch_size), model.most_images)
+        size = min(images_per_batch(params, batch_size), model.language_model.most_images)
         images, part = features[start : start + size], slice(start, start + size)
         try:
             found = _search(model, images, params, limit, contexts and contexts[part])
         except torch.OutOfMemoryError:
             if len(images) == 1:
                 raise
-            model.most_images = len(images) // 2
-            logger.warning("memory is full: %d images are captioned at once from now on", model.most_images)
+            fewer = model.language_model.most_images = len(images) // 2
+            logger.warning("memory is full: %d images are captioned at once from now on", fewer)
             continue
         yield from found
         start += len(images)

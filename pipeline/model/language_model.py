@@ -38,6 +38,7 @@ class LanguageModel(nn.Module):
         end_ids: the tokens that end the model's answers, in addition to the tokenizer's EOS.
         is_compiled: whether `compile_layers` was called.
         labels_at_a_time: how many labels' logits exist at a time in training.
+        most_images: images that captions were generated of at a time without running out of memory.
     """
 
     def __init__(self, model: Any, spec: dict[str, Any]) -> None:
@@ -52,6 +53,7 @@ class LanguageModel(nn.Module):
             m.in_features * m.out_features for m in model.base_model.modules() if isinstance(m, nn.Linear)
         )
         self.labels_at_a_time = LABELS_AT_A_TIME
+        self.most_images = 1 << 30
         if self.device.type == "cuda":
             memory = torch.cuda.get_device_properties(self.device).total_memory
             self.labels_at_a_time = labels_that_fit(memory, self.vocabulary)

@@ -22,13 +22,7 @@ from pipeline.text.prompt import Prompt
 
 
 class VisionLanguageModel(nn.Module):
-    """A trainable projector in front of a frozen language model, which may carry trainable adapters.
-
-    Attributes:
-        most_images: images that captions were generated of at a time without running out of memory.
-    """
-
-    most_images = 1 << 30
+    """A trainable projector in front of a frozen language model, which may carry trainable adapters."""
 
     def __init__(
         self,

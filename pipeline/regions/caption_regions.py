@@ -22,7 +22,7 @@ from pipeline.captions import (
 from pipeline.errors import PipelineError
 from pipeline.files.atomic import replace_folder
 from pipeline.files.batched import batched
-from pipeline.files.json_files import JsonObject, write_json, write_jsonl
+from pipeline.files.json_files import JsonObject, sha256_of_file, write_json, write_jsonl
 from pipeline.files.prediction_cache import PredictionCache
 from pipeline.hardware.execution import Execution
 from pipeline.images.images import crop, open_image
@@ -32,6 +32,7 @@ from pipeline.params.schema import GenerateParams, Params, RegionsParams
 from pipeline.regions.captioner import BATCH_SIZE, Captioner
 from pipeline.regions.regions import Region, region_from_request
 from pipeline.result_code import REGIONS
+from pipeline.retrieval.memory import MEMORY_NAME
 
 logger = logging.getLogger(__name__)
 
@@ -131,12 +132,15 @@ def _answer(
     of an earlier run are kept.
     """
     checkpoint = load_checkpoint(path)
+    memory = path.with_name(MEMORY_NAME)
+    uses_memory = (checkpoint.info.memory or generate.consensus) and memory.exists()
     inputs = {
         "code": REGIONS.digests(),
         "checkpoint": checkpoint.file.sha256,
         "requests": [(r.image.sha256, r.region.name, r.region.box) for r in requests],
         "generate": asdict(generate),
         "dtype": str(execution.placement.dtype),
+        "memory": sha256_of_file(memory) if uses_memory else None,
     }
     cache = PredictionCache(execution.scratch, inputs, len(requests))
     missing = cache.missing

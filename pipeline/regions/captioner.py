@@ -50,7 +50,7 @@ AnyRegion = str | tuple[float, float, float, float] | Region | None
 
 # What gives most on dev (docs/results.md). People say the same three words twice in 1 of 160 captions.
 DEFAULT_GENERATION = GenerateParams(
-    beams=3, max_new_tokens=None, length_penalty=1.0, no_repeat_ngram_size=3, consensus=3.0
+    beams=3, max_new_tokens=None, length_penalty=1.0, no_repeat_ngram_size=3, consensus=1.0
 )
 BATCH_SIZE = 32
 _MOST_CHARACTERS = 2000  # of a question, as in datasets

@@ -156,16 +156,15 @@ def test_where_memory_is_full_fewer_images_are_captioned_at_once_and_the_caption
         return embed(self, images, *context)
 
     monkeypatch.setattr(VisionLanguageModel, "embed_image", with_little_room)
-    fresh = VisionLanguageModel(model.projector, model.language_model, model.prompt)
-    rows = IMAGES * params.beams
-    assert generated(fresh, features, params, rows) == expected
+    monkeypatch.setattr(model.language_model, "most_images", 1 << 30)
+    assert generated(model, features, params, IMAGES * params.beams) == expected
     assert sizes == [8, 4, 2, 2, 2, 2]
     # What did not fit is not tried again.
-    generated(fresh, features, params, rows)
+    generated(model, features, params, IMAGES * params.beams)
     assert sizes[6:] == [2, 2, 2, 2]
     room = 0
     with pytest.raises(torch.OutOfMemoryError):
-        generated(fresh, features[:1], params)
+        generated(model, features[:1], params)
 
 
 def test_auto_fills_a_share_of_a_gpus_free_memory_with_rows(

@@ -171,7 +171,7 @@ class TestConsensus:
     """The search's captions, weighed by likelihood and by agreement with captions of similar images."""
 
     def generate(self, plain: Project, weight: float) -> GenerateParams:
-        return replace(plain.params.generate, beams=3, consensus=weight)
+        return replace(plain.params.generate, beams=3, max_new_tokens=60, consensus=weight)
 
     def test_of_the_captions_of_a_search_the_one_wins_that_similar_images_agree_with(
         self, plain: Project, paths: list[str], tmp_path: Path
@@ -222,6 +222,28 @@ class TestConsensus:
                 features = torch.from_numpy(store.read([image.image_id]))
                 loss = model.loss([(features, [[caption.text]], None, [None])])
                 assert caption.score == pytest.approx(-loss, rel=1e-3)
+
+    def test_a_candidate_keeps_to_the_limits_of_a_caption(
+        self, plain: Project, captioner: Captioner, paths: list[str]
+    ) -> None:
+        short = replace(self.generate(plain, 100.0), max_new_tokens=2)
+        off = [caption.text for caption in captioner.caption(paths, generate=replace(short, consensus=0.0))]
+        said = captioner.caption(paths, generate=short)
+        assert max(len(caption.text) for caption in said) <= max(map(len, off))
+
+    def test_images_of_questions_alone_leave_the_search_to_decide(
+        self, plain: Project, paths: list[str], tmp_path: Path
+    ) -> None:
+        best = Path(shutil.copy(plain.best, tmp_path))
+        memory = Memory.read(plain.data / "memory.h5")
+        texts = [json.dumps([memory.image_id(row), []]).encode() for row in range(len(memory))]
+        offsets = np.cumsum([0, *map(len, texts)], dtype=np.int64)
+        replace(memory, records=np.frombuffer(b"".join(texts), np.uint8), offsets=offsets).write(
+            best.with_name("memory.h5")
+        )
+        off, on = self.generate(plain, 0.0), self.generate(plain, 100.0)
+        alone = Captioner.load(best, device="cpu")
+        assert alone.caption(paths[0], generate=on).text == alone.caption(paths[0], generate=off).text
 
     def test_without_a_memory_the_search_alone_decides(
         self, plain: Project, captioner: Captioner, paths: list[str], tmp_path: Path

@@ -124,7 +124,7 @@ def test_without_train_images_there_is_no_memory(lab: Lab) -> None:
     [
         ("center", np.zeros(3, np.float32)),
         ("offsets", np.zeros(5, np.int64)),
-        ("records", np.frombuffer(b'["a", []]' * 4, np.uint8)),
+        ("records", np.frombuffer(b'["a", 12]' * 4, np.uint8)),
     ],
 )
 def test_a_memory_whose_parts_do_not_fit_is_refused_although_its_checksum_is_right(
