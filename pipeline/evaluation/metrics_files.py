@@ -92,8 +92,8 @@ def summary_metrics(evaluation: Mapping[str, Any]) -> JsonObject:
         summary[split] = {name: evaluation[split][name] for name in _COMPARED_SCORES}
     summary["dev"]["loss"] = evaluation["by_epoch"][best]["dev_loss"]
     summary["test"] |= {name: evaluation[name] for name in _COMPARED_STATISTICS}
-    if "scenes" in evaluation:
-        summary["test"] |= {name: evaluation["scenes"][name] for name in _COMPARED_ACCURACIES}
+    if scenes := evaluation.get("scenes"):
+        summary["test"] |= {name: scenes[name] for name in _COMPARED_ACCURACIES if name in scenes}
     summary["control_cider"] = {name: scores["cider"] for name, scores in evaluation["controls"].items()}
     if answers := evaluation.get("answers"):
         summary["test"]["answer_accuracy"] = answers["accuracy"]

@@ -108,8 +108,8 @@ def test_more_epochs_and_such_edits_keep_the_images_and_the_epochs_there_are(don
     assert stages_run(printed) == {"encode", "train", "evaluate"}
     assert "0 of 26 images encoded now" in printed
     assert "continuing at epoch 3, step 1" in printed
-    # 16 images in batches of 4: the steps of one epoch are new, those of two epochs are kept.
-    assert "4 of 12 steps trained now" in printed
+    # 16 images, two rows each, in batches of 4: one epoch's steps are new, those of two epochs are kept.
+    assert "8 of 24 steps trained now" in printed
     assert set(re.findall(r"epoch (\d), \w+: \d+ images captioned", printed)) == {"3"}
     assert len(list((done.folder / "data/checkpoints").iterdir())) == 3
     assert (done.folder / "data/checkpoints/epoch_002.safetensors").read_bytes() == before

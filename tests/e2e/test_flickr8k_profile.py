@@ -98,7 +98,7 @@ def test_troubles_of_the_hub_are_survived_and_gated_models_told(project: Project
     # Four files, and the one whose transfer broke off.
     assert len(hub.transfers(".parquet")) == 5
     assert "16 images (train 9, dev 3, test 4), 80 captions" in printed
-    assert f"{LLAMA} is gated. Fix: accept its license at https://huggingface.co/{LLAMA}, then run" in printed
+    assert f"{LLAMA} is gated. Fix: accept its license at https://huggingface.co/{LLAMA}, wait" in printed
 
 
 def test_with_access_the_run_goes_on_and_survives_broken_transfers(project: Project, hub: HubStandIn) -> None:

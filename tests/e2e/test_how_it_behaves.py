@@ -100,7 +100,4 @@ def test_a_clone_that_pulls_the_features_trains_without_images(project: Project,
     assert "learning_rate: 1e-05" in (clone.folder / "params.yaml").read_text()
     assert load_params(clone.folder / "params.yaml").train.learning_rate == 1e-5
     # Without a terminal progress is lines, without a bar's marks.
-    steps = [line for line in printed.splitlines() if "epoch 1: step" in line]
-    assert steps
-    assert all("loss" in line for line in steps)
-    assert not [mark for mark in ("it/s", "s/it", "%|") if mark in "".join(steps)]
+    assert not [mark for mark in ("it/s", "s/it", "%|", "\r") if mark in printed]

@@ -71,7 +71,7 @@ def read_caption_file(
         raise PipelineError(f"{path} {why}.")
     # A word has a letter or a digit.
     empty = [repr(i) for i, texts in captions.items() if not all(any(map(str.isalnum, t)) for t in texts)]
-    if empty:
+    if empty and key == "captions":
         raise PipelineError(f"{path}: a caption of {first_few(empty)} has no words; expected some to score.")
     return captions
 

@@ -30,6 +30,7 @@ def saved(folder: Path, kind: str, **changes: Any) -> LanguageModel:
     text = "Text" if kind in ("Gemma3", "Qwen3_5") else ""
     config = getattr(transformers, f"{kind}{text}Config")(**SMALL, **changes)
     getattr(transformers, f"{kind}ForCausalLM")(config).save_pretrained(folder)
+    (folder / "tokenizer.json").touch()
     return load_language_model(LanguageModelParams(str(folder), None, "none", False), choose_placement("cpu"))
 
 

@@ -119,7 +119,7 @@ def test_captions_are_normalized(caption: str, lowercase: bool, strip_period: bo
 
 def test_a_folder_without_a_tokenizer_is_named(tmp_path: Path, tiny_clip: Path) -> None:
     for folder in (tmp_path, tiny_clip):
-        with pytest.raises(PipelineError, match=f"tokenizer of {folder}"):
+        with pytest.raises(PipelineError, match=f"{folder} has no"):
             caption_tokenizer(folder)
 
 
