@@ -78,7 +78,11 @@ def _turns(messages: object, place: str) -> list[tuple[str, object]]:
             f"{place}: the conversation is of {people!r:.80}, expected human, gpt, human, gpt."
         )
     texts = [message.get("value") for message in said]
-    questions = [" ".join(str(text).replace(_IMAGE, " ").split()) for text in texts[::2]]
+    questions = []
+    for text in texts[::2]:
+        if not isinstance(text, str):
+            raise PipelineError(f"{place}: a question is {text!r:.60}, expected text.")
+        questions.append(" ".join(text.replace(_IMAGE, " ").split()))
     return list(zip(questions, texts[1::2], strict=True))
 
 
@@ -115,14 +119,14 @@ def read_vqa(root: Path) -> Listing:
         content = _object(parse_json(read_text(questions), questions), str(questions))
         subtype = content.get("data_subtype")
         answers = {
-            row.get("question_id"): row
-            for _, row in _objects(
+            _question_id(row, place): row
+            for place, row in _objects(
                 _object(parse_json(read_text(annotations), annotations), str(annotations)).get("annotations"),
                 f"{annotations}: annotations",
             )
         }
         for place, row in _objects(content.get("questions"), f"{questions}: questions"):
-            number, answer = row.get("image_id"), answers.get(row.get("question_id"))
+            number, answer = row.get("image_id"), answers.get(_question_id(row, place))
             if not isinstance(number, int) or answer is None:
                 raise PipelineError(f"{place} has no image_id, or no annotation in {annotations}.")
             name = f"{subtype}/COCO_{subtype}_{number:012}.jpg"
@@ -131,6 +135,13 @@ def read_vqa(root: Path) -> Listing:
             turn = row.get("question"), _most_frequent(answer), answer.get("answer_type")
             listing.add_conversation(image_id, [turn], place)
     return listing
+
+
+def _question_id(row: Mapping[str, Any], place: str) -> int | str:
+    number = row.get("question_id")
+    if not isinstance(number, int | str):
+        raise PipelineError(f"{place}: the question_id is {number!r:.60}, expected a number.")
+    return number
 
 
 def _vqa_split(name: str) -> Split:

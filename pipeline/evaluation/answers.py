@@ -101,7 +101,7 @@ def score_answers(
     rows = {image_id: row for row, image_id in enumerate(dict.fromkeys(i for i, _ in asked))}
     image = np.array([rows[image_id] for image_id, _ in asked])  # [questions]
     right = {name: _right(asked, said) for name, said in {"model": answers, **controls}.items()}
-    kinds = np.array([turn.kind for _, turn in asked])
+    kinds = np.array([turn.kind or "other" for _, turn in asked])
 
     def score(among: NDArray[np.bool_]) -> JsonObject:
         total = np.bincount(image[among], minlength=len(rows))  # [images]
@@ -120,8 +120,7 @@ def score_answers(
         }
 
     by_kind = {str(kind): score(kinds == kind) for kind in sorted(set(kinds.tolist()))}
-    named = {kind or "other": scores for kind, scores in by_kind.items()}
-    return {**score(np.ones(len(asked), np.bool_)), "kinds": named}
+    return {**score(np.ones(len(asked), np.bool_)), "kinds": by_kind}
 
 
 def _right(asked: Sequence[tuple[str, Turn]], said: Sequence[str]) -> NDArray[np.bool_]:

@@ -42,7 +42,7 @@ def model_card(info: CheckpointInfo, evaluation: Path | None, dataset: str | Non
         evaluation: metrics/evaluate.json; without it the card says that it has no scores.
         dataset: `data.source` of the run, or the repository of a dataset of the hub.
 
-    Raises PipelineError when the scores are those of another checkpoint.
+    Raises PipelineError when the scores are not complete, or are those of another checkpoint.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -93,16 +93,24 @@ def _is_hub_id(name: str) -> bool:
 def _test_scores(path: Path, info: CheckpointInfo) -> dict[str, list[str]]:
     """Read the scores on the test images of the model and of each control, by its name."""
     content = read_json(path)
-    run, expected = (content["training"], content["best_epoch"]), (info.training, info.epoch)
+    try:
+        run, expected = (content["training"], content["best_epoch"]), (info.training, info.epoch)
+        controls = content["controls"]
+        rows = {"the model": content["test"]}
+        rows |= {label: controls[key] for key, label in CONTROLS.items() if key in controls}
+        table = {label: [f"{scores[key]:.2f}" for key in _SCORES] for label, scores in rows.items()}
+    except (KeyError, TypeError, ValueError) as error:
+        raise PipelineError(
+            f"{path} is not complete ({type(error).__name__}: {error}). Fix: run `dvc repro evaluate`, or "
+            "leave the scores out."
+        ) from error
     if run != expected:
         what = "another training run" if run[0] != expected[0] else f"epoch {run[1]}, not {expected[1]}"
         raise PipelineError(
             f"{path} has the scores of {what}. Fix: export the data/best.safetensors of that run, or leave "
             "the scores out."
         )
-    rows = {"the model": content["test"]}
-    rows |= {label: content["controls"][key] for key, label in CONTROLS.items() if key in content["controls"]}
-    return {label: [f"{scores[key]:.2f}" for key in _SCORES] for label, scores in rows.items()}
+    return table
 
 
 def _escape(value: Any) -> str:

@@ -38,10 +38,10 @@ def tracking(names: Iterable[str], scratch: Path, stage: str, training: str) -> 
         training: fingerprint of the training, by which trackers put the stages of a run together.
 
     Raises:
-        PipelineError: if the package of a tracker is not installed.
+        PipelineError: if a tracker does not start, as without its package or an API key.
     """
     require_trackers(names)
-    trackers = [_start(name, scratch, stage, training[:16]) for name in names]
+    trackers: list[Any] = []
 
     def track(values: Mapping[str, float], step: int) -> None:
         for tracker in list(trackers):
@@ -52,10 +52,15 @@ def tracking(names: Iterable[str], scratch: Path, stage: str, training: str) -> 
                 trackers.remove(tracker)
 
     try:
+        for name in names:
+            trackers.append(_start(name, scratch, stage, training[:16]))
         yield track
     finally:
         for tracker in trackers:
-            tracker.finish()
+            try:
+                tracker.finish()
+            except Exception as error:  # what was trained is published nevertheless
+                logger.warning("%s may lack the last numbers: %s", tracker.name, error)
 
 
 def _start(name: str, scratch: Path, stage: str, training: str) -> Any:
@@ -70,6 +75,12 @@ def _start(name: str, scratch: Path, stage: str, training: str) -> Any:
         "mlflow": {"run_name": f"{stage} {training}"},
     }
     project = training if name == "tensorboard" else _PROJECT
-    tracker = LOGGER_TYPE_TO_CLASS[name](project, **options[name])
-    tracker.start()
+    try:
+        tracker = LOGGER_TYPE_TO_CLASS[name](project, **options[name])
+        tracker.start()
+    except Exception as error:  # each service has errors of its own
+        raise PipelineError(
+            f"{name} does not start: {error!s:.300}. Fix: log in to it or set its address, or set "
+            "runtime.trackers: []."
+        ) from error
     return tracker

@@ -22,23 +22,19 @@ def example_pictures(checkpoint: Path, info: CheckpointInfo, max_megapixels: flo
 
     The lists of the run's images lie next to the checkpoint; where they or the images do not, there are none.
     """
-    with TemporaryDirectory() as folder:
-        if info.data and info.data["source"] == "scenes":
-            paths = [path for _, path in draw_scenes(_SCENES, Limits(None, None, None), Path(folder))]
-        else:
-            paths = _test_images(checkpoint.parent)
-        try:
+    try:
+        with TemporaryDirectory() as folder:
+            if info.data and info.data.get("source") == "scenes":
+                paths = [path for _, path in draw_scenes(_SCENES, Limits(None, None, None), Path(folder))]
+            else:
+                paths = _test_images(checkpoint.parent)
             return [picture(open_image(path, max_megapixels), _SIDE) for path in paths]
-        except PipelineError:
-            return []
+    except (PipelineError, OSError):  # no examples, as on a full disk, are no reason to serve no page
+        return []
 
 
 def _test_images(data: Path) -> list[Path]:
-    try:
-        test = {
-            record.image_id for record in read_captions(data / "captions.jsonl") if record.split == "test"
-        }
-        images = [Path(image.path) for image in read_images(data / "images.jsonl") if image.image_id in test]
-    except PipelineError:
-        return []
+    test = {record.image_id for record in read_captions(data / "captions.jsonl") if record.split == "test"}
+    listed = [image for image in read_images(data / "images.jsonl") if image.image_id in test]
+    images = [data.parent / image.path for image in listed]  # relative paths are of the project
     return images[:: max(1, len(images) // _COUNT)][:_COUNT]

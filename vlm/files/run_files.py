@@ -26,6 +26,7 @@ class RunFiles:
         Raises PipelineError if the run is unknown, or neither git nor DVC has the file on this machine.
         """
         from dvc.exceptions import DvcException
+        from scmrepo.exceptions import SCMError
 
         if self._project is None:
             return Path(name)
@@ -33,7 +34,7 @@ class RunFiles:
         copy.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._project.get_file(name, str(copy))
-        except (DvcException, OSError) as error:
+        except (DvcException, SCMError, OSError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise PipelineError(
                 f"there is no {name} of {self._revision!r:.100}: {reason}. Fix: pass a file, `workspace`, "
@@ -42,8 +43,15 @@ class RunFiles:
         return copy
 
     def predictions(self) -> Path:
-        """Return the test captions of the best epoch."""
-        best = read_json(self.get("metrics/evaluate.json"))["best_epoch"]
+        """Return the test captions of the best epoch. Raises PipelineError where it is not known."""
+        match read_json(self.get("metrics/evaluate.json")):
+            case {"best_epoch": int(best)}:
+                pass
+            case _:
+                raise PipelineError(
+                    f"metrics/evaluate.json of {self._revision!r:.100} names no best_epoch. "
+                    "Fix: run `dvc repro evaluate` there."
+                )
         return self.get(f"data/predictions/epoch_{best:03d}_test.jsonl")
 
     def images(self, image_ids: Collection[str]) -> dict[str, Path]:

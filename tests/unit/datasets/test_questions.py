@@ -111,6 +111,7 @@ def test_a_conversation_of_llava_is_one_branch_and_its_requests_for_captions_giv
         (["Why?"], r"conversations\[0\] is 'Why\?', expected an object"),
         (said(*["Why?", "So."] * 101), "has 101 turns; 1 to 100 are allowed"),
         (said("Why?", " "), "an answer is empty"),
+        ([{"from": "human", "value": None}, *said("Why?", "So.")[1:]], "a question is None, expected text"),
         (said("Why?", "x" * 10_001), "10001 characters; at most 10000"),
     ],
 )
@@ -171,6 +172,7 @@ def test_vqa_has_the_most_frequent_answer_and_halves_the_validation_images(tmp_p
             '"question_id": 7, "answer_type"',
             r"questions\[1\] has no image_id",
         ),
+        ('"question_id": 1, "answer_type"', '"question_id": [1], "answer_type"', r"question_id is \[1\]"),
         ('"annotations": [', '"annotations": 7, "x": [', "expected a list of objects"),
         ('"multiple_choice_answer": "cat"', '"answers": []', "an answer is None"),
     ],

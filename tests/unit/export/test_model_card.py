@@ -113,6 +113,13 @@ def test_scores_of_another_checkpoint_are_refused(tmp_path: Path, content: objec
         model_card(INFO, scores_file(tmp_path, content), None)
 
 
+@pytest.mark.parametrize("absent", SCORES)
+def test_scores_that_are_not_complete_are_refused(tmp_path: Path, absent: str) -> None:
+    content = {key: value for key, value in SCORES.items() if key != absent}
+    with pytest.raises(PipelineError, match=rf"evaluate\.json is not complete \(KeyError: '{absent}'\)"):
+        model_card(INFO, scores_file(tmp_path, content), None)
+
+
 def test_nothing_from_outside_becomes_markup() -> None:
     evil = "x](https://evil) <script>alert(1)</script> | `code` **bold** www.evil a@b\n---\n# Heading\n---"
     info = replace(

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
 from pipeline.errors import PipelineError
 from pipeline.hardware.tracking import tracking
@@ -27,8 +28,10 @@ class StandIn(ModuleType):
         self.logged: list[tuple[int, dict[str, float]]] = []
         self.is_finished = False
         self.breaks_at = 0
+        self.broken: set[str] = set()
 
     def init(self, **options: Any) -> "StandIn":
+        self._fail("init")
         self.opened = options
         return self
 
@@ -38,7 +41,12 @@ class StandIn(ModuleType):
         self.logged.append((step, values))
 
     def finish(self) -> None:
+        self._fail("finish")
         self.is_finished = True
+
+    def _fail(self, call: str) -> None:
+        if call in self.broken:
+            raise ConnectionError(f"{call}: no API key")
 
 
 @pytest.fixture
@@ -77,5 +85,39 @@ def test_a_package_that_is_absent_is_named_with_its_command(tmp_path: Path) -> N
     with (
         pytest.raises(PipelineError, match="names mlflow, which is not installed"),
         tracking(["mlflow"], tmp_path, "train", "0f"),
+    ):
+        pass
+
+
+def test_a_tracker_that_cannot_finish_ends_no_training_and_hides_no_error(
+    lab: Lab, finished: Path, tmp_path: Path, wandb: StandIn, caplog: pytest.LogCaptureFixture
+) -> None:
+    wandb.broken = {"finish"}
+    lab.train(tmp_path, epochs=3, runtime={"trackers": ("wandb",)})
+    assert outputs(tmp_path) == outputs(finished)
+    assert "wandb may lack the last numbers: finish: no API key" in caplog.text
+    with pytest.raises(ZeroDivisionError), tracking(["wandb"], tmp_path, "train", "0f"):
+        raise ZeroDivisionError
+
+
+def test_a_tracker_that_does_not_start_is_a_sentence_and_those_before_it_are_finished(
+    tmp_path: Path, wandb: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Unreachable:
+        def __init__(self, *_: object, **__: object) -> None:
+            raise ConnectionError("no address")
+
+    monkeypatch.setitem(LOGGER_TYPE_TO_CLASS, "mlflow", Unreachable)
+    monkeypatch.setitem(sys.modules, "mlflow", StandIn())
+    with (
+        pytest.raises(PipelineError, match=r"mlflow does not start: no address\. Fix: "),
+        tracking(["wandb", "mlflow"], tmp_path, "train", "0f"),
+    ):
+        pass
+    assert wandb.is_finished
+    wandb.broken = {"init"}
+    with (
+        pytest.raises(PipelineError, match="wandb does not start: init: no API key"),
+        tracking(["wandb"], tmp_path, "train", "0f"),
     ):
         pass

@@ -3,6 +3,7 @@
 Run: .venv/bin/python -m pytest tests/unit/vlm/test_app_examples.py
 """
 
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,16 +27,25 @@ def test_a_model_of_scenes_gets_scenes_wherever_it_lies(scenes: CheckpointInfo, 
     assert len(set(pictures)) == 5
 
 
+def test_on_a_disk_that_takes_no_scenes_there_are_none(
+    scenes: CheckpointInfo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
+    assert example_pictures(tmp_path / "best.safetensors", scenes, max_megapixels=1) == []
+
+
 def test_another_model_gets_test_images_of_its_run_or_none(scenes: CheckpointInfo, tmp_path: Path) -> None:
-    photos = replace(scenes, data={"source": "jsonl", "name": "photos", "images": 2})
-    assert example_pictures(tmp_path / "best.safetensors", photos, max_megapixels=1) == []
+    photos = replace(scenes, data={"name": "photos", "images": 2})
+    data = tmp_path / "data"
+    assert example_pictures(data / "best.safetensors", photos, max_megapixels=1) == []
     for name, size in (("seen.png", (10, 10)), ("test.png", (800, 600))):
         Image.new("RGB", size).save(tmp_path / name)
     names = {"seen.png": "train", "test.png": "test"}
     records = [CaptionRecord(name, split, ("a dog",)) for name, split in names.items()]  # type: ignore[arg-type]
-    write_captions(tmp_path / "captions.jsonl", records)
-    write_images(tmp_path / "images.jsonl", [ImageRecord(n, str(tmp_path / n), "0f", 10, 10) for n in names])
-    (address,) = example_pictures(tmp_path / "best.safetensors", photos, max_megapixels=1)
+    write_captions(data / "captions.jsonl", records)
+    # Relative to the project, which need not be the current folder.
+    write_images(data / "images.jsonl", [ImageRecord(n, n, "0f", 10, 10) for n in names])
+    (address,) = example_pictures(data / "best.safetensors", photos, max_megapixels=1)
     assert picture(address).size == (640, 480)
     (tmp_path / "test.png").unlink()
-    assert example_pictures(tmp_path / "best.safetensors", photos, max_megapixels=1) == []
+    assert example_pictures(data / "best.safetensors", photos, max_megapixels=1) == []

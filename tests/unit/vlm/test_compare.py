@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from dulwich.repo import Repo
+from dvc.repo import Repo as DvcRepo
 from PIL import Image
 
 from pipeline.captions import CaptionRecord, ImageRecord, write_captions, write_images
@@ -93,3 +95,13 @@ def test_the_page_shows_them_with_their_images_and_no_markup_from_outside(folder
 def test_what_cannot_be_compared_is_said(args: tuple[str, ...], sentence: str) -> None:
     save("few.jsonl", {key: text for key, text in FIRST.items() if key != "3.png"})
     assert sentence in compare(*args, code=1).stderr
+
+
+def test_scores_without_a_best_epoch_and_a_project_without_commits_are_said() -> None:
+    Path("metrics").mkdir()
+    Path("metrics/evaluate.json").write_text("{}")
+    said = compare("a.jsonl", "workspace", code=1).stderr
+    assert "metrics/evaluate.json of 'workspace' names no best_epoch. Fix: " in said
+    Repo.init(".").close()
+    DvcRepo.init().close()
+    assert "there is no metrics/evaluate.json of 'nosuch'" in compare("nosuch", "HEAD", code=1).stderr
