@@ -78,7 +78,7 @@ def _start(name: str, scratch: Path, stage: str, training: str) -> Any:
     try:
         tracker = LOGGER_TYPE_TO_CLASS[name](project, **options[name])
         tracker.start()
-    except Exception as error:  # each service has errors of its own
+    except Exception as error:  # each service has other errors
         raise PipelineError(
             f"{name} does not start: {error!s:.300}. Fix: log in to it or set its address, or set "
             "runtime.trackers: []."

@@ -98,13 +98,22 @@ _YES_OR_NO = ("is", "are", "was", "were", "does", "do", "did", "has", "have")
 _POLITE = ("can", "could", "would", "will", "you", "we", "me", "us", "please", "tell", "see", "show", "there")
 
 
+# Words that ask for what is there, and for nothing else.
+_GENERIC = ("s", "shown", "seen", "visible", "happening", "happens", "going", "look", "looks", "like")
+_GENERIC += (*_YES_OR_NO, "object", "objects", "thing", "things", "something", "anything")
+
+
 def is_question(request: str) -> bool:
     """Tell whether a request asks about more than what a place shows, and the model itself must answer.
 
     "What color is the ring?" does; "What is in the top-left corner?" and "Describe the dog" do not.
     """
     words = [word for word in _TOKEN.findall(request.casefold()) if word[0].isalpha()]
-    things = [word for word in words if _LETTERS.get(word, "x") == "x" and word not in (*_ASKING, *_POLITE)]
+    things = [
+        word
+        for word in words
+        if _LETTERS.get(word, "x") == "x" and word not in {*_ASKING, *_POLITE, *_GENERIC}
+    ]
     asks = bool(words) and (words[0] in (*_ASKING, *_YES_OR_NO) or request.rstrip().endswith("?"))
     return asks and bool(things)
 

@@ -6,6 +6,7 @@ Images stay in memory: neither an upload nor a crop becomes a file.
 import base64
 import io
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from PIL import Image
@@ -37,11 +38,14 @@ def preview(content: bytes, max_megapixels: float) -> dict[str, Any]:
 def requested_regions(requests: Sequence[str]) -> list[Region]:
     """Return the regions that requests in words name, in their order; one request may name several.
 
-    A question is about the full image.
+    A question is about the place that it names, or about the full image.
     Raises PipelineError for a request that names no region clearly or is too long, and for no region or
     too many.
     """
     if question_of(requests) is not None:
+        with suppress(PipelineError):  # a question need not name a place
+            named = regions_from_request(requests[0])
+            return named if len(named) == 1 else [REGIONS["full"]]
         return [REGIONS["full"]]
     # Checked before any request is parsed: thousands fit into one address.
     is_readable = len(requests) <= MAX_REGIONS and all(len(text) <= _MAX_REQUEST_LENGTH for text in requests)
@@ -55,7 +59,7 @@ def requested_regions(requests: Sequence[str]) -> list[Region]:
 
 
 def question_of(requests: Sequence[str]) -> str | None:
-    """Return the question that a single request asks about the whole image; None if it names a place."""
+    """Return the question of a single request; None if it asks no more than what a place shows."""
     if len(requests) == 1 and len(requests[0]) <= _MAX_REQUEST_LENGTH and is_question(requests[0]):
         return requests[0]
     return None

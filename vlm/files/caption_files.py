@@ -20,13 +20,14 @@ def read_caption_file(
     key: Literal["caption", "captions"],
     split: str | None = None,
     references: Iterable[str] | None = None,
+    allow_empty: bool = False,
 ) -> dict[str, list[str]]:
     """Read the captions of each image by its id, from lines `{"image_id", "caption"}` or `"captions"`.
 
     With `split`, only lines of that split count, as data/captions.jsonl has them. With `references`, ids of
     images, lines of `vlm caption` count too, if their path names one of these images. Raises PipelineError
     naming file and line for other content, a caption of a part of an image, an image that occurs twice or has
-    no captions, and too long a caption; naming the images if a caption has no words.
+    no captions, and too long a caption; naming the images if a caption has no words, unless `allow_empty`.
     """
     captions: dict[str, list[str]] = {}
     lines: dict[str, int] = {}
@@ -71,7 +72,7 @@ def read_caption_file(
         raise PipelineError(f"{path} {why}.")
     # A word has a letter or a digit.
     empty = [repr(i) for i, texts in captions.items() if not all(any(map(str.isalnum, t)) for t in texts)]
-    if empty and key == "captions":
+    if empty and not allow_empty:
         raise PipelineError(f"{path}: a caption of {first_few(empty)} has no words; expected some to score.")
     return captions
 

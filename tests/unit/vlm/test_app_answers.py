@@ -47,32 +47,39 @@ def test_each_answer_has_caption_and_crop_of_its_region() -> None:
 
 
 @pytest.mark.parametrize(
-    ("request_", "is_question"),
+    ("request_", "asked_about"),
     [
-        ("what is behind the man", True),
-        ("What colour is the ring?", True),
-        ("How many dogs are there?", True),
-        ("Is there a red circle?", True),
-        ("Which corner is empty?", True),
-        ("what is the dog in the top left doing", True),
-        ("What is in the top-left corner?", False),
-        ("what do you see on the left side?", False),
-        ("Describe the dog", False),
-        ("Compare the left and the right", False),
-        ("top left?", False),
-        ("0.5,0,1,0.5", False),
+        ("what is behind the man", "full"),
+        ("What colour is the ring?", "full"),
+        ("How many dogs are there?", "full"),
+        ("Is there a red circle?", "full"),
+        ("Which corner is empty?", "full"),
+        ("what is the dog in the top left doing", "top-left"),
+        ("What color is the ring in the top-left corner?", "top-left"),
+        ("What is in the top-left corner?", None),
+        ("What's at the top?", None),
+        ("What is shown in the upper right?", None),
+        ("What is happening on the left?", None),
+        ("How does the left half look?", None),
+        ("Which object is in the left third?", None),
+        ("what do you see on the left side?", None),
+        ("Describe the dog", None),
+        ("Compare the left and the right", None),
+        ("top left?", None),
+        ("0.5,0,1,0.5", None),
     ],
 )
 def test_a_request_that_names_only_a_place_captions_it_and_a_question_goes_to_the_model(
-    request_: str, is_question: bool
+    request_: str, asked_about: str | None
 ) -> None:
     question = question_of([request_])
-    assert question == (request_ if is_question else None)
+    assert question == (request_ if asked_about else None)
     regions = requested_regions([request_])
     (first, *_) = answer(FakeCaptioner().caption_many, png(60, 40), regions, 1, question)
     assert first["question"] == question
-    if is_question:
-        assert (first["region"], first["caption"]) == ("full", f"{request_} full of 60 x 40")
+    if asked_about:
+        assert first["region"] == asked_about
+        assert first["caption"].startswith(f"{request_} {asked_about} of ")
 
 
 def test_several_requests_are_regions_to_compare() -> None:
