@@ -99,8 +99,10 @@ _POLITE = ("can", "could", "would", "will", "you", "we", "me", "us", "please", "
 
 
 # Words that ask for what is there, and for nothing else.
-_GENERIC = ("s", "shown", "seen", "visible", "happening", "happens", "going", "look", "looks", "like")
-_GENERIC += (*_YES_OR_NO, "object", "objects", "thing", "things", "something", "anything")
+_GENERIC = {
+    *_YES_OR_NO, "s", "shown", "seen", "visible", "happening", "happens", "going", "look", "looks", "like",
+    "object", "objects", "thing", "things", "something", "anything",
+}  # fmt: skip
 
 
 def is_question(request: str) -> bool:
@@ -109,11 +111,8 @@ def is_question(request: str) -> bool:
     "What color is the ring?" does; "What is in the top-left corner?" and "Describe the dog" do not.
     """
     words = [word for word in _TOKEN.findall(request.casefold()) if word[0].isalpha()]
-    things = [
-        word
-        for word in words
-        if _LETTERS.get(word, "x") == "x" and word not in {*_ASKING, *_POLITE, *_GENERIC}
-    ]
+    others = {*_ASKING, *_POLITE, *_GENERIC}
+    things = [word for word in words if _LETTERS.get(word, "x") == "x" and word not in others]
     asks = bool(words) and (words[0] in (*_ASKING, *_YES_OR_NO) or request.rstrip().endswith("?"))
     return asks and bool(things)
 

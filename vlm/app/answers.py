@@ -45,7 +45,7 @@ def requested_regions(requests: Sequence[str]) -> list[Region]:
     if question_of(requests) is not None:
         with suppress(PipelineError):  # a question need not name a place
             named = regions_from_request(requests[0])
-            return named if len(named) == 1 else [REGIONS["full"]]
+            return list(named) if len(named) == 1 else [REGIONS["full"]]
         return [REGIONS["full"]]
     # Checked before any request is parsed: thousands fit into one address.
     is_readable = len(requests) <= MAX_REGIONS and all(len(text) <= _MAX_REQUEST_LENGTH for text in requests)
