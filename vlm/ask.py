@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from vlm import options
-from vlm.caption import load_captioner, output_all, regions_of
+from vlm.caption import find_and_report, load_captioner, output_all, regions_of
 
 
 @click.command()
@@ -47,15 +47,9 @@ def ask(
 
     from pipeline.regions.captioner import DEFAULT_GENERATION
     from vlm.files.caption_output import Printer
-    from vlm.files.image_files import find_images
 
     (part,) = regions_of(None, region, box)
-    files = find_images(images, recursive)
-    for note in files.notes():
-        click.echo(f"Note: {note}", err=True)
-    errors = dict.fromkeys(files.errors)
-    for error in errors:
-        click.echo(f"Error: {error}", err=True)
+    files, errors = find_and_report(images, recursive)
     requests = [(path, part) for path in files.paths]
     if requests:
         captioner = load_captioner(checkpoint, device, max_megapixels, memory, quiet=as_json)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pipeline.regions.captioner import Captioner, RegionCaption
     from pipeline.regions.regions import Region
     from vlm.files.caption_output import CaptionOutput
+    from vlm.files.image_files import ImageFiles
 
 
 @click.command()
@@ -63,18 +64,11 @@ def caption(
     from dataclasses import replace
 
     from vlm.files.caption_output import Printer, caption_file
-    from vlm.files.image_files import find_images
 
     if write and as_json:
         raise click.UsageError("--write and --json exclude each other. Fix: pass --write OUT.jsonl.")
     regions = regions_of(ask, region, box)
-    files = find_images(images, recursive)
-    for note in files.notes():
-        click.echo(f"Note: {note}", err=True)
-    # A dictionary keeps the order; an image that cannot be read fails once, not for each region.
-    errors = dict.fromkeys(files.errors)
-    for error in errors:
-        click.echo(f"Error: {error}", err=True)
+    files, errors = find_and_report(images, recursive)
     several, names_region = len(files.paths) + len(files.errors) > 1, (ask, region, box) != (None, None, None)
     printer = Printer(as_json, several, names_region)
     output = caption_file(write, files.paths, len(regions)) if write else printer
@@ -95,6 +89,23 @@ def caption(
         )
     if errors:
         click.get_current_context().exit(1)
+
+
+def find_and_report(images: Sequence[str], recursive: bool) -> "tuple[ImageFiles, dict[str, None]]":
+    """Find the images of a command; print what is passed over and what is missing.
+
+    Returns them with the errors that were printed, in order: an image that cannot be read fails once, not for
+    each region.
+    """
+    from vlm.files.image_files import find_images
+
+    files = find_images(images, recursive)
+    for note in files.notes():
+        click.echo(f"Note: {note}", err=True)
+    errors = dict.fromkeys(files.errors)
+    for error in errors:
+        click.echo(f"Error: {error}", err=True)
+    return files, errors
 
 
 def load_captioner(
