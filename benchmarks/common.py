@@ -106,6 +106,7 @@ class Task:
     Attributes:
         gib: the memory of the GPU that a process may take; None: all.
         to_loss: a loss that both train down to, at most an epoch long; None: a number of steps.
+        similar: captions of similar images in the prompt of ours.
     """
 
     work: Path
@@ -113,6 +114,7 @@ class Task:
     device: str
     gib: float | None = None
     to_loss: float | None = None
+    similar: int = 0
 
     def placement(self) -> Placement:
         """Choose the device, and keep this process within its memory."""

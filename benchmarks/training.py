@@ -29,6 +29,7 @@ from pipeline.hardware.execution import Execution
 from pipeline.hardware.memory import keep_freed_memory
 from pipeline.params.schema import EncoderParams, Params
 from pipeline.pretrained.pretrained import resolve_model
+from pipeline.retrieval.retrieve import RetrievePaths, retrieve
 from pipeline.text.prompt import CaptionTokenizer
 from pipeline.text.token_store import read_tokens, tokenize_captions
 from pipeline.training.outputs import TrainPaths
@@ -62,6 +63,7 @@ Side = tuple[Callable[..., Figures], tuple[Any, ...]]
 @click.option(
     "--to-loss", type=float, help="Both train an epoch: when was the mean loss of 100 captions this?"
 )
+@click.option("--similar", default=0, show_default=True, help="Captions of similar images in ours' prompt.")
 @click.option("--device", default="cpu", show_default=True)
 @report_user_errors
 def main(
@@ -75,6 +77,7 @@ def main(
     model: str,
     gib: float | None,
     to_loss: float | None,
+    similar: int,
     device: str,
 ) -> None:
     """Captions a second in training, against LLaVA and Trainer of `transformers`.
@@ -92,7 +95,7 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         clip, llama = common.save_models(work, placement.device, model == "tiny")
-        task = Task(work, common.SMOLLM2 if model == "smollm2" else str(llama), device, gib, to_loss)
+        task = Task(work, common.SMOLLM2 if model == "smollm2" else str(llama), device, gib, to_loss, similar)
         language = resolve_model(task.language_model, None, None)
         in_a_process(peer.save_llava, work / "llava", clip, language, placement.device)
         common.save_captions(photos, images, work)
@@ -137,7 +140,10 @@ def encode(task: Task) -> float:
     encode_images(task.work / "images.jsonl", task.work / "features.h5", params.encoder, execution)
     seconds = time.perf_counter() - start
     tokenizer = CaptionTokenizer(params.prompt, params.language_model)
-    tokenize_captions(task.work / "captions.jsonl", task.work / "tokens.h5", tokenizer)
+    captions = task.work / "captions.jsonl"
+    tokenize_captions(captions, task.work / "tokens.h5", tokenizer)
+    memory, neighbors = task.work / "memory.h5", task.work / "neighbors.h5"
+    retrieve(RetrievePaths(task.work / "features.h5", captions, memory, neighbors), task.similar)
     return seconds
 
 
@@ -178,6 +184,7 @@ def _params(task: Task, batch_size: int, accumulation: int, compiled: bool) -> P
     return replace(
         sample,
         encoder=EncoderParams(str(task.work / "clip"), None, layer=-2, tokens="patches", grid=None),
+        prompt=replace(sample.prompt, similar_captions=task.similar),
         language_model=replace(sample.language_model, name=task.language_model),
         train=replace(
             sample.train, epochs=1, batch_size=batch_size, gradient_accumulation_steps=accumulation

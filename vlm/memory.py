@@ -1,8 +1,8 @@
 """`vlm memory`: captions of another dataset, which a model can read without training."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Literal, get_args
 
 import click
@@ -34,7 +34,8 @@ def memory() -> None:
 def build(dataset: Path, out: Path, source: Source, checkpoint: Path) -> None:
     """Collect the train images of DATASET and their captions in OUT, for the encoder of a checkpoint.
 
-    Run it in the project's folder: params.yaml says on which device. Nothing is trained.
+    Run it in the project's folder: params.yaml says on which device, and what is interrupted goes on when it is
+    run again. Nothing is trained.
 
     \b
     Example: vlm memory build photos/ photos.h5
@@ -49,11 +50,13 @@ def build(dataset: Path, out: Path, source: Source, checkpoint: Path) -> None:
 
     params = load_params(Path("params.yaml"))
     encoder = load_checkpoint(options.find_checkpoint_or_explain(checkpoint)).info.encoder_params()
-    with TemporaryDirectory() as name:
-        folder = Path(name)
-        images, captions, features = (folder / f for f in ("images.jsonl", "captions.jsonl", "features.h5"))
-        data = replace(params.data, source=source, root=str(dataset), limits=Limits(None, None, None))
-        prepare(data, images, captions, folder / "images", params.runtime.num_workers)
-        encode_images(images, features, encoder, Execution.start(params.runtime, folder / "encode"))
-        found, _ = retrieve(RetrievePaths(features, captions, out, folder / "neighbors.h5"), 0)
+    folder = Path(".scratch/memory")
+    folder.mkdir(parents=True, exist_ok=True)
+    images, captions, features = (folder / f for f in ("images.jsonl", "captions.jsonl", "features.h5"))
+    # Dev and test images are not wanted; one of each is the fewest that `prepare` reads.
+    data = replace(params.data, source=source, root=str(dataset), limits=Limits(None, 1, 1))
+    prepare(data, images, captions, folder / "images", params.runtime.num_workers)
+    encode_images(images, features, encoder, Execution.start(params.runtime, folder / "encode"))
+    found, _ = retrieve(RetrievePaths(features, captions, out, folder / "neighbors.h5"), 0)
+    shutil.rmtree(folder)
     click.echo(f"{out}: the captions of {len(found):,} images. Use: vlm caption IMAGE --memory {out}")
