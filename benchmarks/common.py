@@ -107,6 +107,7 @@ class Task:
         gib: the memory of the GPU that a process may take; None: all.
         to_loss: a loss that both train down to, at most an epoch long; None: a number of steps.
         similar: captions of similar images in the prompt of ours.
+        dequantize: whether ours keeps its NF4 weights as plain ones.
     """
 
     work: Path
@@ -115,6 +116,7 @@ class Task:
     gib: float | None = None
     to_loss: float | None = None
     similar: int = 0
+    dequantize: bool = False
 
     def placement(self) -> Placement:
         """Choose the device, and keep this process within its memory."""

@@ -74,7 +74,10 @@ def main(minutes: float, device: str, tiny: bool, results: Path, profiles: bool)
             outcome = _run(words, deadline - start)
             common.record({"outcome": outcome, "seconds": time.monotonic() - start})
             click.echo(f"{part}: {outcome} after {time.monotonic() - start:.0f} s", err=True)
-    click.echo(summary([json.loads(line) for line in results.read_text().splitlines()]))
+    rows = [json.loads(line) for line in results.read_text().splitlines()]
+    failed = any(row.get("outcome") == "failed" for row in rows)
+    click.echo(summary(rows))
+    sys.exit(failed)
 
 
 def _run(words: list[str], seconds: float) -> str:

@@ -64,6 +64,7 @@ Side = tuple[Callable[..., Figures], tuple[Any, ...]]
     "--to-loss", type=float, help="Both train an epoch: when was the mean loss of 100 captions this?"
 )
 @click.option("--similar", default=0, show_default=True, help="Captions of similar images in ours' prompt.")
+@click.option("--dequantize", is_flag=True, help="Ours keeps its NF4 weights as plain ones.")
 @click.option("--device", default="cpu", show_default=True)
 @report_user_errors
 def main(
@@ -78,6 +79,7 @@ def main(
     gib: float | None,
     to_loss: float | None,
     similar: int,
+    dequantize: bool,
     device: str,
 ) -> None:
     """Captions a second in training, against LLaVA and Trainer of `transformers`.
@@ -95,7 +97,8 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         clip, llama = common.save_models(work, placement.device, model == "tiny")
-        task = Task(work, common.SMOLLM2 if model == "smollm2" else str(llama), device, gib, to_loss, similar)
+        name = common.SMOLLM2 if model == "smollm2" else str(llama)
+        task = Task(work, name, device, gib, to_loss, similar, dequantize)
         language = resolve_model(task.language_model, None, None)
         in_a_process(peer.save_llava, work / "llava", clip, language, placement.device)
         common.save_captions(photos, images, work)
@@ -189,7 +192,12 @@ def _params(task: Task, batch_size: int, accumulation: int, compiled: bool) -> P
         train=replace(
             sample.train, epochs=1, batch_size=batch_size, gradient_accumulation_steps=accumulation
         ),
-        runtime=replace(sample.runtime, device=task.device, compile="always" if compiled else "never"),
+        runtime=replace(
+            sample.runtime,
+            device=task.device,
+            compile="always" if compiled else "never",
+            dequantize="always" if task.dequantize else sample.runtime.dequantize,
+        ),
     )
 
 

@@ -1,7 +1,7 @@
 """NF4 weights as plain ones while training: a third of a step's passes over weights, for more memory.
 
 Every layer takes its weights apart twice a batch, forward and backward. Where memory allows, that is done
-once. The values are those of NF4, so the results are too.
+once. The values are those of NF4, so the results are too, on a CPU bit for bit.
 """
 
 import logging
@@ -16,7 +16,7 @@ from pipeline.model.language_model import LanguageModel
 
 logger = logging.getLogger(__name__)
 
-# The part of a GPU's free memory that plain weights may take in addition: the rest is the batch's.
+# The part of the device's free memory that plain weights may take in addition: the rest is the batch's.
 _SHARE = 1 / 8
 # Bytes of a weight in NF4: half of one, and for each block of 64 a scale of 32 bits.
 _NF4_BYTES = 0.5 + 4 / 64
@@ -31,9 +31,6 @@ def should_dequantize(
     extra = model.layer_weights * (placement.dtype.itemsize - _NF4_BYTES)
     if requested != "auto":
         chosen, reason = requested == "always", f"runtime.dequantize is {requested}"
-    elif placement.device.type != "cuda":
-        # Two cores: a fifth faster with 4 images in a batch, no faster with 8 (docs/performance.md).
-        chosen, reason = False, "on a CPU a larger batch gains more"
     else:
         chosen = extra <= _SHARE * free_memory(placement.device)
         reason = "memory is free" if chosen else "the memory is left to the batch"

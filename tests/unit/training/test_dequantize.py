@@ -23,7 +23,7 @@ def load(tiny_llama: Path, quantization: Any = "nf4") -> LanguageModel:
     return load_language_model(params, choose_placement("cpu"))
 
 
-def test_hidden_states_and_gradients_are_those_of_nf4_with_adapters_too(tiny_llama: Path) -> None:
+def test_hidden_states_and_gradients_are_those_of_nf4_bit_for_bit_with_adapters_too(tiny_llama: Path) -> None:
     batch = pack([[[7, 8, 9], [10, 11]], [[12, 13]]], prefix_length=5)
     results: list[list[Tensor]] = []
     for plain in (False, True):
@@ -39,7 +39,7 @@ def test_hidden_states_and_gradients_are_those_of_nf4_with_adapters_too(tiny_lla
         gradients = torch.autograd.grad(hidden.sin().sum(), [words, *adapters.parameters()])
         results.append([hidden.detach(), *gradients])
     for ours, expected in zip(*results, strict=True):
-        assert (ours - expected).norm() <= 1e-5 * expected.norm()
+        assert torch.equal(ours, expected)
 
 
 @pytest.mark.parametrize(
@@ -47,13 +47,13 @@ def test_hidden_states_and_gradients_are_those_of_nf4_with_adapters_too(tiny_lla
     [
         ("auto", "nf4", "cuda", 1e9, True),
         ("auto", "nf4", "cuda", 1e5, False),
-        ("auto", "nf4", "cpu", 1e9, False),
+        ("auto", "nf4", "cpu", 1e9, True),
         ("always", "nf4", "cpu", 0.0, True),
         ("never", "nf4", "cuda", 1e9, False),
         ("always", "none", "cpu", 1e9, False),
     ],
 )
-def test_weights_are_dequantized_on_request_or_where_a_gpu_has_memory_to_spare(
+def test_weights_are_dequantized_on_request_or_where_memory_is_to_spare(
     monkeypatch: pytest.MonkeyPatch,
     tiny_llama: Path,
     requested: Any,
