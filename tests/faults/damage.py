@@ -172,7 +172,7 @@ _KEPT_ANSWERS = ".scratch/evaluate/*/{}.json"
 EXCHANGES: dict[str, tuple[Exchange, str, str]] = {
     "features.h5 of another encoder": (_take("data/features.h5"), "evaluate", "encoder layer"),
     "tokens.h5 of another language model": (_take("data/tokens.h5"), "train", "tokenizer"),
-    "memory.h5 of another run": (_take("data/memory.h5"), "evaluate", "is not the memory of captions"),
+    "memory.h5 of another encoder": (_take("data/memory.h5"), "evaluate", "encoder layer"),
     "neighbors.h5 of another run": (_take("data/neighbors.h5"), "evaluate", "another memory"),
     "a checkpoint of another run": (_take(_CHECKPOINT.format("002")), "evaluate", "is not epoch 2"),
     "checkpoints of two epochs": (_swap(_CHECKPOINT, "001", "002"), "evaluate", "epoch is 2, expected 1"),
