@@ -2,7 +2,6 @@
 
 import random
 from collections import Counter
-from collections.abc import Iterator
 
 from pipeline.captions import SceneObject, Turn
 from pipeline.datasets.scenes.describe import MIDDLE, QUADRANTS, with_article
@@ -24,36 +23,40 @@ _WORDINGS = {
 
 
 def ask(rng: random.Random, placed: list[tuple[SceneObject, str]]) -> tuple[tuple[Turn, ...], ...]:
-    """Ask of objects, each with its place, every question that has one answer, and as many of what is absent."""
+    """Ask of objects, each with its place, a question of each kind that has one answer."""
     objects = [item for item, _ in placed]
+    asked = [("count", "", _NUMBERS[len(objects)]), _place(rng, placed), _presence(rng, objects)]
     shapes, colors = (Counter(getattr(item, name) for item in objects) for name in ("shape", "color"))
-    asked = [
-        ("count", "", _NUMBERS[len(objects)]),
-        *_places(rng, placed),
-        *_presence(rng, objects),
-        *(("color", item.shape, item.color) for item in objects if shapes[item.shape] == 1),
-        *(("shape", item.color, item.shape) for item in objects if colors[item.color] == 1),
-    ]
+    if unique := [item for item in objects if shapes[item.shape] == 1]:
+        item = rng.choice(unique)
+        asked.append(("color", item.shape, item.color))
+    if unique := [item for item in objects if colors[item.color] == 1]:
+        item = rng.choice(unique)
+        asked.append(("shape", item.color, item.shape))
     turns = [Turn(rng.choice(_WORDINGS[kind]).format(about), answer, kind) for kind, about, answer in asked]
     rng.shuffle(turns)
     return tuple((turn,) for turn in turns)
 
 
-def _places(rng: random.Random, placed: list[tuple[SceneObject, str]]) -> Iterator[tuple[str, str, str]]:
-    """Ask of each place that holds an object, and of an empty one; a large object reaches into all corners."""
+def _place(rng: random.Random, placed: list[tuple[SceneObject, str]]) -> tuple[str, str, str]:
+    """Ask what is in a place that holds a whole object, or none; a large object reaches into all corners."""
     contents = {place: with_article(f"{item.color} {item.shape}") for item, place in placed}
     empty = [] if MIDDLE in contents else [place for place in QUADRANTS if place not in contents]
-    chosen = [*contents, *rng.sample(empty, min(1, len(empty)))]
-    for place in chosen if contents else [*chosen, MIDDLE]:
-        where = place if place == MIDDLE else f"{place} corner"
-        yield "place", where, contents.get(place, NOTHING)
+    if not placed:
+        empty.append(MIDDLE)
+    take_empty = bool(empty) and (not contents or rng.random() < 0.4)
+    place = rng.choice(empty if take_empty else list(contents))
+    where = place if place == MIDDLE else f"{place} corner"
+    return "place", where, contents.get(place, NOTHING)
 
 
-def _presence(rng: random.Random, objects: list[SceneObject]) -> Iterator[tuple[str, str, str]]:
-    """Ask whether there is each object, and as often for one that is not there, mostly a similar one."""
-    looks = [(item.color, item.shape) for item in objects]
+def _presence(rng: random.Random, objects: list[SceneObject]) -> tuple[str, str, str]:
+    """Ask whether there is an object: one of the scene, or half the time another one, often a similar one."""
+    looks = {(item.color, item.shape) for item in objects}
+    if looks and rng.random() < 0.55:
+        color, shape = rng.choice(sorted(looks))
+        return "presence", with_article(f"{color} {shape}"), "yes"
     others = [(c, s) for c in COLORS for s in SHAPES if (c, s) not in looks]
     similar = [(c, s) for c, s in others if any((c == color) != (s == shape) for color, shape in looks)]
-    absent = [rng.choice(similar if similar and rng.random() < 0.7 else others) for _ in looks or [None]]
-    for color, shape in dict.fromkeys([*looks, *absent]):
-        yield "presence", with_article(f"{color} {shape}"), "yes" if (color, shape) in looks else "no"
+    color, shape = rng.choice(similar if similar and rng.random() < 0.7 else others)
+    return "presence", with_article(f"{color} {shape}"), "no"

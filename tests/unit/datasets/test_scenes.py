@@ -108,7 +108,7 @@ def facts(record: CaptionRecord) -> dict[tuple[str, str], str]:
     return known
 
 
-def test_questions_of_five_kinds_about_every_object_have_true_answers(scenes: Scenes) -> None:
+def test_questions_of_five_kinds_have_true_answers(scenes: Scenes) -> None:
     answers: dict[str, set[str]] = {}
     for record, _ in scenes:
         known = facts(record)
@@ -123,8 +123,7 @@ def test_questions_of_five_kinds_about_every_object_have_true_answers(scenes: Sc
             else:
                 (words,) = about
                 assert turn.answer == known[(turn.kind, words)]
-        present = [turn for (turn,) in record.conversations if turn.answer == "yes"]
-        assert len(present) == len(record.objects)
+        assert len({turn.kind for (turn,) in record.conversations}) == len(record.conversations)
     assert answers["color"] == set(COLORS)
     assert answers["shape"] == set(SHAPES)
     assert answers["count"] == {"none", "one", "two", "three", "four"}
