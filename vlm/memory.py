@@ -34,7 +34,7 @@ def memory() -> None:
 def build(dataset: Path, out: Path, source: Source, checkpoint: Path) -> None:
     """Collect the train images of DATASET and their captions in OUT, for the encoder of a checkpoint.
 
-    Run it in the project's folder: params.yaml says on which device, and what is interrupted goes on when it is
+    Run it in the project's folder: params.yaml says on which device. An interrupted one goes on when it is
     run again. Nothing is trained.
 
     \b
@@ -42,6 +42,8 @@ def build(dataset: Path, out: Path, source: Source, checkpoint: Path) -> None:
     """
     from pipeline.datasets.prepare import prepare
     from pipeline.encoding.encode import encode_images
+    from pipeline.files.disk_errors import explain_write_errors
+    from pipeline.files.locks import file_lock
     from pipeline.hardware.execution import Execution
     from pipeline.model.checkpoints import load_checkpoint
     from pipeline.params.loader import load_params
@@ -50,13 +52,14 @@ def build(dataset: Path, out: Path, source: Source, checkpoint: Path) -> None:
 
     params = load_params(Path("params.yaml"))
     encoder = load_checkpoint(options.find_checkpoint_or_explain(checkpoint)).info.encoder_params()
-    folder = Path(".scratch/memory")
-    folder.mkdir(parents=True, exist_ok=True)
-    images, captions, features = (folder / f for f in ("images.jsonl", "captions.jsonl", "features.h5"))
     # Dev and test images are not wanted; one of each is the fewest that `prepare` reads.
     data = replace(params.data, source=source, root=str(dataset), limits=Limits(None, 1, 1))
-    prepare(data, images, captions, folder / "images", params.runtime.num_workers)
-    encode_images(images, features, encoder, Execution.start(params.runtime, folder / "encode"))
-    found, _ = retrieve(RetrievePaths(features, captions, out, folder / "neighbors.h5"), 0)
-    shutil.rmtree(folder)
+    folder = Path(".scratch/memory")
+    images, captions, features = (folder / f for f in ("images.jsonl", "captions.jsonl", "features.h5"))
+    with file_lock(folder.with_suffix(".lock"), "memory"), explain_write_errors(folder):
+        folder.mkdir(exist_ok=True)
+        prepare(data, images, captions, folder / "images", params.runtime.num_workers)
+        encode_images(images, features, encoder, Execution.start(params.runtime, folder / "encode"))
+        found, _ = retrieve(RetrievePaths(features, captions, out, folder / "neighbors.h5"), 0)
+        shutil.rmtree(folder, ignore_errors=True)
     click.echo(f"{out}: the captions of {len(found):,} images. Use: vlm caption IMAGE --memory {out}")

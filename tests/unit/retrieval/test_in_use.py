@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -143,20 +144,26 @@ def test_another_memory_changes_what_is_said_where_it_is_asked_for(
         Captioner.load(best, device="cpu", memory=other)
 
 
-def test_a_memory_is_built_for_the_encoder_of_a_checkpoint_and_read_by_its_captioner(
+def test_a_memory_is_built_for_the_encoder_of_a_checkpoint_and_goes_on_where_it_was_interrupted(
     similar: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset = tmp_path / "dataset"
     dataset.mkdir()
-    photos = [Path(shutil.copy(image.path, dataset)) for image in similar.test_images[:4]]
-    splits = zip(photos, ("train", "train", "dev", "test"), strict=True)
+    photos = [Path(shutil.copy(image.path, dataset)) for image in similar.test_images[:5]]
+    splits = zip(photos, ("train", "train", "dev", "test", "test"), strict=True)
     lines = [{"image": path.name, "split": split, "captions": ["a zigzag"]} for path, split in splits]
     (dataset / "captions.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     write_params(tmp_path / "params.yaml", similar.params)
     monkeypatch.chdir(tmp_path)
     command = ["memory", "build", "dataset", "other.h5", "--checkpoint", str(similar.best)]
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.retrieval.retrieve.retrieve", Mock(side_effect=KeyboardInterrupt))
+        assert CliRunner().invoke(main, command).exit_code == 1
+    kept = Path(".scratch/memory")
+    assert len((kept / "images.jsonl").read_text().splitlines()) == 4  # one test image is enough
     result = CliRunner().invoke(main, command)
     assert "the captions of 2 images" in result.output
+    assert not kept.exists()
     other = Memory.read(Path("other.h5"))
     assert [other.captions(row) for row in range(len(other))] == [["a zigzag"]] * 2
     assert Captioner.load(similar.best, device="cpu", memory="other.h5").caption(photos[0]).text
