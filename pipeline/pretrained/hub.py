@@ -30,6 +30,7 @@ from pipeline.files.disk_errors import cannot_write
 _HUB = "https://huggingface.co"
 _LOOKUP_ERRORS = (LocalEntryNotFoundError, DryRunError)
 _CONNECTION_ERRORS = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, ConnectionError)
+_CLIENT_METHODS = ("request", "stream")
 # Without it the library asks the hub for a list of programs that may be using it, also when all is local.
 constants.HF_HUB_DISABLE_TELEMETRY = True
 
@@ -130,9 +131,11 @@ def _explain_hub_errors(repository: HubRepository) -> Iterator[None]:
     """Turn what huggingface_hub raises into a PipelineError."""
     try:
         yield
-    # The client of Xet raises ValueError for an answer that it cannot read; the library's threads raise
-    # AttributeError where one closes the connection that another uses.
+    # The client of Xet raises ValueError for an answer that it cannot read.
     except (OSError, RuntimeError, ValueError, AttributeError, httpx.HTTPError) as error:
+        # `get_session` returns None to a thread while another thread closes the client after a lost connection.
+        if isinstance(error, AttributeError) and not (error.obj is None and error.name in _CLIENT_METHODS):
+            raise
         # The cause of "not in the cache" says why the hub could not be asked.
         cause = error.__cause__ if isinstance(error, _LOOKUP_ERRORS) else None
         raise PipelineError(_explain(repository, cause or error)) from error

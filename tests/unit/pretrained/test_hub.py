@@ -221,8 +221,17 @@ def test_offline_mode(monkeypatch: pytest.MonkeyPatch) -> None:
         (RuntimeError("xet"), rf"download of {LLAMA} broke off \(RuntimeError\).*HF_HUB_DISABLE_XET"),
         (httpx.RemoteProtocolError("cut"), r"download of .* broke off \(RemoteProtocolError\)"),
         (OSError(errno.ENOSPC, "full"), rf"/cache/{LLAMA}: No space left .* HF_HOME"),
+        (AttributeError("closed", name="stream", obj=None), r"download of .* broke off \(AttributeError\)"),
     ],
 )
 def test_what_fails_on_this_side(monkeypatch: pytest.MonkeyPatch, error: Exception, words: str) -> None:
     monkeypatch.setattr(hub_module, "snapshot_download", Mock(side_effect=error))
     assert re.search(words, refusal())
+
+
+@pytest.mark.usefixtures("granted")
+def test_a_mistake_in_the_code_is_no_fault_of_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    mistake = AttributeError("no attribute", name="folder", obj=object())
+    monkeypatch.setattr(hub_module, "snapshot_download", Mock(side_effect=mistake))
+    with pytest.raises(AttributeError, match="no attribute"):
+        refusal()
