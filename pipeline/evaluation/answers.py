@@ -77,13 +77,17 @@ def normalize_answer(text: str) -> str:
     return " ".join(_WORDS.get(word, word) for word in words if word not in _ARTICLES)
 
 
+def _kind(turn: Turn) -> str:
+    return turn.kind or "other"
+
+
 def most_frequent_answers(train: Iterable[Turn], asked: Iterable[Turn]) -> list[str]:
     """Return for each question that is asked the train answer that its kind has most often; "" for none."""
     counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for turn in train:
-        counts[turn.kind][normalize_answer(turn.answer)] += 1
+        counts[_kind(turn)][normalize_answer(turn.answer)] += 1
     best = {kind: min(c, key=lambda answer: (-c[answer], answer)) for kind, c in counts.items()}
-    return [best.get(turn.kind, "") for turn in asked]
+    return [best.get(_kind(turn), "") for turn in asked]
 
 
 def score_answers(
@@ -101,7 +105,7 @@ def score_answers(
     rows = {image_id: row for row, image_id in enumerate(dict.fromkeys(i for i, _ in asked))}
     image = np.array([rows[image_id] for image_id, _ in asked])  # [questions]
     right = {name: _right(asked, said) for name, said in {"model": answers, **controls}.items()}
-    kinds = np.array([turn.kind or "other" for _, turn in asked])
+    kinds = np.array([_kind(turn) for _, turn in asked])
 
     def score(among: NDArray[np.bool_]) -> JsonObject:
         total = np.bincount(image[among], minlength=len(rows))  # [images]

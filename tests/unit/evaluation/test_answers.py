@@ -31,6 +31,8 @@ def test_the_most_frequent_train_answer_is_that_of_the_kind() -> None:
     train = [COLOR, Turn("Which?", "blue", "color"), Turn("Which?", "Blue.", "color"), COUNT]
     asked = [COLOR, COUNT, Turn("Where?", "here", "place")]
     assert most_frequent_answers(train, asked) == ["blue", "2", ""]
+    # As in the accuracy by kind: VQA v2 has a kind "other", and a question may have none.
+    assert most_frequent_answers([Turn("Why?", "so")], [Turn("Who?", "she", "other")]) == ["so"]
 
 
 def test_accuracy_is_of_all_questions_and_of_each_kind_next_to_controls() -> None:
