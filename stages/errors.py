@@ -20,8 +20,8 @@ from pipeline.files.disk_errors import cannot_write, is_full, system_error
 _OUT_OF_GPU_MEMORY = (
     "the GPU's memory is full; finished work is kept. Fix: close other programs on it (`nvidia-smi`), or "
     "lower train.batch_size (and raise train.gradient_accumulation_steps as much) for train, "
-    "runtime.encode_batch_size for encode, runtime.generate_batch_size for evaluate and regions, and run the "
-    "command again."
+    "runtime.encode_batch_size for encode, runtime.generate_batch_size for evaluate, and run the command "
+    "again."
 )
 # The hub's client logs each request, with signed addresses.
 _LIBRARIES = ("httpx", "httpx2", "py.warnings", "accelerate", "peft", "bitsandbytes", "matplotlib")
