@@ -33,7 +33,7 @@ FORMAT_VERSION = 3
 _METADATA_KEY = "vlm"
 _CHECKSUM = "sha256"
 _BEST = "best.safetensors"
-_MOST_TOKENS = 4096  # of an answer; a checkpoint may come from anywhere
+_MOST_ANSWER_TOKENS = 4096  # a checkpoint may come from anywhere
 _CHECKPOINT_NAME = re.compile(r"epoch_(\d{3,})\.safetensors")
 
 
@@ -85,7 +85,7 @@ class CheckpointInfo:
     def longest_answer(self) -> int | None:
         """Return the tokens of the longest answer of the training; None: it had no questions."""
         match self.data:
-            case {"longest_answer": int(longest)} if 0 < longest <= _MOST_TOKENS:
+            case {"longest_answer": int(longest)} if 0 < longest <= _MOST_ANSWER_TOKENS:
                 return longest
         return None
 

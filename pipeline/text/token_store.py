@@ -36,7 +36,7 @@ _CONTEXT = ("prompt_similar", "prompt_separator")
 _CONVERSATIONS = ("turn_ids", "turn_labels", "turn_offsets", "turn_row")
 _TEXTS = ("image_id", "split")
 # A conversation ends before the turn that would make it longer.
-_MOST_TOKENS = 1024
+_MOST_CONVERSATION_TOKENS = 1024
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def _encode(text: str, tokenizer: CaptionTokenizer, place: str, image_id: str) -
 
 
 def _branch(turns: Sequence[Turn], tokenizer: CaptionTokenizer, place: str, image_id: str) -> Branch:
-    """Tokenize a conversation up to an answer that is cut, or to `_MOST_TOKENS`, at least one turn."""
+    """Tokenize a conversation up to an answer that is cut, or to 1024 tokens, at least one turn."""
     limit = tokenizer.params.max_caption_tokens
     ids: list[int] = []
     labeled: list[bool] = []
@@ -129,7 +129,7 @@ def _branch(turns: Sequence[Turn], tokenizer: CaptionTokenizer, place: str, imag
         answer = _encode(turn.answer, tokenizer, place, image_id)
         is_cut = len(answer) > limit
         answer = answer[:limit] if is_cut else [*answer, tokenizer.prompt.eos]
-        if ids and len(ids) + len(question) + len(answer) > _MOST_TOKENS:
+        if ids and len(ids) + len(question) + len(answer) > _MOST_CONVERSATION_TOKENS:
             break
         ids += [*question, *answer]
         labeled += [False] * len(question) + [True] * len(answer)
