@@ -27,7 +27,7 @@ from pipeline.files.prediction_cache import PredictionCache
 from pipeline.hardware.execution import Execution
 from pipeline.images.images import crop, open_image
 from pipeline.metrics.scene_truth import judge_caption, score_judgments
-from pipeline.model.checkpoints import load_checkpoint
+from pipeline.model.checkpoints import load_checkpoint, memory_of_checkpoint
 from pipeline.params.schema import GenerateParams, Params, RegionsParams
 from pipeline.regions.captioner import BATCH_SIZE, Captioner
 from pipeline.regions.regions import Region, region_from_request
@@ -133,14 +133,14 @@ def _answer(
     """
     checkpoint = load_checkpoint(path)
     memory = path.with_name(MEMORY_NAME)
-    uses_memory = (checkpoint.info.memory or generate.consensus) and memory.exists()
+    uses_memory = bool(checkpoint.info.memory or generate.consensus)
     inputs = {
         "code": REGIONS.digests(),
         "checkpoint": checkpoint.file.sha256,
         "requests": [(r.image.sha256, r.region.name, r.region.box) for r in requests],
         "generate": asdict(generate),
         "dtype": str(execution.placement.dtype),
-        "memory": sha256_of_file(memory) if uses_memory else None,
+        "memory": sha256_of_file(memory) if uses_memory and memory.exists() else None,
     }
     cache = PredictionCache(execution.scratch, inputs, len(requests))
     missing = cache.missing
@@ -152,9 +152,10 @@ def _answer(
         if cache.has(places):
             deque(batch, maxlen=0)
             continue
-        captioner = captioner or Captioner.from_checkpoint(
-            checkpoint, execution.placement, execution.runtime.model_cache
-        )
+        if captioner is None:
+            captions = memory_of_checkpoint(checkpoint, memory) if uses_memory else None
+            placement, model_cache = execution.placement, execution.runtime.model_cache
+            captioner = Captioner.from_checkpoint(checkpoint, placement, model_cache, memory=captions)
         answers = captioner.caption_many(batch, generate)
         rows = [{"region": a.region.name, "box": [*a.region.box], "caption": a.text} for a in answers]
         cache.add(places[0], rows)

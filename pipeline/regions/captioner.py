@@ -122,7 +122,8 @@ class Captioner:
         cache = None if model_cache is None else Path(model_cache)
         other = None if memory is None else Path(memory)
         with hide_library_messages():
-            return cls.from_checkpoint(trained, placement, cache, max_megapixels, other)
+            captions = load_memory(trained, other)
+            return cls.from_checkpoint(trained, placement, cache, max_megapixels, captions)
 
     @classmethod
     def from_checkpoint(
@@ -131,14 +132,13 @@ class Captioner:
         placement: Placement,
         model_cache: Path | None,
         max_megapixels: float = 50.0,
-        memory: Path | None = None,
+        memory: Memory | None = None,
     ) -> Self:
-        """Load the frozen models of a checkpoint that was read already; as `load`."""
-        captions = _load_memory(checkpoint, memory)
-        model = FeatureCaptioner.load(checkpoint, placement, model_cache, captions)
+        """Load the frozen models of a checkpoint that was read already, with its memory if it is needed."""
+        model = FeatureCaptioner.load(checkpoint, placement, model_cache, memory)
         encoder = load_encoder(checkpoint.info.encoder_params(), placement.device, model_cache)
         encoder.spec.require_same(checkpoint.info.encoder, checkpoint.file.path)
-        return cls(encoder, model, max_megapixels, captions)
+        return cls(encoder, model, max_megapixels, memory)
 
     # A str or a file is iterable as well, and is always meant as one image: this overload comes first.
     @overload
@@ -325,9 +325,9 @@ class Captioner:
         # Rounded as the stored features are, which the projector was trained on.
         features = self._encoder.encode(pixels).half()  # [B, P, D_v]
         similar = None
-        if self._memory is not None:
+        count = max(self._model.similar_captions, CONSENSUS_IMAGES if generate.consensus else 0)
+        if self._memory is not None and count:
             # The neighbors of a crop are found for the crop.
-            count = max(self._model.similar_captions, CONSENSUS_IMAGES if generate.consensus else 0)
             similar = self._memory.retrieve(features.cpu().numpy(), count)
         questions = () if question is None else (question,) * len(crops)
         captions = self._model.caption(features, generate, BATCH_SIZE, similar, questions)
@@ -337,8 +337,8 @@ class Captioner:
         ]
 
 
-def _load_memory(checkpoint: Checkpoint, other: Path | None) -> Memory | None:
-    """The memory next to a checkpoint, or another one; None where its prompt shows no captions."""
+def load_memory(checkpoint: Checkpoint, other: Path | None) -> Memory | None:
+    """Read the memory next to a checkpoint, or another one; None without a file, if the prompt needs none."""
     if other is None:
         # Next to best.safetensors, or next to the folder of all epochs' checkpoints.
         folder = checkpoint.file.path.parent

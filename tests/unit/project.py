@@ -94,7 +94,7 @@ def write_dvc_lock(folder: Path, process: int) -> None:
     (folder / ".dvc" / "tmp" / "rwlock").write_text(json.dumps(locks))
 
 
-def refuse_to_load(*_: object) -> NoReturn:
+def refuse_to_load(*_: object, **__: object) -> NoReturn:
     raise AssertionError("the language model was loaded")
 
 

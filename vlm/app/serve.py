@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 from pipeline.errors import PipelineError
 from pipeline.hardware.device import choose_placement
 from pipeline.model.checkpoints import load_checkpoint
-from pipeline.regions.captioner import Captioner
+from pipeline.regions.captioner import Captioner, load_memory
 from vlm.app.examples import example_pictures
 from vlm.app.page import make_assets
 from vlm.app.server import CaptionServer, Limits
@@ -70,7 +70,7 @@ def load_application(
     """Load a trained model and put it behind the page. Raises PipelineError if it cannot be loaded."""
     trained = load_checkpoint(checkpoint)
     captioner = Captioner.from_checkpoint(
-        trained, choose_placement(device), model_cache, limits.max_megapixels, memory
+        trained, choose_placement(device), model_cache, limits.max_megapixels, load_memory(trained, memory)
     )
     info = trained.info
     names = {"encoder": info.encoder["name"], "language_model": info.language_model["name"]}

@@ -1,6 +1,7 @@
 """The regions stage writes crops, captions and what was right in them."""
 
 import json
+import shutil
 import weakref
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -62,6 +63,17 @@ def test_answers_are_kept_until_the_code_that_gives_them_changes(
         ask(project, "left")
     with edit_code("model/generation.py"), pytest.raises(AssertionError, match="was loaded"):
         ask(project, "left")
+
+
+def test_a_memory_that_neither_prompt_nor_search_uses_is_not_read(project: Project, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "best.safetensors"
+    shutil.copyfile(region_paths(project).checkpoint, checkpoint)
+    (tmp_path / "memory.h5").write_bytes(b"no memory")
+    paths = replace(region_paths(project), checkpoint=checkpoint)
+    regions = replace(project.params.regions, images=1, requests=("0.1,0.1,0.9,0.9",))
+    generate = replace(project.params.generate, consensus=0.0)
+    settings = replace(project.params, regions=regions, generate=generate)
+    assert caption_regions(paths, settings, project.execution("unused_memory"))["requests"] == 1
 
 
 def test_each_image_is_opened_once_for_all_its_requests(project: Project) -> None:
