@@ -18,7 +18,6 @@ from pipeline.evaluation.metrics_files import (
     summary_metrics,
 )
 from pipeline.evaluation.predictor import Predictor
-from pipeline.features.compatibility import features_digest, require_encoder
 from pipeline.features.store import FeatureStore
 from pipeline.files.atomic import replace_folder
 from pipeline.files.json_files import JsonObject, write_atomic, write_json, write_jsonl
@@ -124,8 +123,8 @@ def _require_trained_features(
     Images of other splits may come, go, or be mended.
     """
     path, info = checkpoint.file.path, checkpoint.info
-    require_encoder(store, info.encoder, str(path))
-    if features_digest(store, train_ids) != info.features:
+    store.require_encoder(info.encoder, str(path))
+    if store.digest(train_ids) != info.features:
         raise PipelineError(
             f"{path} was trained on other features than those of the {len(train_ids)} train images of "
             f"{paths.captions} in {paths.features}. Fix: run `dvc repro train`."

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from pipeline.captions import SimilarCaptions, Split
 from pipeline.errors import PipelineError
-from pipeline.features.compatibility import features_digest
 from pipeline.features.store import FeatureStore
 from pipeline.files.batched import batched
 from pipeline.files.json_files import digest
@@ -57,7 +56,7 @@ class Predictor:
         self._code = EVALUATE.digests()
         self._model: FeatureCaptioner | None = None
         # Every epoch asks for the digest of the same images' features.
-        self._digest = cache(lambda image_ids: features_digest(store, image_ids))
+        self._digest = cache(store.digest)
 
     def predict(
         self, checkpoint: Checkpoint, split: Split, questions: Mapping[str, str | None]

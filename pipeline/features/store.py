@@ -9,40 +9,26 @@ N: images, P: tokens of an image, D_v: width of the encoder.
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.captions import ImageRecord
+from pipeline.captions import ImageList, ImageRecord
 from pipeline.errors import PipelineError
+from pipeline.files import hdf5
 from pipeline.files.atomic import replace_file
+from pipeline.files.differences import differences
 from pipeline.files.disk_errors import explain_read_errors
-from pipeline.files.hdf5 import (
-    FORMAT,
-    find_text,
-    open_hdf5,
-    read_attribute,
-    read_texts,
-    write_attribute,
-    write_texts,
-)
 from pipeline.files.json_files import canonical_json
 
 FORMAT_VERSION = 3
 _DIGEST_LENGTH = 64  # SHA-256 in hex
 Features = NDArray[np.float16]
-
-
-class Images(Protocol):
-    """Images that can be counted and iterated over more than once; they need not be in memory."""
-
-    def __len__(self) -> int: ...
-    def __iter__(self) -> Iterator[ImageRecord]: ...
 
 
 def row_digest(sha256: str, features: Features) -> str:
@@ -57,7 +43,9 @@ def _row_bytes(image_id: str, sha256: str, digest: str) -> bytes:
     return canonical_json([image_id, sha256, digest]).encode()
 
 
-def write_store(path: Path, images: Images, spec: dict[str, Any], features: Iterable[Features]) -> None:
+def write_store(
+    path: Path, images: ImageList | Sequence[ImageRecord], spec: dict[str, Any], features: Iterable[Features]
+) -> None:
     """Write features.h5: the features of each image, in the order of `images`, and the digest of each row.
 
     One chunk per image and no compression, which would make random reads tens of times slower and save 8 %.
@@ -67,7 +55,7 @@ def write_store(path: Path, images: Images, spec: dict[str, Any], features: Iter
         raise PipelineError(f"There are no images to write to {path}. Fix: run `dvc repro prepare`.")
     count, shape = len(images), (spec["num_tokens"], spec["width"])
     checksum = hashlib.sha256(canonical_json(spec).encode())
-    with replace_file(path) as temporary, h5py.File(temporary, "w", libver=FORMAT) as file:
+    with replace_file(path) as temporary, h5py.File(temporary, "w", libver=hdf5.FORMAT) as file:
         rows = file.create_dataset(
             "features", (count, *shape), np.float16, chunks=(1, *shape), fletcher32=True
         )
@@ -79,14 +67,14 @@ def write_store(path: Path, images: Images, spec: dict[str, Any], features: Iter
                 checksum.update(_row_bytes(image.image_id, image.sha256, digest))
                 yield digest
 
-        write_texts(file, "digest", write_rows(), count, _DIGEST_LENGTH)
+        hdf5.write_texts(file, "digest", write_rows(), count, _DIGEST_LENGTH)
         for name in ("image_id", "sha256"):
             length = max(len(getattr(image, name).encode()) for image in images)
-            write_texts(file, name, (getattr(image, name) for image in images), count, length)
+            hdf5.write_texts(file, name, (getattr(image, name) for image in images), count, length)
         file.attrs["format_version"] = FORMAT_VERSION
-        write_attribute(file, "encoder", canonical_json(spec))
+        hdf5.write_attribute(file, "encoder", canonical_json(spec))
         # HDF5 keeps no checksum of contiguous data.
-        write_attribute(file, "checksum", checksum.hexdigest())
+        hdf5.write_attribute(file, "checksum", checksum.hexdigest())
 
 
 class FeatureStore:
@@ -104,23 +92,22 @@ class FeatureStore:
     def __init__(self, path: Path) -> None:
         self.path = path
         with ExitStack() as stack:
-            file = stack.enter_context(open_hdf5(path, FORMAT_VERSION, "a feature store", "encode"))
+            file = stack.enter_context(hdf5.open_file(path, FORMAT_VERSION, "a feature store", "encode"))
             self._read_header(file)
             self._opened = stack.pop_all()
 
     def _read_header(self, file: h5py.File) -> None:
         self._rows = file["features"]
-        size = self.path.stat().st_size
-        self.image_ids = read_texts(file, "image_id", size)
-        self.sha256 = read_texts(file, "sha256", size)
-        self._digests = read_texts(file, "digest", size)
-        self.spec: dict[str, Any] = json.loads(read_attribute(file, "encoder"))
+        self.image_ids = hdf5.read_texts(file, "image_id")
+        self.sha256 = hdf5.read_texts(file, "sha256")
+        self._digests = hdf5.read_texts(file, "digest")
+        self.spec: dict[str, Any] = json.loads(hdf5.read_attribute(file, "encoder"))
         shape = (len(self.image_ids), self.spec["num_tokens"], self.spec["width"])
         chunks = self._rows.id.get_num_chunks()
         checksum = hashlib.sha256(canonical_json(self.spec).encode())
         for row in zip(self.image_ids, self.sha256, self._digests, strict=True):
             checksum.update(_row_bytes(*row))
-        if checksum.hexdigest() != read_attribute(file, "checksum"):
+        if checksum.hexdigest() != hdf5.read_attribute(file, "checksum"):
             raise ValueError("the checksum of its ids and its encoder is wrong")
         if (self._rows.shape, self._rows.dtype) != (shape, np.float16) or chunks != len(self.image_ids):
             # HDF5 reads chunks that were never written as zeros, without an error.
@@ -133,10 +120,6 @@ class FeatureStore:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file."""
         self._opened.close()
 
     def __len__(self) -> int:
@@ -160,16 +143,31 @@ class FeatureStore:
             else:
                 yield image_id, sha256, values
 
-    def row_digests(self, image_ids: Sequence[str]) -> list[str]:
-        """`row_digest` of each image, in the order of the ids; `read` gives no other features than these."""
-        return [self._digests[self._row(image_id)] for image_id in image_ids]
+    def digest(self, image_ids: Iterable[str]) -> str:
+        """SHA-256 (hex) over the row digests of images, in order, which stands for their features and files.
+
+        No features are read: `read` gives no row that has another digest. Raises PipelineError for an image
+        that is not in the store.
+        """
+        total = hashlib.sha256()
+        for image_id in image_ids:
+            total.update(self._digests[self._row(image_id)].encode())
+        return total.hexdigest()
+
+    def require_encoder(self, spec: Mapping[str, Any], wanted_by: str) -> None:
+        """Raise PipelineError for the first setting in which the store's encoder differs from `spec`."""
+        for name, actual, expected in differences(self.spec, spec):
+            raise PipelineError(
+                f"{self.path} was made with encoder {name} {actual!r}, but {wanted_by} needs {expected!r}. "
+                "Fix: run `dvc repro`."
+            )
 
     def file_digest(self, image_id: str) -> str:
         """SHA-256 (hex) of an image's file."""
         return self.sha256[self._row(image_id)]
 
     def _row(self, image_id: str) -> int:
-        row = find_text(self.image_ids, image_id)
+        row = hdf5.find_text(self.image_ids, image_id)
         if row is None:
             raise PipelineError(f"{self.path} has no image {image_id}. Fix: run `dvc repro encode`.")
         return row

@@ -25,7 +25,7 @@ _SLICE = 1024  # texts that are written at a time
 
 
 @contextmanager
-def replace_hdf5(path: Path) -> Iterator[Any]:
+def new_file(path: Path) -> Iterator[Any]:
     """Yield a new HDF5 file that becomes `path` when the block ends without an exception.
 
     It is made in memory and written in one atomic step; on a full disk HDF5 would print its own errors when
@@ -39,7 +39,7 @@ def replace_hdf5(path: Path) -> Iterator[Any]:
 
 
 @contextmanager
-def open_hdf5(path: Path, version: int, kind: str, stage: str) -> Iterator[Any]:
+def open_file(path: Path, version: int, kind: str, stage: str) -> Iterator[Any]:
     """Open a file of a format version, such as "a file of neighbors", that a stage wrote.
 
     Raises PipelineError for a missing file and for another version; an error in the block means that the file
@@ -97,15 +97,22 @@ def write_texts(file: Any, name: str, texts: Iterable[str], count: int, length: 
         start += len(batch)
 
 
-def read_texts(file: Any, name: str, file_size: int) -> TextColumn:
-    """Read a dataset of texts. Raises ValueError, or h5py's errors, for anything else.
+def read_texts(file: Any, name: str) -> TextColumn:
+    """Read a dataset of texts. Raises ValueError, or h5py's errors, for anything else."""
+    if file[name].dtype.kind != "S":
+        raise ValueError(f"{name} is not a list of {len(file[name])} texts")
+    return TextColumn(read_array(file, name))
+
+
+def read_array(file: Any, name: str) -> NDArray[Any]:
+    """Read a dataset of the file. Raises ValueError, or h5py's errors, for anything else.
 
     A dataset with more bytes than the file has would be read for ever.
     """
-    texts = file[name]
-    if texts.dtype.kind != "S" or texts.nbytes > file_size:
-        raise ValueError(f"{name} is not a list of {len(texts)} texts")
-    return TextColumn(texts[:])
+    if file[name].nbytes > Path(file.filename).stat().st_size:
+        raise ValueError(f"{name} claims more bytes than the file has")
+    values: NDArray[Any] = file[name][:]
+    return values
 
 
 def write_attribute(file: Any, name: str, text: str) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.captions import SimilarCaptions
-from pipeline.files.hdf5 import open_hdf5, read_attribute, replace_hdf5, write_attribute
+from pipeline.files import hdf5
 from pipeline.files.json_files import canonical_json
 from pipeline.retrieval.nearest import nearest_rows, standardize, unit_rows
 
@@ -136,23 +136,20 @@ class Memory:
 
     def write(self, path: Path) -> None:
         """Write the memory, atomically; equal memories give equal bytes."""
-        with replace_hdf5(path) as file:
+        with hdf5.new_file(path) as file:
             for name in _ARRAYS:
                 file.create_dataset(name, data=getattr(self, name))
             file.attrs["format_version"] = FORMAT_VERSION
-            write_attribute(file, "encoder", canonical_json(self.spec))
-            write_attribute(file, "checksum", self._digest(_ARRAYS))
+            hdf5.write_attribute(file, "encoder", canonical_json(self.spec))
+            hdf5.write_attribute(file, "checksum", self._digest(_ARRAYS))
 
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read a memory. Raises PipelineError for a missing, foreign or damaged file, be it by one bit."""
-        with open_hdf5(path, FORMAT_VERSION, "a memory of captions", "retrieve") as file:
-            size = path.stat().st_size
-            if any(file[name].nbytes > size for name in _ARRAYS):
-                raise ValueError("its arrays claim more bytes than the file has")
-            spec = json.loads(read_attribute(file, "encoder"))
-            memory = cls(spec, **{name: file[name][:] for name in _ARRAYS})
-            if read_attribute(file, "checksum") != memory._digest(_ARRAYS):
+        with hdf5.open_file(path, FORMAT_VERSION, "a memory of captions", "retrieve") as file:
+            spec = json.loads(hdf5.read_attribute(file, "encoder"))
+            memory = cls(spec, **{name: hdf5.read_array(file, name) for name in _ARRAYS})
+            if hdf5.read_attribute(file, "checksum") != memory._digest(_ARRAYS):
                 raise ValueError("its checksum is wrong")
             memory._require_consistent()
         return memory

@@ -15,15 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.captions import SimilarCaptions
 from pipeline.errors import PipelineError
-from pipeline.files.hdf5 import (
-    find_text,
-    open_hdf5,
-    read_attribute,
-    read_texts,
-    replace_hdf5,
-    write_attribute,
-    write_texts,
-)
+from pipeline.files import hdf5
 from pipeline.files.json_files import canonical_json, digest
 from pipeline.retrieval.memory import Memory
 
@@ -50,7 +42,7 @@ class Neighbors:
         """The rows `[n, K]` of these images. Raises PipelineError for an image without neighbors."""
         places = []
         for image_id in image_ids:
-            place = find_text(self.image_ids, image_id)
+            place = hdf5.find_text(self.image_ids, image_id)
             if place is None:
                 raise PipelineError(f"{image_id} has no neighbors. Fix: run `dvc repro retrieve`.")
             places.append(place)
@@ -66,27 +58,23 @@ class Neighbors:
 
     def write(self, path: Path) -> None:
         """Write neighbors.h5; equal neighbors give equal bytes."""
-        with replace_hdf5(path) as file:
+        with hdf5.new_file(path) as file:
             file.create_dataset("rows", data=self.rows)
             longest = max((len(image_id.encode()) for image_id in self.image_ids), default=0)
-            write_texts(file, "image_id", self.image_ids, len(self.image_ids), longest)
+            hdf5.write_texts(file, "image_id", self.image_ids, len(self.image_ids), longest)
             file.attrs["format_version"] = FORMAT_VERSION
-            write_attribute(file, "memory", self.memory)
-            write_attribute(file, "train", self.train)
-            write_attribute(file, "checksum", self.digest)
+            hdf5.write_attribute(file, "memory", self.memory)
+            hdf5.write_attribute(file, "train", self.train)
+            hdf5.write_attribute(file, "checksum", self.digest)
 
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read neighbors.h5. Raises PipelineError for a missing, foreign or damaged file."""
-        with open_hdf5(path, FORMAT_VERSION, "a file of neighbors", "retrieve") as file:
-            size = path.stat().st_size
-            if file["rows"].nbytes > size:
-                raise ValueError("its rows claim more bytes than the file has")
-            image_ids = list(read_texts(file, "image_id", size))
-            neighbors = cls(
-                read_attribute(file, "memory"), read_attribute(file, "train"), image_ids, file["rows"][:]
-            )
-            if read_attribute(file, "checksum") != neighbors.digest:
+        with hdf5.open_file(path, FORMAT_VERSION, "a file of neighbors", "retrieve") as file:
+            memory, train = hdf5.read_attribute(file, "memory"), hdf5.read_attribute(file, "train")
+            image_ids = list(hdf5.read_texts(file, "image_id"))
+            neighbors = cls(memory, train, image_ids, hdf5.read_array(file, "rows"))
+            if hdf5.read_attribute(file, "checksum") != neighbors.digest:
                 raise ValueError("its checksum is wrong")
         return neighbors
 

@@ -14,15 +14,8 @@ from numpy.typing import NDArray
 
 from pipeline.captions import CaptionRecord, Split, Turn, read_captions
 from pipeline.errors import PipelineError
+from pipeline.files import hdf5
 from pipeline.files.differences import differences
-from pipeline.files.hdf5 import (
-    open_hdf5,
-    read_attribute,
-    read_texts,
-    replace_hdf5,
-    write_attribute,
-    write_texts,
-)
 from pipeline.files.json_files import canonical_json
 from pipeline.text.prompt import CaptionTokenizer, Prompt
 
@@ -168,16 +161,16 @@ def _write(
         "image_id": [r.image_id for r in records],
         "split": [r.split for r in records],
     }
-    with replace_hdf5(path) as file:
+    with hdf5.new_file(path) as file:
         for name, values in numbers.items():
             file.create_dataset(name, data=values)
         for name, words in texts.items():
             length = max((len(word.encode()) for word in words), default=0)
-            write_texts(file, name, words, len(words), length)
+            hdf5.write_texts(file, name, words, len(words), length)
         file.attrs["eos"] = prompt.eos
         file.attrs["format_version"] = FORMAT_VERSION
-        write_attribute(file, "tokenizer", canonical_json(tokenizer.spec))
-        write_attribute(file, "checksum", _checksum(numbers, [texts, prompt.eos, tokenizer.spec]))
+        hdf5.write_attribute(file, "tokenizer", canonical_json(tokenizer.spec))
+        hdf5.write_attribute(file, "checksum", _checksum(numbers, [texts, prompt.eos, tokenizer.spec]))
 
 
 def _checksum(numbers: Mapping[str, NDArray[Any]], rest: Any) -> str:
@@ -193,16 +186,13 @@ def read_tokens(path: Path, split: Split) -> TokenizedCaptions:
 
     Raises PipelineError for a missing, foreign or damaged file, even if only one bit of it changed.
     """
-    with open_hdf5(path, FORMAT_VERSION, "a readable token store", "tokenize") as file:
-        size = path.stat().st_size
+    with hdf5.open_file(path, FORMAT_VERSION, "a readable token store", "tokenize") as file:
         names = [*_NUMBERS, *(name for name in (*_CONTEXT, *_CONVERSATIONS) if name in file)]
-        if any(file[name].nbytes > size for name in names):
-            raise ValueError("its arrays claim more bytes than the file has")
-        numbers = {name: file[name][:] for name in names}
-        texts = {name: list(read_texts(file, name, size)) for name in _TEXTS}
+        numbers = {name: hdf5.read_array(file, name) for name in names}
+        texts = {name: list(hdf5.read_texts(file, name)) for name in _TEXTS}
         eos = int(file.attrs["eos"])
-        spec = json.loads(read_attribute(file, "tokenizer"))
-        if read_attribute(file, "checksum") != _checksum(numbers, [texts, eos, spec]):
+        spec = json.loads(hdf5.read_attribute(file, "tokenizer"))
+        if hdf5.read_attribute(file, "checksum") != _checksum(numbers, [texts, eos, spec]):
             raise ValueError("its checksum is wrong")
     prompt_ids = {name: tuple(numbers[name].tolist()) for name in numbers if name.startswith("prompt_")}
     prompt = Prompt(

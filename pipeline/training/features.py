@@ -10,7 +10,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from pipeline.features.compatibility import features_digest
 from pipeline.features.store import FeatureStore
 from pipeline.hardware.memory import free_memory
 
@@ -25,7 +24,7 @@ class TrainingFeatures:
 
     Attributes:
         spec: the spec of the encoder.
-        digest: `features_digest` of the images.
+        digest: `FeatureStore.digest` of the images.
     """
 
     def __init__(
@@ -38,7 +37,7 @@ class TrainingFeatures:
         self._store = store
         self._image_ids = image_ids
         self.spec = store.spec
-        self.digest = features_digest(store, image_ids)
+        self.digest = store.digest(image_ids)
         size = 2 * len(image_ids) * self.spec["num_tokens"] * self.spec["width"]
         in_memory = size <= _SHARE * free_memory() if loading == "auto" else loading == "memory"
         logger.info(

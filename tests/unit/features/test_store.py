@@ -18,7 +18,6 @@ import pytest
 
 from pipeline.captions import ImageRecord
 from pipeline.errors import PipelineError
-from pipeline.features.compatibility import features_digest, require_encoder
 from pipeline.features.store import Features, FeatureStore, write_store
 
 IMAGES = [ImageRecord(f"image_{n}.png", f"image_{n}.png", f"{n:064x}", 8, 8) for n in range(6)]
@@ -188,10 +187,10 @@ def test_a_store_on_a_disk_that_fails_is_not_called_damaged(
 
 def test_the_setting_in_which_another_encoder_differs_is_named(store_path: Path) -> None:
     with FeatureStore(store_path) as store:
-        require_encoder(store, dict(SPEC), "the checkpoint")
+        store.require_encoder(dict(SPEC), "the checkpoint")
         for name, actual, expected in (("layer", -2, -1), ("grid", None, 4)):
             with pytest.raises(PipelineError, match=f"{name} {actual}, but the checkpoint needs {expected}"):
-                require_encoder(store, {**SPEC, name: expected}, "the checkpoint")
+                store.require_encoder({**SPEC, name: expected}, "the checkpoint")
 
 
 def test_digests_change_with_the_features_and_with_the_file(tmp_path: Path, features: Features) -> None:
@@ -204,6 +203,5 @@ def test_digests_change_with_the_features_and_with_the_file(tmp_path: Path, feat
             hashlib.sha256(images[n].sha256.encode() + values[n].tobytes()).hexdigest() for n in (4, 0)
         ]
         with FeatureStore(tmp_path / "features.h5") as store:
-            assert store.row_digests([NAMES[4], NAMES[0]]) == digests
-            digest = features_digest(store, [NAMES[4], NAMES[0]])
+            digest = store.digest([NAMES[4], NAMES[0]])
         assert digest == hashlib.sha256("".join(digests).encode()).hexdigest()
