@@ -5,7 +5,6 @@ Question Answering", 2015). VQA counts an answer that three of ten people gave a
 expected, the most frequent one.
 """
 
-import random
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +16,7 @@ from pipeline.captions import CaptionRecord, Turn, select_split
 from pipeline.evaluation.predictor import Predictor
 from pipeline.files.json_files import JsonObject
 from pipeline.metrics.bootstrap import share_interval
+from pipeline.metrics.controls import shuffle_predictions
 from pipeline.model.checkpoints import Checkpoint
 
 _DIGITS = ("none zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -24,8 +24,6 @@ _WORDS = {word: str(digit) for digit, words in enumerate(_DIGITS) for word in wo
 _ARTICLES = {"a", "an", "the"}
 _PERIOD = re.compile(r"(?<!\d)\.|\.(?!\d)|['\u2019]|(?<=\d),(?=\d)")
 _MARK = re.compile(r"[^\w\s.]|_")
-
-_SHUFFLE_SEED = 0
 
 
 def evaluate_answers(
@@ -45,7 +43,8 @@ def evaluate_answers(
     train = [turn for r in select_split(records, "train") for turn in r.first_turns]
     controls = {"most_frequent": most_frequent_answers(train, [turn for _, turn in asked])}
     if len(set(images)) > 1:
-        controls["shuffled"] = predictor.answer(checkpoint, _shuffle(images), questions)
+        other = shuffle_predictions(dict(zip(images, images, strict=True)))
+        controls["shuffled"] = predictor.answer(checkpoint, [other[i] for i in images], questions)
     rows = [
         {
             "image_id": image_id,
@@ -58,14 +57,6 @@ def evaluate_answers(
         for (image_id, turn), answer in zip(asked, answers, strict=True)
     ]
     return score_answers(asked, answers, controls), rows
-
-
-def _shuffle(images: Sequence[str]) -> list[str]:
-    """Replace each image by another one: one cycle through all images, the same for equal ids."""
-    cycle = sorted(set(images))
-    random.Random(_SHUFFLE_SEED).shuffle(cycle)
-    other = dict(zip(cycle, cycle[1:] + cycle[:1], strict=True))
-    return [other[image_id] for image_id in images]
 
 
 def normalize_answer(text: str) -> str:

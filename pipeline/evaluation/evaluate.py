@@ -36,8 +36,6 @@ from pipeline.retrieval.neighbors import Neighbors, Retriever
 
 logger = logging.getLogger(__name__)
 
-_SHUFFLE_SEED = 0
-
 References = Mapping[Split, Mapping[str, Sequence[str]]]
 
 
@@ -93,7 +91,7 @@ def evaluate(paths: EvaluatePaths, settings: Params, execution: Execution) -> Js
     controls, consensus_images = control_captions(neighbors, records, execution.scratch)
     predictions = best.texts("test")
     if len(predictions) > 1:
-        controls["shuffled"] = shuffle_predictions(predictions, _SHUFFLE_SEED)
+        controls["shuffled"] = shuffle_predictions(predictions)
     metrics = evaluation_metrics(best, results, choice, controls, consensus_images, records)
     metrics |= {"answers": answers} if answers else {}
     for result in results:

@@ -45,8 +45,7 @@ def share_interval(part: NDArray[np.number], total: NDArray[np.integer]) -> Inte
     for draws in _draws(len(total)):
         counts = draws @ total
         samples.append(100 * (draws @ part) / np.maximum(counts, 1))
-    low, high = np.percentile(np.concatenate(samples), [2.5, 97.5]).round(4) + 0.0  # no -0.0
-    return {"low": float(low), "high": float(high)}
+    return _interval(np.concatenate(samples))
 
 
 def _draws(images: int) -> Iterator[NDArray[np.int64]]:
@@ -58,8 +57,10 @@ def _draws(images: int) -> Iterator[NDArray[np.int64]]:
 
 
 def _intervals(samples: list[NDArray[np.float64]]) -> dict[str, Interval]:
-    bounds = np.percentile(np.concatenate(samples), [2.5, 97.5], axis=0).round(4) + 0.0  # no -0.0
-    return {
-        name: {"low": float(low), "high": float(high)}
-        for name, low, high in zip(SCORES, *bounds, strict=True)
-    }
+    columns = np.concatenate(samples).T  # [6, draws]
+    return {name: _interval(column) for name, column in zip(SCORES, columns, strict=True)}
+
+
+def _interval(samples: NDArray[np.float64]) -> Interval:
+    low, high = np.percentile(samples, [2.5, 97.5]).round(4) + 0.0  # no -0.0
+    return {"low": float(low), "high": float(high)}
