@@ -138,8 +138,7 @@ class FeatureCaptioner:
         params = self._tokenizer.params
         if not params.similar_captions:
             return None
-        if similar is None:
-            raise ValueError("similar is None, expected the captions of each image's neighbors")
+        assert similar is not None
         contexts = []
         for neighbors in similar:
             shown = [texts[0] for texts in neighbors[: params.similar_captions] if texts]
@@ -265,8 +264,7 @@ class FeatureCaptioner:
     @cached_property
     def _consensus(self) -> Consensus:
         memory = self._memory
-        if memory is None:
-            raise ValueError("there is no memory, expected the one that the similar captions are from")
+        assert memory is not None  # similar captions come from it
         return Consensus([memory.captions(row) for row in idf_rows(len(memory))])
 
     def _ask(

@@ -84,34 +84,25 @@ def generate_candidates(
     if limit is None:
         raise ValueError("max_new_tokens is None, expected a number of tokens")
     model.eval()
+    language_model, repeat = model.language_model, params.no_repeat_ngram_size
+    ends = language_model.end_ids | {model.prompt.eos}
+    search = _greedy_search if params.beams == 1 else _beam_search
     start = 0
     while start < len(features):
-        size = min(images_per_batch(params, batch_size), model.language_model.most_images)
+        size = min(images_per_batch(params, batch_size), language_model.most_images)
         images, part = features[start : start + size], slice(start, start + size)
         try:
-            found = _search(model, images, params, limit, contexts and contexts[part])
+            # No name holds the decoder: its memory must be free for another attempt.
+            inputs = images.to(language_model.device), contexts and contexts[part]
+            found = search(_Decoder(model, *inputs, repeat), params, limit, ends)
         except torch.OutOfMemoryError:
             if len(images) == 1:
                 raise
-            fewer = model.language_model.most_images = len(images) // 2
+            fewer = language_model.most_images = len(images) // 2
             logger.warning("memory is full: %d images are captioned at once from now on", fewer)
             continue
         yield from found
         start += len(images)
-
-
-def _search(
-    model: VisionLanguageModel,
-    images: Tensor,
-    params: GenerateParams,
-    limit: int,
-    contexts: Sequence[Sequence[int]] | None,
-) -> list[list[Generated]]:
-    """Return the captions of images `[B, P, D_v]` that are generated together."""
-    ends = model.language_model.end_ids | {model.prompt.eos}
-    search = _greedy_search if params.beams == 1 else _beam_search
-    images = images.to(model.language_model.device)
-    return search(_Decoder(model, images, contexts, params.no_repeat_ngram_size), params, limit, ends)
 
 
 def choose_rows(requested: int | Literal["auto"], model: VisionLanguageModel, image_tokens: int) -> int:
