@@ -10,25 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from huggingface_hub import constants, hf_hub_download, snapshot_download
-from huggingface_hub.errors import (
-    DryRunError,
-    FileMetadataError,
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    RemoteEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub import DryRunFileInfo, constants, errors, hf_hub_download, snapshot_download
 from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # the one it uses: httpx or httpx2
 
 from pipeline.errors import PipelineError
 from pipeline.files.disk_errors import cannot_write
 
 _HUB = "https://huggingface.co"
-_LOOKUP_ERRORS = (LocalEntryNotFoundError, DryRunError)
+_LOOKUP_ERRORS = (errors.LocalEntryNotFoundError, errors.DryRunError)
 _CONNECTION_ERRORS = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, ConnectionError)
 _CLIENT_METHODS = ("request", "stream")
 # Without it the library asks the hub for a list of programs that may be using it, also when all is local.
@@ -64,22 +53,13 @@ class HubRepository:
         return {"repo_id": self.name, "repo_type": self.kind, "revision": self.revision}
 
 
-@dataclass(frozen=True)
-class HubFile:
-    """A file of a repository: its size in bytes, and whether it is in the cache."""
-
-    name: str
-    size: int
-    is_cached: bool
-
-
 def find_snapshot(repository: HubRepository, patterns: Sequence[str]) -> Path | None:
     """Find the repository's folder in the cache without asking the hub, even whether a branch has moved.
 
     Returns None where files are missing, which is known only if the hub's listing is cached too. Raises
     PipelineError for an impossible name.
     """
-    with _explain_hub_errors(repository), contextlib.suppress(LocalEntryNotFoundError):
+    with _explain_hub_errors(repository), contextlib.suppress(errors.LocalEntryNotFoundError):
         return Path(
             snapshot_download(**repository.arguments, allow_patterns=[*patterns], local_files_only=True)
         )
@@ -100,11 +80,12 @@ def download_snapshot(repository: HubRepository, patterns: Sequence[str]) -> Pat
         return Path(snapshot_download(**repository.arguments, allow_patterns=[*patterns]))
 
 
-def list_files(repository: HubRepository, patterns: Sequence[str]) -> list[HubFile]:
+def list_files(repository: HubRepository, patterns: Sequence[str]) -> list[DryRunFileInfo]:
     """List the repository's files of these patterns. Raises PipelineError when the hub refuses."""
     with _explain_hub_errors(repository):
-        files = snapshot_download(**repository.arguments, allow_patterns=[*patterns], dry_run=True)
-    return [HubFile(file.filename, file.file_size or 0, file.is_cached) for file in files]
+        found: list[DryRunFileInfo]
+        found = snapshot_download(**repository.arguments, allow_patterns=[*patterns], dry_run=True)
+    return found
 
 
 def download_file(repository: HubRepository, filename: str) -> Path:
@@ -113,11 +94,11 @@ def download_file(repository: HubRepository, filename: str) -> Path:
         return Path(hf_hub_download(**repository.arguments, filename=filename))
 
 
-def ask_for_file(repository: HubRepository, filename: str) -> HubFile:
+def ask_for_file(repository: HubRepository, filename: str) -> DryRunFileInfo:
     """Ask for a file's size without downloading it. Raises PipelineError where a download would."""
     with _explain_hub_errors(repository):
-        file = hf_hub_download(**repository.arguments, filename=filename, dry_run=True)
-    return HubFile(filename, file.file_size or 0, file.is_cached)
+        found: DryRunFileInfo = hf_hub_download(**repository.arguments, filename=filename, dry_run=True)
+    return found
 
 
 def forget(path: Path) -> None:
@@ -133,7 +114,7 @@ def _explain_hub_errors(repository: HubRepository) -> Iterator[None]:
         yield
     # The client of Xet raises ValueError for an answer that it cannot read.
     except (OSError, RuntimeError, ValueError, AttributeError, httpx.HTTPError) as error:
-        # `get_session` returns None to a thread while another thread closes the client after a lost connection.
+        # `get_session` returns None to a thread while another one closes the client after a lost connection.
         if isinstance(error, AttributeError) and not (error.obj is None and error.name in _CLIENT_METHODS):
             raise
         # The cause of "not in the cache" says why the hub could not be asked.
@@ -143,11 +124,11 @@ def _explain_hub_errors(repository: HubRepository) -> Iterator[None]:
 
 def _explain(repository: HubRepository, error: BaseException) -> str:
     name = repository.name
-    if isinstance(error, HFValidationError):
+    if isinstance(error, errors.HFValidationError):
         return f"{name!r} is not a folder or a hub id like org/{repository.kind}."
-    if isinstance(error, HfHubHTTPError):
+    if isinstance(error, errors.HfHubHTTPError):
         return _explain_refusal(repository, error)
-    if isinstance(error, FileMetadataError):
+    if isinstance(error, errors.FileMetadataError):
         return f"What answers for {name} is not a model hub. Fix: check HF_ENDPOINT and the network's proxy."
     if isinstance(error, _LOOKUP_ERRORS + _CONNECTION_ERRORS):
         reason = f"the hub cannot be reached ({type(error).__name__})"
@@ -163,21 +144,21 @@ def _explain(repository: HubRepository, error: BaseException) -> str:
     )
 
 
-def _explain_refusal(repository: HubRepository, error: HfHubHTTPError) -> str:
+def _explain_refusal(repository: HubRepository, error: errors.HfHubHTTPError) -> str:
     """Explain an answer of the hub that is a refusal."""
     name, page, status = repository.name, repository.page, error.response.status_code
-    if isinstance(error, GatedRepoError):
+    if isinstance(error, errors.GatedRepoError):
         return (
             f"{name} is gated. Fix: accept its license at {page}, wait for access, run `hf auth login` (or "
             "set HF_TOKEN) and repeat the command; `hf auth whoami` names the account, and a fine-grained "
             "token must be allowed to read gated repositories."
         )
-    if isinstance(error, RevisionNotFoundError):
+    if isinstance(error, errors.RevisionNotFoundError):
         return f"{name} has no revision {repository.revision}; its commits are at {page}/commits/main."
-    if isinstance(error, RemoteEntryNotFoundError):
+    if isinstance(error, errors.RemoteEntryNotFoundError):
         tree = f"{page}/tree/{repository.revision or 'main'}"
         return f"{name} lacks a file that is needed at this revision; its files are at {tree}."
-    if isinstance(error, RepositoryNotFoundError) or status in (401, 403):
+    if isinstance(error, errors.RepositoryNotFoundError) or status in (401, 403):
         return (
             f"The hub knows no {repository.kind} {name}, or your token may not read it. Fix: check the name "
             f"at {page} and the token at {_HUB}/settings/tokens, or run `hf auth login` with another "

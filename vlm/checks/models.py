@@ -89,12 +89,12 @@ def _check_hub(topic: str, kind: ModelKind, repository: HubRepository) -> tuple[
         # The headers of one file say whether the model is known, allowed and within reach.
         ask_for_file(repository, "config.json")
         files = list_files(repository, MODEL_FILES)
-        if not any(file.name.endswith(".safetensors") for file in files):
+        if not any(file.filename.endswith(".safetensors") for file in files):
             raise PipelineError(no_safetensors(repository))
     except PipelineError as error:
         remedy = f"do that, or give a local folder as {topic.replace(' ', '_')}.name in params.yaml"
         return CheckResult("problem", topic, str(error), remedy), None
-    missing = sum(file.size for file in files if not file.is_cached)
+    missing = sum(file.file_size or 0 for file in files if not file.is_cached)
     text = f"{repository} is within reach, {missing / 1e9:.2f} GB to download on first use"
     return CheckResult("ok", topic, text), missing
 

@@ -64,10 +64,10 @@ def _check_hub_dataset(params: DataParams) -> tuple[CheckResult, DiskNeeds]:
         files = [ask_for_file(repository, shard.file) for shard, _ in shards]
     except PipelineError as error:
         return CheckResult("problem", "dataset", f"{text}{error}", remedy), needs
-    missing = [file.size for file in files if not file.is_cached]
+    missing = [file.file_size or 0 for file in files if not file.is_cached]
     what = f"prepare downloads {len(missing)} files, {sum(missing) / 1e9:.2f} GB"
     # Parquet hardly compresses JPEG: the images take as much again.
-    needs = DiskNeeds(sum(images.values()), sum(file.size for file in files), [sum(missing)])
+    needs = DiskNeeds(sum(images.values()), sum(file.file_size or 0 for file in files), [sum(missing)])
     return CheckResult("ok", "dataset", f"{text}{what if missing else 'in the hub cache'}"), needs
 
 
