@@ -25,12 +25,7 @@ def main() -> None:
     captions, tokens = Path("data/captions.jsonl"), Path("data/tokens.h5")
     with stage_banner("tokenize", [captions], [tokens]) as close_with:
         tokenizer = CaptionTokenizer(settings.prompt, settings.language_model, settings.runtime.model_cache)
-        done = tokenize_captions(captions, tokens, tokenizer)
-        questions = f", {done.conversations} conversations" if done.conversations else ""
-        close_with(
-            f"{done.captions} captions, {done.tokens} tokens, longest {done.longest}, {done.truncated} cut"
-            f"{questions}"
-        )
+        close_with(tokenize_captions(captions, tokens, tokenizer))
 
 
 if __name__ == "__main__":

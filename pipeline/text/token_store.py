@@ -61,21 +61,10 @@ class TokenizedCaptions:
     conversations: list[list[Branch]]
 
 
-@dataclass(frozen=True)
-class TokenizeSummary:
-    """What the tokenize stage did."""
-
-    captions: int
-    tokens: int
-    longest: int
-    truncated: int
-    conversations: int = 0
-
-
-def tokenize_captions(captions_path: Path, output: Path, tokenizer: CaptionTokenizer) -> TokenizeSummary:
+def tokenize_captions(captions_path: Path, output: Path, tokenizer: CaptionTokenizer) -> str:
     """Tokenize captions.jsonl into `output`; captions and answers are cut to `prompt.max_caption_tokens`.
 
-    Raises PipelineError where there is no caption, or a caption or an answer has no words.
+    Returns what was tokenized, in words. Raises PipelineError where there is no caption, or a caption or an answer has no words.
     """
     records = read_captions(captions_path)
     limit = tokenizer.params.max_caption_tokens
@@ -98,8 +87,10 @@ def tokenize_captions(captions_path: Path, output: Path, tokenizer: CaptionToken
     branches = [[_branch(c, tokenizer, place, r.image_id) for c in r.conversations] for r in records]
     _write(output, records, ids, truncated, branches, tokenizer)
     lengths = [len(tokens) for tokens in ids]
-    longest = max(lengths, default=0)
-    return TokenizeSummary(len(ids), sum(lengths), longest, sum(truncated), sum(map(len, branches)))
+    sizes = f"{sum(lengths)} tokens, longest {max(lengths, default=0)}, {sum(truncated)} cut"
+    conversations = sum(map(len, branches))
+    questions = f", {conversations} conversations" if conversations else ""
+    return f"{len(ids)} captions, {sizes}{questions}"
 
 
 def _encode(text: str, tokenizer: CaptionTokenizer, place: str, image_id: str) -> list[int]:
