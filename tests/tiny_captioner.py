@@ -1,5 +1,6 @@
 """A checkpoint of tiny models with a random projector: enough to caption and answer, without training."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -32,7 +33,7 @@ def save_captioner(path: Path, params: Params) -> Path:
         torch.nn.init.normal_(matrix, std=0.3)  # as if trained: new ones would change nothing
     info = CheckpointInfo(
         epoch=1,
-        encoder=encoder.spec.as_dict(),
+        encoder=asdict(encoder.spec),
         tokenizer=tokenizer.spec,
         language_model=language.spec,
         hidden_size=params.projector.hidden_size,

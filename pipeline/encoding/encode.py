@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipeline.captions import ImageList, ImageRecord
@@ -73,7 +73,7 @@ def encode_images(
             encoded = _record(engine(wanted, missing, blocks.folder, encoder, execution), missing, blocks)
         known = "; the others were encoded before" if encoded < len(images) else ""
         logger.info("%d of %d images encoded now%s", encoded, len(images), known)
-        write_store(output, images, spec.as_dict(), blocks.read(image.sha256 for image in images))
+        write_store(output, images, asdict(spec), blocks.read(image.sha256 for image in images))
     return EncodeSummary(len(images), encoded, spec.num_tokens, spec.width)
 
 
@@ -105,4 +105,4 @@ def encoding_provenance(spec: EncoderSpec) -> JsonObject:
     """Everything that features follow from, apart from their images: the encoder, its code, its libraries."""
     package = ["efficientnet_lite_pytorch"] if is_wheel(spec.name) else []
     libraries = library_versions("torch", "transformers", "pillow", *package)
-    return {"encoder": spec.as_dict(), "code": ENCODE.digests(), "libraries": libraries}
+    return {"encoder": asdict(spec), "code": ENCODE.digests(), "libraries": libraries}

@@ -22,11 +22,6 @@ class Placement:
     def __str__(self) -> str:
         return f"{self.device}, {str(self.dtype).removeprefix('torch.')} ({self.reason})"
 
-    @property
-    def scales_gradients(self) -> bool:
-        """Check that gradients need scaling before they are stored: small ones are zero in float16."""
-        return self.dtype == torch.float16
-
     def require_quantization(self, quantization: str) -> None:
         """Raise PipelineError where the device cannot compute with `language_model.quantization`."""
         if quantization == "nf4" and self.device.type == "mps":

@@ -64,7 +64,8 @@ class TokenizedCaptions:
 def tokenize_captions(captions_path: Path, output: Path, tokenizer: CaptionTokenizer) -> str:
     """Tokenize captions.jsonl into `output`; captions and answers are cut to `prompt.max_caption_tokens`.
 
-    Returns what was tokenized, in words. Raises PipelineError where there is no caption, or a caption or an answer has no words.
+    Returns what was tokenized, in words. Raises PipelineError where there is no caption, or a caption or an
+    answer has no words.
     """
     records = read_captions(captions_path)
     limit = tokenizer.params.max_caption_tokens

@@ -50,13 +50,9 @@ class EncoderSpec:
             width=features.shape[2],
         )
 
-    def as_dict(self) -> JsonObject:
-        """Return all fields as JSON values."""
-        return asdict(self)
-
     def require_same(self, trained: JsonObject, checkpoint: Path) -> None:
         """Raise PipelineError unless a checkpoint was trained with features of this spec."""
-        for key, _, _ in differences(self.as_dict(), trained):
+        for key, _, _ in differences(asdict(self), trained):
             raise PipelineError(
                 f"The encoder {self.name} has changed since {checkpoint} was trained: its {key} differs. "
                 "Fix: restore that revision, or train again."

@@ -6,7 +6,7 @@ Run: .venv/bin/python -m pytest tests/unit/encoding/test_encode.py
 import importlib.metadata
 import shutil
 import tracemalloc
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +103,7 @@ def test_stored_features_are_those_encoded_on_the_fly(pictures: Pictures) -> Non
     pixels = torch.stack([load_pixels(encoder, image) for image in read_images(pictures.listing)])
     with FeatureStore(pictures.store()) as store:
         stored = torch.from_numpy(store.read(list(store.image_ids)))
-        assert store.spec == encoder.spec.as_dict()
+        assert store.spec == asdict(encoder.spec)
     same_batches = torch.cat([encoder.encode(batch) for batch in pixels.split(4)])
     assert torch.equal(same_batches.half(), stored)
     one_by_one = torch.cat([encoder.encode(batch) for batch in pixels.split(1)])

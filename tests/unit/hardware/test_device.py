@@ -50,7 +50,7 @@ def test_each_device_of_the_page_computes_as_the_page_says(
         placement = pretend(monkeypatch, device, capability)
     assert f"device: {placement.device}, {dtype} ({placement.reason})" in caplog.text
     assert str(placement.dtype) == f"torch.{dtype}"
-    assert placement.scales_gradients == (gradients == "scaled")
+    assert (placement.dtype == torch.float16) == (gradients == "scaled")
     placement.require_quantization("none")
     if nf4 == "yes":
         placement.require_quantization("nf4")
