@@ -9,7 +9,6 @@ import hashlib
 import io
 import logging
 import os
-import stat
 from pathlib import Path
 from typing import Any
 
@@ -117,10 +116,9 @@ def _pixel_span(start: float, end: float, length: int) -> tuple[int, int]:
 def _read_bytes(path: Path) -> bytes:
     """The content of an image file, read once: a file may be overwritten while it is open."""
     try:
-        mode = path.stat().st_mode
         # Opening a pipe would wait for ever.
-        if not stat.S_ISREG(mode):
-            kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
+        if path.exists() and not path.is_file():
+            kind = "a folder" if path.is_dir() else "not a regular file"
             raise PipelineError(f"{path} is {kind}, expected an image file.")
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size

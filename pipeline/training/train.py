@@ -124,10 +124,12 @@ def _checkpoint_info(
 ) -> CheckpointInfo:
     """Build the provenance of each checkpoint of a training; its epoch is set later."""
     shared = ("encoder", "tokenizer", "language_model", "train", "features", "tokens")
+    count = sum(map(len, data.tokens.conversations))
+    questions = {"conversations": count, "longest_answer": data.longest_answer} if count else {}
     return CheckpointInfo(
         **{name: provenance[name] for name in shared},
         epoch=0,
-        data={**provenance["data"], "images": len(data.tokens.image_ids), **_question_facts(data)},
+        data={**provenance["data"], "images": len(data.tokens.image_ids), **questions},
         hidden_size=settings.projector.hidden_size,
         width_out=model.language_model.width,
         training=digest(provenance),
@@ -135,12 +137,6 @@ def _checkpoint_info(
         lora=adapter_spec(settings.lora),
         memory=data.memory,
     )
-
-
-def _question_facts(data: TrainingData) -> JsonObject:
-    """What a checkpoint says of the questions that it was trained on; nothing where there were none."""
-    count = sum(map(len, data.tokens.conversations))
-    return {"conversations": count, "longest_answer": data.longest_answer} if count else {}
 
 
 def _log_parameters(model: VisionLanguageModel) -> None:
