@@ -44,7 +44,7 @@ class CheckpointInfo:
     `encoder`, `tokenizer` and `language_model` are the specs of the frozen parts that the checkpoint must be
     used with. `training` is the fingerprint of everything that the checkpoint follows from, `features` the
     digest of its training images' features (`FeatureStore.digest`), and `tokens` that of the prompt's and
-    their captions' ids. `longest_caption` counts the tokens of the longest training caption, its end included.
+    their captions' ids. `longest_caption` counts the tokens of the longest training caption with its end.
     `lora` says how the adapters are built; without adapters it is None. `memory` is the digest of the memory
     that similar captions come from, None where the prompt shows none. `data` names the dataset and counts its
     training images, and its conversations if it has any; older checkpoints lack it.
