@@ -84,13 +84,7 @@ EVALUATE = ResultCode(
     ),
     without=_PROBE,
 )
-CONTROLS = ResultCode(
-    rooms=(
-        "evaluation/controls.py",
-        "metrics/controls.py",
-        *_CONSENSUS,
-    ),
-)
+CONTROLS = ResultCode(rooms=("evaluation/controls.py", "metrics/controls.py", *_CONSENSUS))
 REGIONS = ResultCode(
     rooms=(
         "images",

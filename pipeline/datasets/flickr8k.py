@@ -84,7 +84,8 @@ def _read_texts(source: Path, folder: Path) -> Listing:
         for place, line in read_lines(file):
             listing.add_image(line.strip(), split, place)
     unused = set()
-    for name, text, place in _read_tokens(source) if source.name == _TOKENS else _read_kaggle(source):
+    kaggle = ((row["image"], row["caption"], place) for place, row in read_rows(source))
+    for name, text, place in _read_tokens(source) if source.name == _TOKENS else kaggle:
         if not has_lists:
             listing.add_image(name, None, place, again=True)
         # Most of Flickr8k's oddities concern images in no split; they must not stop a run with splits.
@@ -109,9 +110,3 @@ def _read_tokens(source: Path) -> Iterator[tuple[str, str, str]]:
             raise PipelineError(f"{place} repeats caption {number} of {name!r}. Fix: remove one of the two.")
         numbered.add((name, number))
         yield name, text, place
-
-
-def _read_kaggle(source: Path) -> Iterator[tuple[str, str, str]]:
-    """Yield name, caption and place of each row."""
-    for place, row in read_rows(source):
-        yield row["image"], row["caption"], place

@@ -125,10 +125,7 @@ def _require_trained_features(
 
 
 def _evaluate_epoch(
-    predictor: Predictor,
-    checkpoint: Checkpoint,
-    references: References,
-    questions: Mapping[str, str | None],
+    predictor: Predictor, checkpoint: Checkpoint, references: References, questions: Mapping[str, str | None]
 ) -> EpochResult:
     predictions = {
         split: predictor.predict(checkpoint, split, {i: questions[i] for i in references[split]})

@@ -65,13 +65,9 @@ def _tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     from transformers import AddedToken, AutoTokenizer
 
     # BOS comes from the chat template alone: programs differ in whether they add it to a chat's text.
-    options: dict[str, Any] = {
-        "add_bos_token": False,
-        "padding_side": "left",
-        "model_input_names": ["input_ids", "attention_mask"],
-    }
+    options = {"add_bos_token": False, "model_input_names": ["input_ids", "attention_mask"]}
     tokenizer = AutoTokenizer.from_pretrained(
-        folder, local_files_only=True, trust_remote_code=False, **options
+        folder, local_files_only=True, trust_remote_code=False, padding_side="left", **options
     )
     if IMAGE_TOKEN in tokenizer.get_vocab():
         raise PipelineError(
