@@ -60,23 +60,17 @@ class ScoredCaption(GeneratedCaption):
     score: float = field(compare=False)
 
 
+@dataclass(eq=False)
 class FeatureCaptioner:
     """Captions features with the projector, language model, adapters and tokenizer of a checkpoint.
 
     `VisionLanguageModel` computes on tensors, and `regions.captioner.Captioner` reads images.
     """
 
-    def __init__(
-        self,
-        model: VisionLanguageModel,
-        tokenizer: CaptionTokenizer,
-        info: CheckpointInfo,
-        memory: Memory | None = None,
-    ) -> None:
-        self.model = model
-        self._memory = memory
-        self._tokenizer = tokenizer
-        self.info = info
+    model: VisionLanguageModel
+    tokenizer: CaptionTokenizer
+    info: CheckpointInfo
+    memory: Memory | None
 
     @classmethod
     def load(
@@ -114,35 +108,24 @@ class FeatureCaptioner:
         return cls(model, tokenizer, info, memory)
 
     def use_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Load the projector and adapters of another epoch of the same training run."""
-        info = checkpoint.info
-        if (info.training, info.lora) != (self.info.training, self.info.lora):
-            raise PipelineError(
-                f"{checkpoint.file.path} comes from another training run than the checkpoint of epoch "
-                f"{self.info.epoch}. Fix: run `dvc repro train`."
-            )
+        """Load the projector and adapters of another epoch of the training (`checkpoints_of_run`)."""
         self.model.adapters.load_state_dict(checkpoint.adapters, str(checkpoint.file.path))
         self.model.projector = checkpoint.projector.to(self.model.language_model.device)
-        self.info = info
-
-    @property
-    def similar_captions(self) -> int:
-        """How many captions of similar images the prompt shows."""
-        return self._tokenizer.params.similar_captions
+        self.info = checkpoint.info
 
     def contexts(self, similar: Sequence[SimilarCaptions] | None) -> list[list[int]] | None:
         """The context of each image: the first caption of each of its nearest neighbors, as token ids.
 
         None where the prompt shows no captions of similar images.
         """
-        params = self._tokenizer.params
+        params = self.tokenizer.params
         if not params.similar_captions:
             return None
         assert similar is not None
         contexts = []
         for neighbors in similar:
             shown = [texts[0] for texts in neighbors[: params.similar_captions] if texts]
-            captions = [self._tokenizer.encode_caption(text) for text in shown]
+            captions = [self.tokenizer.encode_caption(text) for text in shown]
             whole = [ids for ids in captions if 0 < len(ids) <= params.max_caption_tokens]
             contexts.append(self.model.prompt.context(whole))
         return contexts
@@ -170,7 +153,7 @@ class FeatureCaptioner:
         return total / labels
 
     def _labels(self, caption: str) -> list[int]:
-        ids, limit = self._tokenizer.encode_caption(caption), self._tokenizer.params.max_caption_tokens
+        ids, limit = self.tokenizer.encode_caption(caption), self.tokenizer.params.max_caption_tokens
         return caption_labels(ids[:limit], self._end, truncated=len(ids) > limit)
 
     @property
@@ -206,7 +189,7 @@ class FeatureCaptioner:
                 yield captions[0]
 
     def _decode(self, generated: Generated) -> ScoredCaption:
-        text = self._tokenizer.decode_caption(generated.ids)
+        text = self.tokenizer.decode_caption(generated.ids)
         return ScoredCaption(text, generated.finished, generated.score)
 
     def _choose(
@@ -245,9 +228,9 @@ class FeatureCaptioner:
         params: GenerateParams,
     ) -> list[ScoredCaption]:
         """Score the captions that the model could have written of one image `[1, P, D_v]`."""
-        limit = min(self._tokenizer.params.max_caption_tokens, params.max_new_tokens or 0)
+        limit = min(self.tokenizer.params.max_caption_tokens, params.max_new_tokens or 0)
         size = params.no_repeat_ngram_size
-        encoded = map(self._tokenizer.encode_caption, captions)
+        encoded = map(self.tokenizer.encode_caption, captions)
         ids = [row for row in encoded if 0 < len(row) < limit and not (size and _repeats(row, size))]
         if not ids:
             return []
@@ -257,15 +240,14 @@ class FeatureCaptioner:
         device = self.model.language_model.device
         values = self.model.log_probabilities(features.to(device), batch.to(device))  # [N]
         return [
-            ScoredCaption(self._tokenizer.decode_caption(row), True, part.mean().item())
+            ScoredCaption(self.tokenizer.decode_caption(row), True, part.mean().item())
             for row, part in zip(ids, torch.split(values, [len(row) for row in rows[0]]), strict=True)
         ]
 
     @cached_property
     def _consensus(self) -> Consensus:
-        memory = self._memory
-        assert memory is not None  # similar captions come from it
-        return Consensus([memory.captions(row) for row in idf_rows(len(memory))])
+        assert self.memory is not None  # similar captions come from it
+        return Consensus([self.memory.captions(row) for row in idf_rows(len(self.memory))])
 
     def _ask(
         self, similar: Sequence[SimilarCaptions] | None, questions: Sequence[str | None]
@@ -281,7 +263,7 @@ class FeatureCaptioner:
             raise PipelineError(CAPTIONS_ALONE)
         own, prompt = self.model, self.model.prompt
         asked = [
-            [*context, *(self._tokenizer.encode_question(question) if question else prompt.after)]
+            [*context, *(self.tokenizer.encode_question(question) if question else prompt.after)]
             for context, question in zip(contexts or repeat(()), questions, strict=contexts is not None)
         ]
         parts = own.projector, own.language_model, replace(prompt, after=()), own.adapters

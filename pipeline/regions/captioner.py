@@ -77,12 +77,9 @@ class RegionCaption:
 class Captioner:
     """A frozen encoder, a trained projector and a frozen language model, ready to caption."""
 
-    def __init__(
-        self, encoder: ImageEncoder, model: FeatureCaptioner, max_megapixels: float, memory: Memory | None
-    ) -> None:
+    def __init__(self, encoder: ImageEncoder, model: FeatureCaptioner, max_megapixels: float) -> None:
         self._encoder = encoder
         self._model = model
-        self._memory = memory
         self._max_megapixels = max_megapixels
 
     @property
@@ -138,7 +135,7 @@ class Captioner:
         model = FeatureCaptioner.load(checkpoint, placement, model_cache, memory)
         encoder = load_encoder(checkpoint.info.encoder_params(), placement.device, model_cache)
         encoder.spec.require_same(checkpoint.info.encoder, checkpoint.file.path)
-        return cls(encoder, model, max_megapixels, memory)
+        return cls(encoder, model, max_megapixels)
 
     # A str or a file is iterable as well, and is always meant as one image: this overload comes first.
     @overload
@@ -325,10 +322,10 @@ class Captioner:
         # Rounded as the stored features are, which the projector was trained on.
         features = self._encoder.encode(pixels).half()  # [B, P, D_v]
         similar = None
-        count = max(self._model.similar_captions, CONSENSUS_IMAGES if generate.consensus else 0)
-        if self._memory is not None and count:
+        shown, memory = self._model.tokenizer.params.similar_captions, self._model.memory
+        if memory is not None and (count := max(shown, CONSENSUS_IMAGES if generate.consensus else 0)):
             # The neighbors of a crop are found for the crop.
-            similar = self._memory.retrieve(features.cpu().numpy(), count)
+            similar = memory.retrieve(features.cpu().numpy(), count)
         questions = () if question is None else (question,) * len(crops)
         captions = self._model.caption(features, generate, BATCH_SIZE, similar, questions)
         return [

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Iterable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,17 +24,17 @@ if TYPE_CHECKING:
 _SAVE_SECONDS = 10.0
 
 
+@dataclass
 class Printer:
-    """Prints captions as lines of JSON, or as text that names path and region where it should."""
+    """Prints captions as lines of JSON, or as text that names path and region where it should.
 
-    def __init__(
-        self, as_json: bool, names_path: bool, names_region: bool, question: str | None = None
-    ) -> None:
-        """Where the texts are answers, `question` is what was asked."""
-        self._question = question
-        self._as_json = as_json
-        self._names_path = names_path
-        self._names_region = names_region
+    Where the texts are answers, `question` is what was asked.
+    """
+
+    as_json: bool
+    names_path: bool
+    names_region: bool
+    question: str | None = None
 
     def has(self, _image: Path, _region: "Region") -> bool:
         """Nothing that was printed before is known."""
@@ -43,13 +44,13 @@ class Printer:
         """Print a caption."""
         from tqdm import tqdm
 
-        if self._as_json:
+        if self.as_json:
             row = _row(image, answer)
-            if self._question is not None:
-                row |= {"question": self._question, "answer": row.pop("caption")}
+            if self.question is not None:
+                row |= {"question": self.question, "answer": row.pop("caption")}
             line = json.dumps(row, ensure_ascii=False)
         else:
-            names = [_text(image)] * self._names_path + [str(answer.region)] * self._names_region
+            names = [_text(image)] * self.names_path + [str(answer.region)] * self.names_region
             line = ": ".join([*names, answer.text])
         tqdm.write(line)  # above its bar
         return True

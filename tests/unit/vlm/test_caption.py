@@ -228,9 +228,7 @@ def test_bad_files_are_sentences_once_for_all_regions_and_the_others_have_captio
     assert len(errors(run("photos/0.png", "--ask", "the left and the right", code=1))) == 1
 
 
-@pytest.mark.parametrize(
-    ("command", "number"), [(["caption", "a.png"], "0"), (["app"], "1000")]
-)
+@pytest.mark.parametrize(("command", "number"), [(["caption", "a.png"], "0"), (["app"], "1000")])
 def test_a_limit_is_a_number_that_pillow_can_keep(command: list[str], number: str) -> None:
     result = CliRunner().invoke(main, [*command, "--max-megapixels", number])
     assert result.exit_code == 2
