@@ -16,7 +16,7 @@ from pipeline.hardware.device import Placement
 _STATUS = Path("/proc/self/status")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Cost:
     """Sums over the sessions of a run, of the steps that were saved: a kill loses those since the last save.
 
@@ -55,36 +55,27 @@ class Cost:
 
 
 class CostMeter:
-    """Measures a session from its creation on; `add` counts captions."""
+    """Adds the steps of a session, which begins with its creation, to the cost of a run."""
 
-    def __init__(self, placement: Placement, before: Cost) -> None:
-        self._placement = placement
-        self._before = before
-        self._captions = self._first_captions = 0
-        self._first_seconds = 0.0
+    def __init__(self, placement: Placement, cost: Cost) -> None:
+        self._placement, self._cost = placement, cost
+        self._is_first = True
         if placement.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(placement.device)
-        self._start = time.perf_counter()
+        self._last = time.perf_counter()
 
     def add(self, captions: int) -> None:
-        """Count the captions of a step that was taken."""
-        if not self._captions:
-            self._first_captions, self._first_seconds = captions, time.perf_counter() - self._start
-        self._captions += captions
-
-    def total(self) -> Cost:
-        """Return the cost until now, with earlier sessions; a session without a step costs nothing."""
-        before = self._before
-        if not self._captions:
-            return before
-        return Cost(
-            sessions=before.sessions + 1,
-            captions=before.captions + self._captions,
-            seconds=before.seconds + time.perf_counter() - self._start,
-            first_captions=before.first_captions + self._first_captions,
-            first_seconds=before.first_seconds + self._first_seconds,
-            peak_memory=max(before.peak_memory, peak_memory(self._placement)),
-        )
+        """Add a step that was taken, and the time since the one before; without a step nothing is added."""
+        cost, seconds = self._cost, time.perf_counter() - self._last
+        self._last += seconds
+        cost.captions += captions
+        cost.seconds += seconds
+        if self._is_first:
+            cost.sessions += 1
+            cost.first_captions += captions
+            cost.first_seconds += seconds
+            self._is_first = False
+        cost.peak_memory = max(cost.peak_memory, peak_memory(self._placement))
 
 
 def peak_memory(placement: Placement) -> int:

@@ -82,7 +82,7 @@ class Trainer:
             self._run_epoch(plan, publish_curve)
             self._folder.save_checkpoint(epoch, state.average)
             mean = state.finish_epoch()
-            self._save()
+            self._folder.save_state(self._snapshot())
             logger.info("epoch %d: mean loss %.4f over %d steps", epoch, mean, len(plan))
         return state.global_step - first
 
@@ -120,7 +120,7 @@ class Trainer:
                 progress.set_postfix(loss=f"{loss:.3f}", refresh=False)
                 progress.update(captions)
                 if time.monotonic() - saved >= runtime.save_every_seconds:
-                    self._save()
+                    self._folder.save_state(self._snapshot())
                     saved = time.monotonic()
 
     def _take(self, step: Step, total: int) -> float:
@@ -128,7 +128,7 @@ class Trainer:
         rate = learning_rate(self._params, state.global_step, total)
         loss, norm = self.optimizer.compute_gradients(step, state.global_step)
         if not self.optimizer.accepts(loss, norm):
-            self._save()
+            self._folder.save_state(self._snapshot())
             raise PipelineError(
                 f"Training diverged at epoch {state.epoch}, step {state.step + 1} (loss {loss}, gradient "
                 f"norm {norm}, learning rate {rate:g}, {self._execution.placement.dtype}). Fix: lower "
@@ -142,10 +142,6 @@ class Trainer:
     def _steps(self, plan: Plan) -> StepDataset:
         processes = self._execution.processes
         return StepDataset(self._data, plan, self._params, self.state.epoch, processes)
-
-    def _save(self) -> None:
-        self.state.cost = self._cost.total()
-        self._folder.save_state(self._snapshot())
 
     def _snapshot(self) -> SavedState:
         """Return everything that the next step depends on."""
