@@ -186,15 +186,9 @@ def read_tokens(path: Path, split: Split) -> TokenizedCaptions:
         spec = json.loads(hdf5.read_attribute(file, "tokenizer"))
         if hdf5.read_attribute(file, "checksum") != _checksum(numbers, [texts, eos, spec]):
             raise ValueError("its checksum is wrong")
-    prompt_ids = {name: tuple(numbers[name].tolist()) for name in numbers if name.startswith("prompt_")}
-    prompt = Prompt(
-        before=prompt_ids["prompt_before"],
-        after=prompt_ids["prompt_after"],
-        eos=eos,
-        similar=prompt_ids.get("prompt_similar", ()),
-        separator=prompt_ids.get("prompt_separator", ()),
-        similar_tokens=spec.get("similar_tokens", 0),
-    )
+    parts = [name for name in names if name.startswith("prompt_")]
+    prompt_ids = {name.removeprefix("prompt_"): tuple(numbers[name].tolist()) for name in parts}
+    prompt = Prompt(eos=eos, similar_tokens=spec.get("similar_tokens", 0), **prompt_ids)
     image_ids, splits = texts["image_id"], texts["split"]
     if split not in splits:
         raise PipelineError(f"{path} has no captions of the {split} split. Fix: run `dvc repro prepare`.")

@@ -86,9 +86,8 @@ class TrainingData:
     @property
     def longest_caption(self) -> int:
         """The tokens of the longest caption, its end included; without captions, of the longest answer."""
-        pairs = zip(self.tokens.captions, self.tokens.truncated, strict=True)
-        lengths = (len(i) + (not cut) for ids, cuts in pairs for i, cut in zip(ids, cuts, strict=True))
-        return max(lengths, default=self.longest_answer)
+        pairs = zip(self.lengths, self.caption_counts, strict=True)
+        return max((n for lengths, count in pairs for n in lengths[:count]), default=self.longest_answer)
 
     @property
     def longest_answer(self) -> int:
@@ -245,16 +244,14 @@ class StepDataset:
     ) -> PackedBatch:
         prompt, num_tokens = self._data.prompt, self._data.features.spec["num_tokens"]
         instruction = self._data.tokens.prompt.after[len(prompt.after) :]
+        contexts = [self._data.context(row.image, self._seed) for row in rows]
+        for row, context in zip(rows, contexts, strict=True):
+            if self._data.is_caption(row.image, row.captions[0]):
+                context += instruction
         return pack(
             [[ids for ids, _ in row_branches] for row_branches in branches],
             prompt.prefix_length(num_tokens),
-            [
-                [
-                    *self._data.context(row.image, self._seed),
-                    *(instruction if self._data.is_caption(row.image, row.captions[0]) else ()),
-                ]
-                for row in rows
-            ],
+            contexts,
             prompt.context_start(num_tokens),
             [[labeled for _, labeled in row_branches] for row_branches in branches],
         )
