@@ -62,15 +62,44 @@ def verify(path: Path, images: Path | None) -> None:
     \b
     Example: vlm features verify data/features.h5 --images data/images.jsonl
     """
-    from pipeline.captions import ImageList
-    from pipeline.features.store import FeatureStore
-    from vlm.feature_checks import verify_store
+    from itertools import pairwise
 
+    import numpy as np
+
+    from pipeline.captions import ImageList
+    from pipeline.errors import PipelineError, first_few
+    from pipeline.features.store import FeatureStore
+    from pipeline.hardware.progress import track
+
+    expected = None if images is None else ImageList(images)
+    encode, damaged, infinite = "run `dvc repro encode`", [], []
     with FeatureStore(path) as store:
-        count, faults = len(store), verify_store(store, None if images is None else ImageList(images))
-    for fault in faults:
-        click.echo(f"Error: {path}: {fault}", err=True)
-    if faults:
+        # Row by row: memory holds the features of one image.
+        for image_id, values in track(store.rows(), "verify", "images", len(store)):
+            if isinstance(values, PipelineError):
+                damaged.append(image_id)
+            elif not np.isfinite(values).all():
+                infinite.append(image_id)
+        unsorted = [image_id for before, image_id in pairwise(store.image_ids) if before >= image_id]
+    scratch = "delete the file and .scratch/encode, then `dvc repro encode`"
+    faults = [
+        ("checksum wrong or unreadable", damaged, f"delete the file and {encode}"),
+        ("values that are not finite", infinite, scratch),
+        ("ids out of order or repeated", unsorted, f"delete the file and {encode}"),
+    ]
+    if expected is not None and not unsorted:
+        stored = dict(zip(store.image_ids, store.sha256, strict=True))
+        listed = {image.image_id: image.sha256 for image in expected}
+        changed = sorted(i for i in listed.keys() & stored.keys() if listed[i] != stored[i])
+        faults += [
+            ("encoded from other bytes than are listed", changed, encode),
+            ("listed but not in the store", sorted(listed.keys() - stored.keys()), encode),
+            ("in the store but not listed", sorted(stored.keys() - listed.keys()), encode),
+        ]
+    for fault, ids, remedy in faults:
+        if ids:
+            click.echo(f"Error: {path}: {fault}: {first_few(ids)}. Fix: {remedy}.", err=True)
+    if any(ids for _, ids, _ in faults):
         click.get_current_context().exit(1)
     compared = "" if images is None else f", and the images are those of {images}"
-    click.echo(f"{path}: all {count:,} images are readable, finite, sorted and unique{compared}.")
+    click.echo(f"{path}: all {len(store):,} images are readable, finite, sorted and unique{compared}.")

@@ -132,16 +132,16 @@ class FeatureStore:
             self._read_row(self._row(image_id), values[index])
         return values
 
-    def rows(self) -> Iterator[tuple[str, str, Features | PipelineError]]:
-        """Yield `(image id, SHA-256, features [P, D_v])` of each row, or an error for a damaged one."""
+    def rows(self) -> Iterator[tuple[str, Features | PipelineError]]:
+        """Yield the image id of each row and its features `[P, D_v]`, or an error for a damaged row."""
         values = np.empty(self._rows.shape[1:], np.float16)
-        for row, (image_id, sha256) in enumerate(zip(self.image_ids, self.sha256, strict=True)):
+        for row, image_id in enumerate(self.image_ids):
             try:
                 self._read_row(row, values)
             except PipelineError as error:
-                yield image_id, sha256, error
+                yield image_id, error
             else:
-                yield image_id, sha256, values
+                yield image_id, values
 
     def digest(self, image_ids: Iterable[str]) -> str:
         """SHA-256 (hex) over the row digests of images, in order, which stands for their features and files.
