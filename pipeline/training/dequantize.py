@@ -5,10 +5,7 @@ once. The values are those of NF4, so the results are too, on a CPU bit for bit.
 """
 
 import logging
-from typing import Any, Literal
-
-import torch
-from torch import nn
+from typing import Literal
 
 from pipeline.hardware.device import Placement
 from pipeline.hardware.memory import free_memory
@@ -39,19 +36,7 @@ def should_dequantize(
     return chosen
 
 
-@torch.no_grad()
 def dequantize_layers(model: LanguageModel) -> None:
     """Replace every NF4 layer by a plain one with its values, in place; before adapters are added."""
-    from bitsandbytes.functional import dequantize_4bit
-    from bitsandbytes.nn.modules import Linear4bit
-
-    for parent in list(model.modules()):
-        for name, layer in list(parent.named_children()):
-            if isinstance(layer, Linear4bit):
-                with torch.device("meta"):
-                    plain = nn.Linear(layer.in_features, layer.out_features, bias=False)
-                packed: Any = layer.weight
-                weight = dequantize_4bit(packed.data, packed.quant_state)
-                plain.weight = nn.Parameter(weight.to(layer.compute_dtype), requires_grad=False)
-                plain.bias = layer.bias
-                setattr(parent, name, plain)
+    model.model.dequantize()
+    model.model.requires_grad_(False)
