@@ -73,6 +73,29 @@ class Memory:
             total.update(np.ascontiguousarray(values).data)
         return total.hexdigest()
 
+    def _require_consistent(self) -> None:
+        """Raise ValueError unless arrays and records fit each other: a checksum can be made by anyone."""
+        count, width = len(self.keys), self.spec["width"]
+        dimensions = self.weights.shape[-1]
+        shapes = {
+            "vectors": (count, width + dimensions),
+            "center": (width,),
+            "scale": (width,),
+            "weights": (width, dimensions),
+            "offsets": (count + 1,),
+        }
+        for name, shape in shapes.items():
+            if getattr(self, name).shape != shape:
+                raise ValueError(f"{name} has the shape {getattr(self, name).shape}, expected {shape}")
+        if self.offsets[0] or self.offsets[-1] != len(self.records) or (np.diff(self.offsets) <= 0).any():
+            raise ValueError("its records do not follow each other")
+        for row in range(count):
+            image_id, captions = self._record(row)
+            # An image that has only questions has no captions to show.
+            are_texts = isinstance(captions, list) and all(isinstance(c, str) for c in captions)
+            if not (isinstance(image_id, str) and are_texts):
+                raise ValueError(f"record {row} is not an image id and its captions")
+
     def image_id(self, row: int) -> str:
         """The id of a train image."""
         text: str = self._record(row)[0]
@@ -128,6 +151,7 @@ class Memory:
             memory = cls(spec, **{name: hdf5.read_array(file, name) for name in _ARRAYS})
             if hdf5.read_attribute(file, "checksum") != memory._digest(_ARRAYS):
                 raise ValueError("its checksum is wrong")
+            memory._require_consistent()
         return memory
 
 

@@ -3,7 +3,7 @@
 Run: .venv/bin/python -m pytest tests/unit/retrieval/test_retrieve.py
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -117,3 +117,24 @@ def test_without_train_images_there_is_no_memory(lab: Lab) -> None:
     lab.paths.captions.write_text(text)
     with pytest.raises(PipelineError, match="no train images"):
         retrieve(lab.paths, 0)
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("center", np.zeros(3, np.float32)),
+        ("offsets", np.zeros(5, np.int64)),
+        ("records", np.frombuffer(b'["a", 12]' * 4, np.uint8)),
+    ],
+)
+def test_a_memory_whose_parts_do_not_fit_is_refused_although_its_checksum_is_right(
+    lab: Lab, part: str, value: Any
+) -> None:
+    """It was read, and captioning ended in a traceback."""
+    lab.neighbors()
+    memory = replace(Memory.read(lab.paths.memory), **{part: value})
+    if part == "records":
+        memory = replace(memory, offsets=np.arange(0, 37, 9))
+    memory.write(lab.paths.memory)
+    with pytest.raises(PipelineError, match=r"memory\.h5 is not a memory of captions"):
+        Memory.read(lab.paths.memory)
