@@ -53,6 +53,12 @@ def unpack_hub_dataset(pins: PinnedDataset, limits: Limits, folder: Path) -> Ent
         _write_image(folder / image_id, image)
         cleaned = tuple(clean_caption(text, place) for text in captions)
         entries.append((CaptionRecord(image_id, split, cleaned), folder / image_id))
+    image_ids = {record.image_id for record, _ in entries}
+    if strangers := sorted({file.name for file in folder.iterdir()} - image_ids):
+        raise PipelineError(
+            f"{folder} holds {len(strangers)} files that are not of this dataset ({strangers[0]}, ...). "
+            "Fix: remove the folder, or run `dvc repro prepare`, which removes it."
+        )
     logger.info("%s at %.7s: %d images unpacked into %s", repository, pins.revision, len(entries), folder)
     logger.info("license of %s: %s", repository, pins.license)
     if total < (pinned := sum(shard.rows for shard in pins.shards)):

@@ -11,7 +11,13 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.captions import SPLITS, CaptionRecord, ImageRecord, write_captions, write_images
+from pipeline.captions import (
+    SPLITS,
+    CaptionRecord,
+    ImageRecord,
+    write_captions,
+    write_images,
+)
 from pipeline.datasets.read import Entries, read_dataset
 from pipeline.datasets.scenes.draw import draw_scenes
 from pipeline.errors import PipelineError, first_few
@@ -65,6 +71,11 @@ def _entries(params: DataParams, image_folder: Path) -> Entries:
 
         return unpack_hub_dataset(read_pins(Path(params.root, params.pins)), params.limits, image_folder)
     entries = read_dataset(params)
+    if image_folder.is_dir() and any(image_folder.iterdir()):
+        raise PipelineError(
+            f"{image_folder} holds files, but the images of data.source {params.source} are in data.root. "
+            "Fix: remove the folder, or run `dvc repro prepare`, which removes it."
+        )
     image_folder.mkdir(parents=True, exist_ok=True)
     return entries
 

@@ -1,7 +1,6 @@
 """Read a dataset from a folder: its images, each with its captions, conversations and split."""
 
 import logging
-import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -116,8 +115,14 @@ def _first_of_each_split(splits: dict[str, Split], limits: Limits) -> list[str]:
 
 def _require_files(image_ids: Sequence[str], listing: Listing) -> None:
     """Raise PipelineError unless each image is a file inside the folder: a link may lead anywhere."""
-    # Path raises an error for names that are too long, and for folders that may not be entered.
-    if absent := [i for i in image_ids if not os.path.isfile(listing.folder / i)]:  # noqa: PTH113
+
+    def is_file(path: Path) -> bool:
+        try:
+            return path.is_file()
+        except OSError:  # a name too long for the file system, a folder that may not be entered
+            return False
+
+    if absent := [i for i in image_ids if not is_file(listing.folder / i)]:
         raise PipelineError(
             f"{first_few(absent, 3)}: {len(absent)} of {len(image_ids)} images of {listing.source} "
             f"are not in {listing.folder}. Fix: add them, or take them out of the list."

@@ -25,7 +25,12 @@ from pipeline.hardware.execution import Execution
 from pipeline.hardware.tracking import tracking
 from pipeline.metrics.controls import shuffle_predictions
 from pipeline.metrics.scores import ANSWERS, SCORES, measure
-from pipeline.model.checkpoints import Checkpoint, checkpoints_of_run, load_checkpoint, memory_of_checkpoint
+from pipeline.model.checkpoints import (
+    Checkpoint,
+    checkpoints_of_run,
+    load_checkpoint,
+    memory_of_checkpoint,
+)
 from pipeline.params.schema import Params
 from pipeline.retrieval.neighbors import Neighbors, Retriever
 

@@ -143,6 +143,12 @@ def test_other_bytes_than_the_pinned_ones_are_downloaded_once_more(
     assert not dataset.images.exists()
 
 
+def test_files_of_another_run(dataset: Dataset) -> None:
+    dataset.unpack(Limits(train=3, dev=None, test=None))
+    (dataset.images / "mine.jpg").touch()
+    assert "holds 1 files that are not of this dataset (mine.jpg, ...)" in dataset.refusal()
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -108,6 +108,13 @@ def test_all_bad_images_are_named_at_once_and_the_last_table_stays(project: Proj
     assert [path.read_bytes() for path in (project.images, project.captions)] == before
 
 
+def test_an_image_folder_with_other_files_is_refused(project: Project) -> None:
+    project.image_folder.mkdir(parents=True)
+    (project.image_folder / "old.png").touch()
+    with pytest.raises(PipelineError, match=r"data/images holds files.*jsonl.*dvc repro prepare"):
+        project.prepare()
+
+
 def test_scenes_of_another_seed_replace_those_of_before(tmp_path: Path) -> None:
     project = Project(tmp_path, source="scenes")
     assert project.prepare().startswith("6 images (train 3, dev 1, test 2), ")
