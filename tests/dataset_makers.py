@@ -81,6 +81,11 @@ def make_jsonl(root: Path) -> Path:
     return root
 
 
+def said(*texts: str) -> list[dict[str, str]]:
+    """A conversation in LLaVA's JSON."""
+    return [{"from": ("human", "gpt")[n % 2], "value": text} for n, text in enumerate(texts)]
+
+
 def make_csv(root: Path) -> Path:
     make_images(root)
     rows = [f"{name},{text},{split}\n" for name, split in NAMES.items() for text in CAPTIONS[name]]

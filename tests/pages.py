@@ -4,8 +4,8 @@ import itertools
 import re
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -16,17 +16,12 @@ _SEPARATORS = frozenset({"|", "||", "&", "&&", ";", "(", ")"})
 _REDIRECTIONS = frozenset({"<", ">", ">>", ">&", "&>"})
 
 
-@dataclass(frozen=True)
-class Block:
-    """A fenced block: `page:line`, the words behind its fence, and what it holds."""
+class Block(NamedTuple):
+    """A fenced block: `page:line`, its language, and what it holds."""
 
     place: str
-    info: str
+    language: str
     content: str
-
-    @property
-    def language(self) -> str:
-        return self.info.split(" ")[0]
 
 
 def pages() -> list[Path]:
@@ -40,7 +35,10 @@ def relative(path: Path) -> str:
 
 def blocks_of(page: Path) -> list[Block]:
     fences = [token for token in _tokens(page) if token.type == "fence"]
-    return [Block(f"{relative(page)}:{(t.map or [0])[0] + 1}", t.info.strip(), t.content) for t in fences]
+    return [
+        Block(f"{relative(page)}:{(t.map or [0])[0] + 1}", t.info.partition(" ")[0], t.content)
+        for t in fences
+    ]
 
 
 def links_of(page: Path) -> list[str]:
@@ -58,6 +56,16 @@ def anchors_of(page: Path) -> set[str]:
     """What `page.md#...` may say: the headings, as GitHub spells them."""
     titles = [b.content for a, b in itertools.pairwise(_tokens(page)) if a.type == "heading_open"]
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def python_blocks(page: Path) -> list[str]:
+    return [token.content for token in _tokens(page) if token.type == "fence" and token.info == "python"]
+
+
+def table_rows(page: Path, header: str) -> list[list[str]]:
+    """The cells of each row of the table with that header."""
+    table = page.read_text(encoding="utf-8").split(f"{header}\n", 1)[1].split("\n\n", 1)[0]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in table.splitlines()[1:]]
 
 
 def commands_in(block: Block) -> list[list[str]]:

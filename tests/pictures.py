@@ -9,10 +9,16 @@ from PIL import Image
 
 from pipeline.captions import ImageRecord, write_images
 from pipeline.encoding.encode import EncodeSummary, Engine, encode_images, encode_locally
+from pipeline.features.store import Features, FeatureStore
 from pipeline.files.json_files import sha256_of_file
 from pipeline.hardware.device import choose_placement
 from pipeline.hardware.execution import Execution
 from pipeline.params.schema import Params
+
+
+def noise(width: int, height: int, seed: int = 0) -> Image.Image:
+    pixels = np.random.default_rng([seed, width, height]).integers(0, 256, (height, width, 3), np.uint8)
+    return Image.fromarray(pixels)
 
 
 @dataclass
@@ -34,8 +40,7 @@ class Pictures:
 
     def draw(self, number: int, seed: int = 0) -> Path:
         path = self.images / f"{number:03}.png"
-        noise = np.random.default_rng([seed, number]).integers(0, 256, (self.side, self.side, 3), np.uint8)
-        Image.fromarray(noise).save(path, compress_level=1)
+        noise(self.side, self.side, seed * self.count + number).save(path, compress_level=1)
         return path
 
     def list_images(self) -> None:
@@ -57,3 +62,8 @@ class Pictures:
 
     def store(self, name: str = "local") -> Path:
         return self.folder / name / "features.h5"
+
+    def features(self, name: str = "local") -> Features:
+        """Read all features of a store."""
+        with FeatureStore(self.store(name)) as store:
+            return store.read(list(store.image_ids))

@@ -1,12 +1,22 @@
-"""A disk that fails while files are read: they open, and reading gives an input/output error."""
+"""Refusals: their sentences; and a disk whose files can be opened, but not be read."""
 
 import errno
 import io
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from pipeline.errors import PipelineError
+
+
+def refusal(call: Callable[..., object], *arguments: object) -> str:
+    """Return the sentence of the PipelineError in which a call ends."""
+    with pytest.raises(PipelineError) as caught:
+        call(*arguments)
+    return str(caught.value)
 
 
 class _Failing(io.FileIO):

@@ -1,5 +1,6 @@
 """A small training run; a project in which all stages up to evaluation have been run, and its captioner."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,16 +14,12 @@ from tests.unit.training.builders import Lab, make_lab
 
 
 @pytest.fixture(scope="module")
-def make_project(
-    tiny_params: Params, tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[..., Project]:
+def make_project(tiny_params: Params, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Project]:
     """Runs all stages up to evaluation in their own folder."""
 
     def make(similar_captions: int = 0) -> Project:
-        model = replace(tiny_params.language_model, name=str(tiny_llama))
         prompt = replace(tiny_params.prompt, similar_captions=similar_captions)
-        params = replace(tiny_params, language_model=model, prompt=prompt)
-        project = Project(tmp_path_factory.mktemp("project"), params)
+        project = Project(tmp_path_factory.mktemp("project"), replace(tiny_params, prompt=prompt))
         project.run_until_training()
         project.evaluate()
         return project
@@ -44,3 +41,9 @@ def captioner(project: Project) -> Captioner:
 def lab(tmp_path_factory: pytest.TempPathFactory, tiny_params: Params) -> Lab:
     """Eight images to train on."""
     return make_lab(tmp_path_factory.mktemp("lab"), tiny_params)
+
+
+@pytest.fixture
+def llama(tiny_llama: Path, tmp_path: Path) -> Path:
+    """A language model's folder that a test may change."""
+    return shutil.copytree(tiny_llama, tmp_path / "llama")

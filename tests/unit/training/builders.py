@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.captions import CaptionRecord, ImageRecord, write_captions
 from pipeline.features.store import FeatureStore, write_store
-from pipeline.hardware.device import Placement, choose_placement
+from pipeline.hardware.device import Placement
 from pipeline.hardware.execution import Execution
 from pipeline.hardware.processes import ONE_PROCESS, Processes
 from pipeline.params.schema import LoraParams, Params, ProjectorParams
@@ -23,9 +23,8 @@ from pipeline.training.features import TrainingFeatures
 from pipeline.training.optimizer import StepOptimizer
 from pipeline.training.outputs import TrainPaths, TrainSummary
 from pipeline.training.train import train
+from tests.tiny_llama import CPU, NUM_TOKENS, WIDTH
 
-CPU = choose_placement("cpu")
-NUM_TOKENS, WIDTH = 4, 6
 SPEC: dict[str, Any] = {"name": "random", "num_tokens": NUM_TOKENS, "width": WIDTH}
 WORDS = ("red circle", "green square", "blue star", "large cross")
 # Steps of an epoch of the lab: eight images, one row each, four rows a batch.
