@@ -14,7 +14,8 @@ import torch
 from pipeline.model.checkpoints import load_tensors
 from pipeline.params.schema import LoraParams
 from tests.gpu import PRECISIONS, on_gpu
-from tests.unit.training.builders import CPU, STEPS, Lab, checkpoint, interrupted_after, losses
+from tests.tiny_llama import CPU
+from tests.unit.training.builders import STEPS, Lab, checkpoint, interrupted_after, losses
 
 # Rounding of a loss in each precision, tiny models.
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 3e-2}
@@ -22,7 +23,7 @@ TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 3e-2}
 
 @pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize("quantization", ["nf4", "none"])
-def test_the_loss_is_that_of_a_cpu_to_rounding(
+def test_the_loss_is_that_of_a_cpu(
     lab: Lab, tmp_path: Path, dtype: torch.dtype, quantization: Literal["nf4", "none"]
 ) -> None:
     model = replace(lab.params.language_model, quantization=quantization)

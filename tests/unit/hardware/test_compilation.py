@@ -10,10 +10,9 @@ from torch._dynamo.utils import counters
 
 from pipeline.hardware import compilation
 from pipeline.hardware.compilation import finds_compiler, should_compile
-from pipeline.hardware.device import Placement, choose_placement
-from pipeline.model.language_model import load_language_model
+from pipeline.hardware.device import Placement
 from pipeline.model.packing import pack
-from pipeline.params.schema import LanguageModelParams
+from tests.tiny_llama import load_llama
 
 LONG, SHORT = 1e16, 1e9
 
@@ -51,9 +50,7 @@ def test_layers_are_compiled_on_request_or_where_it_pays(
 @pytest.mark.skipif(not finds_compiler(), reason="no C++ compiler is installed")
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_compiled_layers_compute_the_same(tiny_llama: Path, checkpointing: bool) -> None:
-    params = LanguageModelParams(str(tiny_llama), None, quantization="nf4", double_quantization=False)
-    placement = choose_placement("cpu")
-    plain, compiled = (load_language_model(params, placement) for _ in range(2))
+    plain, compiled = (load_llama(tiny_llama, "nf4") for _ in range(2))
     if checkpointing:
         compiled.checkpoint_layers()
     compiled.compile_layers()

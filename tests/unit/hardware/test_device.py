@@ -8,6 +8,7 @@ import torch
 from pipeline.errors import PipelineError
 from pipeline.hardware.device import Placement, choose_placement
 from tests.import_closure import ROOT
+from tests.pages import table_rows
 
 # What PyPI's wheels of PyTorch are built for.
 CUDA_13 = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120", "compute_120"]
@@ -25,9 +26,8 @@ def pretend_gpu(monkeypatch: pytest.MonkeyPatch, name: str, capability: tuple[in
 
 def hardware_table() -> list[list[str]]:
     """The rows of docs/flickr8k.md: device, capability, type, gradients, NF4."""
-    page = (ROOT / "docs" / "flickr8k.md").read_text(encoding="utf-8")
-    table = page.split("| device | capability | computes in | gradients | NF4 |\n")[1].split("\n\n")[0]
-    return [[cell.strip() for cell in row.strip("|").split("|")] for row in table.splitlines()[1:]]
+    header = "| device | capability | computes in | gradients | NF4 |"
+    return table_rows(ROOT / "docs" / "flickr8k.md", header)
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, device: str, capability: str) -> Placement:
@@ -89,9 +89,7 @@ def test_code_runs_on_later_gpus_of_its_family_and_ptx_on_all_later_ones(
     ("device", "allowed"),
     [("mps", "auto or cpu"), ("cuda:3", "below 1"), ("gpu", "auto, cpu, cuda, cuda:N, mps")],
 )
-def test_a_device_that_does_not_exist_is_refused(
-    monkeypatch: pytest.MonkeyPatch, device: str, allowed: str
-) -> None:
+def test_an_absent_device_is_refused(monkeypatch: pytest.MonkeyPatch, device: str, allowed: str) -> None:
     pretend_gpu(monkeypatch, "RTX 3060", (8, 6))
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(PipelineError, match=rf"{device}.* Use .*{allowed}"):

@@ -22,9 +22,7 @@ def run() -> None:
             bar.update(20)
 
 
-def test_a_log_says_units_a_second_and_the_time_left_once_a_minute(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_log_has_a_line_a_minute(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     pipe = io.StringIO()
     monkeypatch.setattr(sys, "stderr", pipe)

@@ -6,6 +6,7 @@ Run: .venv/bin/python -m pytest tests/unit/model/test_adapters.py
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ from pipeline.hardware.device import Placement
 from pipeline.model.adapters import Adapters, inject_adapters
 from pipeline.model.checkpoints import load_checkpoint, load_tensors, save_tensors
 from pipeline.model.feature_captioner import FeatureCaptioner
-from pipeline.model.language_model import LanguageModel, load_language_model
-from pipeline.params.schema import LanguageModelParams
-from tests.unit.training.builders import CPU, LORA, NUM_TOKENS, OFF, PROJECTOR, SHAPES, WIDTH, Lab, checkpoint
+from pipeline.model.language_model import LanguageModel
+from tests.tiny_llama import CPU, NUM_TOKENS, WIDTH, load_llama
+from tests.unit.training.builders import LORA, OFF, PROJECTOR, SHAPES, Lab, checkpoint
 
 Load = Callable[..., LanguageModel]
 
@@ -28,8 +29,7 @@ Load = Callable[..., LanguageModel]
 @pytest.fixture(params=["nf4", "none"])
 def load(request: pytest.FixtureRequest, tiny_llama: Path) -> Load:
     """Loads the tiny Llama, in NF4 and as it is."""
-    params = LanguageModelParams(str(tiny_llama), None, request.param, double_quantization=False)
-    return lambda placement=CPU: load_language_model(params, placement)
+    return partial(load_llama, tiny_llama, request.param)
 
 
 def hidden(model: LanguageModel) -> Tensor:
@@ -57,7 +57,7 @@ def test_fresh_adapters_change_nothing_and_others_do(load: Load) -> None:
 
 
 def test_adapters_are_those_of_the_targets_and_float32_in_a_model_of_any_type(load: Load) -> None:
-    model = load(Placement(torch.device("cpu"), torch.bfloat16, "test"))
+    model = load(placement=Placement(torch.device("cpu"), torch.bfloat16, "test"))
     adapters = inject_adapters(model, LORA)
     state = adapters.state_dict()
     assert {name: tuple(value.shape) for name, value in state.items()} == SHAPES

@@ -68,9 +68,7 @@ def test_a_checkpoint_says_what_it_was_trained_on(data: Any, sentence: str) -> N
     assert replace(INFO, data=data).trained_on == sentence
 
 
-def test_an_older_checkpoint_does_not_say_what_it_was_trained_on(
-    tmp_path: Path, projector: Projector
-) -> None:
+def test_an_older_checkpoint_names_no_dataset(tmp_path: Path, projector: Projector) -> None:
     save_checkpoint(tmp_path / "new.safetensors", projector.state_dict(), INFO)
     tensors, metadata = load_tensors(tmp_path / "new.safetensors")
     del metadata["data"]
@@ -133,9 +131,7 @@ def test_a_file_that_is_not_a_checkpoint_is_refused(
     assert "other.safetensors" in str(caught.value)
 
 
-def test_weights_of_other_shapes_than_the_provenance_are_refused(
-    tmp_path: Path, projector: Projector
-) -> None:
+def test_weights_of_other_shapes_are_refused(tmp_path: Path, projector: Projector) -> None:
     """A projector of that size would not fit in memory."""
     save_checkpoint(tmp_path / "a.safetensors", projector.state_dict(), replace(INFO, hidden_size=10**12))
     with pytest.raises(PipelineError, match=r"\(8,\), expected \(1000000000000,\)"):
@@ -143,7 +139,7 @@ def test_weights_of_other_shapes_than_the_provenance_are_refused(
 
 
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
-def test_no_bit_can_flip_unnoticed(
+def test_no_bit_flips_unnoticed(
     tmp_path_factory: pytest.TempPathFactory, projector: Projector, place: float, bit: int
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "flipped.safetensors"

@@ -4,7 +4,6 @@ Run: .venv/bin/python -m pytest tests/unit/model/test_generation.py
 """
 
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import takewhile
@@ -14,18 +13,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.hardware.device import choose_placement
 from pipeline.model import generation
 from pipeline.model.generation import Generated, choose_rows, generate_ids
-from pipeline.model.language_model import load_language_model
-from pipeline.model.projector import Projector
 from pipeline.model.vision_language_model import VisionLanguageModel
-from pipeline.params.schema import GenerateParams, LanguageModelParams
-from pipeline.text.prompt import Prompt
+from pipeline.params.schema import GenerateParams
+from tests.tiny_llama import NUM_TOKENS, PROMPT, load_llama, make_features, make_model
 
-# No token that the model says of these images.
-EOS = 358
-IMAGES, NUM_TOKENS, WIDTH, LENGTH = 8, 4, 6, 8
+EOS = PROMPT.eos
+IMAGES, LENGTH = 8, 8
+FEATURES = make_features(IMAGES)
 GREEDY = GenerateParams(beams=1, max_new_tokens=LENGTH, length_penalty=1.0, no_repeat_ngram_size=0)
 BEAMS = replace(GREEDY, beams=3, length_penalty=0.7)
 BOTH = pytest.mark.parametrize("params", [GREEDY, BEAMS], ids=["greedy", "beams"])
@@ -33,23 +29,13 @@ BOTH = pytest.mark.parametrize("params", [GREEDY, BEAMS], ids=["greedy", "beams"
 
 @pytest.fixture(scope="module")
 def model(tiny_llama: Path) -> VisionLanguageModel:
-    params = LanguageModelParams(str(tiny_llama), None, "none", double_quantization=False)
-    language_model = load_language_model(params, choose_placement("cpu"))
-    torch.manual_seed(0)
-    projector = Projector(WIDTH, 8, language_model.width)
-    model = VisionLanguageModel(projector, language_model, Prompt((0, 5, 6), (7, 8), EOS))
-    return ending_in(model, [EOS])
-
-
-@pytest.fixture(scope="module")
-def features() -> Tensor:
-    return torch.randn(IMAGES, NUM_TOKENS, WIDTH, generator=torch.Generator().manual_seed(1))
+    return make_model(load_llama(tiny_llama))
 
 
 def generated(
-    model: VisionLanguageModel, features: Tensor, params: GenerateParams, batch_size: int = IMAGES
+    model: VisionLanguageModel, params: GenerateParams, batch_size: int = IMAGES
 ) -> list[Generated]:
-    return list(generate_ids(model, features, params, batch_size))
+    return list(generate_ids(model, FEATURES, params, batch_size))
 
 
 def ending_in(model: VisionLanguageModel, end_ids: Sequence[int]) -> VisionLanguageModel:
@@ -91,17 +77,17 @@ def by_transformers(
     ],
 )
 def test_every_setting_finds_what_transformers_finds(
-    model: VisionLanguageModel, features: Tensor, beams: int, length_penalty: float, no_repeat: int, ends: int
+    model: VisionLanguageModel, beams: int, length_penalty: float, no_repeat: int, ends: int
 ) -> None:
     """Without an end that the model says, with one end, and with a second one."""
     params = GenerateParams(beams, LENGTH, length_penalty, no_repeat)
-    endless = generated(ending_in(model, [EOS]), features, GREEDY)
+    endless = generated(ending_in(model, [EOS]), GREEDY)
     end_ids = [endless[0].ids[3], endless[1].ids[5]][:ends] or [EOS]
-    captions = generated(ending_in(model, end_ids), features, params)
+    captions = generated(ending_in(model, end_ids), params)
     if length_penalty < 2:  # which prefers captions that did not end
         assert any(caption.finished for caption in captions) == (ends > 0)
-    for image, caption in enumerate(captions):
-        assert list(caption.ids) == by_transformers(model, features[image : image + 1], params, end_ids)
+    for features, caption in zip(FEATURES, captions, strict=True):
+        assert list(caption.ids) == by_transformers(model, features[None], params, end_ids)
 
 
 @torch.inference_mode()
@@ -115,36 +101,32 @@ def mean_log_probability(model: VisionLanguageModel, features: Tensor, ids: list
 
 
 @BOTH
-def test_a_score_is_the_mean_log_probability_of_the_tokens_and_their_end(
-    model: VisionLanguageModel, features: Tensor, params: GenerateParams
-) -> None:
-    eos = generated(ending_in(model, [EOS]), features, GREEDY)[0].ids[3]
+def test_a_score_is_the_mean_over_tokens_and_end(model: VisionLanguageModel, params: GenerateParams) -> None:
+    eos = generated(ending_in(model, [EOS]), GREEDY)[0].ids[3]
     ending = ending_in(model, [eos])
-    captions = generated(ending, features, params)
+    captions = generated(ending, params)
     assert {caption.finished for caption in captions} == {True, False}
-    for image, caption in enumerate(captions):
+    for features, caption in zip(FEATURES, captions, strict=True):
         ids = [*caption.ids, eos] if caption.finished else list(caption.ids)
-        expected = mean_log_probability(ending, features[image : image + 1], ids)
+        expected = mean_log_probability(ending, features[None], ids)
         assert caption.score == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize(("ids", "expected"), [([1, 7, 9], {1, 7, 9}), (1, {1}), (None, set())])
 def test_the_model_knows_every_token_that_ends_its_answers(
-    tiny_llama: Path, tmp_path: Path, ids: list[int] | int | None, expected: set[int]
+    llama: Path, ids: list[int] | int | None, expected: set[int]
 ) -> None:
     """Instruction models name several in generation_config.json, and their tokenizer one of them."""
-    folder = shutil.copytree(tiny_llama, tmp_path / "model")
-    file = folder / "generation_config.json"
+    file = llama / "generation_config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "eos_token_id": ids}))
-    params = LanguageModelParams(str(folder), None, "none", double_quantization=False)
-    assert load_language_model(params, choose_placement("cpu")).end_ids == expected
+    assert load_llama(llama).end_ids == expected
 
 
 @BOTH
-def test_where_memory_is_full_fewer_images_are_captioned_at_once_and_the_captions_are_the_same(
-    model: VisionLanguageModel, features: Tensor, params: GenerateParams, monkeypatch: pytest.MonkeyPatch
+def test_where_memory_is_full_fewer_images_are_captioned_at_once(
+    model: VisionLanguageModel, params: GenerateParams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = generated(model, features, params)
+    expected = generated(model, params)
     sizes: list[int] = []
     room = 2
     embed = VisionLanguageModel.embed_image
@@ -157,19 +139,17 @@ def test_where_memory_is_full_fewer_images_are_captioned_at_once_and_the_caption
 
     monkeypatch.setattr(VisionLanguageModel, "embed_image", with_little_room)
     monkeypatch.setattr(model.language_model, "most_images", 1 << 30)
-    assert generated(model, features, params, IMAGES * params.beams) == expected
+    assert generated(model, params, IMAGES * params.beams) == expected
     assert sizes == [8, 4, 2, 2, 2, 2]
     # What did not fit is not tried again.
-    generated(model, features, params, IMAGES * params.beams)
+    generated(model, params, IMAGES * params.beams)
     assert sizes[6:] == [2, 2, 2, 2]
     room = 0
     with pytest.raises(torch.OutOfMemoryError):
-        generated(model, features[:1], params)
+        generated(model, params)
 
 
-def test_auto_fills_a_share_of_a_gpus_free_memory_with_rows(
-    model: VisionLanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_auto_fills_a_gpus_free_memory(model: VisionLanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_rows(7, model, NUM_TOKENS) == 7
     assert choose_rows("auto", model, NUM_TOKENS) == 64  # on a CPU
     monkeypatch.setattr(type(model.language_model), "device", torch.device("cuda"))

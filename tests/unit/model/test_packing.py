@@ -9,14 +9,10 @@ import torch
 from pipeline.hardware.device import choose_placement
 from pipeline.model.checkpoints import load_checkpoint
 from pipeline.model.feature_captioner import FeatureCaptioner
-from pipeline.model.packing import caption_labels, pack
+from pipeline.model.packing import pack
 from pipeline.params.schema import Params
 from pipeline.text.prompt import CaptionTokenizer
 from tests.tiny_captioner import save_captioner
-
-EOS = 1
-# Images with different numbers of captions of different lengths.
-CAPTIONS = [[[10, 11, 12], [13], [14, 15, 16, 17, 18]], [[19, 20]], [[21], [22, 23, 24]]]
 
 
 @pytest.mark.parametrize("limit", [3, 48], ids=["cut", "whole"])
@@ -36,23 +32,12 @@ def test_the_loss_on_dev_expects_no_end_after_a_cut(tiny_params: Params, tmp_pat
     assert captioner.loss([(features, [[caption]], None, [None])]) == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("eos", "truncated", "end"), [(EOS, False, [EOS]), (EOS, True, []), (None, False, [])]
-)
-def test_labels_are_tokens_and_the_end_if_supervised(
-    eos: int | None, truncated: bool, end: list[int]
-) -> None:
-    rows = [[caption_labels(ids, eos, truncated) for ids in captions] for captions in CAPTIONS]
-    batch = pack(rows, prefix_length=9)
-    assert batch.labels.tolist() == [t for captions in CAPTIONS for ids in captions for t in (*ids, *end)]
-    # A row of the mask without any true entry, even where padded, would make softmax return NaN.
-    assert batch.mask.diagonal(dim1=2, dim2=3).all()
-
-
 def test_a_caption_attends_only_to_the_prefix_and_to_its_own_past() -> None:
-    batch = pack([[[10, 11, EOS], [12, 13, 14, EOS]]], prefix_length=3)
+    batch = pack([[[10, 11, 1], [12, 13, 14, 1]], [[15]]], prefix_length=3)
     # Prefix 0-2, first caption 3-5, second caption 6-9.
     mask = batch.mask[0, 0]
     assert mask[4].nonzero().flatten().tolist() == [0, 1, 2, 3, 4]
     assert mask[7].nonzero().flatten().tolist() == [0, 1, 2, 6, 7]
     assert batch.positions[0].tolist() == [0, 1, 2, 3, 4, 5, 3, 4, 5, 6]
+    # A row of the mask without any true entry, even where padded, would make softmax return NaN.
+    assert batch.mask.diagonal(dim1=2, dim2=3).all()

@@ -14,15 +14,14 @@ from pipeline.captions import CaptionRecord, Turn, write_captions
 from pipeline.features.store import FeatureStore
 from pipeline.hardware.processes import ONE_PROCESS
 from pipeline.model.language_model import load_language_model
-from pipeline.model.projector import Projector
-from pipeline.model.vision_language_model import VisionLanguageModel
 from pipeline.params.schema import Params
 from pipeline.retrieval.retrieve import RetrievePaths, retrieve
 from pipeline.text.prompt import CaptionTokenizer
 from pipeline.text.token_store import read_tokens, tokenize_captions
 from pipeline.training.batches import StepDataset, TrainingData, plan_epoch, read_neighbors
 from pipeline.training.features import TrainingFeatures
-from tests.unit.training.builders import CPU, SPEC, save_features
+from tests.tiny_llama import CPU, assert_same_loss, loss_alone, make_model
+from tests.unit.training.builders import save_features
 
 TALK = (Turn("How many dogs are there?", "two dogs"), Turn("And cats?", "none"))
 WHERE = (Turn("Where is it?", "in the grass"),)
@@ -48,8 +47,8 @@ def data(request: pytest.FixtureRequest, tmp_path: Path, tiny_params: Params) ->
         yield TrainingData(features, tokens, *read_neighbors(paths.neighbors, tokens))
 
 
-def expected_branches(tokenizer: CaptionTokenizer) -> list[list[tuple[str, list[int], list[int]]]]:
-    """For each image, the text and ids behind the image of each branch, and -100 or the labels."""
+def expected_branches(tokenizer: CaptionTokenizer) -> list[list[tuple[list[int], list[int]]]]:
+    """For each image, the ids behind the image of each branch, and -100 or the labels."""
     eos = tokenizer.prompt.eos
     images = []
     for record in RECORDS:
@@ -57,13 +56,13 @@ def expected_branches(tokenizer: CaptionTokenizer) -> list[list[tuple[str, list[
         turns += [[(turn.question, turn.answer) for turn in talk] for talk in record.conversations]
         branches = []
         for talk in turns:
-            text, ids, labels = "", [], []
+            ids, labels = [], []
             for number, (question, answer) in enumerate(talk):
                 asked = tokenizer.encode_question(question, follows=number > 0)
                 said = [*tokenizer.encode_caption(answer), eos]
                 ids += [*asked, *said]
                 labels += [*[-100] * len(asked), *said]
-            branches.append((text, ids, labels))
+            branches.append((ids, labels))
         images.append(branches)
     return images
 
@@ -77,43 +76,24 @@ def test_the_prompt_of_a_conversation_is_the_chat_of_the_field(tiny_params: Para
     assert tokenizer.decode_caption(second) == "USER: Why not? ASSISTANT:"
 
 
-def test_loss_and_gradient_of_mixed_branches_are_those_of_separate_sequences(
-    data: TrainingData, tiny_params: Params
-) -> None:
-    tokenizer = CaptionTokenizer(
-        replace(tiny_params.prompt, similar_captions=len(data.prompt.similar) and 2),
-        tiny_params.language_model,
-    )
-    language_model = load_language_model(tiny_params.language_model, CPU)
-    torch.manual_seed(0)
-    projector = Projector(SPEC["width"], 8, language_model.width)
-    model = VisionLanguageModel(projector, language_model, data.prompt)
+def test_loss_and_gradient_are_those_of_separate_sequences(data: TrainingData, tiny_params: Params) -> None:
+    tokenizer = CaptionTokenizer(tiny_params.prompt, tiny_params.language_model)
+    model = make_model(load_language_model(tiny_params.language_model, CPU), data.prompt)
     params = replace(tiny_params.train, batch_size=4)
-    steps = StepDataset(
-        data, plan_epoch(data.lengths, params, 1, data.caption_counts), params, 1, ONE_PROCESS
-    )
-    ((features, batch),) = steps[0].batches
+    plan = plan_epoch(data.lengths, params, 1, data.caption_counts)
+    step = StepDataset(data, plan, params, 1, ONE_PROCESS)[0]
+    ((features, batch),) = step.batches
     assert len(features) == 4  # captions and conversations of an image are two rows
-    packed = model.loss(features, batch)
 
-    plain, labels = torch.zeros(()), 0
+    alone, labels = torch.zeros(()), 0
     for image, branches in enumerate(expected_branches(tokenizer)):
         row = data.features.read([image]).float()
         context = data.context(image, (params.seed, 1))
-        for _, ids, wanted in branches:
-            before, words = (torch.tensor([i]) for i in (tokenizer.prompt.before, [*context, *ids]))
-            embed = language_model.embed
-            inputs = torch.cat([embed(before), projector(row), embed(words)], dim=1)
-            known = sum(label != -100 for label in wanted)
-            targets = torch.tensor([[-100] * (inputs.shape[1] - len(wanted)) + wanted])
-            plain = plain + language_model.model(inputs_embeds=inputs, labels=targets).loss * known
-            labels += known
-    assert len(batch.labels) == steps[0].labels == labels
-    assert float(packed.detach()) == pytest.approx(float(plain.detach()), rel=1e-5)
-    parameters = list(projector.parameters())
-    ours, theirs = (torch.autograd.grad(loss, parameters) for loss in (packed, plain))
-    for a, b in zip(ours, theirs, strict=True):
-        assert (a - b).norm() <= 1e-5 * b.norm()
+        for ids, wanted in branches:
+            alone = alone + loss_alone(model, row, [*context, *ids], wanted)
+            labels += sum(label != -100 for label in wanted)
+    assert len(batch.labels) == step.labels == labels
+    assert_same_loss(model, model.loss(features, batch), alone)
 
 
 def test_without_supervised_ends_no_answer_has_one(data: TrainingData) -> None:

@@ -28,7 +28,7 @@ def kill(*_: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def test_a_damaged_state_costs_the_since_the_one_before_and_never_takes_its_place(
+def test_a_damaged_state_costs_the_steps_since_the_one_before(
     lab: Lab, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The run that passes a damaged state over is killed while it saves for the first time."""
@@ -74,7 +74,7 @@ def test_a_lost_checkpoint_is_made_from_a_state(lab: Lab, finished: Path, tmp_pa
     assert outputs(tmp_path) == outputs(finished)
 
 
-def test_a_checkpoint_that_is_nowhere_else_starts_again_and_says_why(
+def test_without_a_copy_a_lost_checkpoint_starts_again(
     lab: Lab, finished: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Another GPU, or other versions of the libraries, give other weights for the same training."""

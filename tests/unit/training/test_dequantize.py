@@ -8,26 +8,20 @@ import torch
 from bitsandbytes.nn.modules import Linear4bit
 from torch import Tensor
 
-from pipeline.hardware.device import Placement, choose_placement
+from pipeline.hardware.device import Placement
 from pipeline.model.adapters import inject_adapters
-from pipeline.model.language_model import LanguageModel, load_language_model
 from pipeline.model.packing import pack
-from pipeline.params.schema import LanguageModelParams
 from pipeline.training import dequantize
 from pipeline.training.dequantize import dequantize_layers, should_dequantize
+from tests.tiny_llama import load_llama
 from tests.unit.training.builders import LORA
-
-
-def load(tiny_llama: Path, quantization: Any = "nf4") -> LanguageModel:
-    params = LanguageModelParams(str(tiny_llama), None, quantization, double_quantization=False)
-    return load_language_model(params, choose_placement("cpu"))
 
 
 def test_hidden_states_and_gradients_are_those_of_nf4_bit_for_bit_with_adapters_too(tiny_llama: Path) -> None:
     batch = pack([[[7, 8, 9], [10, 11]], [[12, 13]]], prefix_length=5)
     results: list[list[Tensor]] = []
     for plain in (False, True):
-        model = load(tiny_llama)
+        model = load_llama(tiny_llama, "nf4")
         if plain:
             dequantize_layers(model)
         assert plain != any(isinstance(layer, Linear4bit) for layer in model.modules())
@@ -57,11 +51,11 @@ def test_weights_are_dequantized_on_request_or_where_memory_is_to_spare(
     monkeypatch: pytest.MonkeyPatch,
     tiny_llama: Path,
     requested: Any,
-    quantization: str,
+    quantization: Any,
     device: str,
     free: float,
     expected: bool,
 ) -> None:
     monkeypatch.setattr(dequantize, "free_memory", lambda _device: free)
     placement = Placement(torch.device(device), torch.bfloat16, "pretended")
-    assert should_dequantize(requested, load(tiny_llama, quantization), placement) is expected
+    assert should_dequantize(requested, load_llama(tiny_llama, quantization), placement) is expected

@@ -15,7 +15,8 @@ from pipeline.hardware.device import Placement
 from pipeline.hardware.processes import Processes
 from pipeline.model.checkpoints import load_tensors
 from pipeline.params.schema import Params
-from tests.unit.training.builders import CPU, Lab, checkpoint, interrupted_after, losses, make_lab, outputs
+from tests.tiny_llama import CPU
+from tests.unit.training.builders import Lab, checkpoint, interrupted_after, losses, make_lab, outputs
 
 HALF = Placement(torch.device("cpu"), torch.float16, "pretended")
 

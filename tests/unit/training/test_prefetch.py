@@ -60,7 +60,7 @@ def test_few_steps_are_prepared_ahead_and_neither_a_stop_nor_an_error_leaves_a_t
         assert not threads()
 
 
-def test_a_training_that_prepares_ahead_ends_like_one_that_does_not(
+def test_preparing_ahead_changes_no_byte(
     lab: Lab, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It takes its steps as on a GPU, and computes on the CPU."""

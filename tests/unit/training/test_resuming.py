@@ -94,7 +94,7 @@ def test_other_features_start_again_unless_never_trained_on(lab: Lab, finished: 
     assert larger.train(tmp_path, epochs=3).trained_steps == 0
 
 
-def test_no_training_mixes_steps_of_two_versions_of_a_library(
+def test_no_training_mixes_two_versions_of_a_library(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     lab.train(tmp_path, epochs=2)
@@ -114,7 +114,7 @@ def test_no_training_mixes_steps_of_two_versions_of_a_library(
 
 
 @pytest.mark.parametrize("name", ["state.safetensors", "epoch_001.safetensors", "published"])
-def test_a_file_that_the_system_refuses_to_read_is_not_taken_for_damaged(
+def test_a_file_that_cannot_be_read_is_not_taken_for_damaged(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """The published checkpoints are read where a checkpoint in the scratch folder is lost."""
@@ -129,7 +129,7 @@ def test_a_file_that_the_system_refuses_to_read_is_not_taken_for_damaged(
     assert lab.train(tmp_path, epochs=3).trained_steps == STEPS
 
 
-def test_after_a_divergence_the_state_before_it_is_saved(
+def test_a_divergence_keeps_the_state_before_it(
     lab: Lab, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clip: Any = torch.nn.utils.clip_grad_norm_

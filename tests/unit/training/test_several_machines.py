@@ -58,9 +58,8 @@ def machines(tmp_path: Path) -> tuple[Path, Path]:
     return folders
 
 
-def test_one_epoch_and_then_two_are_those_of_one_process_although_the_second_machine_has_no_state(
-    lab: Lab, finished: Path, machines: tuple[Path, Path]
-) -> None:
+def test_two_machines_train_as_one_process(lab: Lab, finished: Path, machines: tuple[Path, Path]) -> None:
+    """The second has no state."""
     first, second = machines
     train_on_two_machines(lab, machines, epochs=1)
     assert train_on_two_machines(lab, machines, epochs=3) == [f"{2 * STEPS} steps"] * 2
@@ -70,7 +69,7 @@ def test_one_epoch_and_then_two_are_those_of_one_process_although_the_second_mac
 
 
 @pytest.mark.parametrize(("damaged", "done"), [(0, STEPS), (1, 3)], ids=["first", "second"])
-def test_a_state_that_is_damaged_on_one_machine_leaves_both_at_the_same_step(
+def test_a_state_damaged_on_one_machine_sets_both_back(
     lab: Lab, finished: Path, machines: tuple[Path, Path], damaged: int, done: int
 ) -> None:
     """Each has trained alone for three steps; the state before is that of the epoch's end."""
@@ -87,7 +86,7 @@ def test_a_state_that_is_damaged_on_one_machine_leaves_both_at_the_same_step(
     [({"learning_rate": 0.25}, "train.learning_rate is 0.25 "), ({"epochs": 2}, "epochs is 2 ")],
     ids=["fingerprint", "epochs"],
 )
-def test_processes_that_do_not_belong_together_all_stop_before_the_first_step(
+def test_processes_of_other_settings_stop(
     lab: Lab, machines: tuple[Path, Path], change: dict[str, Any], named: str
 ) -> None:
     reports = train_on_two_machines(lab, machines, {"epochs": 1}, {"epochs": 1, **change})
