@@ -1,23 +1,17 @@
 """A project of tiny models in which the stages have been run, without DVC."""
 
-import io
 import json
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-import h5py
-import pytest
-
-from pipeline.captions import ImageRecord, read_captions, read_images, select_split
+from pipeline.captions import CaptionRecord, ImageRecord, read_captions, read_images, select_split
 from pipeline.datasets.prepare import prepare
 from pipeline.encoding.encode import encode_images
 from pipeline.evaluation.evaluate import EvaluatePaths, evaluate
 from pipeline.files.json_files import read_jsonl
-from pipeline.hardware.device import choose_placement
 from pipeline.hardware.execution import Execution
 from pipeline.params.schema import Params
 from pipeline.retrieval.retrieve import RetrievePaths, retrieve
@@ -26,8 +20,7 @@ from pipeline.text.token_store import tokenize_captions
 from pipeline.training.outputs import TrainPaths
 from pipeline.training.train import train
 from tests.stage_paths import placed
-
-CPU = choose_placement("cpu")
+from tests.tiny_llama import CPU
 
 
 @dataclass(frozen=True)
@@ -46,28 +39,34 @@ class Project:
         return self.data / "best.safetensors"
 
     @property
+    def images(self) -> list[ImageRecord]:
+        return read_images(self.data / "images.jsonl")
+
+    @property
+    def records(self) -> list[CaptionRecord]:
+        return read_captions(self.data / "captions.jsonl")
+
+    @property
     def test_images(self) -> list[ImageRecord]:
-        ids = {r.image_id for r in select_split(read_captions(self.data / "captions.jsonl"), "test")}
-        return [image for image in read_images(self.data / "images.jsonl") if image.image_id in ids]
+        ids = {record.image_id for record in select_split(self.records, "test")}
+        return [image for image in self.images if image.image_id in ids]
 
     def execution(self, stage: str) -> Execution:
         return Execution(CPU, self.params.runtime, self.folder / ".scratch" / stage)
 
     def run_until_training(self) -> None:
         params, data = self.params, self.data
-        images, captions = data / "images.jsonl", data / "captions.jsonl"
-        prepare(params.data, images, captions, data / "images", workers=1)
-        encode_images(images, data / "features.h5", params.encoder, self.execution("encode"))
-        self.retrieve()
+        self.prepare()
+        encode_images(data / "images.jsonl", data / "features.h5", params.encoder, self.execution("encode"))
+        retrieve(placed(RetrievePaths(), self.folder), params.prompt.similar_captions)
         tokenizer = CaptionTokenizer(params.prompt, params.language_model)
-        tokenize_captions(captions, data / "tokens.h5", tokenizer)
-        self.train()
+        tokenize_captions(data / "captions.jsonl", data / "tokens.h5", tokenizer)
+        train(placed(TrainPaths(), self.folder), params, self.execution("train"))
 
-    def retrieve(self) -> None:
-        retrieve(placed(RetrievePaths(), self.folder), self.params.prompt.similar_captions)
-
-    def train(self) -> None:
-        train(placed(TrainPaths(), self.folder), self.params, self.execution("train"))
+    def prepare(self, workers: int = 1) -> str:
+        data = self.data
+        images, captions = data / "images.jsonl", data / "captions.jsonl"
+        return prepare(self.params.data, images, captions, data / "images", workers)
 
     def evaluate(self, scratch: str = "evaluate") -> dict[str, Any]:
         return evaluate(placed(EvaluatePaths(), self.folder), self.params, self.execution(scratch))
@@ -99,19 +98,10 @@ def refuse_to_load(*_: object, **__: object) -> NoReturn:
 
 
 @contextmanager
-def counted_openings() -> Iterator[Counter[str]]:
-    """How often each file is opened while it lasts, by name."""
-    opened: Counter[str] = Counter()
-    open_file, open_store = io.open, h5py.File
-
-    def count(open_it: Any) -> Any:
-        def opening(path: Any, *args: Any, **kwargs: Any) -> Any:
-            opened[Path(path).name] += 1
-            return open_it(path, *args, **kwargs)
-
-        return opening
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(io, "open", count(open_file))
-        patch.setattr(h5py, "File", count(open_store))
-        yield opened
+def restored(path: Path) -> Iterator[bytes]:
+    """The content of a file that is changed meanwhile, and has that content again afterwards."""
+    content = path.read_bytes()
+    try:
+        yield content
+    finally:
+        path.write_bytes(content)

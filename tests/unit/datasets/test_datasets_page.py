@@ -27,9 +27,7 @@ def test_every_format_has_an_example() -> None:
 
 
 @pytest.mark.parametrize(("source", "text"), EXAMPLES, ids=lambda value: value.partition("\n")[0])
-def test_an_example_is_a_dataset(
-    source: str, text: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_example_is_read(source: str, text: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     files = {name: content for _, name, content in BLOCK.findall(text) if name}
     listing = [content.split() for language, _, content in BLOCK.findall(text) if language == "text"]
     for number, line in enumerate(listing[0] if listing else list(files)):

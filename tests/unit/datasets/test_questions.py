@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.captions import CaptionRecord, Turn
 from pipeline.errors import PipelineError
-from tests.dataset_makers import NAMES, edit, make_images, make_jsonl, read
+from tests.dataset_makers import NAMES, edit, make_images, make_jsonl, read, said
 
 WHY = Turn("Why does the dog run?", "It sees a cat.")
 COUNT = Turn("How many dogs?", "2", "number")
@@ -64,10 +64,6 @@ def test_malformed_turns_are_refused(tmp_path: Path, turns: str, message: str) -
 # --- LLaVA ------------------------------------------------------------------------------------------
 
 
-def said(*texts: str) -> list[dict[str, str]]:
-    return [{"from": ("human", "gpt")[n % 2], "value": text} for n, text in enumerate(texts)]
-
-
 def make_llava(root: Path, *more: dict[str, Any]) -> Path:
     make_images(root / "images")
     entries = [
@@ -79,9 +75,7 @@ def make_llava(root: Path, *more: dict[str, Any]) -> Path:
     return root
 
 
-def test_a_conversation_of_llava_is_one_branch_and_its_requests_for_captions_give_captions(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_conversation_of_llava_is_one_branch(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     train = {"image": "a.jpg", "split": "train"}
     make_llava(
         tmp_path,
@@ -167,12 +161,8 @@ def test_vqa_has_the_most_frequent_answer_and_halves_the_validation_images(tmp_p
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        (
-            '"question_id": 1, "answer_type"',
-            '"question_id": 7, "answer_type"',
-            r"questions\[1\] has no image_id",
-        ),
-        ('"question_id": 1, "answer_type"', '"question_id": [1], "answer_type"', r"question_id is \[1\]"),
+        ('"question_id": 1, "answer', '"question_id": 7, "answer', r"questions\[1\] has no image_id"),
+        ('"question_id": 1, "answer', '"question_id": [1], "answer', r"question_id is \[1\]"),
         ('"annotations": [', '"annotations": 7, "x": [', "expected a list of objects"),
         ('"multiple_choice_answer": "cat"', '"answers": []', "an answer is None"),
     ],

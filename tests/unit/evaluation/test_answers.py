@@ -46,8 +46,3 @@ def test_accuracy_is_of_all_questions_and_of_each_kind_next_to_controls() -> Non
     assert (shuffled["behind"]["low"], shuffled["behind"]["high"]) == (0, 50)
     kinds = {name: (row["questions"], row["accuracy"]) for name, row in scores["kinds"].items()}
     assert kinds == {"other": (1, 100), "color": (2, 100), "count": (1, 0)}
-
-
-def test_questions_without_a_kind_are_counted_with_those_of_the_kind_other() -> None:
-    asked = [("a", Turn("Why?", "so")), ("a", Turn("Where?", "here", "other"))]
-    assert score_answers(asked, ["so", "there"], {})["kinds"]["other"]["questions"] == 2

@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import torch
 
-from pipeline.captions import read_captions, read_images, select_split
+from pipeline.captions import select_split
 from pipeline.errors import PipelineError
 from pipeline.evaluation import controls
 from pipeline.evaluation import evaluate as evaluate_module
@@ -29,7 +30,8 @@ from pipeline.model.feature_captioner import FeatureCaptioner
 from pipeline.model.generation import Generated, generate_ids
 from pipeline.retrieval.neighbors import Neighbors
 from tests.edited_code import EditCode
-from tests.unit.project import CPU, Project, counted_openings, refuse_to_load
+from tests.tiny_llama import CPU
+from tests.unit.project import Project, refuse_to_load, restored
 
 LOADED = pytest.raises(AssertionError, match="the language model was loaded")
 
@@ -69,31 +71,25 @@ def test_the_figures_that_experiments_are_compared_by_are_those_of_the_best_epoc
     assert summary["control_cider"] == {name: c["cider"] for name, c in metrics["controls"].items()}
 
 
-def test_trackers_get_loss_and_scores_of_each_epoch(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tracked = {}
-
-    @contextmanager
-    def tracking(names: tuple[str, ...], *_: object) -> Iterator[Callable[[dict[str, float], int], None]]:
-        yield lambda numbers, epoch: tracked.update({(*names, epoch): numbers})
-
+def test_trackers_get_the_scores_of_each_epoch(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    tracking = MagicMock()
     monkeypatch.setattr(evaluate_module, "tracking", tracking)
     runtime = replace(project.params.runtime, trackers=("wandb",))
     metrics = replace(project, params=replace(project.params, runtime=runtime)).evaluate()
-    assert tracked.keys() == {("wandb", 1), ("wandb", 2)}
-    best = tracked["wandb", metrics["best_epoch"]]
+    assert tracking.call_args.args[0] == ("wandb",)
+    tracked = {epoch: numbers for (numbers, epoch), _ in tracking().__enter__().call_args_list}
+    assert tracked.keys() == {1, 2}
+    best = tracked[metrics["best_epoch"]]
     assert best["test/cider"] == metrics["test"]["cider"]
     assert best.keys() == {"dev/loss", *(f"{split}/{score}" for split in ("dev", "test") for score in SCORES)}
 
 
-def test_answers_have_an_accuracy_by_kind_of_question_next_to_their_controls(project: Project) -> None:
+def test_answers_are_in_predictions_and_their_accuracy_in_the_metrics(project: Project) -> None:
     metrics, summary = read_metrics(project), read_metrics(project, "scores")
     answers = metrics["answers"]
-    records = select_split(read_captions(project.data / "captions.jsonl"), "test")
+    records = select_split(project.records, "test")
     asked = [(r.image_id, turn) for r in records for turn in r.first_turns]
-    assert answers["questions"] == len(asked) == sum(k["questions"] for k in answers["kinds"].values())
-    assert answers["kinds"].keys() == {turn.kind for _, turn in asked}
+    assert answers["questions"] == len(asked)
     assert answers["controls"].keys() == ANSWER_CONTROLS.keys()
     assert summary["test"]["answer_accuracy"] == answers["accuracy"]
     assert summary["control_accuracy"] == {n: c["accuracy"] for n, c in answers["controls"].items()}
@@ -122,8 +118,7 @@ def test_an_answer_is_that_to_the_question_about_the_image(project: Project) -> 
 def caption_controls(project: Project, folder: Path, **captions: str) -> dict[str, dict[str, str]]:
     """The captions of the controls where all captions of some splits are replaced by one."""
     records = [
-        replace(r, captions=(captions[r.split],)) if r.split in captions else r
-        for r in read_captions(project.data / "captions.jsonl")
+        replace(r, captions=(captions[r.split],)) if r.split in captions else r for r in project.records
     ]
     return control_captions(Neighbors.read(project.data / "neighbors.h5"), records, folder)[0]
 
@@ -131,7 +126,7 @@ def caption_controls(project: Project, folder: Path, **captions: str) -> dict[st
 def test_controls_are_train_captions_whatever_people_said_of_others(project: Project, tmp_path: Path) -> None:
     texts = caption_controls(project, tmp_path)
     assert texts == caption_controls(project, tmp_path, test="Nobody sees this.")
-    train = select_split(read_captions(project.data / "captions.jsonl"), "train")
+    train = select_split(project.records, "train")
     known = {caption for record in train for caption in record.captions}
     for other_dev in (texts, caption_controls(project, tmp_path, dev="Nobody says this.")):
         assert other_dev["constant"] == texts["constant"]
@@ -153,29 +148,17 @@ def test_equal_runs_give_equal_bytes(project: Project, make_project: Callable[[]
     assert make_project().outputs() == project.outputs()
 
 
-def test_checkpoints_are_read_to_use_and_to_compare_them_and_the_best_to_copy_it(project: Project) -> None:
-    """Each was read five times: to list, to verify, to digest, to load and to copy it."""
-    with counted_openings() as opened:
-        best = f"epoch_{project.evaluate('empty')['best_epoch']:03d}.safetensors"
-    checkpoints = {f"epoch_00{epoch}.safetensors": 2 for epoch in (1, 2)} | {best: 3}
-    assert {name: opened[name] for name in checkpoints} == checkpoints
-    assert opened["features.h5"] == 1
-
-
 @contextmanager
 def other_features(project: Project, split: str) -> Iterator[None]:
     """features.h5 as from other images: its attributes are right, the rows of one split differ."""
-    path, records = project.data / "features.h5", read_captions(project.data / "captions.jsonl")
+    path, records = project.data / "features.h5", project.records
     changed = {record.image_id for record in records if record.split == split}
     with FeatureStore(path) as store:
         rows = [-row if i in changed else row for i in store.image_ids for row in store.read([i])]
         spec = store.spec
-    before = path.read_bytes()
-    write_store(path, read_images(project.data / "images.jsonl"), spec, rows)
-    try:
+    with restored(path):
+        write_store(path, project.images, spec, rows)
         yield
-    finally:
-        path.write_bytes(before)
 
 
 NOT_TRAINED_ON = pytest.raises(
@@ -194,10 +177,10 @@ def test_other_features_are_refused_or_captioned_again(
     project.evaluate()
 
 
-def test_the_constant_control_stays_with_other_neighbors_and_the_consensus_does_not(
+def test_other_neighbors_change_only_the_consensus(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    records = read_captions(project.data / "captions.jsonl")
+    records = project.records
     neighbors = Neighbors.read(project.data / "neighbors.h5")
     control_captions(neighbors, records, tmp_path)
     others = replace(neighbors, rows=neighbors.rows[:, ::-1])
@@ -208,10 +191,8 @@ def test_the_constant_control_stays_with_other_neighbors_and_the_consensus_does_
     control_captions(others, records, tmp_path)
 
 
-def test_work_is_known_until_its_code_changes(
-    project: Project, monkeypatch: pytest.MonkeyPatch, edit_code: EditCode
-) -> None:
-    """The contract's tests say which code counts."""
+def test_kept_work_is_found(project: Project, monkeypatch: pytest.MonkeyPatch, edit_code: EditCode) -> None:
+    """Until its code changes; the contract's tests say which code counts."""
     before = project.outputs()
     monkeypatch.setattr(FeatureCaptioner, "load", refuse_to_load)
     for control in ("constant_caption", "Consensus"):
@@ -238,7 +219,7 @@ def exchange_epochs(project: Project) -> None:
         ("use_checkpoint", r"epoch_001\.safetensors was exchanged while it was in use"),
     ],
 )
-def test_a_checkpoint_exchanged_after_it_was_read_is_noticed_and_nothing_wrong_is_stored(
+def test_a_checkpoint_exchanged_while_it_is_in_use_is_noticed(
     project: Project, monkeypatch: pytest.MonkeyPatch, moment: str, error: str
 ) -> None:
     """The captions of one epoch were stored under the digest of the other, for good."""
@@ -266,7 +247,7 @@ def test_a_checkpoint_exchanged_after_it_was_read_is_noticed_and_nothing_wrong_i
 
 
 def test_a_loss_that_is_not_a_number_is_not_stored(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    dev = select_split(read_captions(project.data / "captions.jsonl"), "dev")
+    dev = select_split(project.records, "dev")
     references = {record.image_id: record.captions for record in dev}
     checkpoint = load_checkpoint(project.best)
     with FeatureStore(project.data / "features.h5") as store:

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import weakref
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,20 +13,13 @@ from pipeline import Captioner
 from pipeline.captions import read_captions, vocabulary
 from pipeline.errors import PipelineError
 from pipeline.files.json_files import read_jsonl
-from pipeline.images.images import open_image
 from pipeline.metrics.scene_truth import judge_caption
 from pipeline.model.feature_captioner import FeatureCaptioner
-from pipeline.regions.caption_regions import (
-    RegionPaths,
-    caption_regions,
-    only_object,
-    visible_objects,
-)
-from pipeline.regions.captioner import BATCH_SIZE
+from pipeline.regions.caption_regions import RegionPaths, caption_regions, only_object, visible_objects
 from pipeline.regions.regions import REGIONS
 from tests.edited_code import EditCode
 from tests.stage_paths import placed
-from tests.unit.project import Project, counted_openings, refuse_to_load
+from tests.unit.project import Project, refuse_to_load, restored
 
 
 def region_paths(project: Project) -> RegionPaths:
@@ -41,7 +33,7 @@ def ask(project: Project, *requests: str, images: int = 1) -> dict[str, Any]:
     return caption_regions(region_paths(project), settings, project.execution("regions"))
 
 
-def test_requests_that_cannot_be_answered_are_refused_before_models_are_loaded(
+def test_a_bad_request_is_refused_before_loading(
     project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(Captioner, "from_checkpoint", refuse_to_load)
@@ -54,9 +46,8 @@ def test_requests_that_cannot_be_answered_are_refused_before_models_are_loaded(
         caption_regions(paths, project.params, project.execution("regions"))
 
 
-def test_answers_are_kept_until_the_code_that_gives_them_changes(
-    project: Project, monkeypatch: pytest.MonkeyPatch, edit_code: EditCode
-) -> None:
+def test_answers_are_kept(project: Project, monkeypatch: pytest.MonkeyPatch, edit_code: EditCode) -> None:
+    """Until the code that gives them changes."""
     ask(project, "left")
     monkeypatch.setattr(Captioner, "from_checkpoint", refuse_to_load)
     with edit_code("regions/words.py"):
@@ -76,47 +67,13 @@ def test_a_memory_that_neither_prompt_nor_search_uses_is_not_read(project: Proje
     assert caption_regions(paths, settings, project.execution("unused_memory"))["requests"] == 1
 
 
-def test_each_image_is_opened_once_for_all_its_requests(project: Project) -> None:
-    """Each was decoded again for its digest and for every crop, eleven times in all."""
-    names = [Path(image.path).name for image in project.test_images][:5]
-    for _ in range(2):
-        with counted_openings() as openings:
-            # More than a batch: an image's requests are in two.
-            assert ask(project, *list(REGIONS)[:10], images=5)["requests"] == 50 > BATCH_SIZE
-        assert {openings[name] for name in names} == {1}
-        assert openings["best.safetensors"] == 2, "once to load it, once to see that it is still the same"
-
-
-def test_pictures_of_a_batch_are_not_in_memory_together(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """All images of a batch were decoded at once: with a request for each image 32 photos."""
-    pictures: list[weakref.ref[Image.Image]] = []
-    counts = []
-
-    def watched(*args: Any) -> Image.Image:
-        counts.append(sum(picture() is not None for picture in pictures))
-        picture = open_image(*args)
-        pictures.append(weakref.ref(picture))
-        return picture
-
-    monkeypatch.setattr("pipeline.regions.caption_regions.open_image", watched)
-    assert ask(project, "the upper half", images=5)["requests"] == 5
-    assert max(counts) <= 2
-
-
-def test_an_image_with_other_bytes_than_listed_is_not_captioned(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_changed_image_is_not_captioned(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     path = Path(project.test_images[0].path)
-    listed = path.read_bytes()
     monkeypatch.setattr(FeatureCaptioner, "caption", refuse_to_load)
-    path.write_bytes(listed + b"\0")
-    try:
+    with restored(path) as listed:
+        path.write_bytes(listed + b"\0")
         with pytest.raises(PipelineError, match=rf"{path.name} has changed"):
             ask(project, "the lower half")
-    finally:
-        path.write_bytes(listed)
 
 
 def test_the_stage_writes_crops_captions_and_truth(project: Project, captioner: Captioner) -> None:

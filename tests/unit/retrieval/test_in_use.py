@@ -7,17 +7,18 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 
 from pipeline import Captioner
 from pipeline.errors import PipelineError
 from pipeline.features.store import FeatureStore
+from pipeline.files.json_files import write_jsonl
 from pipeline.images.images import crop, open_image
 from pipeline.model.checkpoints import load_checkpoint
 from pipeline.model.feature_captioner import FeatureCaptioner
@@ -27,8 +28,9 @@ from pipeline.retrieval.memory import Memory
 from pipeline.retrieval.neighbors import Neighbors
 from pipeline.text.prompt import CaptionTokenizer
 from tests.params_files import write_params
-from tests.unit.project import CPU, Project, refuse_to_load
-from vlm.main import main
+from tests.tiny_llama import CPU
+from tests.unit.project import Project, refuse_to_load, restored
+from tests.vlm_command import run_vlm
 
 
 @pytest.fixture(scope="module")
@@ -37,18 +39,8 @@ def similar(make_project: Callable[..., Project]) -> Project:
 
 
 @pytest.fixture(scope="module")
-def plain(make_project: Callable[..., Project]) -> Project:
-    return make_project()
-
-
-@pytest.fixture(scope="module")
-def captioner(plain: Project) -> Captioner:
-    return Captioner.load(plain.best, device="cpu")
-
-
-@pytest.fixture(scope="module")
-def paths(plain: Project) -> list[str]:
-    return [image.path for image in plain.test_images]
+def paths(project: Project) -> list[str]:
+    return [image.path for image in project.test_images]
 
 
 @pytest.fixture
@@ -56,6 +48,18 @@ def best(similar: Project, tmp_path: Path) -> Path:
     """A copy of the checkpoint, next to a copy of its memory."""
     shutil.copy(similar.data / "memory.h5", tmp_path)
     return Path(shutil.copy(similar.best, tmp_path))
+
+
+def consensus(project: Project, weight: float) -> GenerateParams:
+    """Beams whose captions are weighed by agreement with captions of similar images, too."""
+    return replace(project.params.generate, beams=3, max_new_tokens=60, consensus=weight)
+
+
+def write_memory(path: Path, memory: Memory, captions: list[list[str]]) -> None:
+    """Write a memory of the same images with other captions of each."""
+    texts = [json.dumps([memory.image_id(row), said]).encode() for row, said in enumerate(captions)]
+    offsets = np.cumsum([0, *map(len, texts)], dtype=np.int64)
+    replace(memory, records=np.frombuffer(b"".join(texts), np.uint8), offsets=offsets).write(path)
 
 
 def other_memory(path: Path) -> Memory:
@@ -90,26 +94,19 @@ def test_the_memory_of_an_epochs_checkpoint_lies_next_to_their_folder(similar: P
     assert Captioner.load(similar.data / "checkpoints" / "epoch_002", device="cpu").caption(path).text
 
 
-def test_equal_runs_give_equal_bytes_and_what_is_known_is_not_captioned_again(
-    similar: Project, make_project: Callable[..., Project], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = similar.outputs()
-    assert make_project(similar_captions=2).outputs() == before
+def test_equal_runs_give_equal_bytes(similar: Project, make_project: Callable[..., Project]) -> None:
+    assert make_project(similar_captions=2).outputs() == similar.outputs()
+
+
+def test_only_other_neighbors_are_captioned_again(similar: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = similar.data / "neighbors.h5"
     monkeypatch.setattr(FeatureCaptioner, "load", refuse_to_load)
     similar.evaluate()
-    assert similar.outputs() == before
-
-
-def test_other_neighbors_are_captioned_again(similar: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = similar.data / "neighbors.h5"
-    content, found = path.read_bytes(), Neighbors.read(path)
-    monkeypatch.setattr(FeatureCaptioner, "load", refuse_to_load)
-    try:
+    found = Neighbors.read(path)
+    with restored(path):
         replace(found, rows=found.rows[:, ::-1]).write(path)
         with pytest.raises(AssertionError, match="the language model was loaded"):
             similar.evaluate()
-    finally:
-        path.write_bytes(content)
 
 
 def test_a_memory_that_is_missing_or_another_is_an_error_with_its_fix(similar: Project, best: Path) -> None:
@@ -121,18 +118,13 @@ def test_a_memory_that_is_missing_or_another_is_an_error_with_its_fix(similar: P
     with pytest.raises(PipelineError, match=r"memory\.h5 does not exist. Fix: put the memory\.h5 of its"):
         Captioner.load(best, device="cpu")
     path = similar.data / "memory.h5"
-    content = path.read_bytes()
-    try:
+    with restored(path):
         other_memory(path).write(path)
         with pytest.raises(PipelineError, match=r"epoch_001\.safetensors was trained with"):
             similar.evaluate()
-    finally:
-        path.write_bytes(content)
 
 
-def test_another_memory_changes_what_is_said_where_it_is_asked_for(
-    similar: Project, best: Path, tmp_path: Path
-) -> None:
+def test_another_memory_is_used_where_it_is_asked_for(similar: Project, best: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.h5"
     memory = other_memory(best.with_name("memory.h5"))
     memory.write(other)
@@ -151,111 +143,90 @@ def test_a_memory_is_built_for_the_encoder_of_a_checkpoint_and_goes_on_where_it_
     dataset.mkdir()
     photos = [Path(shutil.copy(image.path, dataset)) for image in similar.test_images[:5]]
     splits = zip(photos, ("train", "train", "dev", "test", "test"), strict=True)
-    lines = [{"image": path.name, "split": split, "captions": ["a zigzag"]} for path, split in splits]
-    (dataset / "captions.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    rows = [{"image": path.name, "split": split, "captions": ["a zigzag"]} for path, split in splits]
+    write_jsonl(dataset / "captions.jsonl", rows)
     write_params(tmp_path / "params.yaml", similar.params)
     monkeypatch.chdir(tmp_path)
-    command = ["memory", "build", "dataset", "other.h5", "--checkpoint", str(similar.best)]
+    command = ("memory", "build", "dataset", "other.h5", "--checkpoint", similar.best)
     with monkeypatch.context() as patch:
         patch.setattr("pipeline.retrieval.retrieve.retrieve", Mock(side_effect=KeyboardInterrupt))
-        assert CliRunner().invoke(main, command).exit_code == 1
+        assert run_vlm(*command).exit_code == 1
     kept = Path(".scratch/memory")
     assert len((kept / "images.jsonl").read_text().splitlines()) == 4  # one test image is enough
-    result = CliRunner().invoke(main, command)
-    assert "the captions of 2 images" in result.output
+    assert "the captions of 2 images" in run_vlm(*command).output
     assert not kept.exists()
     other = Memory.read(Path("other.h5"))
     assert [other.captions(row) for row in range(len(other))] == [["a zigzag"]] * 2
     assert Captioner.load(similar.best, device="cpu", memory="other.h5").caption(photos[0]).text
 
 
-def test_a_model_without_similar_captions_needs_no_memory(plain: Project, tmp_path: Path) -> None:
-    best = Path(shutil.copy(plain.best, tmp_path))
-    assert Captioner.load(best, device="cpu").caption(plain.test_images[0].path).text
-
-
 class TestConsensus:
     """The search's captions, weighed by likelihood and by agreement with captions of similar images."""
 
-    def generate(self, plain: Project, weight: float) -> GenerateParams:
-        return replace(plain.params.generate, beams=3, max_new_tokens=60, consensus=weight)
-
     def test_of_the_captions_of_a_search_the_one_wins_that_similar_images_agree_with(
-        self, plain: Project, paths: list[str], tmp_path: Path
+        self, project: Project, paths: list[str], tmp_path: Path
     ) -> None:
-        checkpoint = load_checkpoint(plain.best)
+        checkpoint = load_checkpoint(project.best)
         info, model = checkpoint.info, FeatureCaptioner.load(checkpoint, CPU, None).model
-        with FeatureStore(plain.data / "features.h5") as store:
-            features = torch.from_numpy(store.read([plain.test_images[0].image_id]))
-        params = replace(self.generate(plain, 0.0), max_new_tokens=6)
+        with FeatureStore(project.data / "features.h5") as store:
+            features = torch.from_numpy(store.read([project.test_images[0].image_id]))
+        params = replace(consensus(project, 0.0), max_new_tokens=6)
         (found,) = generate_candidates(model, features, params, 12)
         tokenizer = CaptionTokenizer(info.prompt_params(), info.language_model_params())
         likeliest, *others = (tokenizer.decode_caption(caption.ids) for caption in found)
-        best = Path(shutil.copy(plain.best, tmp_path))
-        memory = Memory.read(plain.data / "memory.h5")
-        texts = [json.dumps([memory.image_id(row), [others[-1]]]).encode() for row in range(len(memory))]
-        texts[0] = json.dumps([memory.image_id(0), ["another caption"]]).encode()  # gives words an idf
-        offsets = np.cumsum([0, *map(len, texts)], dtype=np.int64)
-        records = np.frombuffer(b"".join(texts), np.uint8)
-        replace(memory, records=records, offsets=offsets).write(best.with_name("memory.h5"))
+        best = Path(shutil.copy(project.best, tmp_path))
+        memory = Memory.read(project.data / "memory.h5")
+        # Another caption, which gives words an idf.
+        captions = [["another caption"], *[[others[-1]]] * (len(memory) - 1)]
+        write_memory(best.with_name("memory.h5"), memory, captions)
         captioner = Captioner.load(best, device="cpu")
         for weight, expected in ((0.0, likeliest), (1e-9, likeliest), (100.0, others[-1])):
             said = captioner.caption(paths[0], generate=replace(params, consensus=weight))
             assert said.text == expected
 
     def test_evaluation_says_what_the_captioner_says_of_each_file(
-        self, plain: Project, captioner: Captioner, paths: list[str], tmp_path: Path
+        self, project: Project, captioner: Captioner, paths: list[str], tmp_path: Path
     ) -> None:
-        generate = self.generate(plain, 1.0)
-        folder = Path(shutil.copytree(plain.folder, tmp_path / "copy"))
-        project = Project(folder, replace(plain.params, generate=generate))
+        generate = consensus(project, 1.0)
+        folder = Path(shutil.copytree(project.folder, tmp_path / "copy"))
+        project = Project(folder, replace(project.params, generate=generate))
         project.evaluate("consensus")
         said = [caption.text for caption in captioner.caption(paths, generate=generate)]
-        assert [project.predictions("test")[image.image_id] for image in plain.test_images] == said
+        assert [project.predictions("test")[image.image_id] for image in project.test_images] == said
 
     def test_captions_of_similar_images_are_candidates_and_score_as_if_the_model_had_written_them(
-        self, plain: Project, captioner: Captioner, paths: list[str]
+        self, project: Project, captioner: Captioner, paths: list[str]
     ) -> None:
         """The score is minus the loss of that caption alone."""
-        model = FeatureCaptioner.load(load_checkpoint(plain.best), CPU, None)
-        memory = Memory.read(plain.data / "memory.h5")
-        train = {
-            caption.lower().rstrip(".") for row in range(len(memory)) for caption in memory.captions(row)
-        }
-        said = captioner.caption(paths, generate=self.generate(plain, 100.0))
-        with FeatureStore(plain.data / "features.h5") as store:
-            for caption, image in zip(said, plain.test_images, strict=True):
+        model = FeatureCaptioner.load(load_checkpoint(project.best), CPU, None)
+        memory = Memory.read(project.data / "memory.h5")
+        captions = chain.from_iterable(memory.captions(row) for row in range(len(memory)))
+        train = {caption.lower().rstrip(".") for caption in captions}
+        said = captioner.caption(paths, generate=consensus(project, 100.0))
+        with FeatureStore(project.data / "features.h5") as store:
+            for caption, image in zip(said, project.test_images, strict=True):
                 assert caption.text in train
                 features = torch.from_numpy(store.read([image.image_id]))
                 loss = model.loss([(features, [[caption.text]], None, [None])])
                 assert caption.score == pytest.approx(-loss, rel=1e-3)
 
     def test_a_candidate_keeps_to_the_limits_of_a_caption(
-        self, plain: Project, captioner: Captioner, paths: list[str]
+        self, project: Project, captioner: Captioner, paths: list[str]
     ) -> None:
-        short = replace(self.generate(plain, 100.0), max_new_tokens=2)
+        short = replace(consensus(project, 100.0), max_new_tokens=2)
         off = [caption.text for caption in captioner.caption(paths, generate=replace(short, consensus=0.0))]
         said = captioner.caption(paths, generate=short)
         assert max(len(caption.text) for caption in said) <= max(map(len, off))
 
-    def test_images_of_questions_alone_leave_the_search_to_decide(
-        self, plain: Project, paths: list[str], tmp_path: Path
+    @pytest.mark.parametrize("has_memory", [True, False])
+    def test_without_captions_the_search_alone_decides(
+        self, project: Project, captioner: Captioner, paths: list[str], tmp_path: Path, has_memory: bool
     ) -> None:
-        best = Path(shutil.copy(plain.best, tmp_path))
-        memory = Memory.read(plain.data / "memory.h5")
-        texts = [json.dumps([memory.image_id(row), []]).encode() for row in range(len(memory))]
-        offsets = np.cumsum([0, *map(len, texts)], dtype=np.int64)
-        replace(memory, records=np.frombuffer(b"".join(texts), np.uint8), offsets=offsets).write(
-            best.with_name("memory.h5")
-        )
-        off, on = self.generate(plain, 0.0), self.generate(plain, 100.0)
-        alone = Captioner.load(best, device="cpu")
-        assert alone.caption(paths[0], generate=on).text == alone.caption(paths[0], generate=off).text
-
-    def test_without_a_memory_the_search_alone_decides(
-        self, plain: Project, captioner: Captioner, paths: list[str], tmp_path: Path
-    ) -> None:
-        alone = Captioner.load(shutil.copy(plain.best, tmp_path), device="cpu")
-        off, on = self.generate(plain, 0.0), self.generate(plain, 100.0)
-        said = [caption.text for caption in captioner.caption(paths, generate=off)]
-        assert [caption.text for caption in alone.caption(paths, generate=on)] == said
+        """There is no memory, or its images have only questions."""
+        best = Path(shutil.copy(project.best, tmp_path))
+        if has_memory:
+            memory = Memory.read(project.data / "memory.h5")
+            write_memory(best.with_name("memory.h5"), memory, [[]] * len(memory))
+        alone = Captioner.load(best, device="cpu").caption(paths, generate=consensus(project, 100.0))
+        said = captioner.caption(paths, generate=consensus(project, 0.0))
+        assert [caption.text for caption in alone] == [caption.text for caption in said]

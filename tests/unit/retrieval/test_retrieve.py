@@ -94,9 +94,7 @@ def test_equal_input_gives_equal_bytes_and_another_caption_another_memory(lab: L
 
 
 @pytest.mark.parametrize(("name", "read"), [("memory.h5", Memory.read), ("neighbors.h5", Neighbors.read)])
-def test_a_file_that_is_missing_or_damaged_is_an_error_that_names_the_stage(
-    lab: Lab, name: str, read: Any
-) -> None:
+def test_a_missing_or_damaged_file_names_the_stage(lab: Lab, name: str, read: Any) -> None:
     path = lab.folder / name
     with pytest.raises(PipelineError, match=rf"{name} does not exist. Fix: run `dvc repro retrieve`"):
         read(path)
@@ -127,10 +125,8 @@ def test_without_train_images_there_is_no_memory(lab: Lab) -> None:
         ("records", np.frombuffer(b'["a", 12]' * 4, np.uint8)),
     ],
 )
-def test_a_memory_whose_parts_do_not_fit_is_refused_although_its_checksum_is_right(
-    lab: Lab, part: str, value: Any
-) -> None:
-    """It was read, and captioning ended in a traceback."""
+def test_a_memory_whose_parts_do_not_fit_is_refused(lab: Lab, part: str, value: Any) -> None:
+    """Its checksum is right: it was read, and captioning ended in a traceback."""
     lab.neighbors()
     memory = replace(Memory.read(lab.paths.memory), **{part: value})
     if part == "records":
