@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from functools import partial
 
 import click
 import pytest
@@ -16,7 +17,7 @@ from pipeline.regions.regions import REGIONS, regions_from_request
 from tests.command_lines import VLM, check
 from tests.contract.test_flow import STAGES
 from tests.import_closure import ROOT
-from tests.pages import blocks_of, commands_in, simple_commands
+from tests.pages import blocks_of, commands_in, simple_commands, table_rows
 
 # The stages, `stages.summary`, and all of `vlm`: module and words that ask it for help.
 HELPS = {f"python -m stages.{name}": (f"stages.{name}", "") for name in (*STAGES, "summary")} | {
@@ -65,12 +66,7 @@ def test_the_dockerfile_copies_what_exists_and_serves_the_page() -> None:
 
 
 def test_regions_md_says_what_can_be_asked_and_what_is_refused() -> None:
-    text = (ROOT / "docs" / "regions.md").read_text(encoding="utf-8")
-
-    def rows(heading: str) -> list[list[str]]:
-        below = text.split(f"{heading}\n", 1)[1].split("\n\n", 1)[0]
-        return [[cell.strip() for cell in row.strip("|").split("|")] for row in below.splitlines()[1:]]
-
+    rows = partial(table_rows, ROOT / "docs" / "regions.md")
     for request, regions in rows("| request | regions |"):
         assert [str(region) for region in regions_from_request(request)] == re.findall("`(.+?)`", regions)
     for request, _ in rows("| request | why |"):

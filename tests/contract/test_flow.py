@@ -66,12 +66,6 @@ def tracked_sections(stage: str) -> set[str]:
     return {key.split(".")[0] for key in STAGES[stage].get("params", [])}
 
 
-def test_the_stages_stand_in_a_short_file() -> None:
-    names = "check prepare encode retrieve tokenize train evaluate regions report"
-    assert [*STAGES] == names.split()
-    assert len(FLOW.read_text(encoding="utf-8").splitlines()) <= 200
-
-
 @each_stage
 def test_a_stages_deps_are_the_code_it_imports(stage: str) -> None:
     deps, files = code_deps(stage), imported(stage)

@@ -14,7 +14,17 @@ from pipeline.params.schema import Params
 from tests.import_closure import ROOT
 from tests.params_files import write_params
 
-_COPIED = ("pipeline", "stages", "dvc.yaml", ".gitignore", ".dvcignore", ".dvc", "data/.gitignore")
+_COPIED = (
+    "pipeline",
+    "stages",
+    "vlm",
+    "profiles",
+    "dvc.yaml",
+    ".gitignore",
+    ".dvcignore",
+    ".dvc",
+    "data/.gitignore",
+)
 
 
 class Project:

@@ -10,10 +10,8 @@ import shutil
 import socket
 from pathlib import Path
 
-import numpy as np
 import pytest
 from click.testing import CliRunner
-from PIL import Image
 
 import pipeline.regions.captioner
 from pipeline.captions import SPLITS
@@ -22,15 +20,16 @@ from pipeline.params.schema import Params
 from tests.command_lines import VLM
 from tests.e2e.conftest import Project, make_project
 from tests.import_closure import ROOT
+from tests.pages import python_blocks
+from tests.pictures import noise
 from vlm.app.serve import listen
 from vlm.main import main
 
 HELPS = "\n".join(command.help or "" for command in VLM.values())
 EXAMPLES = sorted(set(re.findall(r"^ *Example[^:]*: vlm (.*)$", HELPS, re.M)))
-PYTHON = {
-    page: re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.S)[0]
-    for page in ("README.md", "docs/regions.md")
-} | {"help(pipeline.regions.captioner)": (pipeline.regions.captioner.__doc__ or "").split("\n\n", 1)[1]}
+PYTHON = {page: python_blocks(ROOT / page)[0] for page in ("README.md", "docs/regions.md")} | {
+    "help(pipeline.regions.captioner)": (pipeline.regions.captioner.__doc__ or "").split("\n\n", 1)[1]
+}
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +48,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny_params: Params, tiny_
     run = {"best_epoch": 1, "training": "fingerprint", "images": {"test": 6}}
     write_json(folder / "metrics/evaluate.json", {**run, "test": scores, "controls": {}})
     (folder / "photos").mkdir()
-    noise = np.random.default_rng(0).integers(0, 256, (3, 5, 7, 3), dtype=np.uint8)
-    photos = []
-    for name, split, pixels in zip(("1.jpg", "2.jpg", "3.jpg"), SPLITS, noise, strict=True):
-        Image.fromarray(pixels).resize((400, 300)).save(folder / "photos" / name)
-        photos.append({"image": name, "split": split, "captions": ["a dog runs"]})
+    photos = [{"image": f"{split}.jpg", "split": split, "captions": ["a dog runs"]} for split in SPLITS]
+    for seed, split in enumerate(SPLITS):
+        noise(7, 5, seed).resize((400, 300)).save(folder / "photos" / f"{split}.jpg")
     write_jsonl(folder / "photos/captions.jsonl", photos)
-    shutil.copy(folder / "photos" / "1.jpg", folder / "photo.jpg")
+    shutil.copy(folder / "photos" / "test.jpg", folder / "photo.jpg")
     return project
 
 

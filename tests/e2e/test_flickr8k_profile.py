@@ -56,9 +56,6 @@ def hub(folder: Path, tiny_llama: Path) -> Iterator[HubStandIn]:
 def project(folder: Path, hub: HubStandIn) -> Project:
     """A project with the profile as it is, and the pins of the tiny dataset where those of Flickr8k are."""
     project = make_project(folder / "project", load_params(PROFILE))
-    for name in ("profiles", "vlm"):
-        ignore = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / name, project.folder / name, ignore=ignore)
     shutil.copy(PROFILE, project.folder / "params.yaml")
     data = load_params(PROFILE).data
     write_pins(Path(project.folder, data.root, data.pins), pins_of(folder / "files"))

@@ -17,15 +17,12 @@ from pipeline import Captioner
 from pipeline.export.llava import export_llava
 from pipeline.model.checkpoints import load_checkpoint
 from pipeline.params.schema import GenerateParams, Params
+from tests.dataset_makers import said
 from tests.e2e.conftest import Project, make_project
 
 COLORS = {"red": (200, 30, 30), "green": (30, 160, 50), "blue": (30, 60, 200)}
 QUESTION = "What color is the picture?"
 GREEDY = GenerateParams(beams=1, max_new_tokens=8, length_penalty=1.0, no_repeat_ngram_size=0, consensus=0.0)
-
-
-def said(*texts: str) -> list[dict[str, str]]:
-    return [{"from": ("human", "gpt")[n % 2], "value": text} for n, text in enumerate(texts)]
 
 
 def save_llava(folder: Path, count: int = 24) -> None:
@@ -52,12 +49,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny_params: Params) -> Pr
     folder = tmp_path_factory.mktemp("llava")
     save_llava(folder / "dataset")
     data = replace(tiny_params.data, source="llava", root=str(folder / "dataset"))
-    params = replace(
-        tiny_params,
-        data=data,
-        language_model=replace(tiny_params.language_model, quantization="none"),
-    )
-    project = make_project(folder / "project", params)
+    language_model = replace(tiny_params.language_model, quantization="none")
+    project = make_project(folder / "project", replace(tiny_params, data=data, language_model=language_model))
     project.run("dvc", "repro")
     return project
 
@@ -78,16 +71,12 @@ def test_training_on_llavas_json_gives_scores_and_answers(trained: Project) -> N
 
 
 @pytest.mark.slow
-def test_an_export_answers_in_stock_transformers_with_the_same_tokens(
-    trained: Project, tmp_path: Path
-) -> None:
+def test_an_export_answers_alike_in_stock_transformers(trained: Project, tmp_path: Path) -> None:
     checkpoint = trained.folder / "data/best.safetensors"
     captioner = Captioner.load(checkpoint, device="cpu")
     folder = export_llava(checkpoint, tmp_path / "model")
-    model, processor = (
-        LlavaForConditionalGeneration.from_pretrained(folder),
-        AutoProcessor.from_pretrained(folder),
-    )
+    model = LlavaForConditionalGeneration.from_pretrained(folder)
+    processor = AutoProcessor.from_pretrained(folder)
     for path in sorted((trained.folder.parent / "dataset" / "images").iterdir())[:4]:
         for question in (QUESTION, "How many?"):
             chat = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}]

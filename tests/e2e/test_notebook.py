@@ -7,7 +7,6 @@ that `make install` has nothing to do.
 
 import json
 import re
-import shutil
 import sys
 from dataclasses import replace
 
@@ -37,12 +36,10 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> NotebookNode:
     """The notebook after all its cells have been run in an empty folder."""
     folder = tmp_path_factory.mktemp("notebook")
     sample = load_params(ROOT / "profiles" / "sample.yaml")
-    project = make_project(
-        folder / "repository", replace(sample, runtime=replace(sample.runtime, device="cpu"))
-    )
-    shutil.copytree(ROOT / "vlm", project.folder / "vlm", ignore=shutil.ignore_patterns("__pycache__"))
+    params = replace(sample, runtime=replace(sample.runtime, device="cpu"))
+    project = make_project(folder / "repository", params)
     (project.folder / ".venv").symlink_to(sys.prefix)
-    project.commit("the command line, and an environment")
+    project.commit("an environment")
     (folder / "content").mkdir()
     # A fresh machine does not know who its user is.
     environment = {key: value for key, value in project.environment.items() if not key.startswith(_IDENTITY)}

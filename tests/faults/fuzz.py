@@ -10,9 +10,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from pipeline.captions import read_captions, read_images
 from pipeline.errors import PipelineError
 from pipeline.images.images import describe_image, open_image
@@ -22,6 +19,7 @@ from tests.dataset_makers import read as read_source
 from tests.faults import child
 from tests.faults.damage import CHANGES
 from tests.faults.lab import Lab, Tally
+from tests.pictures import noise
 
 
 def _picture(path: Path) -> None:
@@ -48,9 +46,8 @@ def _make_inputs() -> None:
         make(Path(f"fuzz_{source}").absolute())
     make_kaggle(Path("fuzz_kaggle/fuzz_flickr8k").absolute())
     Path("fuzz_pictures").mkdir()
-    noise = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
     for suffix in _PICTURES:
-        Image.fromarray(noise).save(f"fuzz_pictures/picture.{suffix}")
+        noise(32, 24).save(f"fuzz_pictures/picture.{suffix}")
 
 
 _PICTURES = ("png", "jpg", "webp", "gif", "tiff", "bmp")

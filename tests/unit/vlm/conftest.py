@@ -1,9 +1,11 @@
-"""A folder for `vlm doctor` to check."""
+"""Folders in which `vlm` runs: an empty one, and a project with a checkpoint and photos."""
 
 import os
 from pathlib import Path
 
 import pytest
+
+from tests.pictures import noise
 
 
 @pytest.fixture
@@ -16,3 +18,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     return here
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_checkpoint: Path) -> Path:
+    """photos/1.png to 3.png in a project with a checkpoint, whose folder is the current one."""
+    monkeypatch.chdir(tmp_path)
+    Path("data").symlink_to(tiny_checkpoint.parent)
+    Path("photos").mkdir()
+    for number in (1, 2, 3):
+        noise(4, 3 + number).resize((60, 40)).save(f"photos/{number}.png")
+    return tmp_path / "photos"

@@ -69,9 +69,7 @@ def test_each_answer_has_caption_and_crop_of_its_region() -> None:
         ("0.5,0,1,0.5", None),
     ],
 )
-def test_a_request_that_names_only_a_place_captions_it_and_a_question_goes_to_the_model(
-    request_: str, asked_about: str | None
-) -> None:
+def test_only_a_question_of_what_is_there_goes_to_the_model(request_: str, asked_about: str | None) -> None:
     question = question_of([request_])
     assert question == (request_ if asked_about else None)
     regions = requested_regions([request_])

@@ -18,9 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
-from tests.unit.project import counted_openings
 from tests.unit.vlm.app_client import (
     LIMITS,
     TRAINED_ON,
@@ -32,24 +30,13 @@ from tests.unit.vlm.app_client import (
     serving,
     wait_until,
 )
-from vlm.app.serve import address, allowed_hosts, is_loopback, listen, load_application
+from tests.vlm_command import run_vlm
+from vlm.app.serve import address, allowed_hosts, is_loopback, listen
 from vlm.app.server import Limits
 from vlm.main import main
 
 LEFT = captions_of("left")
 TOO_LARGE = "larger than 0.2 MB; choose"
-
-
-def test_an_image_is_checked_then_asked_about() -> None:
-    with serving(FakeCaptioner()) as where:
-        size = json.loads(call(where, "/image", png(60, 40)).body)
-        answers = json.loads(call(where, captions_of("upper left", "0,0,0.5,1"), png(60, 40)).body)["answers"]
-    assert (size["width"], size["height"]) == (60, 40)
-    assert [(answer["region"], answer["box"]) for answer in answers] == [
-        ("top-left", [0, 0, 0.5, 0.5]),
-        ("box", [0, 0, 0.5, 1]),
-    ]
-    assert answers[0]["caption"] == "the top-left of 60 x 40"
 
 
 def test_the_page_names_nothing_outside_and_may_load_nothing_from_there() -> None:
@@ -61,10 +48,6 @@ def test_the_page_names_nothing_outside_and_may_load_nothing_from_there() -> Non
             assert "server" not in page.headers
             assert page.headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'")
             assert not re.search(rb"https?://|(src|href|url)[=(]['\"]?//", page.body), path
-
-
-def test_the_page_says_once_what_the_model_was_trained_on() -> None:
-    with serving(FakeCaptioner()) as where:
         assert call(where, "/").body.decode().count(html.escape(TRAINED_ON)) == 1
 
 
@@ -97,7 +80,7 @@ def chunks(count: int) -> Iterator[bytes]:
         ("/image", png(), {"Host": "localhost:1", "Origin": "null"}, 403, "refuses requests"),
     ],
 )
-def test_what_is_refused_gets_a_sentence_and_the_security_headers(
+def test_what_is_refused_gets_a_sentence_and_security_headers(
     path: str, body: bytes | Iterator[bytes] | None, headers: dict[str, str], status: int, sentence: Any
 ) -> None:
     captioner = FakeCaptioner()
@@ -204,8 +187,7 @@ def test_by_default_only_this_machine_reaches_the_server() -> None:
 def test_a_port_in_use_is_a_sentence_before_a_model_is_loaded(tiny_checkpoint: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        result = CliRunner().invoke(main, ["app", "--checkpoint", str(tiny_checkpoint), "--port", port])
-    assert result.exit_code == 1
+        result = run_vlm("app", "--checkpoint", tiny_checkpoint, "--port", port, code=1)
     assert f"127.0.0.1, port {port}: " in result.output
     assert "Loading" not in result.output
 
@@ -213,12 +195,11 @@ def test_a_port_in_use_is_a_sentence_before_a_model_is_loaded(tiny_checkpoint: P
 @pytest.mark.parametrize(
     ("options", "warning"), [([], ""), (["--host", "0.0.0.0"], "anyone who reaches 0.0.0.0 over the network")]
 )
-def test_the_command_without_a_model_ends_with_a_sentence_and_warns_before_it_lets_others_in(
+def test_a_missing_model_is_a_sentence_and_an_open_host_a_warning(
     tmp_path: Path, options: list[str], warning: str
 ) -> None:
-    missing = str(tmp_path / "best.safetensors")
-    result = CliRunner().invoke(main, ["app", "--port", "0", "--checkpoint", missing, *options])
-    assert result.exit_code == 1
+    missing = tmp_path / "best.safetensors"
+    result = run_vlm("app", "--port", "0", "--checkpoint", missing, *options, code=1)
     assert f"Error: {missing} does not exist" in result.output
     assert warning in result.output
     assert ("Warning" in result.output) == bool(warning)
@@ -228,20 +209,11 @@ def test_the_command_without_its_packages_says_how_to_get_them(monkeypatch: pyte
     for module in ("vlm.app.serve", "vlm.app.server"):
         monkeypatch.delitem(sys.modules, module, raising=False)
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    result = CliRunner().invoke(main, ["app"])
-    assert result.exit_code == 1
+    result = run_vlm("app", code=1)
     assert "needs the package uvicorn" in result.output
     assert "pip install --editable '.[app]'" in result.output
 
 
 def test_the_command_takes_another_memory(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    memory = str(tmp_path / "other.h5")
-    command = ["app", "--port", "0", "--checkpoint", str(tiny_checkpoint), "--memory", memory]
-    assert f"{memory} does not exist" in CliRunner().invoke(main, command).output
-
-
-def test_the_checkpoint_is_read_once(tiny_checkpoint: Path) -> None:
-    """It was read again for the names of its models."""
-    with counted_openings() as opened:
-        load_application(tiny_checkpoint, "cpu", None, LIMITS, "localhost")
-    assert opened["best.safetensors"] == 1
+    options = ("--checkpoint", tiny_checkpoint, "--memory", tmp_path / "other.h5")
+    assert "other.h5 does not exist" in run_vlm("app", "--port", "0", *options, code=1).output

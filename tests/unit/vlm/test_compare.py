@@ -4,19 +4,18 @@ Two runs of a project are compared in tests/e2e/test_dvc.py.
 Run: .venv/bin/python -m pytest tests/unit/vlm/test_compare.py
 """
 
-import json
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 from dulwich.repo import Repo
 from dvc.repo import Repo as DvcRepo
 from PIL import Image
 
 from pipeline.captions import CaptionRecord, ImageRecord, write_captions, write_images
-from pipeline.files.json_files import sha256_of_file
-from vlm.main import main
+from pipeline.files.json_files import sha256_of_file, write_jsonl
+from tests.vlm_command import run_vlm
 
 REFERENCES = {"1.png": "a red dog runs fast", "2.png": "two men sit on grass", "3.png": "a cat sleeps here"}
 HOSTILE = "<script>alert(1)</script>\x1b[31m"
@@ -42,15 +41,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def save(name: str, captions: dict[str, str]) -> None:
-    rows = [{"image_id": image_id, "caption": caption} for image_id, caption in captions.items()]
-    Path(name).write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    write_jsonl(Path(name), [{"image_id": key, "caption": caption} for key, caption in captions.items()])
 
 
-def compare(*args: str, code: int = 0) -> Result:
-    result = CliRunner().invoke(main, ["compare", *args])
-    assert result.exit_code == code, result.output
-    assert "Traceback" not in result.output
-    return result
+compare = partial(run_vlm, "compare")
 
 
 def test_scores_stand_side_by_side_with_the_interval_of_their_difference() -> None:

@@ -11,22 +11,19 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from click.testing import CliRunner
 
 from pipeline.params.schema import Params
 from tests.dataset_makers import make_jsonl
 from tests.e2e.conftest import make_project
 from tests.import_closure import ROOT
 from tests.unit.project import write_dvc_lock
+from tests.vlm_command import run_vlm
 from vlm.checks import machine, project
 from vlm.doctor import CheckResult
-from vlm.main import main
 
 
 def run(code: int, *args: str) -> list[str]:
-    result = CliRunner().invoke(main, ["doctor", *args])
-    assert result.exit_code == code, result.output
-    return result.stdout.splitlines()
+    return run_vlm("doctor", *args, code=code).stdout.splitlines()
 
 
 def test_a_ready_project_is_ok(folder: Path, tiny_params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +153,7 @@ def test_a_failing_dvc_and_a_run_at_work_are_warnings(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("free", "level"), [(1000, "ok"), (12.5, "warning"), (2, "warning")])
-def test_too_little_disk_is_a_warning_that_says_how_much_is_needed(
+def test_too_little_disk_is_a_warning_with_the_need(
     folder: Path, tiny_params: Params, monkeypatch: pytest.MonkeyPatch, free: float, level: str
 ) -> None:
     """Features count three times, images twice: kept work and DVC have copies."""

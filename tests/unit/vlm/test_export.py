@@ -5,14 +5,14 @@ Run: .venv/bin/python -m pytest tests/unit/vlm/test_export.py
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
 from pipeline.export.folder import new_folder
 from tests.import_closure import ROOT
-from vlm.main import main
+from tests.vlm_command import run_vlm
 
 SCORES = {"bleu_1": 61.2, "bleu_4": 23.4, "cider": 56.7, "rouge_l": 45.6}
 
@@ -33,10 +33,7 @@ def write_scores(path: Path, epoch: int) -> None:
     path.write_text(json.dumps({**content, "images": {"test": 6}}))
 
 
-def run(out: str, *args: str, code: int = 0) -> Result:
-    result = CliRunner().invoke(main, ["export", "--format", "llava", out, *args])
-    assert result.exit_code == code, result.output
-    return result
+run = partial(run_vlm, "export", "--format", "llava")
 
 
 def card(project: Path, out: str) -> str:

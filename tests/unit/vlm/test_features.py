@@ -5,17 +5,17 @@ Run: .venv/bin/python -m pytest tests/unit/vlm/test_features.py
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 
 from pipeline.captions import ImageRecord, write_images
 from pipeline.features.store import write_store
-from vlm.main import main
+from tests.vlm_command import run_vlm
 
 IMAGES = [ImageRecord(f"image_{n}.png", f"image_{n}.png", f"{n:064x}", 8, 8) for n in range(8)]
 SPEC: dict[str, Any] = {"name": "tiny", "layer": -2, "num_tokens": 4, "width": 5}
@@ -30,10 +30,7 @@ def make_store(folder: Path, images: list[ImageRecord] = IMAGES, bad: tuple[int,
     return path
 
 
-def run(*args: object, code: int = 0) -> Result:
-    result = CliRunner().invoke(main, ["features", *map(str, args)])
-    assert result.exit_code == code, result.output
-    return result
+run = partial(run_vlm, "features")
 
 
 def test_inspect_says_what_is_inside(tmp_path: Path) -> None:

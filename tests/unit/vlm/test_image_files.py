@@ -39,9 +39,7 @@ TEXT = "ignored 1 file (1 .txt)"
         (["b.jpg", "notes.txt", "**/*.webp", "b.jpg"], False, ["b.jpg", "notes.txt", "deep/d.webp"], []),
     ],
 )
-def test_names_stand_for_files(
-    names: list[str], recursive: bool, expected: list[str], notes: list[str]
-) -> None:
+def test_names_are_files(names: list[str], recursive: bool, expected: list[str], notes: list[str]) -> None:
     """Folders, and files like .txt, were dropped without a word."""
     images = find_images(names, recursive)
     assert [path.as_posix() for path in images.paths] == expected
