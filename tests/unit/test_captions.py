@@ -31,9 +31,7 @@ def in_box(*box: object) -> dict[str, Any]:
         (in_box(0, 0, 1, 10**400), "objects.0.box.3"),
     ],
 )
-def test_a_line_that_is_not_a_caption_record_is_named(
-    tmp_path: Path, changes: dict[str, Any], key: str
-) -> None:
+def test_a_line_that_is_no_caption_record_is_named(tmp_path: Path, changes: dict[str, Any], key: str) -> None:
     path = tmp_path / "captions.jsonl"
     path.write_text(f"{json.dumps(ROW)}\n")
     assert read_captions(path)[0].objects[0].box == (0.0, 0.0, 1.0, 1.0)

@@ -15,9 +15,9 @@ import pytest
 
 from pipeline.cluster.ray_engine import encode_with_ray
 from pipeline.encoding.encode import EncodeSummary
-from pipeline.errors import PipelineError
 from pipeline.params.schema import Params
 from tests.pictures import Pictures
+from tests.refusals import refusal
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: `make test-ray` installs it")
 
@@ -79,13 +79,9 @@ def test_unreadable_images_are_reported_as_by_one_process(tmp_path: Path, tiny_p
     (pictures.images / "001.png").unlink()
     with (pictures.images / "017.png").open("ab") as file:
         file.write(b"more")
-    messages = []
-    for run in (pictures.encode, lambda: encode(pictures)):
-        with pytest.raises(PipelineError) as error:
-            run()
-        messages.append(str(error.value))
-    assert messages[0] == messages[1]
-    assert messages[0].startswith("2 images cannot be encoded:")
+    sentence = refusal(encode, pictures)
+    assert sentence == refusal(pictures.encode)
+    assert sentence.startswith("2 images cannot be encoded:")
     for number in (1, 17):
         pictures.draw(number)
     assert encode(pictures).encoded == 2 * BATCH

@@ -1,6 +1,5 @@
 """A trained captioner of tiny models, and its export."""
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -65,9 +64,3 @@ def trained(train: Train) -> Trained:
 @pytest.fixture(scope="session")
 def exported(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export_llava(trained.checkpoint, tmp_path_factory.mktemp("exported") / "model")
-
-
-@pytest.fixture
-def llama(tiny_llama: Path, tmp_path: Path) -> Path:
-    """A language model's folder that a test may change."""
-    return shutil.copytree(tiny_llama, tmp_path / "llama")

@@ -17,7 +17,8 @@ from pipeline.files.json_files import write_json
 from pipeline.model.checkpoints import load_checkpoint
 from pipeline.params.schema import LoraParams
 from tests.import_closure import ROOT
-from tests.unit.export.trained import ASK, LENGTH, Train, Trained, pictures, python_blocks, stock_captions
+from tests.pages import python_blocks
+from tests.unit.export.trained import ASK, LENGTH, Train, Trained, pictures, stock_captions
 
 
 @pytest.mark.parametrize(
@@ -96,10 +97,8 @@ def test_several_images_can_be_captioned_in_one_batch(trained: Trained, exported
     assert [row[: len(ids)] for row, ids in zip(rows, trained.captions, strict=True)] == trained.captions
 
 
-def test_the_image_token_is_never_the_likeliest_even_where_all_logits_are_negative(
-    train: Train, llama: Path, tmp_path: Path
-) -> None:
-    """There a row of zeros would win."""
+def test_the_image_token_is_never_the_likeliest(train: Train, llama: Path, tmp_path: Path) -> None:
+    """Where all logits are negative a row of zeros would win."""
     source = AutoModelForCausalLM.from_pretrained(llama)
     with torch.no_grad():
         source.get_input_embeddings().weight.add_(2.0)

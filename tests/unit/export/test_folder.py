@@ -21,9 +21,7 @@ from tests.tiny_models import save_llama
 from tests.unit.export.trained import Train, Trained
 
 
-def test_everything_is_readable_and_nothing_is_pickled_or_says_where_models_lie(
-    exported: Path, tiny_clip: Path
-) -> None:
+def test_nothing_is_pickled_or_says_where_models_lie(exported: Path, tiny_clip: Path) -> None:
     assert {path.suffix for path in exported.iterdir()} == {".md", ".jinja", ".json", ".safetensors"}
     assert len({path.stat().st_mode for path in exported.iterdir()}) == 1
     for path in exported.iterdir():
@@ -52,9 +50,7 @@ def test_an_empty_folder_is_filled_and_others_are_left_alone(tmp_path: Path) -> 
     assert file.read_text() == "mine"
 
 
-def test_a_failed_export_leaves_nothing(
-    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failure_leaves_nothing(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     full_disk = Mock(side_effect=OSError(28, "No space left on device"))
     monkeypatch.setattr("pipeline.export.llava.save_torch_state_dict", full_disk)
     with pytest.raises(PipelineError, match=r"cannot write .*model: No space left on device"):
@@ -84,9 +80,7 @@ def test_settings_that_llava_does_not_know_are_refused(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_encoders_other_than_clip_are_refused(
-    trained: Trained, llama: Path, tiny_clip: Path, tmp_path: Path
-) -> None:
+def test_other_encoders_are_refused(trained: Trained, llama: Path, tiny_clip: Path, tmp_path: Path) -> None:
     shutil.copy(tiny_clip / "preprocessor_config.json", llama)
     checkpoint = load_checkpoint(trained.checkpoint)
     other = tmp_path / "other.safetensors"
@@ -97,9 +91,7 @@ def test_encoders_other_than_clip_are_refused(
             export_llava(other, tmp_path / "model")
 
 
-def test_a_tokenizer_that_reads_a_text_in_one_piece_otherwise_is_refused(
-    train: Train, llama: Path, tmp_path: Path
-) -> None:
+def test_a_tokenizer_of_whole_texts_is_refused(train: Train, llama: Path, tmp_path: Path) -> None:
     text = json.loads(AutoTokenizer.from_pretrained(llama).backend_tokenizer.to_str())
     # As SentencePiece does: a blank before the text, but not before a part of it.
     pieces = {"type": "Metaspace", "replacement": "Ġ", "prepend_scheme": "first", "split": False}
@@ -116,9 +108,7 @@ def test_a_tokenizer_that_has_an_image_token_is_refused(train: Train, llama: Pat
         export_llava(train(llama=llama).checkpoint, tmp_path / "model")
 
 
-def test_another_language_model_than_that_of_training_is_refused(
-    train: Train, llama: Path, tmp_path: Path
-) -> None:
+def test_a_language_model_that_changed_is_refused(train: Train, llama: Path, tmp_path: Path) -> None:
     trained = train(llama=llama)
     save_llama(llama, seed=5)
     with pytest.raises(PipelineError, match=r"weights of .* changed since"):

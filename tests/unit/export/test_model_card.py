@@ -29,9 +29,7 @@ INFO = CheckpointInfo(
 )
 ADAPTED = replace(INFO, lora={"rank": 8, "alpha": 16.0, "targets": ["q_proj", "v_proj"]})
 SIMILAR = replace(
-    INFO,
-    memory="0123abcd",
-    tokenizer={**INFO.tokenizer, "similar_captions": 4, "similar_tokens": 48},
+    INFO, memory="0123abcd", tokenizer={**INFO.tokenizer, "similar_captions": 4, "similar_tokens": 48}
 )
 OTHERS = replace(
     INFO,

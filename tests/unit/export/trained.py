@@ -1,6 +1,5 @@
 """A trained captioner and what stock `transformers` says with its export."""
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +42,3 @@ def stock_captions(folder: Path, **options: Any) -> list[list[int]]:
         inputs = processor(images=picture, text=prompt, return_tensors="pt")
         captions.append(model.generate(**inputs)[0, inputs["input_ids"].shape[1] :].tolist())
     return captions
-
-
-def python_blocks(page: Path) -> list[str]:
-    return re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.S)

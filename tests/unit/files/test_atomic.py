@@ -54,9 +54,7 @@ def test_a_folder_is_replaced_as_a_whole(folder: Path) -> None:
         (FULL, r"cannot write .*results: No space left"),
     ],
 )
-def test_a_folder_that_fails_leaves_the_old_one_and_nothing_else(
-    folder: Path, error: BaseException, message: str
-) -> None:
+def test_a_folder_that_fails_leaves_the_old_one(folder: Path, error: BaseException, message: str) -> None:
     with pytest.raises((KeyboardInterrupt, PipelineError), match=message):
         replace(folder, error)
     assert names(folder) == ["old.txt"]

@@ -33,9 +33,7 @@ def test_a_lock_is_free_after_an_error(tmp_path: Path) -> None:
     assert not (tmp_path / "lock.json").exists()
 
 
-def test_a_stage_with_one_process_is_locked_even_if_a_cluster_sets_rank(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stage_of_one_process_ignores_rank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Job schedulers set RANK for everything that they start; only for `train` it names the writer."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RANK", "1")

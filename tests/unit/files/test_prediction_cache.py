@@ -48,9 +48,7 @@ def test_predictions_are_found_by_the_same_provenance_alone(batches: list[Path])
 @pytest.mark.parametrize(
     "spoil", [lambda text: text.replace("caption", "capti0n"), lambda text: text[:40], lambda _: "[]"]
 )
-def test_only_a_damaged_batch_is_computed_again(
-    batches: list[Path], spoil: Callable[[str], str], number: int
-) -> None:
+def test_a_damaged_batch_is_made_again(batches: list[Path], spoil: Callable[[str], str], number: int) -> None:
     whole = batches[number].read_bytes()
     batches[number].write_text(spoil(batches[number].read_text()))
     again = cache(batches)

@@ -30,6 +30,7 @@ from pipeline.images.images import (
     image_from_pil,
     open_image,
 )
+from tests.pictures import noise
 
 RED, WHITE, GRAY = (255, 0, 0), (255, 255, 255), (0x64, 0x64, 0x64)
 CLOSE = 15  # what lossy formats may change
@@ -123,9 +124,7 @@ spans = st.lists(st.floats(0, 1), min_size=2, max_size=2, unique=True).map(sorte
 
 
 @given(st.integers(1, 40), st.integers(1, 40), spans, spans)
-def test_crops_lie_inside_and_are_never_empty(
-    width: int, height: int, across: list[float], down: list[float]
-) -> None:
+def test_a_crop_lies_inside(width: int, height: int, across: list[float], down: list[float]) -> None:
     # Every pixel says where it is, so that a crop which reached outside would show black.
     ys, xs = np.mgrid[1 : height + 1, 1 : width + 1]
     image = Image.fromarray(np.stack([xs, ys, xs * 0], axis=-1).astype(np.uint8))
@@ -206,9 +205,8 @@ def test_what_is_not_a_file_is_refused_without_waiting(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tiff", "avif"])
 def test_a_truncated_file_is_refused(tmp_path: Path, suffix: str) -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     path = tmp_path / f"a.{suffix}"
-    Image.fromarray(noise).save(path)
+    noise(64, 64).save(path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     # A TIFF keeps its table of contents at the end: half a file is then no TIFF at all.
     with pytest.raises(PipelineError, match=rf"a\.{suffix} is (truncated or damaged|not a readable)"):
@@ -227,9 +225,7 @@ def test_other_bytes_than_those_listed_are_never_decoded(tmp_path: Path) -> None
         open_image(tmp_path / "a.png", max_megapixels=1, sha256="0" * 64)
 
 
-def test_an_image_overwritten_while_it_is_read_is_seen_as_its_digest_says(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_overwritten_while_read_is_as_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, decode = tmp_path / "a.bmp", Image.open
     Image.new("RGB", (7, 6), (0, 255, 0)).save(path)
     other = path.read_bytes()

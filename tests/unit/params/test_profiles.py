@@ -19,7 +19,6 @@ from benchmarks.calculated import (
 )
 from tests.import_closure import ROOT
 
-FOLDER = ROOT / "profiles"
 # What a variant of the recipe is for; everything else is the recipe's.
 BATCH = {"train.batch_size", "train.gradient_accumulation_steps"}
 VARIANTS = {
@@ -37,32 +36,11 @@ def flat(section: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return keys
 
 
-def test_every_profile_of_flickr8k_has_a_card() -> None:
-    assert {path.stem for path in FOLDER.glob("flickr8k*.yaml")} == set(PROFILES)
-
-
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_variant_differs_from_the_recipe_only_in_its_purpose_with_as_many_images_a_step(name: str) -> None:
     recipe, variant = flat(asdict(profile("flickr8k"))), flat(asdict(profile(name)))
     assert {key for key in recipe if recipe[key] != variant[key]} == VARIANTS[name]
     assert len({math.prod(params[key] for key in BATCH) for params in (recipe, variant)}) == 1
-
-
-def test_the_profile_of_photographs_is_the_sample_with_the_settings_of_its_page() -> None:
-    """The models are the sample's: no hub and no GPU. The folder has to be named."""
-    sample, photos = flat(asdict(profile("sample"))), flat(asdict(profile("photos")))
-    assert {key: photos[key] for key in sample if sample[key] != photos[key]} == {
-        "data.source": "jsonl",
-        "data.root": "/path/to/photos",
-        "train.epochs": 3,
-        "train.ema_decay": 0.98,
-        "prompt.similar_captions": 4,
-        "generate.beams": 5,
-        "generate.consensus": 3.0,
-        "generate.max_new_tokens": 40,
-        "generate.no_repeat_ngram_size": 3,
-    }
-    assert photos["train.learning_rate"] == 4e-3
 
 
 @pytest.mark.parametrize("name", PROFILES)

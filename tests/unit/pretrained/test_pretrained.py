@@ -11,12 +11,7 @@ import pytest
 
 from pipeline.errors import PipelineError
 from pipeline.files.safetensors_files import damaged_weights
-from pipeline.pretrained.pretrained import (
-    ENCODER,
-    resolve_model,
-    tokenizer_digest,
-    weights_digest,
-)
+from pipeline.pretrained.pretrained import ENCODER, resolve_model, tokenizer_digest, weights_digest
 from pipeline.pretrained.wheels import WHEEL_MODELS
 from tests.refusals import fail_reads
 
@@ -66,14 +61,11 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
         (lambda _: (2).to_bytes(8, "little") + b"[]", "header"),
     ],
 )
-def test_damaged_weights_in_a_local_folder_are_named(
-    tiny_llama: Path, tmp_path: Path, damage: Callable[[bytes], bytes], fault: str
-) -> None:
-    folder = shutil.copytree(tiny_llama, tmp_path / "llama")
-    assert resolve_model(str(folder), None, None) == folder
-    (folder / WEIGHTS).write_bytes(damage((folder / WEIGHTS).read_bytes()))
+def test_damaged_local_weights_are_named(llama: Path, damage: Callable[[bytes], bytes], fault: str) -> None:
+    assert resolve_model(str(llama), None, None) == llama
+    (llama / WEIGHTS).write_bytes(damage((llama / WEIGHTS).read_bytes()))
     with pytest.raises(PipelineError, match=rf"model\.safetensors is damaged: .*{fault}"):
-        resolve_model(str(folder), None, None)
+        resolve_model(str(llama), None, None)
 
 
 @pytest.mark.parametrize(
@@ -139,9 +131,7 @@ def test_a_damaged_model_is_converted_again(unpacked: Path, folder: Path, name: 
     assert contents(folder) == contents(unpacked)
 
 
-def test_a_model_on_a_disk_that_fails_is_not_converted_again(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_cannot_be_read_is_not_converted_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fail_reads(monkeypatch, folder)
     with pytest.raises(PipelineError, match=r"source\.json: Input/output error"):
         unpack(folder.parent)

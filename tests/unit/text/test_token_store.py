@@ -3,6 +3,7 @@
 Run: .venv/bin/python -m pytest tests/unit/text/test_token_store.py
 """
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -96,14 +97,7 @@ def test_a_conversation_is_one_row_up_to_an_answer_that_is_cut(tmp_path: Path, t
         tokenize(tmp_path, tokenizer, [replace(record, conversations=((Turn("What?", " . "),),))])
 
 
-def test_a_file_of_captions_alone_says_nothing_of_questions(tokens: Path) -> None:
-    with h5py.File(tokens) as file:
-        assert not [name for name in file if name.startswith("turn")]
-
-
-def test_captions_without_words_and_empty_splits_are_refused(
-    tmp_path: Path, tokenizer: CaptionTokenizer
-) -> None:
+def test_empty_captions_and_splits_are_refused(tmp_path: Path, tokenizer: CaptionTokenizer) -> None:
     with pytest.raises(PipelineError, match="has no captions"):
         tokenize(tmp_path, tokenizer, [])
     # A single period, once it is off, used to be trained on as a blank.
@@ -137,17 +131,13 @@ def test_a_wrong_tokenizer_is_named(tokens: Path, tokenizer: CaptionTokenizer, k
         ("image_id", {"data": list("abcd"), "dtype": h5py.string_dtype("utf-8")}, "not a list of 4 texts"),
         # Never written, so the file stays small; reading it would take four terabytes.
         ("token_ids", {"shape": 10**12, "dtype": np.int32, "chunks": (1024,)}, "more bytes than the file"),
-        ("format_version", 99, "has format version 99"),
     ],
 )
 def test_a_store_of_another_form_is_refused(tokens: Path, name: str, values: Any, message: str) -> None:
     with h5py.File(tokens, "r+") as file:
-        if name in file.attrs:
-            file.attrs.modify(name, values)
-        else:
-            del file[name]
-            if values:
-                file.create_dataset(name, **values)
+        del file[name]
+        if values:
+            file.create_dataset(name, **values)
     with pytest.raises(PipelineError, match=message):
         read_tokens(tokens, "train")
 
@@ -168,17 +158,7 @@ def test_a_missing_or_truncated_store_and_a_flipped_bit_are_refused(tokens: Path
         read_tokens(tokens, "train")
 
 
-def test_what_the_system_cannot_read_is_not_called_damaged(tokens: Path) -> None:
-    """An input/output error had the fix "delete it"; a folder is what every machine refuses to read."""
-    tokens.unlink()
-    tokens.mkdir()
-    with pytest.raises(PipelineError, match=r"cannot read .*tokens\.h5: .*left as it is"):
-        read_tokens(tokens, "train")
-
-
-def test_similar_captions_read_back_and_leave_no_trace_elsewhere(
-    tmp_path: Path, tokens: Path, tiny_llama: Path
-) -> None:
+def test_similar_captions_read_back(tmp_path: Path, tokens: Path, tiny_llama: Path) -> None:
     tokenizer = caption_tokenizer(tiny_llama, lowercase=True, similar_captions=2)
     write_captions(tmp_path / "captions.jsonl", RECORDS)
     tokenize_captions(tmp_path / "captions.jsonl", tmp_path / "similar.h5", tokenizer)
@@ -190,4 +170,4 @@ def test_similar_captions_read_back_and_leave_no_trace_elsewhere(
     assert plain.prompt == Prompt(read.prompt.before, read.prompt.after, read.prompt.eos)
     assert "similar" not in " ".join(plain.spec)
     with h5py.File(tokens) as file:
-        assert not [name for name in file if "similar" in name or "separator" in name]
+        assert not [name for name in file if re.search("similar|separator|turn", name)]

@@ -3,24 +3,18 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from transformers import AutoImageProcessor, BaseImageProcessor
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
 from pipeline.vision.image_processor import ImageProcessor
+from tests.pictures import noise
 
 SIZES = [(48, 64), (64, 48), (32, 32), (31, 33), (200, 90), (640, 480)]
 CLIP = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
-
-
-def noise(width: int, height: int) -> Image.Image:
-    rng = np.random.default_rng([width, height])
-    return Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
 @pytest.mark.parametrize(
