@@ -13,19 +13,16 @@ import torch
 from torch import Tensor
 
 from pipeline.model.adapters import inject_adapters
-from pipeline.model.language_model import LanguageModel, load_language_model
+from pipeline.model.language_model import LanguageModel
 from pipeline.model.packing import PackedBatch, pack
-from pipeline.model.projector import Projector
 from pipeline.model.vision_language_model import VisionLanguageModel
-from pipeline.params.schema import LanguageModelParams
-from pipeline.text.prompt import Prompt
-from tests.unit.training.builders import CPU, LORA, NUM_TOKENS, OFF, WIDTH
+from tests.tiny_llama import NUM_TOKENS, PROMPT, load_llama, make_features, make_model
+from tests.unit.training.builders import LORA, OFF
 
-PROMPT = Prompt(before=(0, 5, 6), after=(7, 8), eos=1)
 KNOWN = len(PROMPT.before)
 ROWS = [[[10, 11, 12], [13]], [[19, 20]]]
 CONTEXTS = [[30, 31, 32], []]
-FEATURES = torch.randn(len(ROWS), NUM_TOKENS, WIDTH, generator=torch.Generator().manual_seed(1))
+FEATURES = make_features(len(ROWS))
 Load = Callable[..., VisionLanguageModel]
 
 
@@ -34,12 +31,9 @@ def load(tiny_llama: Path) -> Load:
     """Loads the tiny Llama with the same projector each time."""
 
     def loaded(quantization: Any = "none", rank: int = 0) -> VisionLanguageModel:
-        params = LanguageModelParams(str(tiny_llama), None, quantization, double_quantization=False)
-        language_model = load_language_model(params, CPU)
-        torch.manual_seed(0)
-        projector = Projector(WIDTH, 8, language_model.width)
+        language_model = load_llama(tiny_llama, quantization)
         adapters = inject_adapters(language_model, replace(LORA, rank=rank))
-        return VisionLanguageModel(projector, language_model, PROMPT, adapters)
+        return make_model(language_model, adapters=adapters)
 
     return loaded
 
