@@ -40,7 +40,8 @@ def _attend(
         attention.register_buffer("known_value", value, persistent=False)  # [1, H_k, K, D_h]
     elif known_words == "attend":
         key, value = _behind(attention.known_key, key), _behind(attention.known_value, value)
-    return sdpa_attention_forward(attention, query, key, value, mask, **options)
+    attended: tuple[Tensor, None] = sdpa_attention_forward(attention, query, key, value, mask, **options)
+    return attended
 
 
 def _behind(known: Any, states: Tensor) -> Tensor:
