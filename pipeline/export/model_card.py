@@ -25,6 +25,8 @@ _DATASETS = {
     "karpathy": "a dataset in Karpathy's format (Flickr8k, Flickr30k, COCO)",
     "jsonl": "a private folder of images and captions",
     "csv": "a private folder of images and captions",
+    "llava": "a dataset in LLaVA's format (LLaVA-Pretrain, LLaVA-Instruct)",
+    "vqa": "VQA v2 (Goyal et al. 2017)",
 }
 # Meta's and OpenAI's models; other people's have other licenses (TinyLlama, LAION's CLIP).
 _LLAMA = re.compile(r"(?i)(^|/)(meta-)?(code)?llama-?[234]")
