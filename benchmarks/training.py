@@ -168,12 +168,11 @@ def measure(task: Task, batch_size: int, accumulation: int, compiled: bool) -> F
     split = read_tokens(tokens, "train")
     lengths = [[len(caption) + 1 for caption in captions] for captions in split.captions]
     prefix, labels = split.prompt.prefix_length(PATCHES), sum(map(sum, lengths))
-    # Each position but those of known words meets each layer weight, each label the head.
-    known = len(split.prompt.before)
+    # Each position meets each layer weight, each label the head.
     config = AutoConfig.from_pretrained(resolve_model(task.language_model, None, None))
     flop = common.step_flop(
         config,
-        positions=(prefix - known) * len(lengths) + labels,
+        positions=prefix * len(lengths) + labels,
         labels=labels,
         pairs=sum(common.packed_pairs(prefix, captions) for captions in lengths),
         image_tokens=PATCHES * len(lengths),

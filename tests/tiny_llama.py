@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from pipeline.hardware.device import Placement, choose_placement
-from pipeline.model.adapters import NO_ADAPTERS, Adapters
 from pipeline.model.language_model import LanguageModel, load_language_model
 from pipeline.model.projector import Projector
 from pipeline.model.vision_language_model import VisionLanguageModel
@@ -29,14 +28,12 @@ def load_llama(
     return load_language_model(params, placement)
 
 
-def make_model(
-    language_model: LanguageModel, prompt: Prompt = PROMPT, adapters: Adapters = NO_ADAPTERS
-) -> VisionLanguageModel:
+def make_model(language_model: LanguageModel, prompt: Prompt = PROMPT) -> VisionLanguageModel:
     """A captioner that ends only at the prompt's end."""
     language_model.end_ids = frozenset()
     torch.manual_seed(0)
     projector = Projector(WIDTH, 8, language_model.width).to(language_model.device)
-    return VisionLanguageModel(projector, language_model, prompt, adapters)
+    return VisionLanguageModel(projector, language_model, prompt)
 
 
 def make_features(images: int) -> Tensor:

@@ -1,6 +1,6 @@
 """The frozen language model, its weights in NF4 (bitsandbytes) or as they are.
 
-B: batch, T: positions, K: known words, M: positions that predict, D_l: width of the model, V: vocabulary.
+B: batch, T: positions, M: positions that predict, D_l: width of the model, V: vocabulary.
 """
 
 import math
@@ -18,7 +18,6 @@ from pipeline.errors import PipelineError
 from pipeline.hardware.device import Placement
 from pipeline.hardware.memory import return_freed_memory
 from pipeline.model.caption_loss import LABELS_AT_A_TIME, labels_that_fit
-from pipeline.model.known_words import use_known_words
 from pipeline.model.last_layer import LastLayer
 from pipeline.model.probe import require_packable, same_at_some_positions
 from pipeline.params.schema import LanguageModelParams
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
     from transformers import Cache
 
 _IDS_PER_CHUNK = 4096  # word embeddings that are measured at a time
-# What a model raises whose parts are not those that a faster way needs.
-_OTHER_PARTS = (AttributeError, LookupError, RuntimeError, StopIteration, TypeError, ValueError)
 
 
 class LanguageModel(nn.Module):
@@ -62,7 +59,6 @@ class LanguageModel(nn.Module):
             self.labels_at_a_time = labels_that_fit(memory, self.vocabulary)
         self.is_compiled = False
         self._last_layer: LastLayer | None = None
-        self._known_words: tuple[int, ...] | None = None  # None: the model cannot know any
 
     @property
     def device(self) -> torch.device:
@@ -83,32 +79,22 @@ class LanguageModel(nn.Module):
     def hidden_states(
         self, embeddings: Tensor, mask: Tensor, positions: Tensor, predicting: Tensor | None = None
     ) -> Tensor:
-        """Embeddings `[B, T-K, D_l]` -> last hidden states, as many, or `[M, D_l]` of those that predict.
+        """Embeddings `[B, T, D_l]` -> last hidden states `[B, T, D_l]`, or `[M, D_l]` of those that predict.
 
         Args:
-            embeddings: `[B, T-K, D_l]`, the words and image tokens but for the first K, which `know_words`
-                was called with.
+            embeddings: `[B, T, D_l]`, the words and image tokens.
             mask: `[B, 1, T, T]`, true where a position (row) may attend to another (column).
             positions: `[B, T]`, the position ids, not necessarily 0 to T - 1.
             predicting: `[M]`, indices into the B·T positions whose hidden states are wanted; None: all.
         """
-        length = positions.shape[1]
-        known = length - embeddings.shape[1]  # K
-        mask, options = mask[:, :, known:], {"known_words": "attend"} if known else {}
-        if predicting is not None:
-            predicting = predicting - known * (predicting // length + 1)  # of B·(T-K) positions
         # Attention kernels would convert a mask of bits to this one in every layer.
-        bias = torch.zeros_like(mask, dtype=embeddings.dtype).masked_fill(~mask, -math.inf)  # [B, 1, T-K, T]
+        bias = torch.zeros_like(mask, dtype=embeddings.dtype).masked_fill(~mask, -math.inf)  # [B, 1, T, T]
         # The compiler makes separate code for a batch of one, which an epoch's last row is not worth.
         stance = "force_eager" if len(embeddings) == 1 else "default"
         last = self._last_layer
         with torch.compiler.set_stance(stance), last.only_at(predicting) if last else nullcontext():
             output = self.model.base_model(
-                inputs_embeds=embeddings,
-                attention_mask=bias,
-                position_ids=positions[:, known:],
-                use_cache=False,
-                **options,
+                inputs_embeds=embeddings, attention_mask=bias, position_ids=positions, use_cache=False
             )
         hidden: Tensor = output.last_hidden_state
         if predicting is None:
@@ -125,38 +111,10 @@ class LanguageModel(nn.Module):
         try:
             self._last_layer = LastLayer(layer)
             shortened = same_at_some_positions(self)
-        except _OTHER_PARTS:
+        except (AttributeError, LookupError, RuntimeError, StopIteration, TypeError, ValueError):
             shortened = False
         if not shortened:
             self._last_layer, layer.forward = None, whole
-
-    def accept_known_words(self) -> None:
-        """Let `know_words` work, unless a probe finds that the model then computes otherwise."""
-        attention = self.model.config._attn_implementation
-        try:
-            use_known_words(self.model)
-            self._known_words = ()
-            same = same_at_some_positions(self)
-        except _OTHER_PARTS:
-            same = False
-        if not same:
-            self._known_words = None
-            self.model.set_attn_implementation(attention)
-
-    def know_words(self, ids: tuple[int, ...]) -> int:
-        """Compute keys and values of the words that every row begins with, unless they are known.
-
-        Returns K, how many `hidden_states` may leave out: 0 for a model that cannot know words.
-        """
-        if self._known_words is None:
-            return 0
-        if ids != self._known_words:
-            # Tensors made in inference mode could not be trained with afterwards.
-            with torch.inference_mode(False), torch.no_grad(), torch.compiler.set_stance("force_eager"):
-                words = self.embed(torch.tensor([ids], device=self.device))  # [1, K, D_l]
-                self.model.base_model(inputs_embeds=words, use_cache=False, known_words="keep")
-            self._known_words = ids
-        return len(ids)
 
     def next_hidden_states(self, embeddings: Tensor, cache: "Cache", mask: Tensor | None = None) -> Tensor:
         """Embeddings `[B, T, D_l]` of the positions after those in `cache` -> last hidden states.
@@ -294,5 +252,4 @@ def load_language_model(
     language_model = LanguageModel(model, spec)
     require_packable(language_model)
     language_model.shorten_last_layer()
-    language_model.accept_known_words()
     return language_model

@@ -3,7 +3,7 @@
 No image is read here: training and evaluation work on cached features alone.
 
 B: images, P: tokens of an image, D_v: width of the encoder, D_l: width of the language model, L: length of
-the prefix (prompt and image), K: known words before the image, C, S, T, N: as in `pipeline.model.packing`.
+the prefix (prompt and image), C, S, T, N: as in `pipeline.model.packing`.
 """
 
 from collections.abc import Mapping
@@ -108,11 +108,9 @@ class VisionLanguageModel(nn.Module):
 
     def _predicting(self, features: Tensor, batch: PackedBatch) -> Tensor:
         """Return the hidden state that predicts each label, `[N, D_l]`."""
-        # Adapters change the keys and values of all words.
-        known = 0 if self.adapters.parameters() else self.language_model.know_words(self.prompt.before)  # K
-        prefix = self.embed_prefix(features, batch.context_ids)[:, known:]  # [B, L-K, D_l]
+        prefix = self.embed_prefix(features, batch.context_ids)  # [B, L, D_l]
         captions = self.language_model.embed(batch.caption_ids)  # [B, S, D_l]
-        words = torch.cat([prefix, captions], dim=1)  # [B, T-K, D_l]
+        words = torch.cat([prefix, captions], dim=1)  # [B, T, D_l]
         # Logits only where there is a label: [B, T, V] would need most of the memory.
         hidden = self.language_model.hidden_states(words, batch.mask, batch.positions, batch.predicting)
         return hidden[batch.label_source]  # [N, D_l]

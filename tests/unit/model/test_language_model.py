@@ -93,43 +93,38 @@ def test_a_model_of_experts_is_accepted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "changes", "shortened", "knows_words"),
+    ("kind", "changes", "shortened"),
     [
-        ("Llama", {}, True, True),
-        ("Qwen2", {}, True, True),
-        ("Qwen3", {"head_dim": 8}, True, True),
-        ("Gemma3", {"head_dim": 8, "sliding_window": 16}, True, True),
-        ("Phi", {}, True, True),
-        ("GPTNeoX", {}, True, True),
-        ("OPT", {"ffn_dim": 48, "word_embed_proj_dim": 32, "pad_token_id": 1}, False, True),
-        ("Falcon", {}, False, False),
+        ("Llama", {}, True),
+        ("Qwen2", {}, True),
+        ("Qwen3", {"head_dim": 8}, True),
+        ("Gemma3", {"head_dim": 8, "sliding_window": 16}, True),
+        ("Phi", {}, True),
+        ("GPTNeoX", {}, True),
+        ("OPT", {"ffn_dim": 48, "word_embed_proj_dim": 32, "pad_token_id": 1}, False),
     ],
 )
-def test_no_layer_computes_known_words_and_the_last_only_what_predicts(
-    tmp_path: Path, kind: str, changes: dict[str, Any], shortened: bool, knows_words: bool
+def test_the_last_layer_computes_only_what_predicts_and_the_gradient_is_that_of_all_positions(
+    tmp_path: Path, kind: str, changes: dict[str, Any], shortened: bool
 ) -> None:
     model = saved(tmp_path, kind, **changes)
-    first = (3, 4)
-    assert (model.know_words(first) > 0) == knows_words
     batch = pack([[[7, 8, 9], [10, 11]], [[12, 13]]], prefix_length=5)
     assert len(batch.predicting) == 6  # the prefix's last position predicts two captions
     words = torch.randn(*batch.owners.shape, 32, generator=torch.Generator().manual_seed(0))
-    words[:, : len(first)] = model.embed(torch.tensor(first))
     computed: list[int] = []
     linear = [m for m in decoder_layers(model.model)[-1].modules() if isinstance(m, torch.nn.Linear)][-1]
     linear.register_forward_hook(lambda _layer, _inputs, output: computed.append(output[..., 0].numel()))
     results = []
-    for predicting, known in ((batch.predicting, model.know_words(first)), (None, 0)):
+    for predicting in (batch.predicting, None):
         leaf = words.clone().requires_grad_()
-        hidden = model.hidden_states(leaf[:, known:], batch.mask, batch.positions, predicting)
+        hidden = model.hidden_states(leaf, batch.mask, batch.positions, predicting)
         if predicting is None:
             hidden = hidden.flatten(0, 1)[batch.predicting]
-        (gradient,) = torch.autograd.grad(hidden.sin().sum(), leaf)
-        results.append((hidden.detach(), gradient[:, len(first) :]))
-    positions = batch.owners.numel()
-    unknown = positions - len(first) * len(words) * knows_words
-    assert computed == [len(batch.predicting) if shortened else unknown, positions]
+        hidden.sin().sum().backward()
+        results.append((hidden.detach(), leaf.grad))
+    assert computed == [len(batch.predicting) if shortened else batch.owners.numel(), batch.owners.numel()]
     for ours, expected in zip(*results, strict=True):
+        assert ours is not None
         assert (ours - expected).norm() <= 1e-5 * expected.norm()
 
 
