@@ -62,4 +62,4 @@ def build(dataset: Path, out: Path, source: Source, checkpoint: Path) -> None:
         encode_images(images, features, encoder, Execution.start(params.runtime, folder / "encode"))
         found, _ = retrieve(RetrievePaths(features, captions, out, folder / "neighbors.h5"), 0)
         shutil.rmtree(folder, ignore_errors=True)
-    click.echo(f"{out}: the captions of {len(found):,} images. Use: vlm caption IMAGE --memory {out}")
+    click.echo(f"{out}: the captions of {len(found):,} train images. Use: vlm caption IMAGE --memory {out}")

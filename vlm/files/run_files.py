@@ -38,7 +38,7 @@ class RunFiles:
             reason = error.strerror if isinstance(error, OSError) else error
             raise PipelineError(
                 f"there is no {name} of {self._revision!r:.100}: {reason}. Fix: pass a file, `workspace`, "
-                "or a run that `dvc exp show` or `git log` lists; `dvc pull` fetches what is elsewhere."
+                "or a run that `dvc exp show` or `git log` lists (commit the run with `git` first)."
             ) from error
         return copy
 

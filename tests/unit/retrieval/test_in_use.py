@@ -153,7 +153,7 @@ def test_a_memory_is_built_for_the_encoder_of_a_checkpoint_and_goes_on_where_it_
         run_vlm(*command, code=1)
     kept = Path(".scratch/memory")
     assert len((kept / "images.jsonl").read_text().splitlines()) == 4  # one test image is enough
-    assert "the captions of 2 images" in run_vlm(*command).output
+    assert "the captions of 2 train images" in run_vlm(*command).output
     assert not kept.exists()
     other = Memory.read(Path("other.h5"))
     assert [other.captions(row) for row in range(len(other))] == [["a zigzag"]] * 2
