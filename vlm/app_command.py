@@ -17,10 +17,7 @@ from vlm import options
 @click.option("--open/--no-open", "open_browser", default=False, help="Open a browser.")
 @options.max_megapixels
 @click.option(
-    "--max-upload-mb",
-    type=click.FloatRange(0, 1000, min_open=True),
-    default=20.0,
-    help="Refuse files of more million bytes.",
+    "--max-upload-mb", type=options.Limit(1000), default=20.0, help="Refuse files of more million bytes."
 )
 def app(
     checkpoint: Path,

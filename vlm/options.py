@@ -1,13 +1,26 @@
 """Options that several commands share, and what they take from the project in the current folder."""
 
+import math
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
     from pipeline.params.schema import Params
+
+
+class Limit(click.FloatRange):
+    """A number above 0, up to a maximum. Click's own range accepts `nan`."""
+
+    def __init__(self, most: float) -> None:
+        super().__init__(0, most, min_open=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number, or end with a usage error."""
+        number = super().convert(value, param, ctx)
+        return self.fail(f"{value!r} is not a number.", param, ctx) if math.isnan(number) else number
 
 
 def _device(_context: click.Context, _option: click.Parameter, value: str) -> str:
@@ -32,10 +45,7 @@ memory = click.option(
 )
 # Pillow itself refuses larger images.
 max_megapixels = click.option(
-    "--max-megapixels",
-    type=click.FloatRange(0, 178, min_open=True),
-    default=50.0,
-    help="Refuse images of more million pixels.",
+    "--max-megapixels", type=Limit(178), default=50.0, help="Refuse images of more million pixels."
 )
 
 

@@ -19,6 +19,7 @@ T = TypeVar("T")
 
 PARAMS: TypeAdapter[Params] = TypeAdapter(Params)
 
+_MAX_BYTES = 1_000_000
 _WORDS = {
     "integer": "a whole number",
     "number": "a number",
@@ -36,6 +37,8 @@ def load_params(path: Path) -> Params:
     Raises PipelineError with the file, the key, the value and what is allowed.
     """
     try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise PipelineError(f"{path} has more than {_MAX_BYTES} bytes, which no params file has.")
         content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise PipelineError(

@@ -127,6 +127,7 @@ def test_keys_are_those_of_the_sample(tmp_path: Path, key: str, value: object, m
         ("train: {epochs: 1", "is not valid YAML"),
         ("train: 1\ntrain: 2\n", "is not valid YAML"),
         ("\udcff", "is not valid YAML"),
+        (" " * 10**6 + "a: 1", "more than 1000000 bytes"),
     ],
     ids=lambda text: text[-20:],
 )

@@ -195,7 +195,9 @@ def test_bad_files_are_sentences_once_for_all_regions_and_the_others_have_captio
     assert len(errors(run("photos/0.png", "--ask", "the left and the right", code=1))) == 1
 
 
-@pytest.mark.parametrize(("command", "number"), [(["caption", "a.png"], "0"), (["app"], "1000")])
+@pytest.mark.parametrize(
+    ("command", "number"), [(["caption", "a.png"], "nan"), (["caption", "a.png"], "0"), (["app"], "1000")]
+)
 def test_a_limit_is_a_number_that_pillow_can_keep(command: list[str], number: str) -> None:
     result = run_vlm(*command, "--max-megapixels", number, code=2)
     assert "Invalid value for '--max-megapixels'" in result.stderr
