@@ -145,8 +145,9 @@ def encode(task: Task) -> float:
     tokenizer = CaptionTokenizer(params.prompt, params.language_model)
     captions = task.work / "captions.jsonl"
     tokenize_captions(captions, task.work / "tokens.h5", tokenizer)
-    memory, neighbors = task.work / "memory.h5", task.work / "neighbors.h5"
-    retrieve(RetrievePaths(task.work / "features.h5", captions, memory, neighbors), task.similar)
+    if task.similar:
+        memory, neighbors = task.work / "memory.h5", task.work / "neighbors.h5"
+        retrieve(RetrievePaths(task.work / "features.h5", captions, memory, neighbors), task.similar)
     return seconds
 
 

@@ -56,8 +56,10 @@ def build(dataset: Path, out: Path, source: Source, checkpoint: Path) -> None:
     data = replace(params.data, source=source, root=str(dataset), limits=Limits(None, 1, 1))
     folder = Path(".scratch/memory")
     images, captions, features = (folder / f for f in ("images.jsonl", "captions.jsonl", "features.h5"))
-    with file_lock(folder.with_suffix(".lock"), "memory"), explain_write_errors(folder):
-        folder.mkdir(exist_ok=True)
+    with file_lock(folder.with_suffix(".lock"), "memory"):
+        # What fails later names its own file, which may be one that is read.
+        with explain_write_errors(folder):
+            folder.mkdir(exist_ok=True)
         prepare(data, images, captions, folder / "images", params.runtime.num_workers)
         encode_images(images, features, encoder, Execution.start(params.runtime, folder / "encode"))
         found, _ = retrieve(RetrievePaths(features, captions, out, folder / "neighbors.h5"), 0)
