@@ -121,7 +121,8 @@ class FeatureCaptioner:
         params = self.tokenizer.params
         if not params.similar_captions:
             return None
-        assert similar is not None
+        if similar is None:
+            raise ValueError("similar is None, expected the captions of each image's neighbors")
         contexts = []
         for neighbors in similar:
             shown = [texts[0] for texts in neighbors[: params.similar_captions] if texts]
@@ -246,7 +247,8 @@ class FeatureCaptioner:
 
     @cached_property
     def _consensus(self) -> Consensus:
-        assert self.memory is not None  # similar captions come from it
+        if self.memory is None:
+            raise ValueError("there is no memory, expected the one that the similar captions are from")
         return Consensus([self.memory.captions(row) for row in idf_rows(len(self.memory))])
 
     def _ask(

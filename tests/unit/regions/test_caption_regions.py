@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import weakref
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from pipeline import Captioner
 from pipeline.captions import read_captions, vocabulary
 from pipeline.errors import PipelineError
 from pipeline.files.json_files import read_jsonl
+from pipeline.images.images import open_image
 from pipeline.metrics.scene_truth import judge_caption
 from pipeline.model.feature_captioner import FeatureCaptioner
 from pipeline.regions.caption_regions import RegionPaths, caption_regions, only_object, visible_objects
@@ -54,6 +56,24 @@ def test_answers_are_kept(project: Project, monkeypatch: pytest.MonkeyPatch, edi
         ask(project, "left")
     with edit_code("model/generation.py"), pytest.raises(AssertionError, match="was loaded"):
         ask(project, "left")
+
+
+def test_pictures_of_a_batch_are_not_in_memory_together(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All images of a batch were decoded at once: with a request for each image 32 photos."""
+    pictures: list[weakref.ref[Image.Image]] = []
+    counts = []
+
+    def watched(*args: Any) -> Image.Image:
+        counts.append(sum(picture() is not None for picture in pictures))
+        picture = open_image(*args)
+        pictures.append(weakref.ref(picture))
+        return picture
+
+    monkeypatch.setattr("pipeline.regions.caption_regions.open_image", watched)
+    assert ask(project, "the upper half", images=5)["requests"] == 5
+    assert max(counts) <= 2
 
 
 def test_a_memory_that_neither_prompt_nor_search_uses_is_not_read(project: Project, tmp_path: Path) -> None:
