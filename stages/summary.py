@@ -31,7 +31,7 @@ def main() -> None:
     images = evaluation["images"]["test"]
     click.echo(f"\nBest epoch: {evaluation['best_epoch']}. {choice_sentence(evaluation)}".rstrip())
     title = f"Test scores ({images} images):"
-    click.echo(f"{title:<31}BLEU-1   BLEU-4    CIDEr  ROUGE-L   CIDEr behind, 95 %")
+    click.echo(f"{title:<31}BLEU-1   BLEU-4    CIDEr  ROUGE-L   model's CIDEr minus this, 95 %")
     rows = {"the model": test}
     for name in sorted(evaluation["controls"]):
         rows[CONTROLS.get(name, name)] = evaluation["controls"][name]
@@ -41,8 +41,6 @@ def main() -> None:
     within = evaluation["intervals"]["test"]
     bounds = (f"{within[key]['low']:.0f} to {within[key]['high']:.0f}" for key in _SCORES)
     click.echo(f"  {'95 % interval of the model':<28} " + ", ".join(bounds))
-    if any("behind" in row and row["behind"]["low"] < 0 for row in rows.values()):
-        click.echo("  (behind: how much lower a control's CIDEr is than the model's; negative: it is higher)")
     if sentence := verdict(evaluation):
         click.echo(sentence)
     if "answers" in evaluation:
@@ -61,11 +59,12 @@ def _echo_answers(answers: Mapping[str, Any]) -> None:
     rows = {f"all {answers['questions']} questions": answers}
     rows |= {f"{kind} ({row['questions']})": row for kind, row in answers["kinds"].items()}
     names = [ANSWER_CONTROLS.get(name, name) for name in answers["controls"]]
-    click.echo("Right answers in %:" + " " * 12 + "the model   95 %        " + "; ".join(names))
+    click.echo("  ".join([f"{'Right answers in %:':<30} the model   {'95 %':<10}", *names]))
     for name, row in rows.items():
-        controls = "; ".join(f"{control['accuracy']:.1f}" for control in row["controls"].values())
+        shares = zip(row["controls"].values(), names, strict=True)
+        controls = [f"{control['accuracy']:{len(title)}.1f}" for control, title in shares]
         within = f"{row['low']:.0f} to {row['high']:.0f}"
-        click.echo(f"  {name:<28}{row['accuracy']:9.1f}   {within:<11} {controls}")
+        click.echo("  ".join([f"  {name:<28} {row['accuracy']:9.1f}   {within:<10}", *controls]))
 
 
 def _accuracy(scores: Mapping[str, float], total: str) -> str:

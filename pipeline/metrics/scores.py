@@ -33,8 +33,8 @@ CONTROLS = {
 ANSWERS = "answers_test.jsonl"
 # The answers that a model's answers are compared with.
 ANSWER_CONTROLS = {
-    "most_frequent": "most frequent train answer of that kind",
-    "shuffled": "the model, images shuffled",
+    "most_frequent": "most frequent answer of its kind",
+    "shuffled": "images shuffled",
 }
 
 

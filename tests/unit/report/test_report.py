@@ -69,7 +69,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 SHOWN = """
 a dog runs like 3 | the brown dog 3 is running | a corner of image_2 | Describe the top left | small blue star
 | shape right | color wrong | place wrong | 50 of 120 | train.learning_rate | unheard of | 77.75 | 61.50 %
-| the best on the 1 dev images | 10.25 to 12.75 | CIDEr-D behind | 7.50 to 9.25 | Loss on dev | 0f0f0f | 66.50
+| the best on the 1 dev images | 10.25 to 12.75 | CIDEr-D, model minus control: 95 % interval | 7.50 to 9.25
+| Loss on dev | 0f0f0f | 66.50
 | BLEU-4 on dev does not tell epochs 1 and 2 apart (epoch 2 leads epoch 1 by 1.50 | distinct captions
 | negative, the control is ahead | a dog that is always there | trained on 1 images of scenes
 | 12 captions in all

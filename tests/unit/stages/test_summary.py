@@ -1,6 +1,7 @@
 """What is printed after a run: `pytest tests/unit/stages/test_summary.py`."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,9 @@ def test_it_says_if_a_control_leads(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     lines = summarize(tmp_path, monkeypatch, controls)
     sentence = "The captions say less than “consensus of the nearest”: CIDEr 30.25 against 34.50."
     assert (sentence in lines) == any("say less" in line for line in lines) == is_below
-    assert any("negative" in line for line in lines) == is_below
+    header = next(place for place, line in enumerate(lines) if line.startswith("Test scores"))
+    assert lines[header].endswith("model's CIDEr minus this, 95 %")
+    assert lines[header + 2].endswith("   -9 to 9" if is_below else "   2 to 9")
 
 
 def test_it_says_which_captions_are_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,8 +62,15 @@ def test_it_says_how_many_answers_are_right(tmp_path: Path, monkeypatch: pytest.
     row = {"questions": 40, "accuracy": 90.0, "low": 85.2, "high": 94.6, "controls": controls}
     answers = {**row, "kinds": {"color": {**row, "questions": 10, "accuracy": 95.0}}}
     lines = summarize(tmp_path, monkeypatch, {}, answers=answers)
-    assert "  all 40 questions                 90.0   85 to 95    20.0; 25.0" in lines
-    assert "  color (10)                       95.0   85 to 95    20.0; 25.0" in lines
+    start = next(place for place, line in enumerate(lines) if line.startswith("Right answers"))
+    cells = [re.split(r"\s{2,}", line.strip()) for line in lines[start : start + 3]]
+    assert cells == [
+        ["Right answers in %:", "the model", "95 %", "most frequent answer of its kind", "images shuffled"],
+        ["all 40 questions", "90.0", "85 to 95", "20.0", "25.0"],
+        ["color (10)", "95.0", "85 to 95", "20.0", "25.0"],
+    ]
+    # Numbers end where their titles end.
+    assert len({len(line) for line in lines[start : start + 3]}) == 1
 
 
 def test_metrics_that_dvc_is_making_are_not_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
