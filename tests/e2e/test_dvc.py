@@ -13,15 +13,15 @@ import pytest
 from pipeline.params.schema import Params
 from pipeline.result_code import ENCODE, EVALUATE, PIPELINE, REGIONS, TRAIN, ResultCode
 from tests.e2e.conftest import Project, make_project, stages_run
+from tests.import_closure import ROOT
 from tests.vlm_command import run_vlm
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory, tiny_params: Params) -> Project:
-    """A project after a first `dvc repro`, its results committed."""
+    """A project after a first `dvc repro`, whose results the second test commits."""
     project = make_project(tmp_path_factory.mktemp("e2e") / "project", tiny_params)
     project.run("dvc", "repro")
-    project.commit("first run")
     return project
 
 
@@ -47,6 +47,13 @@ def test_a_first_repro_makes_every_output(done: Project) -> None:
     summary = done.run("python", "-m", "stages.summary")
     assert "Best epoch:" in summary
     assert "report/index.html" in summary
+
+
+def test_what_readme_commits_after_a_run_is_all_that_git_sees(done: Project) -> None:
+    (command,) = re.findall("`(git add .*)`", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert done.run("git", "status", "--short") == "?? dvc.lock\n?? metrics/\n?? plots/\n"
+    done.run("sh", "-c", command)
+    assert done.run("git", "status", "--short") == ""
 
 
 def test_a_mistake_stops_a_run_before_dvc_removes_any_output(done: Project) -> None:
