@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from click.testing import Result
 from PIL import Image
 
 from pipeline import Captioner
+from pipeline.params.schema import GenerateParams
 from tests.unit.project import refuse_to_load, write_dvc_lock
 from tests.vlm_command import run_vlm
 from vlm.files.caption_output import JsonLines
@@ -163,6 +165,25 @@ def test_ctrl_c_keeps_the_captions_that_were_made(monkeypatch: pytest.MonkeyPatc
         run("photos", "--write", "out.jsonl", code=1)
     assert [row["path"] for row in read_rows(Path("out.jsonl"))] == ["photos/1.png"]
     assert "out.jsonl: 2; skipped, since they exist: 1" in run("photos", "--write", "out.jsonl").stderr
+
+
+@pytest.mark.usefixtures("photos")
+@pytest.mark.parametrize(("command", "words"), [("caption", []), ("ask", ["What is it?"])])
+def test_the_search_is_the_one_that_commands_md_describes(
+    monkeypatch: pytest.MonkeyPatch, command: str, words: list[str]
+) -> None:
+    """Whatever the run's settings were, which here are others."""
+    asked, caption_each = [], Captioner.caption_each
+
+    def record(self: Captioner, requests: Any, generate: GenerateParams, *question: Any) -> Iterator[Any]:
+        asked.append(generate)
+        return caption_each(self, requests, generate, *question)
+
+    monkeypatch.setattr(Captioner, "caption_each", record)
+    run_vlm(command, "photos/1.png", *words)
+    run_vlm(command, "photos/1.png", *words, "--beams", "1")
+    search = GenerateParams(3, None, length_penalty=1, no_repeat_ngram_size=3, consensus=1)
+    assert asked == [search, replace(search, beams=1)]
 
 
 @pytest.mark.usefixtures("photos")
