@@ -84,8 +84,13 @@ class Captioner:
 
     @property
     def trained_on(self) -> str:
-        """Return a sentence on the images that the model was trained on: of others it knows little."""
-        return self._model.info.trained_on
+        """Say what images the model was trained on, and which memory of captions it uses, if any."""
+        sentence, memory = self._model.info.trained_on, self._model.memory
+        if memory is None:
+            return sentence
+        shows = self._model.tokenizer.params.similar_captions
+        use = "Its prompt shows captions" if shows else "Its search compares captions with those"
+        return f"{sentence} {use} of similar images, from {memory.path}."
 
     @property
     def answers_questions(self) -> bool:

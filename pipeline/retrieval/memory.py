@@ -43,6 +43,7 @@ class Memory:
         keys: `[N]`, of the images' files: equal files have equal keys.
         records: image ids and captions as JSON, one image after the other.
         offsets: `[N + 1]`, where each image's record begins.
+        path: the file that it was read from.
     """
 
     spec: Mapping[str, Any]
@@ -53,6 +54,7 @@ class Memory:
     keys: NDArray[np.uint64] = field(repr=False)
     records: NDArray[np.uint8] = field(repr=False)
     offsets: NDArray[np.int64] = field(repr=False)
+    path: Path | None = None
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -148,7 +150,7 @@ class Memory:
         """Read a memory. Raises PipelineError for a missing, foreign or damaged file, be it by one bit."""
         with hdf5.open_file(path, FORMAT_VERSION, "a memory of captions", "retrieve") as file:
             spec = json.loads(hdf5.read_attribute(file, "encoder"))
-            memory = cls(spec, **{name: hdf5.read_array(file, name) for name in _ARRAYS})
+            memory = cls(spec, **{name: hdf5.read_array(file, name) for name in _ARRAYS}, path=path)
             if hdf5.read_attribute(file, "checksum") != memory._digest(_ARRAYS):
                 raise ValueError("its checksum is wrong")
             memory._require_consistent()

@@ -136,6 +136,25 @@ def test_another_memory_is_used_where_it_is_asked_for(similar: Project, best: Pa
         Captioner.load(best, device="cpu", memory=other)
 
 
+def test_it_says_whether_captions_of_similar_images_are_used_and_from_which_file(
+    project: Project, best: Path, tmp_path: Path
+) -> None:
+    shown, compared = "Its prompt shows captions of", "Its search compares captions with those of"
+    memory, other = best.with_name("memory.h5"), tmp_path / "other.h5"
+    shutil.copy(memory, other)
+    alone = tmp_path / "no" / "memory" / "best.safetensors"
+    alone.parent.mkdir(parents=True)
+    shutil.copy(project.best, alone)
+    for checkpoint, words, end in (
+        (best, (), f"{shown} similar images, from {memory}.\n"),
+        (best, ("--memory", other), f"{shown} similar images, from {other}.\n"),
+        (project.best, (), f"{compared} similar images, from {project.data / 'memory.h5'}.\n"),
+        (alone, (), "photographs are outside what it knows.\n"),
+    ):
+        image = project.test_images[0].path
+        assert end in run_vlm("caption", image, "--checkpoint", checkpoint, *words, "--device", "cpu").stderr
+
+
 def test_a_memory_is_built_for_the_encoder_of_a_checkpoint_and_goes_on_where_it_was_interrupted(
     similar: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
