@@ -45,7 +45,6 @@ def ask(
     """
     from dataclasses import replace
 
-    from pipeline.regions.captioner import DEFAULT_GENERATION
     from vlm.files.caption_output import Printer
 
     (part,) = regions_of(None, region, box)
@@ -53,6 +52,8 @@ def ask(
     requests = [(path, part) for path in files.paths]
     if requests:
         captioner = load_captioner(checkpoint, device, max_megapixels, memory, quiet=as_json)
+        from pipeline.regions.captioner import DEFAULT_GENERATION
+
         captioner.require_question(question)
         answers = captioner.caption_each(requests, replace(DEFAULT_GENERATION, beams=beams), question)
         several, names_region = len(files.paths) + len(files.errors) > 1, (region, box) != (None, None)

@@ -77,9 +77,9 @@ def caption(
     with closing(output):
         missing = [request for request in requests if not output.has(*request)]
         if missing:
+            captioner = load_captioner(checkpoint, device, max_megapixels, memory, quiet=as_json)
             from pipeline.regions.captioner import DEFAULT_GENERATION
 
-            captioner = load_captioner(checkpoint, device, max_megapixels, memory, quiet=as_json)
             answers = captioner.caption_each(missing, replace(DEFAULT_GENERATION, beams=beams))
             counts = output_all(missing, answers, output, errors)
     if write:
@@ -112,11 +112,12 @@ def load_captioner(
     checkpoint: Path, device: str, max_megapixels: float, memory: Path | None, quiet: bool
 ) -> "Captioner":
     """Load what a checkpoint names; unless `quiet`, say so, and what it was trained on."""
+    # Before the imports, which take seconds, on a busy machine many.
+    if not quiet:
+        click.echo(f"Loading {checkpoint} and the models that it names ...", err=True)
     from pipeline.regions.captioner import Captioner
 
     checkpoint = options.find_checkpoint_or_explain(checkpoint)
-    if not quiet:
-        click.echo(f"Loading {checkpoint} and the models that it names ...", err=True)
     captioner = Captioner.load(checkpoint, device, options.model_cache(), max_megapixels, memory)
     if not quiet:
         click.echo(captioner.trained_on, err=True)

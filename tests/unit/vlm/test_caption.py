@@ -5,6 +5,7 @@ Run: .venv/bin/python -m pytest tests/unit/vlm/test_caption.py
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
@@ -19,6 +20,7 @@ from PIL import Image
 
 from pipeline import Captioner
 from pipeline.params.schema import GenerateParams
+from tests.import_closure import ROOT
 from tests.unit.project import refuse_to_load, write_dvc_lock
 from tests.vlm_command import run_vlm
 from vlm.files.caption_output import JsonLines
@@ -56,6 +58,20 @@ def test_for_one_image_only_the_caption_is_printed() -> None:
     assert errors(result) == []
     assert "Loading data/best.safetensors" in result.stderr
     assert result.stderr.count("Trained on 16 generated scenes of colored shapes; photographs are") == 1
+
+
+@pytest.mark.usefixtures("photos")
+@pytest.mark.parametrize("words", [["caption", "photos/1.png"], ["ask", "photos/1.png", "What is it?"]])
+def test_it_says_that_it_loads_before_the_imports_that_take_long(words: list[str]) -> None:
+    code = "import sys; sys.modules['torch'] = None; from vlm.main import main; main()"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code, *words]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert result.stderr.startswith(
+        "Loading data/best.safetensors and the models that it names ...\nTraceback"
+    )
+    assert "torch" in result.stderr.splitlines()[-1]
+    assert result.stdout == ""
 
 
 def test_for_several_each_line_begins_with_the_path(photos: Path) -> None:
