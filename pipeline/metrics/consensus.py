@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.captions import SimilarCaptions
+from pipeline.hardware.progress import track
 from pipeline.metrics.cider import ORDERS, TfIdf, cider_d, similarities
 from pipeline.metrics.tokenizer import caption_words
 
@@ -87,7 +88,8 @@ class Consensus:
         expected = [[caption_words(caption) for caption in captions] for captions in references]
 
         def score(count: int) -> float:
-            return math.fsum(cider_d([caption_words(self.caption(row[:count])) for row in rows], expected))
+            tracked = track(rows, f"consensus of {count} images", "captions")
+            return math.fsum(cider_d([caption_words(self.caption(row[:count])) for row in tracked], expected))
 
         most = int(rows.shape[1])
         scores = {count: score(count) for count in sorted({min(n, most) for n in NEIGHBORS})}

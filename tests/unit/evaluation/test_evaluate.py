@@ -4,6 +4,7 @@ Run: .venv/bin/python -m pytest tests/unit/evaluation/test_evaluate.py
 """
 
 import json
+import logging
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -189,6 +190,12 @@ def test_other_neighbors_change_only_the_consensus(
         patch.setattr(controls, "Consensus", refuse_to_load)
         control_captions(others, records, tmp_path)
     control_captions(others, records, tmp_path)
+
+
+def test_it_says_that_controls_are_scored(project: Project, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    project.evaluate()
+    assert "scoring the controls, whose captions are those of train images" in caplog.messages
 
 
 def test_kept_work_is_found(project: Project, monkeypatch: pytest.MonkeyPatch, edit_code: EditCode) -> None:
