@@ -178,7 +178,7 @@ def measure(task: Task, batch_size: int, accumulation: int, compiled: bool) -> F
         pairs=sum(common.packed_pairs(prefix, captions) for captions in lengths),
         image_tokens=PATCHES * len(lengths),
     )
-    rate, captions = cost["captions_per_second"], sum(map(len, lengths))
+    rate, captions = cost["texts_per_second"], sum(map(len, lengths))
     row = common.figures(rate, cost["peak_memory_mb"], flop / captions, placement)
     return row | task.time_to_loss(losses, captions / len(losses), rate)
 

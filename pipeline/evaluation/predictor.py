@@ -80,7 +80,7 @@ class Predictor:
             model = self._load(checkpoint)
             requested, tokens = self._execution.runtime.generate_batch_size, self._store.spec["num_tokens"]
             batch_size = choose_rows(requested, model.model, tokens)
-            with bar(f"epoch {epoch} {title}", "captions", missing) as progress:
+            with bar(f"epoch {epoch} {title}", "texts", missing) as progress:
                 # As many as are generated together, so that a run that continues has the batches of a run
                 # that was never interrupted (but for `auto`, which follows the memory that is free).
                 for places in finished.gaps(images_per_batch(self._generate, batch_size)):

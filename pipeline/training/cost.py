@@ -22,34 +22,33 @@ class Cost:
 
     Attributes:
         sessions: how often the run was started or continued.
-        captions: captions of all steps.
+        texts: captions and conversations of all steps.
         seconds: the time that they took.
-        first_captions: captions of each session's first step, in which layers are compiled and caches
-            filled.
+        first_texts: those of each session's first step, in which layers are compiled and caches filled.
         first_seconds: the time from the start of each session to the end of its first step.
         peak_memory: bytes, the most of all sessions.
     """
 
     sessions: int = 0
-    captions: int = 0
+    texts: int = 0
     seconds: float = 0.0
-    first_captions: int = 0
+    first_texts: int = 0
     first_seconds: float = 0.0
     peak_memory: int = 0
 
     def metrics(self, placement: Placement) -> dict[str, str | int | float]:
         """Return the content of metrics/cost.json."""
         # The first steps do not say how fast the others are, unless there are no others.
-        captions, seconds = self.captions - self.first_captions, self.seconds - self.first_seconds
-        rate = captions / seconds if captions else self.captions / self.seconds
+        texts, seconds = self.texts - self.first_texts, self.seconds - self.first_seconds
+        rate = texts / seconds if texts else self.texts / self.seconds
         return {
             "device": placement.device.type,
             "precision": str(placement.dtype).removeprefix("torch."),
             "sessions": self.sessions,
-            "captions": self.captions,
+            "texts": self.texts,
             "seconds": round(self.seconds, 2),
             "warm_up_seconds": round(self.first_seconds, 2),
-            "captions_per_second": round(rate, 3),
+            "texts_per_second": round(rate, 3),
             "peak_memory_mb": round(self.peak_memory / 1e6, 1),
         }
 
@@ -64,15 +63,15 @@ class CostMeter:
             torch.cuda.reset_peak_memory_stats(placement.device)
         self._last = time.perf_counter()
 
-    def add(self, captions: int) -> None:
+    def add(self, texts: int) -> None:
         """Add a step that was taken, and the time since the one before; without a step nothing is added."""
         cost, seconds = self._cost, time.perf_counter() - self._last
         self._last += seconds
-        cost.captions += captions
+        cost.texts += texts
         cost.seconds += seconds
         if self._is_first:
             cost.sessions += 1
-            cost.first_captions += captions
+            cost.first_texts += texts
             cost.first_seconds += seconds
             self._is_first = False
         cost.peak_memory = max(cost.peak_memory, peak_memory(self._placement))

@@ -108,17 +108,17 @@ class Trainer:
         counts = [sum(len(row.captions) for rows in step for row in rows) for step in plan]
         finished, hidden = sum(counts[: state.step]), not self._execution.processes.is_main
         with (
-            bar(f"epoch {state.epoch}", "captions", sum(counts), finished, hidden) as progress,
+            bar(f"epoch {state.epoch}", "texts", sum(counts), finished, hidden) as progress,
             closing(take_steps(self._steps(plan[state.step :]), self._execution)) as steps,
         ):
             for step in steps:
-                captions = counts[state.step]
+                texts = counts[state.step]
                 loss = self._take(step, total)
-                self._cost.add(captions)
+                self._cost.add(texts)
                 if (state.global_step - 1) % steps_between == 0:
                     publish_curve(state.curve)
                 progress.set_postfix(loss=f"{loss:.3f}", refresh=False)
-                progress.update(captions)
+                progress.update(texts)
                 if time.monotonic() - saved >= runtime.save_every_seconds:
                     self._folder.save_state(self._snapshot())
                     saved = time.monotonic()

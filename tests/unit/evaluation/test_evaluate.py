@@ -85,6 +85,12 @@ def test_trackers_get_the_scores_of_each_epoch(project: Project, monkeypatch: py
     assert best.keys() == {"dev/loss", *(f"{split}/{score}" for split in ("dev", "test") for score in SCORES)}
 
 
+def test_the_cost_of_training_counts_captions_and_conversations(project: Project) -> None:
+    train = select_split(project.records, "train")
+    texts = sum(len(record.captions) + len(record.conversations) for record in train)
+    assert read_metrics(project, "cost")["texts"] == project.params.train.epochs * texts
+
+
 def test_answers_are_in_predictions_and_their_accuracy_in_the_metrics(project: Project) -> None:
     metrics, summary = read_metrics(project), read_metrics(project, "scores")
     answers = metrics["answers"]

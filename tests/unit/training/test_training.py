@@ -4,6 +4,8 @@ Run: .venv/bin/python -m pytest tests/unit/training/test_training.py
 """
 
 import json
+import logging
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +15,7 @@ import pytest
 import torch
 
 from pipeline.errors import PipelineError
+from pipeline.hardware import progress
 from pipeline.hardware.processes import ONE_PROCESS
 from pipeline.model.adapters import adapter_spec, inject_adapters
 from pipeline.model.checkpoints import CheckpointInfo, load_checkpoint, tensor_digest
@@ -207,14 +210,19 @@ def test_labels_are_tokens_and_the_ends_of_captions_not_cut(tmp_path: Path, tiny
     assert sum(step.labels for step in steps) == len(labels) == tokens + ends
 
 
-def test_the_cost_is_that_of_all_sessions_that_trained(lab: Lab, tmp_path: Path) -> None:
+def test_the_cost_is_that_of_all_sessions_that_trained(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     for _ in range(2):
         with interrupted_after(1):
             lab.train(tmp_path, epochs=2)
-    lab.train(tmp_path, epochs=2)
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 1e-9)
+    with caplog.at_level(logging.INFO):
+        lab.train(tmp_path, epochs=2)
+    assert re.search(r"epoch 2: 15 of 15, [\d.]+ texts/s", caplog.text)
     cost = read_json(tmp_path / "cost.json")
     assert (cost["device"], cost["precision"], cost["sessions"]) == ("cpu", "float32", 3)
-    assert cost["captions"] == 2 * read_json(tmp_path / "train.json")["captions"]
+    assert cost["texts"] == 2 * read_json(tmp_path / "train.json")["captions"]
     assert cost["seconds"] >= cost["warm_up_seconds"] > 0
     assert cost["peak_memory_mb"] > 50  # the interpreter and torch alone
     # A session without a step costs nothing.
