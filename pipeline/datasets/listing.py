@@ -105,6 +105,11 @@ class Listing:
         captions, conversations = tuple(self.captions[image_id]), tuple(self.conversations[image_id])
         return CaptionRecord(image_id, split, captions, conversations=conversations)
 
+    @property
+    def has_splits(self) -> bool:
+        """Say whether the file names splits."""
+        return any(self._splits.values())
+
     def splits(self) -> dict[str, Split]:
         """The split of each image: the file's, or 80/10/10 by the hash of the name if it has no splits.
 

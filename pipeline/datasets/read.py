@@ -72,6 +72,12 @@ def require_source(params: DataParams) -> None:
         )
 
 
+def has_splits(params: DataParams) -> bool:
+    """Say whether the files of a dataset name splits; if not, `read_dataset` makes them."""
+    require_source(params)
+    return _SOURCES[params.source].read(Path(params.root)).has_splits
+
+
 def read_dataset(params: DataParams) -> Entries:
     """Read the images of `params.source` in `params.root`, within `params.limits`.
 

@@ -177,6 +177,10 @@ def test_a_memory_is_built_for_the_encoder_of_a_checkpoint_and_goes_on_where_it_
     other = Memory.read(Path("other.h5"))
     assert [other.captions(row) for row in range(len(other))] == [["a zigzag"]] * 2
     assert Captioner.load(similar.best, device="cpu", memory="other.h5").caption(photos[0]).text
+    # A folder without splits has none that would be left out.
+    write_jsonl(dataset / "captions.jsonl", [{k: v for k, v in row.items() if k != "split"} for row in rows])
+    assert "the captions of 5 images." in run_vlm(*command).output
+    assert len(Memory.read(Path("other.h5"))) == 5
 
 
 class TestConsensus:
