@@ -10,7 +10,6 @@ import click
 
 from benchmarks.common import table
 from pipeline.captions import read_captions, read_images, select_split, vocabulary
-from pipeline.hardware.progress import track
 from pipeline.metrics.scene_truth import judge_caption, score_judgments
 from pipeline.regions.caption_regions import only_object, visible_objects
 from pipeline.regions.captioner import Captioner
@@ -31,6 +30,7 @@ def main(data: Path) -> None:
     Example: python -m benchmarks.places data
     """
     quiet_libraries()
+    click.echo(f"loading {data} ...", err=True)
     captioner = Captioner.load(data)
     paths = {image.image_id: Path(image.path) for image in read_images(data / "images.jsonl")}
     records = read_captions(data / "captions.jsonl")
@@ -38,7 +38,7 @@ def main(data: Path) -> None:
     rows: list[dict[str, Any]] = []
     for way in ("caption of the crop", "answer to a question"):
         judgments = []
-        for name in track(_CORNERS, way, "corners"):
+        for name in _CORNERS:
             # Where a corner shows several objects, or a part of one, no text would be the right one.
             clear = [
                 record
@@ -47,6 +47,7 @@ def main(data: Path) -> None:
                 or not visible_objects(record.objects, REGIONS[name])
             ]
             images = [paths[record.image_id] for record in clear]
+            click.echo(f"{way}, {name}: {len(images)} images ...", err=True)
             if way == "caption of the crop":
                 said = captioner.caption(images, name)
             else:
