@@ -7,19 +7,17 @@ there is over what a card can do.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import click
 import torch
 from torch import Tensor, nn
 
-from benchmarks.common import PATCHES, VISION_WIDTH, llama_config, step_flop, table
+from benchmarks.common import ENCODERS, VIT_B_32, llama_config, profile, step_flop, table, vision_flop
 from pipeline.model.adapters import inject_adapters
 from pipeline.model.caption_loss import LOGIT_BYTES, labels_that_fit
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.projector import Projector
-from pipeline.params.loader import load_params
 from pipeline.params.schema import Params
 
 # Bytes of each card as it reports itself (a T4: 15 GiB), and the part of them that a profile may take by the
@@ -45,11 +43,6 @@ _DTYPE = torch.bfloat16
 USUAL_IMAGE = (14, 14, 14, 14, 14)
 LONGEST_IMAGE = (42, 22, 22, 22, 22)
 _PROMPT, _SIMILAR = 13, 5  # tokens around the image, and those that introduce similar captions
-# Patches and width of the encoders.
-ENCODERS = {
-    "openai/clip-vit-base-patch32": (PATCHES, VISION_WIDTH),
-    "openai/clip-vit-large-patch14": (256, 1024),
-}
 
 # TFLOP/s by the makers (dense, float16 or bfloat16 products summed in float32; float32), and the part of them
 # that is assumed to be reached. Reading images, decoding captions and loading models come on top.
@@ -68,9 +61,10 @@ def main() -> None:
     click.echo("\n".join([batch_table(), profile_table(), time_table()]), nl=False)
 
 
-def profile(name: str) -> Params:
-    """A profile of the real run by its name."""
-    return load_params(Path(__file__).parents[1] / "profiles" / f"{name}.yaml")
+def captions_of_a_row(params: Params, captions: Sequence[int] = LONGEST_IMAGE) -> Sequence[int]:
+    """Those of an image's captions, given by their tokens, that a profile packs into one row."""
+    together = params.train.captions_per_sequence
+    return captions if together == "all" else captions[:together]
 
 
 def step_memory(params: Params, captions: Sequence[int] = LONGEST_IMAGE, card: int = CARDS[8]) -> float:
@@ -81,9 +75,8 @@ def step_memory(params: Params, captions: Sequence[int] = LONGEST_IMAGE, card: i
     """
     from transformers import AutoModelForCausalLM
 
-    patches, width = ENCODERS[params.encoder.name]
-    together = params.train.captions_per_sequence
-    labels = sum(captions if together == "all" else captions[:together])
+    patches, width = ENCODERS[params.encoder.name][:2]
+    labels = sum(captions_of_a_row(params, captions))
     rows, config = params.train.batch_size, llama_config()
     positions = patches + _prompt_tokens(params) + labels
     with torch.device("meta"):
@@ -184,8 +177,8 @@ def profile_table() -> str:
 def time_table() -> str:
     """The time of encoding, in float32 on every card, and of an epoch of training."""
     works = {
-        "`encode`, ViT-B/32": _vision_flop(layers=12, width=768, positions=50, patch=32),
-        "`encode`, ViT-L/14": _vision_flop(layers=24, width=1024, positions=257, patch=14),
+        "`encode`, ViT-B/32": _IMAGES * vision_flop(*VIT_B_32),
+        "`encode`, ViT-L/14": _IMAGES * vision_flop(*ENCODERS["openai/clip-vit-large-patch14"]),
         "an epoch of `flickr8k`, `-16gb`, `-lora`": _epoch_flop(profile("flickr8k")),
         "an epoch of `flickr8k-vit-l14`": _epoch_flop(profile("flickr8k-vit-l14")),
         "an epoch of `flickr8k-report`": _epoch_flop(profile("flickr8k-report")),
@@ -198,11 +191,6 @@ def time_table() -> str:
             row[card] = f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
         rows.append(row)
     return table(rows)
-
-
-def _vision_flop(layers: int, width: int, positions: int, patch: int) -> float:
-    """Two operations a weight and position; attention's own products are left out (4 % in ViT-L/14)."""
-    return _IMAGES * 2.0 * positions * (layers * 12 * width**2 + width * 3 * patch**2)
 
 
 def _epoch_flop(params: Params) -> float:

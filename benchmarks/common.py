@@ -3,6 +3,7 @@
 Random weights: nothing is downloaded, and neither speed nor memory depends on their values.
 """
 
+import functools
 import json
 import math
 import os
@@ -21,13 +22,16 @@ from torch.utils.benchmark import Timer
 from pipeline.captions import read_captions, read_images, select_split
 from pipeline.datasets.prepare import prepare
 from pipeline.hardware.device import Placement, choose_placement
+from pipeline.hardware.memory import keep_freed_memory
 from pipeline.model.adapters import inject_adapters
 from pipeline.model.language_model import load_language_model
 from pipeline.model.projector import Projector
 from pipeline.model.vision_language_model import VisionLanguageModel
-from pipeline.params.schema import DataParams, Limits, Params, ScenesParams
+from pipeline.params.loader import load_params
+from pipeline.params.schema import Limits, Params, ScenesParams
 from pipeline.pretrained.pretrained import resolve_model
 from pipeline.text.prompt import Prompt
+from stages.errors import quiet_libraries, report_user_errors
 
 Figures = dict[str, float]
 
@@ -35,8 +39,25 @@ Figures = dict[str, float]
 RESULTS, PART = "BENCHMARK_RESULTS", "BENCHMARK_PART"
 
 SMOLLM2 = "wheel:smollm2-135m"
-# Of CLIP ViT-B/32, and the projector's hidden layer.
-PATCHES, VISION_WIDTH, HIDDEN = 49, 768, 2048
+# Patches, width, layers and a patch's side of the encoders, and the projector's hidden layer.
+ENCODERS = {
+    "openai/clip-vit-base-patch32": (49, 768, 12, 32),
+    "openai/clip-vit-large-patch14": (256, 1024, 24, 14),
+}
+PATCHES, VISION_WIDTH, *_ = VIT_B_32 = ENCODERS["openai/clip-vit-base-patch32"]
+HIDDEN = 2048
+
+
+def benchmark(function: Callable[..., None]) -> click.Command:
+    """Make a click command of a benchmark, which shows the defaults of its options."""
+
+    @functools.wraps(function)
+    def run(**options: Any) -> None:
+        quiet_libraries()
+        keep_freed_memory()
+        function(**options)
+
+    return click.command(context_settings={"show_default": True})(report_user_errors(run))
 
 
 # --- the machine ---------------------------------------------------------------------------------------
@@ -145,6 +166,16 @@ class Task:
         return {"captions to the loss": needed, "seconds to the loss": needed / rate}
 
 
+def profile(name: str) -> Params:
+    """A profile by its name."""
+    return load_params(Path(__file__).parents[1] / "profiles" / f"{name}.yaml")
+
+
+def vision_flop(patches: int, width: int, layers: int, side: int) -> float:
+    """Two operations a weight and position; attention's own products are left out (4 % in ViT-L/14)."""
+    return 2.0 * (patches + 1) * (layers * 12 * width**2 + width * 3 * side**2)
+
+
 def step_flop(
     language: Any, positions: float, labels: float, pairs: float = 0.0, image_tokens: float = 0.0
 ) -> float:
@@ -224,13 +255,12 @@ def save_clip(folder: Path, tiny: bool = False) -> Path:
     from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel
 
     torch.manual_seed(0)
-    side, width, layers = (64, 96, 3) if tiny else (224, VISION_WIDTH, 12)
-    config = CLIPVisionConfig(
-        image_size=side, hidden_size=width, intermediate_size=4 * width, num_hidden_layers=layers
-    )
+    # Without arguments it is ViT-B/32.
+    sizes = {"hidden_size": 96, "intermediate_size": 384, "num_hidden_layers": 3, "image_size": 64}
+    config = CLIPVisionConfig(**(sizes if tiny else {}))
     CLIPVisionModel(config).save_pretrained(folder)
-    size = {"height": side, "width": side}
-    CLIPImageProcessor(size={"shortest_edge": side}, crop_size=size).save_pretrained(folder)
+    size = {"height": config.image_size, "width": config.image_size}
+    CLIPImageProcessor(size={"shortest_edge": config.image_size}, crop_size=size).save_pretrained(folder)
     return folder
 
 
@@ -239,13 +269,11 @@ def save_clip(folder: Path, tiny: bool = False) -> Path:
 
 def save_captions(photos: Path | None, images: int, folder: Path) -> None:
     """Write images.jsonl and captions.jsonl of the first `images` training images into `folder`."""
-    params = DataParams(
-        source="flickr8k" if photos else "scenes",
+    params = replace(
+        profile("flickr8k" if photos else "sample").data,
         root=str(photos or "scenes"),
         limits=Limits(train=images, dev=1, test=1),
-        max_megapixels=50,
         scenes=ScenesParams(train=images, dev=1, test=1, image_size=224, seed=0),
-        pins="unused",
     )
     listed, captions = folder / "images.jsonl", folder / "captions.jsonl"
     prepare(params, listed, captions, folder / "images", workers=2)

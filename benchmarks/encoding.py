@@ -18,27 +18,23 @@ import click
 import numpy as np
 import torch
 
-from benchmarks.calculated import profile
-from benchmarks.common import print_rows, save_captions, save_clip
+from benchmarks.common import benchmark, print_rows, profile, save_captions, save_clip
 from pipeline.captions import ImageRecord, read_images
 from pipeline.encoding.batches import load_pixels
 from pipeline.encoding.encode import encode_locally
 from pipeline.files.batched import batched
 from pipeline.hardware.device import choose_placement
 from pipeline.hardware.execution import Execution
-from pipeline.hardware.memory import keep_freed_memory
 from pipeline.params.schema import EncoderParams, RuntimeParams
 from pipeline.vision.encoder import ImageEncoder
 from pipeline.vision.load import load_encoder
-from stages.errors import quiet_libraries, report_user_errors
 
 
-@click.command()
+@benchmark
 @click.option("--photos", type=click.Path(exists=True, path_type=Path), help="A folder in Flickr8k's layout.")
-@click.option("--images", default=128, show_default=True, help="Images that are encoded in each round.")
-@click.option("--rounds", default=5, show_default=True, help="Turns of each measurement; medians are given.")
-@click.option("--device", default="auto", show_default=True)
-@report_user_errors
+@click.option("--images", default=128, help="Images that are encoded in each round.")
+@click.option("--rounds", default=5, help="Turns of each measurement; medians are given.")
+@click.option("--device", default="auto")
 def main(photos: Path | None, images: int, rounds: int, device: str) -> None:
     """Images a second in encoding, with CLIP ViT-B/32's dimensions and the sample's EfficientNet-Lite0.
 
@@ -47,8 +43,6 @@ def main(photos: Path | None, images: int, rounds: int, device: str) -> None:
     \b
     Example: python -m benchmarks.encoding --photos /path/to/photos
     """
-    quiet_libraries()
-    keep_freed_memory()
     placement = choose_placement(device)
     sample = profile("sample")
     runtime = replace(sample.runtime, device=device)

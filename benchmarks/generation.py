@@ -15,31 +15,28 @@ import click
 import torch
 from torch import Tensor
 
-from benchmarks.calculated import profile
-from benchmarks.common import PATCHES, VISION_WIDTH, print_rows, random_captioner, save_models
+from benchmarks import common
+from benchmarks.common import PATCHES, VISION_WIDTH, benchmark
 from pipeline.features.store import FeatureStore
 from pipeline.hardware.device import choose_placement
-from pipeline.hardware.memory import keep_freed_memory
 from pipeline.model.checkpoints import load_checkpoint
 from pipeline.model.feature_captioner import FeatureCaptioner
 from pipeline.model.generation import generate_ids
 from pipeline.model.vision_language_model import VisionLanguageModel
 from pipeline.params.schema import GenerateParams
-from stages.errors import quiet_libraries, report_user_errors
 
 MAX_NEW_TOKENS = 40
 Captions = list[tuple[int, ...]]
 
 
-@click.command()
+@benchmark
 @click.argument("checkpoint", type=click.Path(exists=True, path_type=Path), required=False)
 @click.argument("features", type=click.Path(exists=True, path_type=Path), required=False)
-@click.option("--images", default=64, show_default=True, help="The last images of the store.")
-@click.option("--beams", multiple=True, default=[1, 4], show_default=True)
-@click.option("--device", default="cpu", show_default=True)
+@click.option("--images", default=64, help="The last images of the store.")
+@click.option("--beams", multiple=True, default=[1, 4])
+@click.option("--device", default="cpu")
 @click.option("--tiny", is_flag=True, help="Two layers instead of Llama-3.2-1B's dimensions.")
-@click.option("--batch-size", default=64, show_default=True, help="Rows (images times beams) at a time.")
-@report_user_errors
+@click.option("--batch-size", default=64, help="Rows (images times beams) at a time.")
 def main(
     checkpoint: Path | None,
     features: Path | None,
@@ -57,8 +54,6 @@ def main(
     Example: python -m benchmarks.generation data/best.safetensors data/features.h5
     Example: python -m benchmarks.generation --device cuda --images 256 --batch-size 256
     """
-    quiet_libraries()
-    keep_freed_memory()
     placement = choose_placement(device)
     if checkpoint and features:
         model = FeatureCaptioner.load(load_checkpoint(checkpoint), placement, None).model
@@ -66,11 +61,11 @@ def main(
             values = torch.from_numpy(store.read(list(store.image_ids)[-images:]))  # [n, P, D_v]
     else:
         with tempfile.TemporaryDirectory() as folder:
-            _, llama = save_models(Path(folder), placement.device, tiny)
-            model = random_captioner(profile("flickr8k"), llama, VISION_WIDTH, placement)
+            _, llama = common.save_models(Path(folder), placement.device, tiny)
+            model = common.random_captioner(common.profile("flickr8k"), llama, VISION_WIDTH, placement)
         values = torch.randn(images, PATCHES, VISION_WIDTH)
     ways = ("one at a time", "batched", "ours") if checkpoint else ("batched", "ours")
-    print_rows(
+    common.print_rows(
         [row for width in beams for row in _compare(model, values, width, batch_size, ways)], placement
     )
 

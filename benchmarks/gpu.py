@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,10 @@ import click
 import torch
 
 from benchmarks import calculated, common
+from benchmarks.common import benchmark
 from pipeline.hardware.device import choose_placement
 from pipeline.model.packing import pack
 from pipeline.training.cost import peak_memory
-from stages.errors import quiet_libraries, report_user_errors
 
 
 def parts(device: str, tiny: bool, work: Path) -> dict[str, list[str]]:
@@ -43,13 +42,12 @@ def parts(device: str, tiny: bool, work: Path) -> dict[str, list[str]]:
     }
 
 
-@click.command()
-@click.option("--minutes", default=9.0, show_default=True, help="What is not reached by then is left out.")
-@click.option("--device", default="cuda", show_default=True)
+@benchmark
+@click.option("--minutes", default=9.0, help="What is not reached by then is left out.")
+@click.option("--device", default="cuda")
 @click.option("--tiny", is_flag=True, help="Tiny models: tries all parts and measures nothing.")
-@click.option("--results", default="gpu.jsonl", show_default=True, type=click.Path(path_type=Path))
+@click.option("--results", default="gpu.jsonl", type=click.Path(path_type=Path))
 @click.option("--profiles", is_flag=True, help="The part of the profiles alone.")
-@report_user_errors
 def main(minutes: float, device: str, tiny: bool, results: Path, profiles: bool) -> None:
     """Measure everything on this machine's GPU, the most valuable first.
 
@@ -57,7 +55,6 @@ def main(minutes: float, device: str, tiny: bool, results: Path, profiles: bool)
     Example: python -m benchmarks.gpu --minutes 9
     Example: python -m benchmarks.gpu --device cpu --tiny
     """
-    quiet_libraries()
     placement = choose_placement(device)
     with tempfile.TemporaryDirectory() as folder:
         if profiles:
@@ -98,29 +95,23 @@ def _run(words: list[str], seconds: float) -> str:
 def summary(rows: list[dict[str, Any]]) -> str:
     """All results in a table, and the parts that did not finish."""
     missing = [row["part"] for row in rows if row.get("outcome", "finished") != "finished"]
-    lines = [
-        {
-            "part": row.pop("part"),
-            "result": ", ".join(f"{key} {common.cell(value)}" for key, value in row.items()),
-        }
-        for row in rows
-    ]
-    return common.table(lines) + (
-        f"\nnot finished: {', '.join(missing)}" if missing else "\neverything was reached"
-    )
+    lines = []
+    for row in rows:
+        part, figures = row.pop("part"), (f"{key} {common.cell(value)}" for key, value in row.items())
+        lines.append({"part": part, "result": ", ".join(figures)})
+    ending = f"not finished: {', '.join(missing)}" if missing else "everything was reached"
+    return f"{common.table(lines)}\n{ending}"
 
 
-def measured_profile(name: str, llama: Path, device: str) -> Mapping[str, Any]:
+def measured_profile(name: str, llama: Path, device: str) -> dict[str, Any]:
     """The peak and the time of a step of a profile with the longest images, in the memory of its card."""
-    params, card = calculated.profile(name), calculated.PROFILES[name]
+    params, card = common.profile(name), calculated.PROFILES[name]
     placement = common.Task(llama, str(llama), device, calculated.ALLOWED * card).placement()
-    patches, width = calculated.ENCODERS[params.encoder.name]
+    patches, width = common.ENCODERS[params.encoder.name][:2]
     model = common.random_captioner(params, llama, width, placement).train()
     if params.train.gradient_checkpointing:
         model.language_model.checkpoint_layers()
-    together = params.train.captions_per_sequence
-    lengths = calculated.LONGEST_IMAGE[: None if together == "all" else together]
-    rows = [[[3] * length for length in lengths]] * params.train.batch_size
+    rows = [[[3] * length for length in calculated.captions_of_a_row(params)]] * params.train.batch_size
     batch = pack(rows, model.prompt.prefix_length(patches)).to(placement.device)
     features = torch.randn(len(rows), patches, width, device=placement.device)
     optimizer = torch.optim.AdamW(model.trainable_parameters())

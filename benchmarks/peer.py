@@ -8,7 +8,8 @@ import torch
 import transformers
 from PIL import Image
 
-from benchmarks.common import PATCHES, Figures, Task, figures, packed_pairs, step_flop, training_pairs
+from benchmarks import common
+from benchmarks.common import PATCHES, Figures, Task, training_pairs
 from pipeline.hardware.device import Placement, choose_placement
 from pipeline.training.cost import peak_memory
 
@@ -17,8 +18,6 @@ PROMPT = "USER: <image>\nDescribe this image.\nASSISTANT:"
 WARM_UP = 2
 # Processes that read images next to a GPU.
 WORKERS = 4
-# CLIP ViT-B/32: 12 layers of 4 x 768 x 768 + 2 x 768 x 3072, and the patch embedding, on 50 positions.
-VISION_FLOP = 2 * 50 * (12 * (4 * 768**2 + 2 * 768 * 3072) + 768 * 3 * 32**2)
 
 
 def save_llava(folder: Path, clip: Path, language: Path, device: torch.device) -> None:
@@ -26,12 +25,13 @@ def save_llava(folder: Path, clip: Path, language: Path, device: torch.device) -
     tokenizer = transformers.AutoTokenizer.from_pretrained(language)
     tokenizer.add_tokens(["<image>"], special_tokens=True)
     tokenizer.pad_token = tokenizer.eos_token
-    text = transformers.AutoConfig.from_pretrained(language)
-    vision = transformers.CLIPVisionConfig.from_pretrained(clip)
-    text.vocab_size = max(text.vocab_size, len(tokenizer))
+    # The frozen models are those of the other side; the image token's word is new.
+    llama = transformers.AutoModelForCausalLM.from_pretrained(language)
+    llama.resize_token_embeddings(max(llama.config.vocab_size, len(tokenizer)), mean_resizing=False)
+    tower = transformers.CLIPVisionModel.from_pretrained(clip)
     config = transformers.LlavaConfig(
-        vision_config=vision,
-        text_config=text,
+        vision_config=tower.config,
+        text_config=llama.config,
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         vision_feature_layer=-2,
         vision_feature_select_strategy="default",
@@ -40,20 +40,13 @@ def save_llava(folder: Path, clip: Path, language: Path, device: torch.device) -
     torch.manual_seed(0)
     with device:
         model = transformers.LlavaForConditionalGeneration(config)
-    # The frozen models are those of the other side; the image token's word stays random.
-    parts = {
-        model.model.language_model: transformers.AutoModelForCausalLM.from_pretrained(language).base_model
-    }
-    parts[model.model.vision_tower] = transformers.CLIPVisionModel.from_pretrained(clip)
-    for part, source in parts.items():
-        own = part.state_dict()
-        for name, weight in source.state_dict().items():
-            own[name][: len(weight)].copy_(weight)
+    model.model.language_model, model.model.vision_tower = llama.base_model, tower
+    model.tie_weights()
     model.to(torch.bfloat16).save_pretrained(folder)
     transformers.LlavaProcessor(
         image_processor=transformers.CLIPImageProcessor.from_pretrained(clip),
         tokenizer=tokenizer,
-        patch_size=vision.patch_size,
+        patch_size=tower.config.patch_size,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
     ).save_pretrained(folder)
@@ -75,10 +68,10 @@ def measure(task: Task, batch_size: int, steps: int) -> Figures:
     seen = shapes[WARM_UP : WARM_UP + steps]
     positions, captions = sum(rows * length for rows, length in seen), batch_size * steps
     # It computes the head at every position.
-    pairs = sum(rows * packed_pairs(length, []) for rows, length in seen)
-    flop = step_flop(model.config.text_config, positions, positions, pairs, PATCHES * captions)
-    flop = flop / captions + VISION_FLOP
-    row = figures(captions / seconds, peak_memory(placement) / 1e6, flop, placement)
+    pairs = sum(rows * common.packed_pairs(length, []) for rows, length in seen)
+    flop = common.step_flop(model.config.text_config, positions, positions, pairs, PATCHES * captions)
+    flop = flop / captions + common.vision_flop(*common.VIT_B_32)
+    row = common.figures(captions / seconds, peak_memory(placement) / 1e6, flop, placement)
     return row | task.time_to_loss(losses, batch_size, captions / seconds)
 
 
@@ -102,14 +95,10 @@ def _train(task: Task, processor: Any, model: Any, batch_size: int, steps: int) 
         return {**batch, "labels": labels}
 
     times: list[float] = []
-    losses: list[float] = []
 
     class Clock(transformers.TrainerCallback):  # type: ignore[misc]
         def on_step_end(self, *_: Any, **__: Any) -> None:
             times.append(time.perf_counter())
-
-        def on_log(self, *_: Any, logs: dict[str, float], **__: Any) -> None:
-            losses.extend(value for name, value in logs.items() if name == "loss")
 
     arguments = transformers.TrainingArguments(
         output_dir=str(task.work / "peer"),
@@ -133,6 +122,7 @@ def _train(task: Task, processor: Any, model: Any, batch_size: int, steps: int) 
     trainer = transformers.Trainer(model, arguments, collate, train_dataset=items, callbacks=[Clock()])
     trainer.remove_callback(transformers.PrinterCallback)
     trainer.train()
+    losses = [log["loss"] for log in trainer.state.log_history if "loss" in log]
     return times[-1] - times[WARM_UP - 1], losses
 
 

@@ -17,9 +17,8 @@ from typing import Any
 import click
 from ruamel.yaml import YAML
 
-from benchmarks.common import print_rows, save_models
+from benchmarks.common import benchmark, print_rows, save_models
 from pipeline.hardware.device import choose_placement
-from stages.errors import quiet_libraries, report_user_errors
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = ("prepare", "encode", "retrieve", "tokenize", "train", "evaluate", "regions", "report")
@@ -31,15 +30,14 @@ _PEAK = (
 )
 
 
-@click.command()
+@benchmark
 @click.option("--work", required=True, type=click.Path(path_type=Path), help="A folder, made here.")
-@click.option("--images", default=8000, show_default=True)
-@click.option("--profile", default="flickr8k", show_default=True, help="Of the folder profiles/.")
-@click.option("--device", default="auto", show_default=True)
-@click.option("--workers", default=4, show_default=True, help="runtime.num_workers")
+@click.option("--images", default=8000)
+@click.option("--profile", default="flickr8k", help="Of the folder profiles/.")
+@click.option("--device", default="auto")
+@click.option("--workers", default=4, help="runtime.num_workers")
 @click.option("--tiny", is_flag=True, help="Models of two layers instead.")
 @click.option("--until", default="report", type=click.Choice(STAGES), help="The last stage.")
-@report_user_errors
 def main(work: Path, images: int, profile: str, device: str, workers: int, tiny: bool, until: str) -> None:
     """Run a profile at full size on random models, and print what each stage took.
 
@@ -47,7 +45,6 @@ def main(work: Path, images: int, profile: str, device: str, workers: int, tiny:
     Example: python -m benchmarks.rehearsal --work ../rehearsal
     Example: python -m benchmarks.rehearsal --work ../tiny --tiny --images 100000 --until encode
     """
-    quiet_libraries()
     if work.exists():
         raise click.UsageError(f"{work} is there already; give another --work, or delete it.")
     placement, project = choose_placement(device), work.resolve() / "project"

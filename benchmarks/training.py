@@ -20,8 +20,7 @@ import torch
 from transformers import AutoConfig
 
 from benchmarks import common, peer
-from benchmarks.calculated import profile
-from benchmarks.common import PATCHES, Figures, Task, in_a_process
+from benchmarks.common import PATCHES, Figures, Task, benchmark, in_a_process, profile
 from pipeline.encoding.encode import encode_images
 from pipeline.files.json_files import read_json
 from pipeline.hardware.device import choose_placement
@@ -34,21 +33,18 @@ from pipeline.text.prompt import CaptionTokenizer
 from pipeline.text.token_store import read_tokens, tokenize_captions
 from pipeline.training.outputs import TrainPaths
 from pipeline.training.train import train
-from stages.errors import quiet_libraries, report_user_errors
 
 Side = tuple[Callable[..., Figures], tuple[Any, ...]]
 
 
-@click.command()
+@benchmark
 @click.option("--photos", type=click.Path(exists=True, path_type=Path), help="A folder in Flickr8k's layout.")
-@click.option("--images", default=96, show_default=True, help="Images that both sides take captions of.")
-@click.option("--steps", default=12, show_default=True, help="Measured steps of the peer.")
-@click.option("--rounds", default=2, show_default=True, help="Turns of each side.")
+@click.option("--images", default=96, help="Images that both sides take captions of.")
+@click.option("--steps", default=12, help="Measured steps of the peer.")
+@click.option("--rounds", default=2, help="Turns of each side.")
+@click.option("--peer", "peers", multiple=True, default=[4], help="Captions of a step of the peer.")
 @click.option(
-    "--peer", "peers", multiple=True, default=[4], show_default=True, help="Captions of a step of the peer."
-)
-@click.option(
-    "--batch", "batches", multiple=True, default=["2x2", "4", "8", "16"], show_default=True,
+    "--batch", "batches", multiple=True, default=["2x2", "4", "8", "16"],
     help="Images of a step of ours; 2x2: two, and two more before the optimizer steps.",
 )  # fmt: skip
 @click.option("--eager", is_flag=True, help="Ours also with layers that are not compiled.")
@@ -56,17 +52,15 @@ Side = tuple[Callable[..., Figures], tuple[Any, ...]]
     "--model",
     type=click.Choice(["smollm2", "llama", "tiny"]),
     default="smollm2",
-    show_default=True,
     help="llama: Llama-3.2-1B's dimensions; tiny: two layers, to try this program.",
 )
 @click.option("--gib", type=float, help="Memory of the GPU that a process may take.")
 @click.option(
     "--to-loss", type=float, help="Both train an epoch: when was the mean loss of 100 captions this?"
 )
-@click.option("--similar", default=0, show_default=True, help="Captions of similar images in ours' prompt.")
+@click.option("--similar", default=0, help="Captions of similar images in ours' prompt.")
 @click.option("--dequantize", is_flag=True, help="Ours keeps its NF4 weights as plain ones.")
-@click.option("--device", default="cpu", show_default=True)
-@report_user_errors
+@click.option("--device", default="cpu")
 def main(
     photos: Path | None,
     images: int,
@@ -76,11 +70,7 @@ def main(
     batches: tuple[str, ...],
     eager: bool,
     model: str,
-    gib: float | None,
-    to_loss: float | None,
-    similar: int,
-    dequantize: bool,
-    device: str,
+    **of_task: Any,
 ) -> None:
     """Captions a second in training, against LLaVA and Trainer of `transformers`.
 
@@ -91,14 +81,12 @@ def main(
     Example: python -m benchmarks.training --photos /path/to/photos
     Example: python -m benchmarks.training --device cuda --model llama --peer 4 --peer 40
     """
-    quiet_libraries()
     numbers = {batch: [int(number) for number in f"{batch}x1".split("x")[:2]] for batch in batches}
-    placement = choose_placement(device)
+    placement = choose_placement(of_task["device"])
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         clip, llama = common.save_models(work, placement.device, model == "tiny")
-        name = common.SMOLLM2 if model == "smollm2" else str(llama)
-        task = Task(work, name, device, gib, to_loss, similar, dequantize)
+        task = Task(work, common.SMOLLM2 if model == "smollm2" else str(llama), **of_task)
         language = resolve_model(task.language_model, None, None)
         in_a_process(peer.save_llava, work / "llava", clip, language, placement.device)
         common.save_captions(photos, images, work)
@@ -185,20 +173,17 @@ def measure(task: Task, batch_size: int, accumulation: int, compiled: bool) -> F
 
 def _params(task: Task, batch_size: int, accumulation: int, compiled: bool) -> Params:
     sample = profile("sample")
+    train = replace(sample.train, epochs=1, batch_size=batch_size, gradient_accumulation_steps=accumulation)
+    runtime = replace(sample.runtime, device=task.device, compile="always" if compiled else "never")
+    if task.dequantize:
+        runtime = replace(runtime, dequantize="always")
     return replace(
         sample,
         encoder=EncoderParams(str(task.work / "clip"), None, layer=-2, tokens="patches", grid=None),
         prompt=replace(sample.prompt, similar_captions=task.similar),
         language_model=replace(sample.language_model, name=task.language_model),
-        train=replace(
-            sample.train, epochs=1, batch_size=batch_size, gradient_accumulation_steps=accumulation
-        ),
-        runtime=replace(
-            sample.runtime,
-            device=task.device,
-            compile="always" if compiled else "never",
-            dequantize="always" if task.dequantize else sample.runtime.dequantize,
-        ),
+        train=train,
+        runtime=runtime,
     )
 
 

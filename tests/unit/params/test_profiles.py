@@ -7,16 +7,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks.calculated import (
-    ALLOWED,
-    CARDS,
-    PROFILES,
-    batch_table,
-    profile,
-    profile_table,
-    step_memory,
-    time_table,
-)
+from benchmarks import calculated
+from benchmarks.calculated import ALLOWED, CARDS, PROFILES, step_memory
+from benchmarks.common import profile
 from tests.import_closure import ROOT
 
 # What a variant of the recipe is for; everything else is the recipe's.
@@ -60,5 +53,5 @@ def test_a_step_fits_the_card_with_a_margin() -> None:
 def test_the_pages_have_the_calculated_tables_of_now() -> None:
     """Else: `python -m benchmarks.calculated`."""
     pages = [(ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("flickr8k.md", "performance.md")]
-    for table in (batch_table(), profile_table(), time_table()):
+    for table in (calculated.batch_table(), calculated.profile_table(), calculated.time_table()):
         assert table in "".join(pages)
