@@ -7,6 +7,7 @@ there is over what a card can do.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import click
@@ -24,13 +25,8 @@ from pipeline.params.schema import Params
 # estimate: what is left is for the desktop, and for what the estimate does not know.
 CARDS = {8: 8 * 2**30, 16: 15 * 2**30}
 ALLOWED = 0.9
-PROFILES = {
-    "flickr8k": 8,
-    "flickr8k-lora": 8,
-    "flickr8k-vit-l14": 8,
-    "flickr8k-report": 8,
-    "flickr8k-16gb": 16,
-}
+PROFILES = dict.fromkeys(("flickr8k", "flickr8k-lora", "flickr8k-vit-l14", "flickr8k-report"), 8)
+PROFILES["flickr8k-16gb"] = 16
 # What CUDA itself and its libraries take of a device, and the allocator's pieces that fit nothing.
 _CUDA, _FRAGMENTATION = 600e6, 1.1
 # A weight, its gradient, AdamW's two moments and its moving average, all in float32.
@@ -127,15 +123,13 @@ def _saved_bytes(layers: Any, rows: int, positions: int) -> float:
         return tensor
 
     with torch.device("meta"), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        output = layers(
-            inputs_embeds=torch.empty(
-                rows, positions, layers.config.hidden_size, dtype=_DTYPE, requires_grad=True
-            ),
+        shape = rows, positions, layers.config.hidden_size
+        layers(
+            inputs_embeds=torch.empty(shape, dtype=_DTYPE, requires_grad=True),
             attention_mask=torch.empty(rows, 1, positions, positions, dtype=torch.bool),
             position_ids=torch.empty(rows, positions, dtype=torch.long),
             use_cache=False,
         )
-        del output
     return float(sum(size for number, (_, size) in saved.items() if number not in weights))
 
 
@@ -143,16 +137,15 @@ def batch_table() -> str:
     """GB of a step by batch, for captions of the usual length, without similar captions in the prompt."""
     base, rows = profile("flickr8k"), []
     base = replace(base, prompt=replace(base.prompt, similar_captions=0))
-    for quantized in (True, False):
+    for quantized, checkpointing in product((True, False), (False, True)):
+        title = "NF4" if quantized else "unquantized"
+        row = {"images in a batch": title + ", `gradient_checkpointing`" * checkpointing}
         language = replace(base.language_model, quantization="nf4" if quantized else "none")
-        for checkpointing in (False, True):
-            title = "NF4" if quantized else "unquantized"
-            row = {"images in a batch": title + ", `gradient_checkpointing`" * checkpointing}
-            for size in (2, 4, 8, 16, 32):
-                train = replace(base.train, batch_size=size, gradient_checkpointing=checkpointing)
-                taken = step_memory(replace(base, language_model=language, train=train), USUAL_IMAGE)
-                row[str(size)] = f"{taken / 1e9:.1f}"
-            rows.append(row)
+        for size in (2, 4, 8, 16, 32):
+            train = replace(base.train, batch_size=size, gradient_checkpointing=checkpointing)
+            taken = step_memory(replace(base, language_model=language, train=train), USUAL_IMAGE)
+            row[str(size)] = f"{taken / 1e9:.1f}"
+        rows.append(row)
     return table(rows)
 
 

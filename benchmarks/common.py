@@ -215,7 +215,6 @@ def llama_config(tiny: bool = False) -> Any:
         num_hidden_layers=2 if tiny else 16,
         num_attention_heads=width // 64,
         num_key_value_heads=width // 256 or 1,
-        head_dim=64,
         tie_word_embeddings=True,
     )
 

@@ -67,6 +67,8 @@ def _rates(
         for batch in batched(images, int(runtime.encode_batch_size))
     ]
 
+    execution = Execution(choose_placement(runtime.device), runtime, work)
+
     def forward() -> None:
         for pixels in ready:
             encoder.encode(pixels).cpu()
@@ -77,9 +79,7 @@ def _rates(
 
     def both() -> None:
         with tempfile.TemporaryDirectory(dir=work) as folder:
-            execution = Execution(choose_placement(runtime.device), runtime, work)
-            for _ in encode_locally(images, len(images), Path(folder), encoder, execution):
-                pass
+            list(encode_locally(images, len(images), Path(folder), encoder, execution))
 
     ways: tuple[Callable[[], None], ...] = (forward, read, both)
     forward()  # warms up

@@ -95,10 +95,10 @@ def _run(words: list[str], seconds: float) -> str:
 def summary(rows: list[dict[str, Any]]) -> str:
     """All results in a table, and the parts that did not finish."""
     missing = [row["part"] for row in rows if row.get("outcome", "finished") != "finished"]
-    lines = []
-    for row in rows:
-        part, figures = row.pop("part"), (f"{key} {common.cell(value)}" for key, value in row.items())
-        lines.append({"part": part, "result": ", ".join(figures)})
+    lines = [
+        {"part": row.pop("part"), "result": ", ".join(f"{k} {common.cell(v)}" for k, v in row.items())}
+        for row in rows
+    ]
     ending = f"not finished: {', '.join(missing)}" if missing else "everything was reached"
     return f"{common.table(lines)}\n{ending}"
 

@@ -107,9 +107,7 @@ def _train(task: Task, processor: Any, model: Any, batch_size: int, steps: int) 
         learning_rate=1e-3,
         lr_scheduler_type="cosine",
         warmup_steps=0.03,  # of all steps
-        max_grad_norm=1.0,
         save_strategy="no",
-        report_to=[],
         remove_unused_columns=False,
         use_cpu=not on_gpu,
         bf16=placement.dtype == torch.bfloat16,

@@ -49,15 +49,11 @@ Side = tuple[Callable[..., Figures], tuple[Any, ...]]
 )  # fmt: skip
 @click.option("--eager", is_flag=True, help="Ours also with layers that are not compiled.")
 @click.option(
-    "--model",
-    type=click.Choice(["smollm2", "llama", "tiny"]),
-    default="smollm2",
+    "--model", type=click.Choice(["smollm2", "llama", "tiny"]), default="smollm2",
     help="llama: Llama-3.2-1B's dimensions; tiny: two layers, to try this program.",
-)
+)  # fmt: skip
 @click.option("--gib", type=float, help="Memory of the GPU that a process may take.")
-@click.option(
-    "--to-loss", type=float, help="Both train an epoch: when was the mean loss of 100 captions this?"
-)
+@click.option("--to-loss", type=float, help="Both train an epoch; when is the mean of 100 captions this?")
 @click.option("--similar", default=0, help="Captions of similar images in ours' prompt.")
 @click.option("--dequantize", is_flag=True, help="Ours keeps its NF4 weights as plain ones.")
 @click.option("--device", default="cpu")
