@@ -3,11 +3,11 @@
 from dataclasses import asdict
 from pathlib import Path
 
-from stages.console import PARAMS, stage_banner, stage_command
+from stages.console import PARAMS, Params, stage_banner, stage_command
 
 
 @stage_command
-def main() -> None:
+def main(settings: Params) -> None:
     """Check every setting, the dataset's folder and the models' names, before any other stage.
 
     The file that it writes is always the same, so that no stage runs again because of it.
@@ -23,13 +23,11 @@ def main() -> None:
     from pipeline.datasets.read import require_source
     from pipeline.files.json_files import write_atomic
     from pipeline.hardware.tracking import require_trackers
-    from pipeline.params.loader import load_params
     from pipeline.pretrained.names import require_model_name
     from pipeline.regions.regions import region_from_request
 
     checked = Path("data/checked")
     with stage_banner("check", [PARAMS], [checked]) as close_with:
-        settings = load_params(PARAMS)
         cache = settings.runtime.model_cache
         # A clone that pulled the features trains without images and without an encoder.
         if asdict(settings.data) != _last_used("prepare", "data"):

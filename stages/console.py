@@ -12,20 +12,23 @@ import click
 
 from pipeline.files.atomic import sweep
 from pipeline.files.locks import file_lock
+from pipeline.params.schema import Params as Params
 from stages.errors import quiet_libraries, report_user_errors
 
 PARAMS = Path("params.yaml")
 SCRATCH = Path(".scratch")
 
 
-def stage_command(function: Callable[[], None]) -> click.Command:
-    """Make a click command of a stage."""
+def stage_command(function: Callable[[Params], None]) -> click.Command:
+    """Make a click command of a stage, a function of the parameters."""
 
     @functools.wraps(function)
     def run() -> None:
+        from pipeline.params.loader import load_params
+
         quiet_libraries(logging.INFO)
         try:
-            function()
+            function(load_params(PARAMS))
         except KeyboardInterrupt as error:
             raise click.ClickException(
                 "interrupted; run the same command again. Finished work is kept (docs/reliability.md)."

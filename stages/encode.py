@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from stages.console import PARAMS, SCRATCH, stage_banner, stage_command
+from stages.console import SCRATCH, Params, stage_banner, stage_command
 
 
 @stage_command
-def main() -> None:
+def main(settings: Params) -> None:
     """Encode every image once.
 
     Images encoded before, by an earlier or an interrupted run, are taken from .scratch/encode.
@@ -21,9 +21,7 @@ def main() -> None:
     """
     from pipeline.encoding.encode import Engine, encode_images, encode_locally
     from pipeline.hardware.execution import Execution
-    from pipeline.params.loader import load_params
 
-    settings = load_params(PARAMS)
     images, features = Path("data/images.jsonl"), Path("data/features.h5")
     with stage_banner("encode", [images], [features]) as close_with:
         engine: Engine = encode_locally

@@ -1,10 +1,10 @@
 """Stage 6: every epoch is scored on dev and test, and dev chooses the best."""
 
-from stages.console import PARAMS, SCRATCH, stage_banner, stage_command
+from stages.console import SCRATCH, Params, stage_banner, stage_command
 
 
 @stage_command
-def main() -> None:
+def main(settings: Params) -> None:
     """Caption dev and test with every checkpoint, score them, choose the best epoch on dev.
 
     \b
@@ -19,9 +19,7 @@ def main() -> None:
     """
     from pipeline.evaluation.evaluate import EvaluatePaths, evaluate
     from pipeline.hardware.execution import Execution
-    from pipeline.params.loader import load_params
 
-    settings = load_params(PARAMS)
     paths = EvaluatePaths()
     reads = [paths.checkpoints, paths.features, paths.captions, paths.memory, paths.neighbors]
     writes = [paths.metrics, paths.scores, paths.curve, paths.predictions, paths.best]

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from stages.console import PARAMS, stage_banner, stage_command
+from stages.console import Params, stage_banner, stage_command
 
 
 @stage_command
-def main() -> None:
+def main(settings: Params) -> None:
     """Read, download or draw the dataset, check every image, and list images and captions.
 
     \b
@@ -18,9 +18,7 @@ def main() -> None:
     Example: python -m stages.prepare
     """
     from pipeline.datasets.prepare import prepare
-    from pipeline.params.loader import load_params
 
-    settings = load_params(PARAMS)
     images, captions, folder = Path("data/images.jsonl"), Path("data/captions.jsonl"), Path("data/images")
     with stage_banner("prepare", [Path(settings.data.root)], [images, captions, folder]) as close_with:
         counts = prepare(settings.data, images, captions, folder, settings.runtime.num_workers)

@@ -1,10 +1,10 @@
 """Stage 7: regions of test images are captioned, their crops encoded on the fly."""
 
-from stages.console import PARAMS, SCRATCH, stage_banner, stage_command
+from stages.console import SCRATCH, Params, stage_banner, stage_command
 
 
 @stage_command
-def main() -> None:
+def main(settings: Params) -> None:
     """Ask every region request about the first test images.
 
     \b
@@ -16,10 +16,8 @@ def main() -> None:
     Example: python -m stages.regions
     """
     from pipeline.hardware.execution import Execution
-    from pipeline.params.loader import load_params
     from pipeline.regions.caption_regions import RegionPaths, caption_regions
 
-    settings = load_params(PARAMS)
     paths = RegionPaths()
     reads = [paths.checkpoint, paths.images, paths.captions]
     with stage_banner("regions", reads, [paths.output, paths.metrics]) as close_with:

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from stages.console import PARAMS, stage_banner, stage_command
+from stages.console import Params, stage_banner, stage_command
 
 
 @stage_command
-def main() -> None:
+def main(settings: Params) -> None:
     """Write the gallery: scores, curves, captions next to their references, region requests, colors.
 
     \b
@@ -17,10 +17,8 @@ def main() -> None:
     \b
     Example: python -m stages.report
     """
-    from pipeline.params.loader import load_params
     from pipeline.report.report import ReportInputs, write_report
 
-    settings = load_params(PARAMS)
     inputs = ReportInputs()
     page = Path("report/index.html")
     with stage_banner("report", [inputs.evaluation, inputs.predictions, inputs.regions], [page]) as close:

@@ -1,10 +1,10 @@
 """Stage 3: for each image, the train images that look most like it are found."""
 
-from stages.console import PARAMS, stage_banner, stage_command
+from stages.console import Params, stage_banner, stage_command
 
 
 @stage_command
-def main() -> None:
+def main(settings: Params) -> None:
     """Collect the memory of the train images and their captions; find the neighbors of every image.
 
     The controls say what people said of an image's neighbors; with prompt.similar_captions the prompt
@@ -18,10 +18,8 @@ def main() -> None:
     \b
     Example: python -m stages.retrieve
     """
-    from pipeline.params.loader import load_params
     from pipeline.retrieval.retrieve import RetrievePaths, retrieve
 
-    settings = load_params(PARAMS)
     paths = RetrievePaths()
     reads, writes = [paths.features, paths.captions], [paths.memory, paths.neighbors]
     with stage_banner("retrieve", reads, writes) as close_with:

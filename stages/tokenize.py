@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from stages.console import PARAMS, stage_banner, stage_command
+from stages.console import Params, stage_banner, stage_command
 
 
 @stage_command
-def main() -> None:
+def main(settings: Params) -> None:
     """Tokenize the prompt and every caption.
 
     \b
@@ -17,11 +17,9 @@ def main() -> None:
     \b
     Example: python -m stages.tokenize
     """
-    from pipeline.params.loader import load_params
     from pipeline.text.prompt import CaptionTokenizer
     from pipeline.text.token_store import tokenize_captions
 
-    settings = load_params(PARAMS)
     captions, tokens = Path("data/captions.jsonl"), Path("data/tokens.h5")
     with stage_banner("tokenize", [captions], [tokens]) as close_with:
         tokenizer = CaptionTokenizer(settings.prompt, settings.language_model, settings.runtime.model_cache)

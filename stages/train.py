@@ -2,11 +2,11 @@
 
 import os
 
-from stages.console import PARAMS, SCRATCH, stage_banner, stage_command
+from stages.console import SCRATCH, Params, stage_banner, stage_command
 
 
 @stage_command
-def main() -> None:
+def main(settings: Params) -> None:
     """Train the projector (and adapters, with lora.rank); save a checkpoint for each epoch.
 
     Continues an interrupted run, or one with fewer epochs, from .scratch/train.
@@ -25,11 +25,9 @@ def main() -> None:
     from pipeline.hardware.execution import Execution
     from pipeline.hardware.memory import keep_freed_memory
     from pipeline.hardware.processes import join_processes
-    from pipeline.params.loader import load_params
     from pipeline.training.outputs import TrainPaths
     from pipeline.training.train import train
 
-    settings = load_params(PARAMS)
     keep_freed_memory()
     paths = TrainPaths()
     reads = [paths.features, paths.tokens, paths.neighbors]

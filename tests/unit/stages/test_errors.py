@@ -12,8 +12,9 @@ import torch
 from click.testing import CliRunner
 
 from pipeline.errors import PipelineError
-from stages.console import stage_command
+from stages.console import Params, stage_command
 from stages.errors import report_user_errors
+from tests.import_closure import ROOT
 
 
 @pytest.mark.parametrize(
@@ -33,10 +34,11 @@ def test_only_a_foreseen_error_is_a_sentence(error: Exception, kind: type[Except
         fail()
 
 
-def test_an_interrupted_stage_says_what_to_do_and_fails() -> None:
-    def stop() -> None:
+def test_an_interrupted_stage_says_what_to_do_and_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(_: Params) -> None:
         raise KeyboardInterrupt
 
+    monkeypatch.chdir(ROOT)
     result = CliRunner().invoke(stage_command(stop))
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: interrupted; run the same command again.")
