@@ -10,7 +10,6 @@ import json
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -63,7 +62,7 @@ class HubStandIn:
         self.repositories[key] = _Repository(name, commit, gated, files)
 
     def __enter__(self) -> "HubStandIn":
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, self))
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"stand_in": self}))
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
         self._thread.start()
@@ -114,10 +113,7 @@ class _RefusalError(Exception):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-
-    def __init__(self, hub: HubStandIn, *arguments: Any) -> None:
-        self.stand_in = hub
-        super().__init__(*arguments)
+    stand_in: HubStandIn
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         """Keep the tests' output clean."""

@@ -1,4 +1,4 @@
-"""Refusals: their sentences; and a disk whose files can be opened, but not be read."""
+"""Refusals: their sentences; flipped bits; a disk whose files can be opened, but not be read."""
 
 import errno
 import io
@@ -12,11 +12,18 @@ import pytest
 from pipeline.errors import PipelineError
 
 
-def refusal(call: Callable[..., object], *arguments: object) -> str:
-    """Return the sentence of the PipelineError in which a call ends."""
-    with pytest.raises(PipelineError) as caught:
-        call(*arguments)
+def refusal(call: Callable[..., object], *arguments: Any, match: str | None = None, **named: Any) -> str:
+    """Return the sentence of the PipelineError in which a call must end; `match` is searched for in it."""
+    with pytest.raises(PipelineError, match=match) as caught:
+        call(*arguments, **named)
     return str(caught.value)
+
+
+def flipped(content: bytes, place: int = -1, bit: int = 0) -> bytes:
+    """The content with one bit changed, in its last byte or in the one at `place`."""
+    changed = bytearray(content)
+    changed[place] ^= 1 << bit
+    return bytes(changed)
 
 
 class _Failing(io.FileIO):

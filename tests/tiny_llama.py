@@ -1,6 +1,7 @@
 """The tiny Llama behind a random projector, and what `transformers` computes for one sequence alone."""
 
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Literal
 
@@ -12,13 +13,14 @@ from pipeline.hardware.device import Placement, choose_placement
 from pipeline.model.language_model import LanguageModel, load_language_model
 from pipeline.model.projector import Projector
 from pipeline.model.vision_language_model import VisionLanguageModel
-from pipeline.params.schema import LanguageModelParams
+from pipeline.params.schema import GenerateParams, LanguageModelParams
 from pipeline.text.prompt import Prompt
 
 CPU = choose_placement("cpu")
 NUM_TOKENS, WIDTH = 4, 6
 # Its end is no token that the model says.
 PROMPT = Prompt(before=(0, 5, 6), after=(7, 8), eos=358)
+GREEDY = GenerateParams(beams=1, max_new_tokens=8, length_penalty=1.0, no_repeat_ngram_size=0)
 
 
 def load_llama(
@@ -45,6 +47,27 @@ def embed_sequence(model: VisionLanguageModel, features: Tensor, ids: Sequence[i
     """The embeddings `[1, T, D_l]` of the prompt's beginning, of an image `[1, P, D_v]` and of `ids`."""
     before, behind = (model.language_model.embed(torch.tensor([i])) for i in (model.prompt.before, ids))
     return torch.cat([before, model.projector(features), behind], dim=1)
+
+
+@torch.inference_mode()
+def ids_by_transformers(
+    model: VisionLanguageModel,
+    prefix: Tensor,
+    params: GenerateParams = GREEDY,
+    end_ids: Sequence[int] = (PROMPT.eos,),
+) -> list[int]:
+    """The tokens that `generate` finds after the embeddings `[1, L, D_l]`, without their end."""
+    ids = model.language_model.model.generate(
+        inputs_embeds=prefix,
+        do_sample=False,
+        num_beams=params.beams,
+        length_penalty=params.length_penalty,
+        no_repeat_ngram_size=params.no_repeat_ngram_size,
+        max_new_tokens=params.max_new_tokens,
+        eos_token_id=list(end_ids),
+        pad_token_id=0,
+    )[0].tolist()
+    return list(takewhile(lambda token: token not in end_ids, ids))
 
 
 def loss_alone(

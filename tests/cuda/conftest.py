@@ -11,9 +11,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.hardware.device import choose_placement
+from pipeline.hardware.device import Placement, choose_placement
 from pipeline.params.schema import Params
 from tests.unit.training.builders import Lab, make_lab
+
+PRECISIONS = (torch.bfloat16, torch.float16, torch.float32)
+
+
+def on_gpu(dtype: torch.dtype) -> Placement:
+    """The GPU, computing in a precision that it would not choose by itself."""
+    return Placement(torch.device("cuda"), dtype, "asked for")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

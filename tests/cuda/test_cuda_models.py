@@ -19,12 +19,11 @@ from pipeline.model.generation import Generated, generate_ids
 from pipeline.model.vision_language_model import VisionLanguageModel
 from pipeline.params.schema import GenerateParams, Params
 from pipeline.regions.captioner import Captioner
-from tests.gpu import on_gpu
+from tests.cuda.conftest import on_gpu
 from tests.pictures import Pictures, noise
-from tests.tiny_llama import load_llama, make_features, make_model
+from tests.tiny_llama import GREEDY, load_llama, make_features, make_model
 
-IMAGES, LENGTH = 8, 8
-GREEDY = GenerateParams(beams=1, max_new_tokens=LENGTH, length_penalty=1.0, no_repeat_ngram_size=0)
+IMAGES = 8
 
 
 def captions(model: VisionLanguageModel, params: GenerateParams, batch_size: int) -> list[Generated]:
@@ -53,7 +52,7 @@ def test_captions_in_float32_are_those_of_a_cpu_in_any_batch(
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_captions_in_half_precision_are_made(tiny_llama: Path, dtype: torch.dtype) -> None:
     made = captions(make_model(load_llama(tiny_llama, "nf4", on_gpu(dtype))), GREEDY, IMAGES)
-    assert [len(caption.ids) for caption in made] == [LENGTH] * IMAGES
+    assert [len(caption.ids) for caption in made] == [GREEDY.max_new_tokens] * IMAGES
     assert all(np.isfinite(caption.score) for caption in made)
 
 

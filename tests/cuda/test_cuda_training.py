@@ -13,7 +13,7 @@ import torch
 
 from pipeline.model.checkpoints import load_tensors
 from pipeline.params.schema import LoraParams
-from tests.gpu import PRECISIONS, on_gpu
+from tests.cuda.conftest import PRECISIONS, on_gpu
 from tests.tiny_llama import CPU
 from tests.unit.training.builders import STEPS, Lab, checkpoint, interrupted_after, losses
 

@@ -15,13 +15,14 @@ from click.testing import CliRunner
 
 import pipeline.regions.captioner
 from pipeline.captions import SPLITS
-from pipeline.files.json_files import write_json, write_jsonl
+from pipeline.files.json_files import write_jsonl
 from pipeline.params.schema import Params
 from tests.command_lines import VLM
 from tests.e2e.conftest import Project, make_project
 from tests.import_closure import ROOT
 from tests.pages import python_blocks
 from tests.pictures import noise
+from tests.tiny_captioner import save_scores
 from vlm.app.serve import listen
 from vlm.main import main
 
@@ -44,9 +45,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny_params: Params, tiny_
     test = [row for row in rows if row["split"] == "test"]
     captions = [{"image_id": row["image_id"], "caption": row["captions"][0]} for row in test]
     write_jsonl(folder / "data/predictions/epoch_001_test.jsonl", captions)
-    scores = dict.fromkeys(("bleu_1", "bleu_4", "cider", "rouge_l"), 12.5)
-    run = {"best_epoch": 1, "training": "fingerprint", "images": {"test": 6}}
-    write_json(folder / "metrics/evaluate.json", {**run, "test": scores, "controls": {}})
+    save_scores(folder / "metrics/evaluate.json")
     (folder / "photos").mkdir()
     photos = [{"image": f"{split}.jpg", "split": split, "captions": ["a dog runs"]} for split in SPLITS]
     for seed, split in enumerate(SPLITS):

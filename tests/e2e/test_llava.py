@@ -16,13 +16,13 @@ from transformers import AutoProcessor, LlavaForConditionalGeneration
 from pipeline import Captioner
 from pipeline.export.llava import export_llava
 from pipeline.model.checkpoints import load_checkpoint
-from pipeline.params.schema import GenerateParams, Params
+from pipeline.params.schema import Params
 from tests.dataset_makers import said
 from tests.e2e.conftest import Project, make_project
+from tests.tiny_llama import GREEDY
 
 COLORS = {"red": (200, 30, 30), "green": (30, 160, 50), "blue": (30, 60, 200)}
 QUESTION = "What color is the picture?"
-GREEDY = GenerateParams(beams=1, max_new_tokens=8, length_penalty=1.0, no_repeat_ngram_size=0, consensus=0.0)
 
 
 def save_llava(folder: Path, count: int = 24) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tests.faults import child
 from tests.faults.lab import Lab, Tally
+from tests.refusals import flipped
 
 Change = Callable[[bytes, random.Random], bytes]
 Exchange = Callable[[Path, Path], object]
@@ -20,9 +21,7 @@ _VALUES: list[object] = [None, True, -1, 10**400, float("inf"), "", "x" * 5000, 
 
 
 def _flip(content: bytes, rng: random.Random) -> bytes:
-    spoilt = bytearray(content)
-    spoilt[rng.randrange(len(spoilt))] ^= 1 << rng.randrange(8)
-    return bytes(spoilt)
+    return flipped(content, rng.randrange(len(content)), rng.randrange(8))
 
 
 def _overwrite(content: bytes, rng: random.Random) -> bytes:

@@ -13,6 +13,7 @@ from pipeline.cluster.ray_engine import Pool, encode_with_ray, plan_pool, requir
 from pipeline.errors import PipelineError
 from pipeline.params.schema import Params
 from tests.pictures import Pictures
+from tests.refusals import refusal
 
 
 @pytest.mark.parametrize(
@@ -53,5 +54,4 @@ def test_the_machine_and_the_library_are_named_that_are_not_those_of_the_run() -
         ("code", "vision/load.py", "b", "a"),
     ]:
         message = rf"{socket.gethostname()}.* {room}.{name} is {value}, expected {expected}"
-        with pytest.raises(PipelineError, match=message):
-            require_equal_machines({**wanted, room: {name: value}}, wanted)
+        refusal(require_equal_machines, {**wanted, room: {name: value}}, wanted, match=message)

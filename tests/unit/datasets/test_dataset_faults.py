@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import PipelineError
 from tests.dataset_makers import FLICKR_SPLITS, MAKERS, edit, make_jsonl, make_kaggle, make_karpathy, read
 from tests.refusals import refusal
 
@@ -76,8 +75,7 @@ def test_a_malformed_file_is_named_with_the_place(
     tmp_path: Path, layout: str, old: str, new: str, place: str, value: str
 ) -> None:
     edit(LAYOUTS[layout](tmp_path) / FILES[layout], old, new)
-    with pytest.raises(PipelineError, match=f"{FILES[layout]}{place}.*{value}"):
-        read(layout, tmp_path)
+    refusal(read, layout, tmp_path, match=f"{FILES[layout]}{place}.*{value}")
 
 
 @pytest.mark.parametrize(("key", "value", "named"), ROWS)
@@ -127,8 +125,7 @@ def test_several_karpathy_files_are_refused(tmp_path: Path) -> None:
 def test_a_file_that_holds_no_text_is_refused(tmp_path: Path, content: bytes | None, named: str) -> None:
     path = tmp_path / "captions.csv"
     path.mkdir() if content is None else path.write_bytes(content)
-    with pytest.raises(PipelineError, match=rf"captions\.csv ?{named}"):
-        read("csv", tmp_path)
+    refusal(read, "csv", tmp_path, match=rf"captions\.csv ?{named}")
 
 
 @pytest.mark.parametrize("split", FLICKR_SPLITS)

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipeline.errors import PipelineError
 from pipeline.files.json_files import sha256_of_file, write_jsonl
 from pipeline.params.schema import Params
 from tests.dataset_makers import data_params
@@ -92,8 +91,7 @@ def test_all_bad_images_are_named_at_once_and_the_last_table_stays(project: Proj
 def test_an_image_folder_with_other_files_is_refused(project: Project) -> None:
     (project.data / "images").mkdir(parents=True)
     (project.data / "images" / "old.png").touch()
-    with pytest.raises(PipelineError, match=r"data/images holds files.*jsonl.*dvc repro prepare"):
-        project.prepare()
+    refusal(project.prepare, match=r"data/images holds files.*jsonl.*dvc repro prepare")
 
 
 def test_scenes_of_another_seed_replace_those_of_before(tmp_path: Path, tiny_params: Params) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from pipeline.captions import CaptionRecord, Turn
-from pipeline.errors import PipelineError
 from tests.dataset_makers import NAMES, edit, make_images, make_jsonl, read, said
+from tests.refusals import refusal
 
 WHY = Turn("Why does the dog run?", "It sees a cat.")
 COUNT = Turn("How many dogs?", "2", "number")
@@ -57,8 +57,7 @@ def test_malformed_turns_are_refused(tmp_path: Path, turns: str, message: str) -
     make_jsonl(tmp_path)
     captions = '"captions": ["Caption 0 of b.jpg .", "Caption 1 of b.jpg ."]'
     edit(tmp_path / "captions.jsonl", captions, f'"turns": {turns}')
-    with pytest.raises(PipelineError, match=message):
-        read("jsonl", tmp_path)
+    refusal(read, "jsonl", tmp_path, match=message)
 
 
 # --- LLaVA ------------------------------------------------------------------------------------------
@@ -111,15 +110,13 @@ def test_a_conversation_of_llava_is_one_branch(tmp_path: Path, caplog: pytest.Lo
 )
 def test_malformed_conversations_are_refused(tmp_path: Path, conversation: Any, message: str) -> None:
     make_llava(tmp_path, {"image": "a.jpg", "split": "train", "conversations": conversation})
-    with pytest.raises(PipelineError, match=rf"instruct\.json: \[4\].*{message}"):
-        read("llava", tmp_path)
+    refusal(read, "llava", tmp_path, match=rf"instruct\.json: \[4\].*{message}")
 
 
 def test_a_folder_with_several_files_of_llava_is_refused(tmp_path: Path) -> None:
     make_llava(tmp_path)
     (tmp_path / "other.json").write_text("[]")
-    with pytest.raises(PipelineError, match=r"it holds instruct\.json, other\.json"):
-        read("llava", tmp_path)
+    refusal(read, "llava", tmp_path, match=r"it holds instruct\.json, other\.json")
 
 
 # --- VQA v2 -----------------------------------------------------------------------------------------
@@ -170,12 +167,10 @@ def test_vqa_has_the_most_frequent_answer_and_halves_the_validation_images(tmp_p
 def test_malformed_annotations_are_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
     make_vqa(tmp_path, {"train2014": 3})
     edit(tmp_path / "v2_mscoco_train2014_annotations.json", old, new)
-    with pytest.raises(PipelineError, match=message):
-        read("vqa", tmp_path)
+    refusal(read, "vqa", tmp_path, match=message)
 
 
 def test_questions_without_annotations_are_refused(tmp_path: Path) -> None:
     make_vqa(tmp_path, {"train2014": 3})
     (tmp_path / "v2_mscoco_train2014_annotations.json").unlink()
-    with pytest.raises(PipelineError, match=r"needs a \*_annotations\.json for each"):
-        read("vqa", tmp_path)
+    refusal(read, "vqa", tmp_path, match=r"needs a \*_annotations\.json for each")

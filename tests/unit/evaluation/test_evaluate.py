@@ -31,6 +31,7 @@ from pipeline.model.feature_captioner import FeatureCaptioner
 from pipeline.model.generation import Generated, generate_ids
 from pipeline.retrieval.neighbors import Neighbors
 from tests.edited_code import EditCode
+from tests.refusals import refusal
 from tests.tiny_llama import CPU
 from tests.unit.project import Project, refuse_to_load, restored
 
@@ -247,8 +248,7 @@ def test_a_checkpoint_exchanged_while_it_is_in_use_is_noticed(
         return method(*arguments)
 
     monkeypatch.setattr(FeatureCaptioner, moment, exchange)
-    with pytest.raises(PipelineError, match=error):
-        other.evaluate(moment)
+    refusal(other.evaluate, moment, match=error)
     exchange_epochs(project)
     assert project.outputs() == before
     other.evaluate(moment)

@@ -12,12 +12,12 @@ from pipeline.hardware.device import choose_placement
 from pipeline.model.checkpoints import load_checkpoint
 from pipeline.model.feature_captioner import FeatureCaptioner
 from pipeline.model.generation import generate_ids
-from pipeline.params.schema import GenerateParams, LanguageModelParams, LoraParams, Params
+from pipeline.params.schema import LanguageModelParams, LoraParams, Params
 from pipeline.vision.load import load_encoder
 from tests.tiny_captioner import save_captioner
+from tests.tiny_llama import GREEDY
 from tests.unit.export.trained import LENGTH, Train, Trained, pictures
 
-GREEDY = GenerateParams(beams=1, max_new_tokens=LENGTH + 1, length_penalty=1.0, no_repeat_ngram_size=0)
 NO_LORA = LoraParams(rank=0, alpha=16.0, dropout=0.0, targets=())
 
 
@@ -47,9 +47,10 @@ def train(tiny_llama: Path, tiny_params: Params, tmp_path_factory: pytest.TempPa
         vision = load_encoder(params.encoder, placement.device)
         pixels = torch.stack([vision.preprocess(picture) for picture in pictures()])
         features = vision.encode(pixels).half()  # [6, P, D_v], as the feature store keeps them
+        greedy = replace(GREEDY, max_new_tokens=LENGTH + 1)
         captions = [
             [*caption.ids, model.prompt.eos] if caption.finished else list(caption.ids)
-            for caption in generate_ids(model, features, GREEDY, batch_size=6)
+            for caption in generate_ids(model, features, greedy, batch_size=6)
         ]
         return Trained(path, captions)
 

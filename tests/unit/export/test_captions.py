@@ -13,11 +13,11 @@ from tokenizers import processors
 from transformers import AutoModelForCausalLM, AutoProcessor, AutoTokenizer, LlavaForConditionalGeneration
 
 from pipeline.export.llava import export_llava
-from pipeline.files.json_files import write_json
 from pipeline.model.checkpoints import load_checkpoint
 from pipeline.params.schema import LoraParams
 from tests.import_closure import ROOT
 from tests.pages import python_blocks
+from tests.tiny_captioner import save_scores
 from tests.unit.export.trained import ASK, LENGTH, Train, Trained, pictures, stock_captions
 
 
@@ -157,18 +157,15 @@ def test_the_code_of_the_serving_page_and_of_the_card_runs(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    scores = dict.fromkeys(("bleu_1", "bleu_4", "cider", "rouge_l"), 1.0)
-    run = {"best_epoch": 1, "training": "fingerprint", "test": scores, "controls": {}}
-    write_json(Path("metrics/evaluate.json"), run)
+    evaluation = Path("metrics/evaluate.json")
+    save_scores(evaluation)
     Path("data").mkdir()
     shutil.copy(trained.checkpoint, "data/best.safetensors")
     pictures()[0].save("photo.jpg", format="PNG")  # without loss, whatever it is called
     projecting, captioning = python_blocks(ROOT / "docs" / "serving.md")
-    evaluation = Path("metrics/evaluate.json")
-    card = (
-        export_llava(Path("data/best.safetensors"), Path("export/llava"), evaluation=evaluation) / "README.md"
-    )
-    assert "1.00" in card.read_text()
+    exported = export_llava(Path("data/best.safetensors"), Path("export/llava"), evaluation=evaluation)
+    card = exported / "README.md"
+    assert "12.50" in card.read_text()
     names: dict[str, Any] = {}
     exec(projecting, names)
     features = torch.randn(3, 32)

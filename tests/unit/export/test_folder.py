@@ -17,6 +17,7 @@ from pipeline.errors import PipelineError
 from pipeline.export.folder import new_folder
 from pipeline.export.llava import export_llava
 from pipeline.model.checkpoints import load_checkpoint, save_checkpoint
+from tests.refusals import refusal
 from tests.tiny_models import save_llama
 from tests.unit.export.trained import Train, Trained
 
@@ -75,8 +76,7 @@ def test_settings_that_llava_does_not_know_are_refused(
     train: Train, tmp_path: Path, settings: dict[str, Any], named: str
 ) -> None:
     checkpoint = train(**settings).checkpoint
-    with pytest.raises(PipelineError, match=named + INSTEAD):
-        export_llava(checkpoint, tmp_path / "model")
+    refusal(export_llava, checkpoint, tmp_path / "model", match=named + INSTEAD)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -111,5 +111,4 @@ def test_a_tokenizer_that_has_an_image_token_is_refused(train: Train, llama: Pat
 def test_a_language_model_that_changed_is_refused(train: Train, llama: Path, tmp_path: Path) -> None:
     trained = train(llama=llama)
     save_llama(llama, seed=5)
-    with pytest.raises(PipelineError, match=r"weights of .* changed since"):
-        export_llava(trained.checkpoint, tmp_path / "model")
+    refusal(export_llava, trained.checkpoint, tmp_path / "model", match=r"weights of .* changed since")

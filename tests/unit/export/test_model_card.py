@@ -11,21 +11,16 @@ from pipeline.errors import PipelineError
 from pipeline.export.model_card import model_card
 from pipeline.files.json_files import write_json
 from pipeline.model.checkpoints import CheckpointInfo
+from tests.refusals import refusal
+from tests.unit.model.test_checkpoints import INFO as TINY
 
 ENCODER = {"name": "openai/clip-vit-base-patch32", "revision": "37000f5", "layer": -2, "tokens": "patches"}
 LANGUAGE = {"name": "meta-llama/Llama-3.2-1B", "revision": None, "quantization": "nf4", "dtype": "bfloat16"}
-INFO = CheckpointInfo(
-    epoch=3,
+INFO = replace(
+    TINY,
     encoder={**ENCODER, "num_tokens": 49, "width": 768},
     tokenizer={"instruction": "Describe this image."},
     language_model={**LANGUAGE, "double_quantization": False},
-    hidden_size=2048,
-    width_out=2048,
-    train={"learning_rate": 1e-3, "schedule": "constant"},
-    training="fingerprint",
-    features="123",
-    tokens="456",
-    longest_caption=49,
 )
 ADAPTED = replace(INFO, lora={"rank": 8, "alpha": 16.0, "targets": ["q_proj", "v_proj"]})
 SIMILAR = replace(
@@ -107,8 +102,7 @@ def test_scores_stand_next_to_their_controls(tmp_path: Path) -> None:
     ],
 )
 def test_scores_of_another_checkpoint_are_refused(tmp_path: Path, content: object, named: str) -> None:
-    with pytest.raises(PipelineError, match=rf"evaluate\.json .*{named}"):
-        model_card(INFO, scores_file(tmp_path, content), None)
+    refusal(model_card, INFO, scores_file(tmp_path, content), None, match=rf"evaluate\.json .*{named}")
 
 
 @pytest.mark.parametrize("absent", SCORES)

@@ -18,6 +18,7 @@ import pytest
 from pipeline.captions import ImageRecord
 from pipeline.errors import PipelineError
 from pipeline.features.store import Features, FeatureStore, write_store
+from tests.refusals import flipped, refusal
 
 IMAGES = [ImageRecord(f"image_{n}.png", f"image_{n}.png", f"{n:064x}", 8, 8) for n in range(6)]
 NAMES = [image.image_id for image in IMAGES]
@@ -43,15 +44,8 @@ def chunk(path: Path, row: int) -> slice:
     return slice(info.byte_offset, info.byte_offset + info.size)
 
 
-def flip(path: Path, place: int) -> None:
-    content = bytearray(path.read_bytes())
-    content[place] ^= 1
-    path.write_bytes(content)
-
-
 def assert_refused(path: Path, message: str) -> None:
-    with pytest.raises(PipelineError, match=message):
-        FeatureStore(path)
+    refusal(FeatureStore, path, match=message)
 
 
 # --- writing and reading --------------------------------------------------------------------------
@@ -69,8 +63,7 @@ def test_features_come_back_in_any_order(tmp_path: Path, features: Features) -> 
             assert values.dtype == np.float16
             assert values.shape == (len(order), 4, 5)
             assert (values == features[order]).all()
-        with pytest.raises(PipelineError, match=r"nobody\.png"):
-            store.read([names[0], "nobody.png"])
+        refusal(store.read, [names[0], "nobody.png"], match=r"nobody\.png")
 
 
 def test_equal_content_gives_equal_bytes(tmp_path: Path, store_path: Path, features: Features) -> None:
@@ -84,8 +77,7 @@ def test_a_failing_write_leaves_the_old_store(tmp_path: Path, store_path: Path, 
     for rows in (features[:5], [*features, features[0]]):
         with pytest.raises(ValueError, match="zip"):
             write_store(store_path, IMAGES, SPEC, rows)
-    with pytest.raises(PipelineError, match="no images"):
-        write_store(store_path, [], SPEC, [])
+    refusal(write_store, store_path, [], SPEC, [], match="no images")
     assert store_path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [store_path]
 
@@ -113,12 +105,11 @@ def test_another_file_of_hdf5_and_another_version_are_refused(store_path: Path) 
 
 
 def test_a_flipped_bit_is_found_in_its_image_alone(store_path: Path, features: Features) -> None:
-    flip(store_path, chunk(store_path, 3).start + 7)
+    store_path.write_bytes(flipped(store_path.read_bytes(), chunk(store_path, 3).start + 7))
     with FeatureStore(store_path) as store:
         others = [0, 1, 2, 4, 5]
         assert (store.read([NAMES[row] for row in others]) == features[others]).all()
-        with pytest.raises(PipelineError, match=r"features\.h5 is damaged at image image_3\.png"):
-            store.read(["image_3.png"])
+        refusal(store.read, ["image_3.png"], match=r"features\.h5 is damaged at image image_3\.png")
         for row, (image_id, values) in enumerate(store.rows()):
             assert image_id == NAMES[row]
             assert isinstance(values, PipelineError) if row == 3 else (values == features[row]).all()
@@ -161,8 +152,7 @@ def test_what_cannot_be_read_is_not_damaged(store_path: Path, monkeypatch: pytes
     message = f"cannot read {store_path}: {os.strerror(errno.EIO)}"
     with FeatureStore(store_path) as store, monkeypatch.context() as patch:
         patch.setattr(h5py.Dataset, "read_direct", fail)
-        with pytest.raises(PipelineError, match=message):
-            store.read(["image_1.png"])
+        refusal(store.read, ["image_1.png"], match=message)
         patch.setattr(h5py, "File", fail)
         assert_refused(store_path, message)
 

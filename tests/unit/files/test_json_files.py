@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import PipelineError
 from pipeline.files.json_files import (
     canonical_json,
     digest,
@@ -19,7 +18,7 @@ from pipeline.files.json_files import (
     write_json,
     write_jsonl,
 )
-from tests.refusals import fail_reads
+from tests.refusals import fail_reads, refusal
 
 READERS = (read_json, lambda path: list(read_jsonl(path)))
 
@@ -58,8 +57,7 @@ def test_json_for_people_keeps_the_order_of_keys(tmp_path: Path) -> None:
 def test_a_malformed_line_is_named_by_its_number(tmp_path: Path, third_line: str, message: str) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(f'{{"a": 1}}\n \n{third_line}\n{{"a": 2}}\n')
-    with pytest.raises(PipelineError, match=rf"rows\.jsonl:3 .*{message}"):
-        list(read_jsonl(path))
+    refusal(list, read_jsonl(path), match=rf"rows\.jsonl:3 .*{message}")
 
 
 @pytest.mark.parametrize(
@@ -75,13 +73,11 @@ def test_a_file_that_is_not_json_is_named(tmp_path: Path, content: bytes | None,
     if content is not None:
         path.write_bytes(content)
     for read in READERS:
-        with pytest.raises(PipelineError, match=rf"a\.json(:1)? {message}"):
-            read(path)
+        refusal(read, path, match=rf"a\.json(:1)? {message}")
 
 
 def test_a_file_on_a_disk_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.json").write_text("{}")
     fail_reads(monkeypatch, tmp_path)
     for read in READERS:
-        with pytest.raises(PipelineError, match=r"cannot read .*a\.json: Input/output error"):
-            read(tmp_path / "a.json")
+        refusal(read, tmp_path / "a.json", match=r"cannot read .*a\.json: Input/output error")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import PipelineError
 from pipeline.files.unchanged_file import UnchangedFile
+from tests.refusals import refusal
 
 
 @pytest.fixture
@@ -27,18 +27,13 @@ def test_other_bytes_and_a_missing_file_are_noticed(path: Path) -> None:
     path.write_bytes(content)
     file.require_unchanged()
     path.write_bytes(b"WEIGHTS")
-    with pytest.raises(PipelineError, match=r"epoch_001\.safetensors was exchanged while it was in use"):
-        file.require_unchanged()
+    refusal(file.require_unchanged, match=r"epoch_001\.safetensors was exchanged while it was in use")
     path.unlink()
-    with pytest.raises(PipelineError, match=r"cannot read .*epoch_001\.safetensors again: No such file"):
-        file.require_unchanged()
+    refusal(file.require_unchanged, match=r"cannot read .*epoch_001\.safetensors again: No such file")
 
 
 def test_a_file_that_cannot_be_read_is_named(path: Path, tmp_path: Path) -> None:
-    with pytest.raises(PipelineError, match=r"none\.safetensors does not exist"):
-        UnchangedFile.read(tmp_path / "none.safetensors")
-    with pytest.raises(PipelineError, match=r"cannot read .*: Is a directory"):
-        UnchangedFile.read(tmp_path)
+    refusal(UnchangedFile.read, tmp_path / "none.safetensors", match=r"none\.safetensors does not exist")
+    refusal(UnchangedFile.read, tmp_path, match=r"cannot read .*: Is a directory")
     os.truncate(path, 9 * 2**30)  # a hole: it takes no room
-    with pytest.raises(PipelineError, match=r"has 9663676416 bytes; at most 8589934592"):
-        UnchangedFile.read(path)
+    refusal(UnchangedFile.read, path, match=r"has 9663676416 bytes; at most 8589934592")

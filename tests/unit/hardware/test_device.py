@@ -5,10 +5,10 @@ from unittest.mock import Mock
 import pytest
 import torch
 
-from pipeline.errors import PipelineError
 from pipeline.hardware.device import Placement, choose_placement
 from tests.import_closure import ROOT
 from tests.pages import table_rows
+from tests.refusals import refusal
 
 # What PyPI's wheels of PyTorch are built for.
 CUDA_13 = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120", "compute_120"]
@@ -55,8 +55,7 @@ def test_each_device_of_the_page_computes_as_the_page_says(
     if nf4 == "yes":
         placement.require_quantization("nf4")
     else:
-        with pytest.raises(PipelineError, match=r"quantization is nf4.* Use none"):
-            placement.require_quantization("nf4")
+        refusal(placement.require_quantization, "nf4", match=r"quantization is nf4.* Use none")
 
 
 def test_a_run_without_a_gpu_says_what_keeps_it_from_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,14 +66,12 @@ def test_a_run_without_a_gpu_says_what_keeps_it_from_one(monkeypatch: pytest.Mon
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     reason = "The NVIDIA driver on your system is too old"
     assert str(choose_placement("auto")).startswith(f"cpu, float32 (no CUDA GPU: {reason};")
-    with pytest.raises(PipelineError, match=rf"device cuda .*{reason}"):
-        choose_placement("cuda")
+    refusal(choose_placement, "cuda", match=rf"device cuda .*{reason}")
 
 
 def test_a_gpu_that_pytorch_has_no_code_for_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend_gpu(monkeypatch, "Tesla V100", (7, 0))
-    with pytest.raises(PipelineError, match=r"not built for Tesla V100.*sm_75.*runtime\.device: cpu"):
-        choose_placement("auto")
+    refusal(choose_placement, "auto", match=r"not built for Tesla V100.*sm_75.*runtime\.device: cpu")
 
 
 @pytest.mark.parametrize("capability", [(8, 9), (12, 1), (13, 0)])
@@ -92,5 +89,4 @@ def test_code_runs_on_later_gpus_of_its_family_and_ptx_on_all_later_ones(
 def test_an_absent_device_is_refused(monkeypatch: pytest.MonkeyPatch, device: str, allowed: str) -> None:
     pretend_gpu(monkeypatch, "RTX 3060", (8, 6))
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    with pytest.raises(PipelineError, match=rf"{device}.* Use .*{allowed}"):
-        choose_placement(device)
+    refusal(choose_placement, device, match=rf"{device}.* Use .*{allowed}")

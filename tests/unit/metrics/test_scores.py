@@ -4,12 +4,12 @@ from math import exp
 
 import pytest
 
-from pipeline.errors import PipelineError
 from pipeline.files.json_files import read_json, read_jsonl
 from pipeline.metrics.bleu import bleu_counts, bleu_from_counts
 from pipeline.metrics.cider import cider_d
 from pipeline.metrics.rouge import rouge_l
 from pipeline.metrics.scores import SCORES, measure
+from tests.refusals import refusal
 from tests.shared_data import metrics_reference
 
 
@@ -117,5 +117,4 @@ class TestScore:
     def test_images_without_predictions_or_references_are_named(
         self, predictions: str, references: dict[str, list[str]], message: str
     ) -> None:
-        with pytest.raises(PipelineError, match=message):
-            score(dict.fromkeys(predictions, "A cat."), references)
+        refusal(score, dict.fromkeys(predictions, "A cat."), references, match=message)

@@ -14,12 +14,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.errors import PipelineError
 from pipeline.hardware.device import Placement
 from pipeline.model.adapters import Adapters, inject_adapters
 from pipeline.model.checkpoints import load_checkpoint, load_tensors, save_tensors
 from pipeline.model.feature_captioner import FeatureCaptioner
 from pipeline.model.language_model import LanguageModel
+from tests.refusals import refusal
 from tests.tiny_llama import CPU, NUM_TOKENS, WIDTH, load_llama
 from tests.unit.training.builders import LORA, OFF, PROJECTOR, SHAPES, Lab, checkpoint
 
@@ -73,8 +73,7 @@ def test_an_unknown_target_is_named_with_those_that_exist_unless_the_rank_is_0(l
     unknown = replace(LORA, targets=("q_proj", "c_attn"))
     assert inject_adapters(model, replace(unknown, rank=0)).state_dict() == {}
     layers = "down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj"
-    with pytest.raises(PipelineError, match=rf"lora\.targets: .* c_attn.* {layers}"):
-        inject_adapters(model, unknown)
+    refusal(inject_adapters, model, unknown, match=rf"lora\.targets: .* c_attn.* {layers}")
     assert [name for name, _ in model.named_modules()] == names
 
 
@@ -147,8 +146,7 @@ def test_adapters_that_differ_from_their_provenance_are_refused(
     path = tmp_path / "changed.safetensors"
     remaining = {name: value for name, value in tensors.items() if name not in without}
     save_tensors(path, remaining, {**provenance, "lora": lora})
-    with pytest.raises(PipelineError, match=message):
-        captioner(path)
+    refusal(captioner, path, match=message)
     if without or change is None:
-        with pytest.raises(PipelineError, match="expected"):
-            captioner(checkpoint(trained)).use_checkpoint(load_checkpoint(path))
+        in_use = captioner(checkpoint(trained))
+        refusal(lambda: in_use.use_checkpoint(load_checkpoint(path)), match="expected")

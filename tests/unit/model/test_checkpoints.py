@@ -30,6 +30,7 @@ from pipeline.model.checkpoints import (
     save_tensors,
 )
 from pipeline.model.projector import Projector
+from tests.refusals import flipped, refusal
 from tests.unit.training.builders import PROJECTOR
 
 INFO = CheckpointInfo(
@@ -134,8 +135,7 @@ def test_a_file_that_is_not_a_checkpoint_is_refused(
 def test_weights_of_other_shapes_are_refused(tmp_path: Path, projector: Projector) -> None:
     """A projector of that size would not fit in memory."""
     save_checkpoint(tmp_path / "a.safetensors", projector.state_dict(), replace(INFO, hidden_size=10**12))
-    with pytest.raises(PipelineError, match=r"\(8,\), expected \(1000000000000,\)"):
-        load_checkpoint(tmp_path / "a.safetensors")
+    refusal(load_checkpoint, tmp_path / "a.safetensors", match=r"\(8,\), expected \(1000000000000,\)")
 
 
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
@@ -144,11 +144,9 @@ def test_no_bit_flips_unnoticed(
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "flipped.safetensors"
     save_checkpoint(path, projector.state_dict(), INFO)
-    content = bytearray(path.read_bytes())
-    content[int(place * len(content))] ^= 1 << bit
-    path.write_bytes(content)
-    with pytest.raises(PipelineError, match=r"flipped\.safetensors"):
-        load_checkpoint(path)
+    content = path.read_bytes()
+    path.write_bytes(flipped(content, int(place * len(content)), bit))
+    refusal(load_checkpoint, path, match=r"flipped\.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -163,8 +161,7 @@ def test_a_checkpoint_of_another_run_or_epoch_is_refused_with_the_value_that_dif
 ) -> None:
     other = replace(INFO, **{"epoch": 2, "training": "other", **changes})
     save_checkpoint(checkpoint_path(run, 2), projector.state_dict(), other)
-    with pytest.raises(PipelineError, match=rf"epoch_002\S+ is not epoch 2 .*: {message}"):
-        list(checkpoints_of_run(run))
+    refusal(list, checkpoints_of_run(run), match=rf"epoch_002\S+ is not epoch 2 .*: {message}")
 
 
 @pytest.mark.parametrize(
@@ -177,12 +174,10 @@ def test_a_checkpoint_of_another_run_or_epoch_is_refused_with_the_value_that_dif
 def test_the_first_epoch_without_checkpoint_is_named(tmp_path: Path, names: list[str], missing: int) -> None:
     for name in names:
         (tmp_path / name).touch()
-    with pytest.raises(PipelineError, match=f"{tmp_path} has no checkpoint of epoch {missing}"):
-        list(checkpoints_of_run(tmp_path))
+    refusal(list, checkpoints_of_run(tmp_path), match=f"{tmp_path} has no checkpoint of epoch {missing}")
 
 
 def test_a_folder_without_a_best_checkpoint_names_a_few_others(run: Path) -> None:
     for epoch in range(4, 8):
         checkpoint_path(run, epoch).touch()
-    with pytest.raises(PipelineError, match=r"epoch_005\.safetensors and 2 more"):
-        find_checkpoint(run)
+    refusal(find_checkpoint, run, match=r"epoch_005\.safetensors and 2 more")

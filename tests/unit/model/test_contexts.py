@@ -4,7 +4,6 @@ Run: .venv/bin/python -m pytest tests/unit/model/test_contexts.py
 """
 
 from dataclasses import replace
-from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -13,14 +12,13 @@ import torch
 from pipeline.model.generation import generate_ids
 from pipeline.model.packing import pack
 from pipeline.model.vision_language_model import VisionLanguageModel
-from pipeline.params.schema import GenerateParams
 from tests.tiny_llama import (
+    GREEDY,
     NUM_TOKENS,
     PROMPT,
-    assert_same_loss,
     embed_sequence,
+    ids_by_transformers,
     load_llama,
-    loss_alone,
     make_features,
     make_model,
 )
@@ -29,28 +27,11 @@ PREFIX, START = PROMPT.prefix_length(NUM_TOKENS), PROMPT.context_start(NUM_TOKEN
 CONTEXTS = [[30, 31, 32, 33], [], [34], [35, 36, 37, 38, 39, 40]]
 CAPTIONS = [[[10, 11, 12], [13]], [[19, 20]], [[21], [22, 23, 24]], [[14, 15, 16, 17, 18]]]
 FEATURES = make_features(len(CONTEXTS))
-GREEDY = GenerateParams(beams=1, max_new_tokens=8, length_penalty=1.0, no_repeat_ngram_size=0)
 
 
 @pytest.fixture(scope="module", params=["none", "nf4"])
 def model(request: pytest.FixtureRequest, tiny_llama: Path) -> VisionLanguageModel:
     return make_model(load_llama(tiny_llama, request.param))
-
-
-def test_the_loss_after_contexts_is_that_of_transformers(model: VisionLanguageModel) -> None:
-    alone = torch.zeros(())
-    for features, context, captions in zip(FEATURES, CONTEXTS, CAPTIONS, strict=True):
-        for caption in captions:
-            alone = alone + loss_alone(model, features[None], [*context, *PROMPT.after, *caption], caption)
-    assert_same_loss(model, model.loss(FEATURES, pack(CAPTIONS, PREFIX, CONTEXTS, START)), alone)
-
-
-def test_no_position_counts_the_padding_of_a_context_and_nothing_attends_to_it() -> None:
-    batch = pack([[[10, 11]], [[12, 13]]], 3, [[30, 31], [32]], context_start=2)
-    # Before 0-1, context 2-3 (of the second row padded at 2), after 4, caption 5-6.
-    assert batch.context_ids.tolist() == [[30, 31], [0, 32]]
-    assert batch.positions.tolist() == [[0, 1, 2, 3, 4, 5, 6], [0, 1, 1, 2, 3, 4, 5]]
-    assert batch.mask[1, 0, 6].nonzero().flatten().tolist() == [0, 1, 3, 4, 5, 6]
 
 
 def test_without_contexts_a_batch_is_that_of_a_prompt_without_them() -> None:
@@ -80,9 +61,6 @@ def test_a_batch_does_not_matter_to_a_caption(model: VisionLanguageModel, beams:
 @torch.inference_mode()
 def test_a_caption_after_contexts_is_transformers(model: VisionLanguageModel) -> None:
     captions = generate_ids(model, FEATURES, GREEDY, 4, CONTEXTS)
-    ends = {"eos_token_id": PROMPT.eos, "pad_token_id": 0}
     for features, context, caption in zip(FEATURES, CONTEXTS, captions, strict=True):
         prefix = embed_sequence(model, features[None], [*context, *PROMPT.after])
-        generate = model.language_model.model.generate
-        ids = generate(inputs_embeds=prefix, do_sample=False, max_new_tokens=8, **ends)[0].tolist()
-        assert list(caption.ids) == list(takewhile(lambda token: token != PROMPT.eos, ids))
+        assert list(caption.ids) == ids_by_transformers(model, prefix)

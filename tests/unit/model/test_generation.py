@@ -6,7 +6,6 @@ Run: .venv/bin/python -m pytest tests/unit/model/test_generation.py
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -17,12 +16,19 @@ from pipeline.model import generation
 from pipeline.model.generation import Generated, choose_rows, generate_ids
 from pipeline.model.vision_language_model import VisionLanguageModel
 from pipeline.params.schema import GenerateParams
-from tests.tiny_llama import NUM_TOKENS, PROMPT, load_llama, make_features, make_model
+from tests.tiny_llama import (
+    GREEDY,
+    NUM_TOKENS,
+    PROMPT,
+    ids_by_transformers,
+    load_llama,
+    make_features,
+    make_model,
+)
 
 EOS = PROMPT.eos
-IMAGES, LENGTH = 8, 8
+IMAGES = 8
 FEATURES = make_features(IMAGES)
-GREEDY = GenerateParams(beams=1, max_new_tokens=LENGTH, length_penalty=1.0, no_repeat_ngram_size=0)
 BEAMS = replace(GREEDY, beams=3, length_penalty=0.7)
 BOTH = pytest.mark.parametrize("params", [GREEDY, BEAMS], ids=["greedy", "beams"])
 
@@ -45,24 +51,6 @@ def ending_in(model: VisionLanguageModel, end_ids: Sequence[int]) -> VisionLangu
     return VisionLanguageModel(model.projector, model.language_model, prompt)
 
 
-@torch.inference_mode()
-def by_transformers(
-    model: VisionLanguageModel, features: Tensor, params: GenerateParams, end_ids: Sequence[int]
-) -> list[int]:
-    """Return what `generate` finds for one image."""
-    ids = model.language_model.model.generate(
-        inputs_embeds=model.embed_prefix(features),
-        do_sample=False,
-        num_beams=params.beams,
-        length_penalty=params.length_penalty,
-        no_repeat_ngram_size=params.no_repeat_ngram_size,
-        max_new_tokens=LENGTH,
-        eos_token_id=list(end_ids),
-        pad_token_id=0,
-    )[0].tolist()
-    return list(takewhile(lambda token: token not in end_ids, ids))
-
-
 @pytest.mark.parametrize(
     ("beams", "length_penalty", "no_repeat", "ends"),
     [
@@ -80,14 +68,15 @@ def test_every_setting_finds_what_transformers_finds(
     model: VisionLanguageModel, beams: int, length_penalty: float, no_repeat: int, ends: int
 ) -> None:
     """Without an end that the model says, with one end, and with a second one."""
-    params = GenerateParams(beams, LENGTH, length_penalty, no_repeat)
+    params = GenerateParams(beams, GREEDY.max_new_tokens, length_penalty, no_repeat)
     endless = generated(ending_in(model, [EOS]), GREEDY)
     end_ids = [endless[0].ids[3], endless[1].ids[5]][:ends] or [EOS]
     captions = generated(ending_in(model, end_ids), params)
     if length_penalty < 2:  # which prefers captions that did not end
         assert any(caption.finished for caption in captions) == (ends > 0)
     for features, caption in zip(FEATURES, captions, strict=True):
-        assert list(caption.ids) == by_transformers(model, features[None], params, end_ids)
+        prefix = model.embed_prefix(features[None])
+        assert list(caption.ids) == ids_by_transformers(model, prefix, params, end_ids)
 
 
 @torch.inference_mode()

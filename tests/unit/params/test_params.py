@@ -98,8 +98,7 @@ def test_a_wrong_value_is_refused(tmp_path: Path, key: str, value: object, allow
 
 
 def test_a_learning_rate_that_is_not_finite_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(PipelineError, match=rf"train\.learning_rate is nan; allowed: {RATE}"):
-        load_with_rate(tmp_path, ".nan")
+    refusal(load_with_rate, tmp_path, ".nan", match=rf"train\.learning_rate is nan; allowed: {RATE}")
 
 
 @pytest.mark.parametrize(
@@ -140,10 +139,8 @@ def test_what_is_no_params_file_is_refused_on_one_line(tmp_path: Path, text: str
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(PipelineError, match=r"nowhere\.yaml does not exist"):
-        load_params(tmp_path / "nowhere.yaml")
-    with pytest.raises(PipelineError, match="Is a directory"):
-        load_params(tmp_path)
+    refusal(load_params, tmp_path / "nowhere.yaml", match=r"nowhere\.yaml does not exist")
+    refusal(load_params, tmp_path, match="Is a directory")
 
 
 # --- what editors know ------------------------------------------------------------------------------

@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import PipelineError
 from pipeline.files.safetensors_files import damaged_weights
 from pipeline.pretrained.pretrained import ENCODER, resolve_model, tokenizer_digest, weights_digest
 from pipeline.pretrained.wheels import WHEEL_MODELS
-from tests.refusals import fail_reads
+from tests.refusals import fail_reads, refusal
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 PARTS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
@@ -38,17 +37,13 @@ def test_digests_follow_from_files_and_architecture(tiny_llama: Path, tmp_path: 
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(PipelineError, match="/nothing"):
-        resolve_model(str(tmp_path / "nothing"), None, None)
+    refusal(resolve_model, str(tmp_path / "nothing"), None, None, match="/nothing")
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
-    with pytest.raises(PipelineError, match=r"no \.safetensors weights"):
-        weights_digest(tmp_path)
-    with pytest.raises(PipelineError, match="no tokenizer"):
-        tokenizer_digest(tmp_path)
+    refusal(weights_digest, tmp_path, match=r"no \.safetensors weights")
+    refusal(tokenizer_digest, tmp_path, match="no tokenizer")
     (tmp_path / WEIGHTS).touch()
     (tmp_path / "config.json").write_text("[]")
-    with pytest.raises(PipelineError, match=r"config\.json holds \[\]"):
-        weights_digest(tmp_path)
+    refusal(weights_digest, tmp_path, match=r"config\.json holds \[\]")
 
 
 @pytest.mark.parametrize(
@@ -64,8 +59,7 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
 def test_damaged_local_weights_are_named(llama: Path, damage: Callable[[bytes], bytes], fault: str) -> None:
     assert resolve_model(str(llama), None, None) == llama
     (llama / WEIGHTS).write_bytes(damage((llama / WEIGHTS).read_bytes()))
-    with pytest.raises(PipelineError, match=rf"model\.safetensors is damaged: .*{fault}"):
-        resolve_model(str(llama), None, None)
+    refusal(resolve_model, str(llama), None, None, match=rf"model\.safetensors is damaged: .*{fault}")
 
 
 @pytest.mark.parametrize(
@@ -133,8 +127,7 @@ def test_a_damaged_model_is_converted_again(unpacked: Path, folder: Path, name: 
 
 def test_what_cannot_be_read_is_not_converted_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fail_reads(monkeypatch, folder)
-    with pytest.raises(PipelineError, match=r"source\.json: Input/output error"):
-        unpack(folder.parent)
+    refusal(unpack, folder.parent, match=r"source\.json: Input/output error")
 
 
 @pytest.mark.parametrize(
@@ -148,6 +141,5 @@ def test_a_wheel_that_is_not_the_pinned_one_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], named: str
 ) -> None:
     monkeypatch.setitem(WHEEL_MODELS, NAME, replace(WHEEL_MODELS[NAME], **change))
-    with pytest.raises(PipelineError, match=named):
-        unpack(tmp_path)
+    refusal(unpack, tmp_path, match=named)
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == []

@@ -20,6 +20,7 @@ from pipeline.model.feature_captioner import FeatureCaptioner
 from pipeline.regions.caption_regions import RegionPaths, caption_regions, only_object, visible_objects
 from pipeline.regions.regions import REGIONS
 from tests.edited_code import EditCode
+from tests.refusals import refusal
 from tests.stage_paths import placed
 from tests.unit.project import Project, refuse_to_load, restored
 
@@ -40,8 +41,7 @@ def test_a_bad_request_is_refused_before_loading(
 ) -> None:
     monkeypatch.setattr(Captioner, "from_checkpoint", refuse_to_load)
     image_id = project.test_images[0].image_id
-    with pytest.raises(PipelineError, match=rf"regions\.requests.* {image_id}: .* 0,0,65,64px "):
-        ask(project, "left", "0,0,65,64")
+    refusal(ask, project, "left", "0,0,65,64", match=rf"regions\.requests.* {image_id}: .* 0,0,65,64px ")
     (tmp_path / "captions.jsonl").touch()
     paths = replace(region_paths(project), captions=tmp_path / "captions.jsonl")
     with pytest.raises(PipelineError, match=r"captions\.jsonl has no image in the split test"):
@@ -92,8 +92,7 @@ def test_a_changed_image_is_not_captioned(project: Project, monkeypatch: pytest.
     monkeypatch.setattr(FeatureCaptioner, "caption", refuse_to_load)
     with restored(path) as listed:
         path.write_bytes(listed + b"\0")
-        with pytest.raises(PipelineError, match=rf"{path.name} has changed"):
-            ask(project, "the lower half")
+        refusal(ask, project, "the lower half", match=rf"{path.name} has changed")
 
 
 def test_the_stage_writes_crops_captions_and_truth(project: Project, captioner: Captioner) -> None:

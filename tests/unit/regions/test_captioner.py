@@ -19,6 +19,7 @@ from pipeline.images.images import crop, open_image
 from pipeline.model.checkpoints import load_checkpoint, save_checkpoint
 from pipeline.model.feature_captioner import FeatureCaptioner
 from pipeline.regions.regions import REGIONS, Region, region_from_name
+from tests.refusals import refusal
 from tests.tiny_models import save_clip, save_llama
 from tests.unit.project import Project
 
@@ -60,8 +61,7 @@ def test_whatever_holds_an_image_is_captioned_alike(path: Path, captioner: Capti
     ],
 )
 def test_what_is_no_image_gets_a_sentence(captioner: Captioner, image: Any, message: str) -> None:
-    with pytest.raises(PipelineError, match=message):
-        captioner.caption(image)
+    refusal(captioner.caption, image, match=message)
 
 
 def test_several_images_may_come_one_by_one(project: Project, captioner: Captioner) -> None:
@@ -132,8 +132,7 @@ def test_a_region_is_captioned_as_its_crop(path: Path, captioner: Captioner) -> 
 def test_a_checkpoint_is_found_by_folder_or_stem(project: Project, path: Path, captioner: Captioner) -> None:
     for name in (project.data, project.data / "best"):
         assert Captioner.load(name, "cpu").caption(path) == captioner.caption(path)
-    with pytest.raises(PipelineError, match=r"nothing.*`dvc repro`"):
-        Captioner.load(project.data / "nothing")
+    refusal(Captioner.load, project.data / "nothing", match=r"nothing.*`dvc repro`")
 
 
 def test_an_error_takes_the_place_of_its_caption(path: Path, captioner: Captioner, tmp_path: Path) -> None:
@@ -161,8 +160,7 @@ def test_an_error_takes_the_place_of_its_caption(path: Path, captioner: Captione
     for error, reason in zip(unreadable, ("closed file", "'rb'", "truncated"), strict=True):
         assert isinstance(error, PipelineError)
         assert reason in str(error)
-    with pytest.raises(PipelineError, match=r"none\.png"):
-        captioner.caption_many(requests)
+    refusal(captioner.caption_many, requests, match=r"none\.png")
 
 
 def other_preprocessing(folder: Path) -> Path:
@@ -189,5 +187,4 @@ def test_only_the_models_of_training_are_used(
     if not difference:
         assert isinstance(Captioner.load(checkpoint, "cpu"), Captioner)
         return
-    with pytest.raises(PipelineError, match=difference):
-        Captioner.load(checkpoint, "cpu")
+    refusal(Captioner.load, checkpoint, "cpu", match=difference)

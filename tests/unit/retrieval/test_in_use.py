@@ -28,6 +28,7 @@ from pipeline.retrieval.memory import Memory
 from pipeline.retrieval.neighbors import Neighbors
 from pipeline.text.prompt import CaptionTokenizer
 from tests.params_files import write_params
+from tests.refusals import refusal
 from tests.tiny_llama import CPU
 from tests.unit.project import Project, refuse_to_load, restored
 from tests.vlm_command import run_vlm
@@ -120,8 +121,7 @@ def test_a_memory_that_is_missing_or_another_is_an_error_with_its_fix(similar: P
     path = similar.data / "memory.h5"
     with restored(path):
         other_memory(path).write(path)
-        with pytest.raises(PipelineError, match=r"epoch_001\.safetensors was trained with"):
-            similar.evaluate()
+        refusal(similar.evaluate, match=r"epoch_001\.safetensors was trained with")
 
 
 def test_another_memory_is_used_where_it_is_asked_for(similar: Project, best: Path, tmp_path: Path) -> None:
@@ -132,8 +132,7 @@ def test_another_memory_is_used_where_it_is_asked_for(similar: Project, best: Pa
     said = [one.text for one in Captioner.load(best, device="cpu").caption(paths)]
     assert [one.text for one in Captioner.load(best, device="cpu", memory=other).caption(paths)] != said
     replace(memory, spec={**memory.spec, "name": "another"}).write(other)
-    with pytest.raises(PipelineError, match="made with encoder name 'another'"):
-        Captioner.load(best, device="cpu", memory=other)
+    refusal(Captioner.load, best, device="cpu", memory=other, match="made with encoder name 'another'")
 
 
 def test_it_says_whether_captions_of_similar_images_are_used_and_from_which_file(

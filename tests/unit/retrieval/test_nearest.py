@@ -28,11 +28,7 @@ def test_the_direction_from_the_mean_counts_and_the_length_does_not() -> None:
     assert rows([[1.1, 1.01], [1, 300], [-5, 1.5]]) == [[0], [1], [2]]
 
 
-def test_more_rows_come_with_the_nearest_first() -> None:
-    assert rows([[3, 2]], count=4) == [[0, 1, 3, 2]]
-
-
-def test_rows_that_are_lacking_are_minus_one() -> None:
+def test_more_rows_come_with_the_nearest_first_and_rows_that_are_lacking_are_minus_one() -> None:
     assert rows([[3, 2]], count=6) == [[0, 1, 3, 2, -1, -1]]
 
 
@@ -49,15 +45,6 @@ def test_float16_does_not_overflow() -> None:
 
 def test_of_equals_the_first_and_zeros_are_near_nothing() -> None:
     assert rows([[2, 2], [1, 1]]) == [[0], [0]]
-
-
-def test_vectors_with_the_key_of_the_query_are_left_out() -> None:
-    unit = unit_rows(standardize(VECTORS, *center_and_scale(VECTORS)))
-    keys = np.array([7, 8, 7, 9], np.uint64), np.array([7, 1], np.uint64)
-    found = nearest_rows(unit.astype(np.float16), unit[:2], 4, keys)
-    assert found.tolist()[0][:2] == [1, 3]
-    assert found.tolist()[0][2:] == [-1, -1]
-    assert found.tolist()[1][0] == 1
 
 
 @given(st.integers(1, 50), st.integers(1, 50), st.integers(1, 20), st.integers(0, 1000))

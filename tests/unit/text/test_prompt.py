@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from pipeline.errors import PipelineError
 from pipeline.pretrained.pretrained import resolve_model
 from pipeline.text.prompt import CaptionTokenizer, Prompt, normalize_caption
 from tests.caption_tokenizers import caption_tokenizer
+from tests.refusals import refusal
 
 CAPTIONS = (
     "  A small red   circle\n on a blue background. ",
@@ -108,8 +108,7 @@ def test_captions_are_normalized(caption: str, lowercase: bool, strip_period: bo
 
 def test_a_folder_without_a_tokenizer_is_named(tmp_path: Path, tiny_clip: Path) -> None:
     for folder in (tmp_path, tiny_clip):
-        with pytest.raises(PipelineError, match=f"{folder} has no"):
-            caption_tokenizer(folder)
+        refusal(caption_tokenizer, folder, match=f"{folder} has no")
 
 
 def test_a_context_joins_whole_captions_that_fit_and_leaves_out_those_that_do_not() -> None:

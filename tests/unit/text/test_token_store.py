@@ -17,6 +17,7 @@ from pipeline.errors import PipelineError
 from pipeline.text.prompt import CaptionTokenizer, Prompt
 from pipeline.text.token_store import read_tokens, require_tokenizer, tokenize_captions
 from tests.caption_tokenizers import caption_tokenizer
+from tests.refusals import flipped, refusal
 
 RECORDS = [
     CaptionRecord("a.png", "train", ("A small red circle.", "There is one circle")),
@@ -98,14 +99,12 @@ def test_a_conversation_is_one_row_up_to_an_answer_that_is_cut(tmp_path: Path, t
 
 
 def test_empty_captions_and_splits_are_refused(tmp_path: Path, tokenizer: CaptionTokenizer) -> None:
-    with pytest.raises(PipelineError, match="has no captions"):
-        tokenize(tmp_path, tokenizer, [])
+    refusal(tokenize, tmp_path, tokenizer, [], match="has no captions")
     # A single period, once it is off, used to be trained on as a blank.
     with pytest.raises(PipelineError, match=r"' \. ' of e\.png has no words"):
         tokenize(tmp_path, tokenizer, [CaptionRecord("e.png", "train", ("A star", " . "))])
     tokenize(tmp_path, tokenizer, RECORDS[:1])
-    with pytest.raises(PipelineError, match="no captions of the test split"):
-        read_tokens(tmp_path / "tokens.h5", "test")
+    refusal(read_tokens, tmp_path / "tokens.h5", "test", match="no captions of the test split")
 
 
 def test_equal_captions_give_equal_bytes(tmp_path: Path, tokens: Path, tokenizer: CaptionTokenizer) -> None:
@@ -138,8 +137,7 @@ def test_a_store_of_another_form_is_refused(tokens: Path, name: str, values: Any
         del file[name]
         if values:
             file.create_dataset(name, **values)
-    with pytest.raises(PipelineError, match=message):
-        read_tokens(tokens, "train")
+    refusal(read_tokens, tokens, "train", match=message)
 
 
 def test_a_missing_or_truncated_store_and_a_flipped_bit_are_refused(tokens: Path) -> None:
@@ -147,15 +145,12 @@ def test_a_missing_or_truncated_store_and_a_flipped_bit_are_refused(tokens: Path
     with h5py.File(tokens, "r") as file:
         places = [values.id.get_offset() for values in file.values()]
     damaged = [content[: int(len(content) * share)] for share in (0, 0.1, 0.5, 0.99)]
-    for place in (*places, content.index(b"lowercase")):
-        damaged.append(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    damaged += [flipped(content, place) for place in (*places, content.index(b"lowercase"))]
     for bad in damaged:
         tokens.write_bytes(bad)
-        with pytest.raises(PipelineError, match="not a readable token store"):
-            read_tokens(tokens, "train")
+        refusal(read_tokens, tokens, "train", match="not a readable token store")
     tokens.unlink()
-    with pytest.raises(PipelineError, match=r"tokens\.h5 does not exist"):
-        read_tokens(tokens, "train")
+    refusal(read_tokens, tokens, "train", match=r"tokens\.h5 does not exist")
 
 
 def test_similar_captions_read_back(tmp_path: Path, tokens: Path, tiny_llama: Path) -> None:

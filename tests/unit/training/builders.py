@@ -23,6 +23,7 @@ from pipeline.training.features import TrainingFeatures
 from pipeline.training.optimizer import StepOptimizer
 from pipeline.training.outputs import TrainPaths, TrainSummary
 from pipeline.training.train import train
+from tests.refusals import flipped
 from tests.tiny_llama import CPU, NUM_TOKENS, WIDTH
 
 SPEC: dict[str, Any] = {"name": "random", "num_tokens": NUM_TOKENS, "width": WIDTH}
@@ -150,9 +151,7 @@ def scratch_file(folder: Path, name: str) -> Path:
 
 def flip_bit(path: Path) -> None:
     """Damage a file by one bit, at its end."""
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.write_bytes(content)
+    path.write_bytes(flipped(path.read_bytes()))
 
 
 @contextmanager

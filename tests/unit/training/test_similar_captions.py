@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.errors import PipelineError
 from pipeline.model.checkpoints import load_checkpoint
 from pipeline.params.schema import Params
 from pipeline.retrieval.neighbors import Neighbors
+from tests.refusals import refusal
 from tests.unit.project import restored
 from tests.unit.training.builders import STEPS, Lab, checkpoint, interrupted_after, make_lab, outputs
 
@@ -70,5 +70,4 @@ def test_other_neighbors_start_again_and_those_of_others_are_refused(similar: La
         replace(before, rows=np.hstack([before.rows, before.rows[:, :1]])).write(similar.neighbors)
         assert similar.train(tmp_path, epochs=1).trained_steps == 0
         replace(before, train="other").write(similar.neighbors)
-        with pytest.raises(PipelineError, match="are not the 8 train images of the tokens"):
-            similar.train(tmp_path, epochs=1)
+        refusal(similar.train, tmp_path, epochs=1, match="are not the 8 train images of the tokens")

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.errors import PipelineError
 from pipeline.hardware import progress
 from pipeline.hardware.processes import ONE_PROCESS
 from pipeline.model.adapters import adapter_spec, inject_adapters
@@ -28,6 +27,7 @@ from pipeline.training.batches import StepDataset, plan_epoch
 from pipeline.training.optimizer import learning_rate
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.trainer import Trainer
+from tests.refusals import refusal
 from tests.tiny_llama import WIDTH
 from tests.unit.project import restored
 from tests.unit.training.builders import (
@@ -166,20 +166,17 @@ def test_an_endless_overflow_ends_the_run(lab: Lab, tmp_path: Path, monkeypatch:
     scales = iter([65536.0, 1.0, 0.5])
     monkeypatch.setattr(torch.amp.GradScaler, "is_enabled", lambda _: True)
     monkeypatch.setattr(torch.amp.GradScaler, "get_scale", lambda _: next(scales))
-    with pytest.raises(PipelineError, match=r"epoch 2, step 1 .* norm inf"):
-        lab.train(tmp_path, epochs=3)
+    refusal(lab.train, tmp_path, epochs=3, match=r"epoch 2, step 1 .* norm inf")
 
 
 def test_inputs_that_do_not_belong_together_are_refused(lab: Lab, tiny_llama: Path, tmp_path: Path) -> None:
     few = replace(lab, features=tmp_path / "features.h5")
     save_features(few.features, 6)
-    with pytest.raises(PipelineError, match=r"features\.h5 .*6\.png.*`dvc repro encode`"):
-        few.train(tmp_path)
+    refusal(few.train, tmp_path, match=r"features\.h5 .*6\.png.*`dvc repro encode`")
     file = tiny_llama / "tokenizer.json"
     with restored(file) as content:
         file.write_bytes(content + b"\n")
-        with pytest.raises(PipelineError, match="tokenizer's files changed"):
-            lab.train(tmp_path)
+        refusal(lab.train, tmp_path, match="tokenizer's files changed")
 
 
 @pytest.mark.parametrize(

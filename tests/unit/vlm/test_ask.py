@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from pipeline import Captioner
-from pipeline.errors import PipelineError
 from pipeline.model.checkpoints import load_checkpoint, save_checkpoint
+from tests.refusals import refusal
 from tests.vlm_command import run_vlm
 
 PHOTOS = ["photos/1.png", "photos/2.png"]
@@ -56,5 +56,4 @@ def test_a_model_that_was_trained_on_captions_alone_says_so(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("question", ["", "  ", "w" * 2001])
 def test_questions_of_no_words_or_too_many_are_refused(question: str) -> None:
-    with pytest.raises(PipelineError, match="1 to 2,000 are allowed"):
-        Captioner.load("data", device="cpu").answer(question, PHOTOS[0])
+    refusal(Captioner.load("data", device="cpu").answer, question, PHOTOS[0], match="1 to 2,000 are allowed")

@@ -3,7 +3,6 @@
 Run: .venv/bin/python -m pytest tests/unit/vlm/test_export.py
 """
 
-import json
 import shutil
 from functools import partial
 from pathlib import Path
@@ -12,25 +11,16 @@ import pytest
 
 from pipeline.export.folder import new_folder
 from tests.import_closure import ROOT
+from tests.tiny_captioner import save_scores
 from tests.vlm_command import run_vlm
-
-SCORES = {"bleu_1": 61.2, "bleu_4": 23.4, "cider": 56.7, "rouge_l": 45.6}
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_checkpoint: Path) -> Path:
+def project(photos: Path) -> Path:
     """A project with a checkpoint, its scores and the sample's params.yaml."""
-    (tmp_path / "data").symlink_to(tiny_checkpoint.parent)
-    shutil.copy(ROOT / "params.yaml", tmp_path)
-    (tmp_path / "metrics").mkdir()
-    write_scores(tmp_path / "metrics" / "evaluate.json", epoch=1)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def write_scores(path: Path, epoch: int) -> None:
-    content = {"best_epoch": epoch, "training": "fingerprint", "test": SCORES, "controls": {}}
-    path.write_text(json.dumps({**content, "images": {"test": 6}}))
+    shutil.copy(ROOT / "params.yaml", photos.parent)
+    save_scores(photos.parent / "metrics" / "evaluate.json")
+    return photos.parent
 
 
 run = partial(run_vlm, "export", "--format", "llava")
@@ -44,12 +34,12 @@ def card(project: Path, out: str) -> str:
 def test_an_export_has_weights_and_a_card_with_scores_and_data(project: Path) -> None:
     assert run("out/model").stdout.startswith("out/model: llava, ")
     assert (project / "out/model/model.safetensors").is_file()
-    assert "61.20" in card(project, "out/model")
+    assert "12.50" in card(project, "out/model")
     assert "generated scenes" in card(project, "out/model")
 
 
 def test_a_checkpoint_that_is_named_gets_the_scores_that_are_named(project: Path) -> None:
-    write_scores(project / "metrics" / "evaluate.json", epoch=7)
+    save_scores(project / "metrics" / "evaluate.json", epoch=7)
     assert "The card has no scores" in run("a", "--checkpoint", "data").stdout
     other = run("b", "--checkpoint", "data", "--metrics", "metrics/evaluate.json", code=1)
     assert "epoch 7" in other.stderr
