@@ -5,6 +5,7 @@ Run: .venv/bin/python -m pytest tests/unit/encoding/test_encode.py
 
 import importlib.metadata
 import shutil
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,20 +13,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from pipeline.captions import read_images
 from pipeline.encoding import batches
+from pipeline.encoding import encode as encode_module
 from pipeline.encoding.batches import choose_batch, load_pixels
 from pipeline.encoding.encode import EncodeSummary, encoding_provenance
-from pipeline.errors import PipelineError
 from pipeline.features.store import FeatureStore
+from pipeline.images.images import open_image
 from pipeline.params.schema import Params
 from pipeline.vision.encoder import EncoderSpec
 from pipeline.vision.load import load_encoder
 from pipeline.vision.transformers_encoder import TransformersEncoder
 from tests.edited_code import EditCode
 from tests.pictures import Pictures
+from tests.refusals import refusal
 
 
 @pytest.fixture
@@ -87,6 +91,30 @@ def test_auto_fills_a_gpus_memory_with_images(
     assert choose_batch(runtime, torch.device(device)) == expected
 
 
+def test_few_images_are_in_memory_at_a_time(pictures: Pictures, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of four each: the batch that is encoded, and the two that are read meanwhile."""
+    encode, opened, ahead = TransformersEncoder.encode, list[Path](), list[int]()
+
+    def slowly(self: TransformersEncoder, pixels: Tensor) -> Tensor:
+        time.sleep(0.2)  # the readers have done what they may do
+        ahead.append(len(opened) - 4 * len(ahead))
+        return encode(self, pixels)
+
+    def noted(path: Path, *args: Any) -> Image.Image:
+        opened.append(path)
+        return open_image(path, *args)
+
+    for number in range(10, 24):
+        pictures.draw(number)
+    pictures.list_images()
+    encoder = load_encoder(pictures.params.encoder, torch.device("cpu"))
+    monkeypatch.setattr(encode_module, "load_encoder", lambda *_: encoder)
+    monkeypatch.setattr(TransformersEncoder, "encode", slowly)
+    monkeypatch.setattr(batches, "open_image", noted)
+    assert pictures.encode().encoded == 24
+    assert max(ahead) <= 12
+
+
 def test_stored_features_are_those_encoded_on_the_fly(pictures: Pictures) -> None:
     pictures.encode()
     encoder = load_encoder(pictures.params.encoder, torch.device("cpu"))
@@ -106,11 +134,9 @@ def test_unreadable_images_are_named_when_the_others_are_encoded(pictures: Pictu
     (pictures.images / "001.png").unlink()
     pictures.draw(9, seed=1)
     two = r"^2 images cannot be encoded:\n  .*001\.png does not exist.*\n  .*009\.png has changed"
-    with pytest.raises(PipelineError, match=two):
-        pictures.encode()
+    refusal(pictures.encode, match=two)
     pictures.draw(9)
-    with pytest.raises(PipelineError, match=r"^\S+001\.png does not exist"):
-        pictures.encode()
+    refusal(pictures.encode, match=r"^\S+001\.png does not exist")
     assert not pictures.store().exists()
     pictures.draw(1)
     assert pictures.encode().encoded == 4
