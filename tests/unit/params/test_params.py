@@ -41,8 +41,8 @@ def load_changed(folder: Path, key: str, value: object) -> Params:
 def load_with_rate(folder: Path, literal: str) -> Params:
     """The sample with `train.learning_rate` written as `literal`, in YAML's own words."""
     text = SAMPLE.read_text()
-    assert text.count("learning_rate: 4.0e-3") == 1
-    return load_text(folder, text.replace("learning_rate: 4.0e-3", f"learning_rate: {literal}"))
+    assert text.count("learning_rate: 5.0e-4") == 1
+    return load_text(folder, text.replace("learning_rate: 5.0e-4", f"learning_rate: {literal}"))
 
 
 def test_a_file_becomes_typed_values(tmp_path: Path) -> None:
