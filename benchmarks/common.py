@@ -269,7 +269,8 @@ def save_clip(folder: Path, tiny: bool = False) -> Path:
 def save_captions(photos: Path | None, images: int, folder: Path) -> None:
     """Write images.jsonl and captions.jsonl of the first `images` training images into `folder`."""
     params = replace(
-        profile("flickr8k" if photos else "sample").data,
+        profile("sample").data,
+        source="flickr8k" if photos else "scenes",
         root=str(photos or "scenes"),
         limits=Limits(train=images, dev=1, test=1),
         scenes=ScenesParams(train=images, dev=1, test=1, image_size=224, seed=0),

@@ -48,7 +48,10 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
 
 
 def make_tiny_params(tiny_clip: Path, tiny_llama: Path) -> Params:
-    """The sample's parameters, shrunk: tiny models, two dozen small scenes, small batches."""
+    """The sample's parameters, shrunk: tiny models, two dozen small scenes, small batches.
+
+    Only the projector is trained, as in the profiles for CLIP.
+    """
     sample = load_params(ROOT / "profiles" / "sample.yaml")
     return replace(
         sample,
@@ -58,7 +61,10 @@ def make_tiny_params(tiny_clip: Path, tiny_llama: Path) -> Params:
             str(tiny_llama), None, quantization="nf4", double_quantization=False
         ),
         projector=replace(sample.projector, hidden_size=32),
-        train=replace(sample.train, epochs=2, batch_size=4, warmup_steps=2),
+        lora=replace(sample.lora, rank=0, targets=("q_proj", "v_proj")),
+        train=replace(
+            sample.train, epochs=2, batch_size=4, learning_rate=4e-3, ema_decay=0.95, warmup_steps=2
+        ),
         generate=replace(sample.generate, max_new_tokens=8),
         regions=replace(sample.regions, images=2),
         runtime=replace(

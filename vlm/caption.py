@@ -112,7 +112,7 @@ def load_captioner(
     checkpoint: Path, device: str, max_megapixels: float, memory: Path | None, quiet: bool
 ) -> "Captioner":
     """Load what a checkpoint names; unless `quiet`, say so, and what it was trained on."""
-    # Before the imports, which take seconds, on a busy machine many.
+    # Said before the imports: they take seconds, longer on a busy machine.
     if not quiet:
         click.echo(f"Loading {checkpoint} and the models that it names ...", err=True)
     from pipeline.regions.captioner import Captioner

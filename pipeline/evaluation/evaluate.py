@@ -88,7 +88,7 @@ def evaluate(paths: EvaluatePaths, settings: Params, execution: Execution) -> Js
         assert predictor is not None  # a run has an epoch
         answers, answered = evaluate_answers(predictor, chosen, records)
     _track(results, execution)
-    logger.info("scoring the controls, whose captions are those of train images")
+    logger.info("scoring the controls")
     controls, consensus_images = control_captions(neighbors, records, execution.scratch)
     predictions = best.texts("test")
     if len(predictions) > 1:

@@ -60,7 +60,8 @@ def test_features_come_back_in_any_order(tmp_path: Path, monkeypatch: pytest.Mon
     refusal(read, tmp_path, [3, 5], match=sha256s_of([5])[0][:12])
     (temporary := tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
-    with FeatureBlocks(tmp_path):
+    with FeatureBlocks(tmp_path) as blocks:
+        assert blocks.note_missing(sha256s_of([3, 5])) == 1
         assert list(temporary.iterdir()) == [], "a killed process leaves nothing behind either"
 
 
