@@ -16,9 +16,11 @@ from tests.tiny_llama import (
     GREEDY,
     NUM_TOKENS,
     PROMPT,
+    assert_same_loss,
     embed_sequence,
     ids_by_transformers,
     load_llama,
+    loss_alone,
     make_features,
     make_model,
 )
@@ -32,6 +34,22 @@ FEATURES = make_features(len(CONTEXTS))
 @pytest.fixture(scope="module", params=["none", "nf4"])
 def model(request: pytest.FixtureRequest, tiny_llama: Path) -> VisionLanguageModel:
     return make_model(load_llama(tiny_llama, request.param))
+
+
+def test_the_loss_after_contexts_is_that_of_transformers(model: VisionLanguageModel) -> None:
+    alone = torch.zeros(())
+    for features, context, captions in zip(FEATURES, CONTEXTS, CAPTIONS, strict=True):
+        for caption in captions:
+            alone = alone + loss_alone(model, features[None], [*context, *PROMPT.after, *caption], caption)
+    assert_same_loss(model, model.loss(FEATURES, pack(CAPTIONS, PREFIX, CONTEXTS, START)), alone)
+
+
+def test_no_position_counts_the_padding_of_a_context_and_nothing_attends_to_it() -> None:
+    batch = pack([[[10, 11]], [[12, 13]]], 3, [[30, 31], [32]], context_start=2)
+    # Before 0-1, context 2-3 (of the second row padded at 2), after 4, caption 5-6.
+    assert batch.context_ids.tolist() == [[30, 31], [0, 32]]
+    assert batch.positions.tolist() == [[0, 1, 2, 3, 4, 5, 6], [0, 1, 1, 2, 3, 4, 5]]
+    assert batch.mask[1, 0, 6].nonzero().flatten().tolist() == [0, 1, 3, 4, 5, 6]
 
 
 def test_without_contexts_a_batch_is_that_of_a_prompt_without_them() -> None:

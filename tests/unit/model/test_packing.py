@@ -32,7 +32,12 @@ def test_the_loss_on_dev_expects_no_end_after_a_cut(tiny_params: Params, tmp_pat
     assert captioner.loss([(features, [[caption]], None, [None])]) == pytest.approx(expected, rel=1e-5)
 
 
-def test_every_position_attends_to_itself_even_padding() -> None:
-    """A row of the mask without any true entry would make softmax return NaN."""
+def test_a_caption_attends_only_to_the_prefix_and_to_its_own_past() -> None:
     batch = pack([[[10, 11, 1], [12, 13, 14, 1]], [[15]]], prefix_length=3)
+    # Prefix 0-2, first caption 3-5, second caption 6-9.
+    mask = batch.mask[0, 0]
+    assert mask[4].nonzero().flatten().tolist() == [0, 1, 2, 3, 4]
+    assert mask[7].nonzero().flatten().tolist() == [0, 1, 2, 6, 7]
+    assert batch.positions[0].tolist() == [0, 1, 2, 3, 4, 5, 3, 4, 5, 6]
+    # A row of the mask without any true entry, even where padded, would make softmax return NaN.
     assert batch.mask.diagonal(dim1=2, dim2=3).all()

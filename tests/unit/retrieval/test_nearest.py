@@ -47,6 +47,15 @@ def test_of_equals_the_first_and_zeros_are_near_nothing() -> None:
     assert rows([[2, 2], [1, 1]]) == [[0], [0]]
 
 
+def test_vectors_with_the_key_of_the_query_are_left_out() -> None:
+    unit = unit_rows(standardize(VECTORS, *center_and_scale(VECTORS)))
+    keys = np.array([7, 8, 7, 9], np.uint64), np.array([7, 1], np.uint64)
+    found = nearest_rows(unit.astype(np.float16), unit[:2], 4, keys)
+    assert found.tolist()[0][:2] == [1, 3]
+    assert found.tolist()[0][2:] == [-1, -1]
+    assert found.tolist()[1][0] == 1
+
+
 @given(st.integers(1, 50), st.integers(1, 50), st.integers(1, 20), st.integers(0, 1000))
 def test_blocks_do_not_change_the_result(count: int, size: int, queries: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
