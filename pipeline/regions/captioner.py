@@ -89,7 +89,8 @@ class Captioner:
         if memory is None:
             return sentence
         shows = self._model.tokenizer.params.similar_captions
-        use = "Its prompt shows captions" if shows else "Its search compares captions with those"
+        compared = "the search for captions compares with those"
+        use = f"Its prompt shows captions, and {compared}" if shows else compared.capitalize()
         return f"{sentence} {use} of similar images, from {memory.path}."
 
     @property

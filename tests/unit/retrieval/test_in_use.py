@@ -138,7 +138,8 @@ def test_another_memory_is_used_where_it_is_asked_for(similar: Project, best: Pa
 def test_it_says_whether_captions_of_similar_images_are_used_and_from_which_file(
     project: Project, best: Path, tmp_path: Path
 ) -> None:
-    shown, compared = "Its prompt shows captions of", "Its search compares captions with those of"
+    compared = "the search for captions compares with those of"
+    shown, compared = f"Its prompt shows captions, and {compared}", f"T{compared[1:]}"
     memory, other = best.with_name("memory.h5"), tmp_path / "other.h5"
     shutil.copy(memory, other)
     alone = tmp_path / "no" / "memory" / "best.safetensors"
