@@ -40,9 +40,8 @@ def build(dataset: Path, out: Path, source: Source, checkpoint: Path) -> None:
     \b
     Example: vlm memory build photos/ photos.h5
     """
-    from pipeline.captions import read_captions, write_captions
+    from pipeline.captions import read_captions
     from pipeline.datasets.prepare import prepare
-    from pipeline.datasets.read import has_splits
     from pipeline.encoding.encode import encode_images
     from pipeline.files.disk_errors import explain_write_errors
     from pipeline.files.locks import file_lock
@@ -54,19 +53,16 @@ def build(dataset: Path, out: Path, source: Source, checkpoint: Path) -> None:
 
     params = load_params(Path("params.yaml"))
     encoder = load_checkpoint(options.find_checkpoint_or_explain(checkpoint)).info.encoder_params()
-    data = replace(params.data, source=source, root=str(dataset), limits=Limits(None, None, None))
-    if is_split := has_splits(data):
-        # Dev and test images are not wanted; one of each is the fewest that `prepare` reads.
-        data = replace(data, limits=Limits(None, 1, 1))
+    # Dev and test images are not wanted; one of each is the fewest that `prepare` reads.
+    data = replace(params.data, source=source, root=str(dataset), limits=Limits(None, 1, 1))
     folder = Path(".scratch/memory")
     images, captions, features = (folder / f for f in ("images.jsonl", "captions.jsonl", "features.h5"))
     with file_lock(folder.with_suffix(".lock"), "memory"):
         # What fails later names its own file, which may be one that is read.
         with explain_write_errors(folder):
             folder.mkdir(exist_ok=True)
-        prepare(data, images, captions, folder / "images", params.runtime.num_workers)
-        if not is_split:  # `prepare` made splits from hashes
-            write_captions(captions, [replace(r, split="train") for r in read_captions(captions)])
+        prepare(data, images, captions, folder / "images", params.runtime.num_workers, hold_out=False)
+        is_split = any(record.split != "train" for record in read_captions(captions))
         encode_images(images, features, encoder, Execution.start(params.runtime, folder / "encode"))
         found, _ = retrieve(RetrievePaths(features, captions, out, folder / "neighbors.h5"), 0)
         shutil.rmtree(folder, ignore_errors=True)

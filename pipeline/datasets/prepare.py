@@ -31,9 +31,16 @@ logger = logging.getLogger(__name__)
 
 
 def prepare(
-    params: DataParams, images_path: Path, captions_path: Path, image_folder: Path, workers: int
+    params: DataParams,
+    images_path: Path,
+    captions_path: Path,
+    image_folder: Path,
+    workers: int,
+    hold_out: bool = True,
 ) -> str:
     """Write the table of the dataset: both files, or neither if anything is wrong; return its size.
+
+    `hold_out` is that of `read_dataset`.
 
     `image_folder` receives the images that are generated or downloaded; for other datasets it is created and
     stays empty, since DVC wants each output of a stage to exist. Raises PipelineError naming what is wrong.
@@ -42,7 +49,7 @@ def prepare(
     # picture stands under the digest of an old one.
     drawn = params.source == "scenes"
     with replace_folder(image_folder) if drawn else nullcontext(image_folder) as folder:
-        entries = _entries(params, folder)
+        entries = _entries(params, folder, hold_out)
         images, bad = [], []
         inspected = _inspect_all(entries, params.max_megapixels, workers)
         for result in track(inspected, "checking", "images", len(entries)):
@@ -61,7 +68,7 @@ def prepare(
     return _summarize(images, captions)
 
 
-def _entries(params: DataParams, image_folder: Path) -> Entries:
+def _entries(params: DataParams, image_folder: Path, hold_out: bool) -> Entries:
     if params.source == "scenes":
         return draw_scenes(params.scenes, params.limits, image_folder)
     if params.source == "hub":
@@ -70,7 +77,7 @@ def _entries(params: DataParams, image_folder: Path) -> Entries:
         from pipeline.datasets.pins import read_pins
 
         return unpack_hub_dataset(read_pins(Path(params.root, params.pins)), params.limits, image_folder)
-    entries = read_dataset(params)
+    entries = read_dataset(params, hold_out)
     if image_folder.is_dir() and any(image_folder.iterdir()):
         raise PipelineError(
             f"{image_folder} holds files, but the images of data.source {params.source} are in data.root. "

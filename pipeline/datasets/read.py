@@ -72,14 +72,10 @@ def require_source(params: DataParams) -> None:
         )
 
 
-def has_splits(params: DataParams) -> bool:
-    """Say whether the files of a dataset name splits; if not, `read_dataset` makes them."""
-    require_source(params)
-    return _SOURCES[params.source].read(Path(params.root)).has_splits
-
-
-def read_dataset(params: DataParams) -> Entries:
+def read_dataset(params: DataParams, hold_out: bool = True) -> Entries:
     """Read the images of `params.source` in `params.root`, within `params.limits`.
+
+    Without `hold_out` all images are of train where the dataset's files name no splits.
 
     Each image is a file inside the image folder, has a caption or a conversation, and is in one split; no
     split is empty.
@@ -102,6 +98,8 @@ def read_dataset(params: DataParams) -> Entries:
     logger.info("%s lists %d images (%s) with %d captions", listing.source, len(splits), sizes, captions)
     if conversations := sum(map(len, listing.conversations.values())):
         logger.info("and %d conversations", conversations)
+    if not (hold_out or listing.has_splits):
+        splits = dict.fromkeys(splits, "train")
     image_ids = _first_of_each_split(splits, params.limits)
     _require_files(image_ids, listing)
     _warn_of_unlisted(listing)
