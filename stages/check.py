@@ -3,7 +3,8 @@
 from dataclasses import asdict
 from pathlib import Path
 
-from stages.console import PARAMS, Params, stage_banner, stage_command
+from pipeline.params.schema import Params
+from stages.console import PARAMS, stage_banner, stage_command
 
 
 @stage_command

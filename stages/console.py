@@ -7,19 +7,22 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from pipeline.files.atomic import sweep
 from pipeline.files.locks import file_lock
-from pipeline.params.schema import Params as Params
 from stages.errors import quiet_libraries, report_user_errors
+
+if TYPE_CHECKING:
+    from pipeline.params.schema import Params
 
 PARAMS = Path("params.yaml")
 SCRATCH = Path(".scratch")
 
 
-def stage_command(function: Callable[[Params], None]) -> click.Command:
+def stage_command(function: Callable[["Params"], None]) -> click.Command:
     """Make a click command of a stage, a function of the parameters."""
 
     @functools.wraps(function)

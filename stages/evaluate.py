@@ -1,6 +1,7 @@
 """Stage 6: every epoch is scored on dev and test, and dev chooses the best."""
 
-from stages.console import SCRATCH, Params, stage_banner, stage_command
+from pipeline.params.schema import Params
+from stages.console import SCRATCH, stage_banner, stage_command
 
 
 @stage_command

@@ -1,6 +1,7 @@
 """Stage 7: regions of test images are captioned, their crops encoded on the fly."""
 
-from stages.console import SCRATCH, Params, stage_banner, stage_command
+from pipeline.params.schema import Params
+from stages.console import SCRATCH, stage_banner, stage_command
 
 
 @stage_command

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from stages.console import Params, stage_banner, stage_command
+from pipeline.params.schema import Params
+from stages.console import stage_banner, stage_command
 
 
 @stage_command

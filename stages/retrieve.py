@@ -1,6 +1,7 @@
 """Stage 3: for each image, the train images that look most like it are found."""
 
-from stages.console import Params, stage_banner, stage_command
+from pipeline.params.schema import Params
+from stages.console import stage_banner, stage_command
 
 
 @stage_command

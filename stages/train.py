@@ -2,7 +2,8 @@
 
 import os
 
-from stages.console import SCRATCH, Params, stage_banner, stage_command
+from pipeline.params.schema import Params
+from stages.console import SCRATCH, stage_banner, stage_command
 
 
 @stage_command

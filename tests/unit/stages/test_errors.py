@@ -12,7 +12,8 @@ import torch
 from click.testing import CliRunner
 
 from pipeline.errors import PipelineError
-from stages.console import Params, stage_command
+from pipeline.params.schema import Params
+from stages.console import stage_command
 from stages.errors import report_user_errors
 from tests.import_closure import ROOT
 
