@@ -25,8 +25,13 @@ from pipeline.params.schema import Params
 # estimate: what is left is for the desktop, and for what the estimate does not know.
 CARDS = {8: 8 * 2**30, 16: 15 * 2**30}
 ALLOWED = 0.9
-PROFILES = dict.fromkeys(("flickr8k", "flickr8k-lora", "flickr8k-vit-l14", "flickr8k-report"), 8)
-PROFILES["flickr8k-16gb"] = 16
+PROFILES = {
+    "flickr8k": 8,
+    "flickr8k-lora": 8,
+    "flickr8k-vit-l14": 8,
+    "flickr8k-report": 8,
+    "flickr8k-16gb": 16,
+}
 # What CUDA itself and its libraries take of a device, and the allocator's pieces that fit nothing.
 _CUDA, _FRAGMENTATION = 600e6, 1.1
 # A weight, its gradient, AdamW's two moments and its moving average, all in float32.

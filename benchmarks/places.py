@@ -8,28 +8,25 @@ from typing import Any
 
 import click
 
-from benchmarks.common import table
+from benchmarks.common import benchmark, table
 from pipeline.captions import read_captions, read_images, select_split, vocabulary
 from pipeline.metrics.scene_truth import judge_caption, score_judgments
 from pipeline.regions.caption_regions import only_object, visible_objects
 from pipeline.regions.captioner import Captioner
 from pipeline.regions.regions import REGIONS
-from stages.errors import quiet_libraries, report_user_errors
 
 _CORNERS = ("top-left", "top-right", "bottom-left", "bottom-right")
 _COLUMNS = ("objects", "shape_accuracy", "color_accuracy", "both_accuracy", "empties", "empty_accuracy")
 
 
-@click.command()
+@benchmark
 @click.argument("data", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@report_user_errors
 def main(data: Path) -> None:
     """Compare captions of crops with answers about the same corners of the test scenes of a run.
 
     \b
     Example: python -m benchmarks.places data
     """
-    quiet_libraries()
     click.echo(f"loading {data} ...", err=True)
     captioner = Captioner.load(data)
     paths = {image.image_id: Path(image.path) for image in read_images(data / "images.jsonl")}

@@ -20,7 +20,7 @@ _SCENES = ScenesParams(train=1, dev=1, test=3, image_size=224, seed=-1)
 def example_pictures(checkpoint: Path, info: CheckpointInfo, max_megapixels: float) -> list[str]:
     """Return data addresses: of new scenes for a model of scenes, else of test images of its run.
 
-    The lists of the run's images lie next to the checkpoint; where they or the images do not, there are none.
+    The lists of the run's images lie next to the checkpoint; without them or the images nothing is returned.
     """
     try:
         with TemporaryDirectory() as folder:

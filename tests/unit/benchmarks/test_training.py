@@ -1,9 +1,21 @@
-"""The time to a loss is the time of the steps until a hundred captions have it on average."""
+"""Both sides take the captions of a folder of photographs; when a loss is reached."""
 
 import math
 from pathlib import Path
 
-from benchmarks.common import Task
+from benchmarks.common import Task, save_captions, training_pairs
+from tests.dataset_makers import NAMES, make_flickr8k
+from tests.pictures import noise
+
+
+def test_photographs_are_those_of_the_folder(tmp_path: Path) -> None:
+    photos = make_flickr8k(tmp_path / "photos")
+    for seed, name in enumerate(NAMES):
+        noise(8, 8, seed).save(photos / "Flicker8k_Dataset" / name)
+    save_captions(photos, 1, tmp_path)
+    ((path, captions),) = training_pairs(tmp_path)
+    assert path.is_relative_to(photos)
+    assert captions[0].startswith("Caption 0 of")
 
 
 def test_a_loss_is_reached_where_the_mean_of_a_hundred_captions_is_that_low() -> None:

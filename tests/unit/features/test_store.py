@@ -44,10 +44,6 @@ def chunk(path: Path, row: int) -> slice:
     return slice(info.byte_offset, info.byte_offset + info.size)
 
 
-def assert_refused(path: Path, message: str) -> None:
-    refusal(FeatureStore, path, match=message)
-
-
 # --- writing and reading --------------------------------------------------------------------------
 
 
@@ -86,22 +82,22 @@ def test_a_failing_write_leaves_the_old_store(tmp_path: Path, store_path: Path, 
 
 
 def test_a_missing_store_says_how_to_make_it(tmp_path: Path) -> None:
-    assert_refused(tmp_path / "none.h5", r"none\.h5 does not exist.*`dvc repro encode`")
+    refusal(FeatureStore, tmp_path / "none.h5", match=r"none\.h5 does not exist.*`dvc repro encode`")
 
 
 @pytest.mark.parametrize("size", [0, 5, 0.5, 0.999])
 def test_a_file_that_is_not_a_store_is_refused(store_path: Path, size: float) -> None:
     os.truncate(store_path, int(store_path.stat().st_size * size) if size < 1 else int(size))
-    assert_refused(store_path, r"features\.h5 is not a feature store")
+    refusal(FeatureStore, store_path, match=r"features\.h5 is not a feature store")
 
 
 def test_another_file_of_hdf5_and_another_version_are_refused(store_path: Path) -> None:
     with h5py.File(store_path, "r+") as file:
         file.attrs["format_version"] = 99
-    assert_refused(store_path, r"features\.h5 has format version 99, expected 3")
+    refusal(FeatureStore, store_path, match=r"features\.h5 has format version 99, expected 3")
     with h5py.File(store_path, "w") as file:
         file["numbers"] = np.arange(3)
-    assert_refused(store_path, r"features\.h5 is not a feature store")
+    refusal(FeatureStore, store_path, match=r"features\.h5 is not a feature store")
 
 
 def test_a_flipped_bit_is_found_in_its_image_alone(store_path: Path, features: Features) -> None:
@@ -154,7 +150,7 @@ def test_what_cannot_be_read_is_not_damaged(store_path: Path, monkeypatch: pytes
         patch.setattr(h5py.Dataset, "read_direct", fail)
         refusal(store.read, ["image_1.png"], match=message)
         patch.setattr(h5py, "File", fail)
-        assert_refused(store_path, message)
+        refusal(FeatureStore, store_path, match=message)
 
 
 # --- what is compared -----------------------------------------------------------------------------
