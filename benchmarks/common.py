@@ -128,6 +128,7 @@ class Task:
         gib: the memory of the GPU that a process may take; None: all.
         to_loss: a loss that both train down to, at most an epoch long; None: a number of steps.
         similar: captions of similar images in the prompt of ours.
+        adapters: whether ours also trains adapters.
         dequantize: whether ours keeps its NF4 weights as plain ones.
     """
 
@@ -137,6 +138,7 @@ class Task:
     gib: float | None = None
     to_loss: float | None = None
     similar: int = 0
+    adapters: bool = False
     dequantize: bool = False
 
     def placement(self) -> Placement:

@@ -55,6 +55,9 @@ Side = tuple[Callable[..., Figures], tuple[Any, ...]]
 @click.option("--gib", type=float, help="Memory of the GPU that a process may take.")
 @click.option("--to-loss", type=float, help="Both train an epoch; when is the mean of 100 captions this?")
 @click.option("--similar", default=0, help="Captions of similar images in ours' prompt.")
+@click.option(
+    "--adapters", is_flag=True, help="Ours also trains the adapters of profiles/photos.yaml, at its rate."
+)
 @click.option("--dequantize", is_flag=True, help="Ours keeps its NF4 weights as plain ones.")
 @click.option("--device", default="cpu")
 def main(
@@ -120,18 +123,18 @@ def _row(side: str, runs: list[Figures], encoding: float, captions: int) -> dict
 
 
 def encode(task: Task) -> float:
-    """Encode the images and tokenize the captions of the task; returns the seconds of encoding."""
+    """Encode images, find neighbors, tokenize captions; returns the seconds of the first two."""
     params = _params(task, batch_size=1, accumulation=1, compiled=False)
     execution = Execution(choose_placement(task.device), params.runtime, task.work / "encode")
+    features, captions = task.work / "features.h5", task.work / "captions.jsonl"
     start = time.perf_counter()
-    encode_images(task.work / "images.jsonl", task.work / "features.h5", params.encoder, execution)
-    seconds = time.perf_counter() - start
-    tokenizer = CaptionTokenizer(params.prompt, params.language_model)
-    captions = task.work / "captions.jsonl"
-    tokenize_captions(captions, task.work / "tokens.h5", tokenizer)
+    encode_images(task.work / "images.jsonl", features, params.encoder, execution)
     if task.similar:
         memory, neighbors = task.work / "memory.h5", task.work / "neighbors.h5"
-        retrieve(RetrievePaths(task.work / "features.h5", captions, memory, neighbors), task.similar)
+        retrieve(RetrievePaths(features, captions, memory, neighbors), task.similar)
+    seconds = time.perf_counter() - start
+    tokenizer = CaptionTokenizer(params.prompt, params.language_model)
+    tokenize_captions(captions, task.work / "tokens.h5", tokenizer)
     return seconds
 
 
@@ -168,17 +171,22 @@ def measure(task: Task, batch_size: int, accumulation: int, compiled: bool) -> F
 
 
 def _params(task: Task, batch_size: int, accumulation: int, compiled: bool) -> Params:
-    # The projector alone, as LLaVA pretrains it: the sample trains adapters, too.
     base = profile("photos")
     train = replace(base.train, epochs=1, batch_size=batch_size, gradient_accumulation_steps=accumulation)
     runtime = replace(base.runtime, device=task.device, compile="always" if compiled else "never")
     if task.dequantize:
         runtime = replace(runtime, dequantize="always")
+    lora = base.lora
+    if not task.adapters:
+        # The projector alone, as LLaVA pretrains it, at the rate that is right for it.
+        train, lora = replace(train, learning_rate=4e-3), replace(lora, rank=0)
     return replace(
         base,
         encoder=EncoderParams(str(task.work / "clip"), None, layer=-2, tokens="patches", grid=None),
-        prompt=replace(base.prompt, similar_captions=task.similar),
+        # Captions as they are, so that both sides' losses are of the same tokens.
+        prompt=replace(base.prompt, similar_captions=task.similar, lowercase=False, strip_period=False),
         language_model=replace(base.language_model, name=task.language_model),
+        lora=lora,
         train=train,
         runtime=runtime,
     )
