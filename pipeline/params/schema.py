@@ -188,6 +188,8 @@ class TrainParams:
     """learn to stop; false: captions run on to max_new_tokens"""
     seed: Annotated[StrictInt, Field(ge=0, lt=2**31)]
     """seed of initial weights, order of images and dropout"""
+    word_passes: Annotated[StrictInt, Field(ge=0, le=1000)] = 0
+    """passes in which the projector first learns the captions' words, without the language model; 0: none"""
 
 
 @dataclass(frozen=True, config=_CONFIG)

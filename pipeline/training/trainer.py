@@ -21,6 +21,7 @@ from pipeline.training.optimizer import StepOptimizer, learning_rate
 from pipeline.training.prefetch import take_steps
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.state import SavedState, TrainingState
+from pipeline.training.word_start import start_by_words
 
 logger = logging.getLogger(__name__)
 
@@ -49,8 +50,10 @@ class Trainer:
         self._execution = execution
         self._folder = folder
         self.optimizer = StepOptimizer(model, params, execution)
-        self.state = TrainingState({k: v.detach().clone() for k, v in model.trainable_state().items()})
         saved = folder.load_state(params.epochs)
+        if saved is None and params.word_passes and execution.processes.is_main:
+            start_by_words(model, data, params)
+        self.state = TrainingState({k: v.detach().clone() for k, v in model.trainable_state().items()})
         if execution.processes.count > 1:
             saved = self._from_main(saved or self._snapshot())
         if saved:

@@ -39,6 +39,9 @@ ADAPTERS = replace(LORA, dropout=0.2)
         # Saved only at the end of the epoch.
         ({}, STEPS + 1, 1e9, STEPS),
         ({"dropout": 0.3, "lora": ADAPTERS}, 3, 1e-9, 3),
+        # Interrupted before and after anything was saved.
+        ({"word_passes": 2, "dropout": 0.3}, 1, 1e9, 0),
+        ({"word_passes": 2}, 1, 1e-9, 1),
     ],
 )
 def test_an_interrupted_run_continues_to_the_same_bytes(
