@@ -16,6 +16,7 @@ from pipeline.hardware.execution import Execution
 from pipeline.hardware.tracking import tracking
 from pipeline.model.adapters import adapter_spec, inject_adapters
 from pipeline.model.checkpoints import CheckpointInfo
+from pipeline.model.dequantize import dequantize_layers, should_dequantize
 from pipeline.model.language_model import LanguageModel, load_language_model
 from pipeline.model.projector import Projector
 from pipeline.model.vision_language_model import VisionLanguageModel
@@ -23,7 +24,6 @@ from pipeline.params.schema import Params, TrainParams
 from pipeline.pretrained.pretrained import resolve_model, tokenizer_digest
 from pipeline.text.token_store import read_tokens, require_tokenizer
 from pipeline.training.batches import TrainingData, read_neighbors
-from pipeline.training.dequantize import dequantize_layers, should_dequantize
 from pipeline.training.features import TrainingFeatures
 from pipeline.training.outputs import LiveCurve, TrainPaths, TrainSummary, publish, summarize
 from pipeline.training.provenance import log_new_training, training_provenance

@@ -9,10 +9,10 @@ from bitsandbytes.nn.modules import Linear4bit
 from torch import Tensor
 
 from pipeline.hardware.device import Placement
+from pipeline.model import dequantize
 from pipeline.model.adapters import inject_adapters
+from pipeline.model.dequantize import dequantize_layers, should_dequantize
 from pipeline.model.packing import pack
-from pipeline.training import dequantize
-from pipeline.training.dequantize import dequantize_layers, should_dequantize
 from tests.tiny_llama import load_llama
 from tests.unit.training.builders import LORA
 
