@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.files.batched import batched
+from pipeline.hardware.progress import bar
 from pipeline.model.vision_language_model import VisionLanguageModel
 from pipeline.params.schema import TrainParams
 from pipeline.training.batches import TrainingData
@@ -48,23 +49,24 @@ def start_by_words(model: VisionLanguageModel, data: TrainingData, params: Train
     torch.manual_seed(params.seed)
     rng = np.random.default_rng(params.seed)
     projector.train()
-    for number in range(1, params.word_passes + 1):
-        total = 0.0
-        for images in batched(rng.permutation(words.images).tolist(), _IMAGES):
-            outputs = projector(data.features.read(images).to(device).float())  # [B, P, D_l]
-            scores = (outputs @ embeddings.T * (_SHARPNESS / norm**2)).log_softmax(-1)  # [B, P, W]
-            of_image = scores.logsumexp(1) - math.log(scores.shape[1])  # [B, W]
-            loss = -(words.shares(images).to(device) * of_image).sum(-1).mean()
-            distance = (outputs - scores.exp() @ embeddings).square().sum(-1).mean() / norm**2
-            optimizer.zero_grad()
-            (loss + distance).backward()
-            optimizer.step()
-            total += loss.item() * len(images)
-        logger.info("words, pass %d: mean loss %.4f", number, total / len(words.images))
+    total = params.word_passes * len(words.images)
+    with bar("words", "images", total) as progress:
+        for _ in range(params.word_passes):
+            for images in batched(rng.permutation(words.images).tolist(), _IMAGES):
+                outputs = projector(data.features.read(images).to(device).float())  # [B, P, D_l]
+                scores = (outputs @ embeddings.T * (_SHARPNESS / norm**2)).log_softmax(-1)  # [B, P, W]
+                of_image = scores.logsumexp(1) - math.log(scores.shape[1])  # [B, W]
+                loss = -(words.shares(images).to(device) * of_image).sum(-1).mean()
+                distance = (outputs - scores.exp() @ embeddings).square().sum(-1).mean() / norm**2
+                optimizer.zero_grad()
+                (loss + distance).backward()
+                optimizer.step()
+                progress.update(len(images))
     # Means of embeddings are shorter than embeddings.
-    projector.scale_output(data.features.read(words.images[:_IMAGES]).to(device).float(), norm)
+    some = rng.permutation(words.images)[:_IMAGES].tolist()
+    projector.scale_output(data.features.read(some).to(device).float(), norm)
     seconds = time.monotonic() - start
-    logger.info("the projector started by %d words of the captions in %.1f s", len(words.ids), seconds)
+    logger.info("the projector started by the captions' %d words, in %.1f s", len(words.ids), seconds)
 
 
 class _CaptionWords:
