@@ -173,9 +173,12 @@ def measure(task: Task, batch_size: int, accumulation: int, compiled: bool) -> F
 def _params(task: Task, batch_size: int, accumulation: int, compiled: bool) -> Params:
     base = profile("photos")
     train = replace(base.train, epochs=1, batch_size=batch_size, gradient_accumulation_steps=accumulation)
-    runtime = replace(base.runtime, device=task.device, compile="always" if compiled else "never")
-    if task.dequantize:
-        runtime = replace(runtime, dequantize="always")
+    runtime = replace(
+        base.runtime,
+        device=task.device,
+        compile="always" if compiled else "never",
+        dequantize="always" if task.dequantize else "never",
+    )
     lora = base.lora
     if not task.adapters:
         # The projector alone, as LLaVA pretrains it, at the rate that is right for it.

@@ -13,7 +13,7 @@ from pipeline.model.language_model import LanguageModel
 
 logger = logging.getLogger(__name__)
 
-# The part of a GPU's free memory that plain weights may take in addition: the rest is the batch's.
+# The part of the free memory that plain weights may take in addition: the rest is the batch's.
 _SHARE = 1 / 8
 # Bytes of a weight in NF4: half of one, and for each block of 64 a scale of 32 bits.
 _NF4_BYTES = 0.5 + 4 / 64
@@ -28,9 +28,6 @@ def should_dequantize(
     extra = model.layer_weights * (placement.dtype.itemsize - _NF4_BYTES)
     if requested != "auto":
         chosen, reason = requested == "always", f"runtime.dequantize is {requested}"
-    elif placement.device.type != "cuda":
-        # Two cores: 2 to 5 % less time a step for a fifth more memory (docs/performance.md).
-        chosen, reason = False, "on a CPU it saves little time"
     else:
         chosen = extra <= _SHARE * free_memory(placement.device)
         reason = "memory is free" if chosen else "the memory is left to the batch"
