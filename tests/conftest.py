@@ -63,7 +63,13 @@ def make_tiny_params(tiny_clip: Path, tiny_llama: Path) -> Params:
         projector=replace(sample.projector, hidden_size=32),
         lora=replace(sample.lora, rank=0, targets=("q_proj", "v_proj")),
         train=replace(
-            sample.train, epochs=2, batch_size=4, learning_rate=4e-3, ema_decay=0.95, warmup_steps=2
+            sample.train,
+            epochs=2,
+            batch_size=4,
+            learning_rate=4e-3,
+            ema_decay=0.95,
+            warmup_steps=2,
+            word_passes=0,
         ),
         generate=replace(sample.generate, max_new_tokens=8),
         regions=replace(sample.regions, images=2),

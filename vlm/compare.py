@@ -58,7 +58,8 @@ def compare(first: str, second: str, references: Path | None, page: Path, max_me
     for row in comparison.scores:
         difference = f"{row.second - row.first:+8.2f}   {row.low:.2f} to {row.high:.2f}"
         click.echo(f"  {row.title:<8}{row.first:8.2f} {row.second:8.2f} {difference}")
-    click.echo(f"Captions that differ: {len(comparison.changes)}. CIDEr-D changed most of")
+    most = " CIDEr-D changed most of" if comparison.changes else ""
+    click.echo(f"Captions that differ: {len(comparison.changes)}.{most}")
     for change in comparison.changes[:_PRINTED]:
         click.echo(f"  {change.image_id}: {change.ciders[0]:.0f} -> {change.ciders[1]:.0f}")
         for name, caption in zip("AB", change.captions, strict=True):

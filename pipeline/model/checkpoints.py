@@ -233,8 +233,12 @@ def memory_of_checkpoint(checkpoint: Checkpoint, path: Path) -> Memory | None:
 def other_memory(checkpoint: Checkpoint, path: Path) -> Memory:
     """Read a memory of captions that a checkpoint was perhaps not trained with.
 
-    Raises PipelineError for a damaged file or a memory of another encoder.
+    Raises PipelineError for a missing or damaged file, or a memory of another encoder.
     """
+    if not path.exists():
+        raise PipelineError(
+            f"{path} does not exist. Fix: name a memory of captions, or make it with `vlm memory build`."
+        )
     memory = Memory.read(path)
     for key, present, wanted in differences(memory.spec, checkpoint.info.encoder):
         raise PipelineError(

@@ -25,6 +25,7 @@ from pipeline.files.batched import batched
 from pipeline.files.json_files import JsonObject, sha256_of_file, write_json, write_jsonl
 from pipeline.files.prediction_cache import PredictionCache
 from pipeline.hardware.execution import Execution
+from pipeline.hardware.progress import bar
 from pipeline.images.images import crop, open_image
 from pipeline.metrics.scene_truth import judge_caption, score_judgments
 from pipeline.model.checkpoints import load_checkpoint, memory_of_checkpoint
@@ -146,21 +147,23 @@ def _answer(
     missing = cache.missing
     captioner: Captioner | None = None
     crops = _save_crops(requests, folder)
-    for places in batched(range(len(requests)), BATCH_SIZE):
-        # Taken one by one: a batch of decoded photos would fill the memory.
-        batch = islice(crops, len(places))
-        if cache.has(places):
-            deque(batch, maxlen=0)
-            continue
-        if captioner is None:
-            captions = memory_of_checkpoint(checkpoint, memory) if uses_memory else None
-            placement, model_cache = execution.placement, execution.runtime.model_cache
-            captioner = Captioner.from_checkpoint(checkpoint, placement, model_cache, memory=captions)
-        answers = captioner.caption_many(batch, generate)
-        rows = [{"region": a.region.name, "box": [*a.region.box], "caption": a.text} for a in answers]
-        cache.add(places[0], rows)
+    with bar("regions", "requests", missing) as progress:
+        for places in batched(range(len(requests)), BATCH_SIZE):
+            # Taken one by one: a batch of decoded photos would fill the memory.
+            batch = islice(crops, len(places))
+            if cache.has(places):
+                deque(batch, maxlen=0)
+                continue
+            if captioner is None:
+                captions = memory_of_checkpoint(checkpoint, memory) if uses_memory else None
+                placement, model_cache = execution.placement, execution.runtime.model_cache
+                captioner = Captioner.from_checkpoint(checkpoint, placement, model_cache, memory=captions)
+            answers = captioner.caption_many(batch, generate)
+            rows = [{"region": a.region.name, "box": [*a.region.box], "caption": a.text} for a in answers]
+            cache.add(places[0], rows)
+            progress.update(len(places))
     if missing:
-        logger.info("%d of %d requests answered now; the other answers are kept", missing, len(requests))
+        logger.info("requests answered now: %d, in earlier runs: %d", missing, len(requests) - missing)
     checkpoint.file.require_unchanged()
     return cache.rows
 

@@ -25,7 +25,8 @@ from pipeline.training.batches import TrainingData
 
 logger = logging.getLogger(__name__)
 
-_IMAGES = 32  # in a step
+_IMAGES = 32  # in a step, or fewer:
+_MOST_SCORES = 2**26  # numbers in [B, P, W], of which a few copies exist at a time
 # A word's logit for an output that equals its embedding.
 _SHARPNESS = 20.0
 
@@ -48,11 +49,16 @@ def start_by_words(model: VisionLanguageModel, data: TrainingData, params: Train
     optimizer = torch.optim.AdamW(projector.parameters(), lr=params.learning_rate, weight_decay=0.0)
     torch.manual_seed(params.seed)
     rng = np.random.default_rng(params.seed)
+    some = rng.permutation(words.images)[:_IMAGES].tolist()
+    sample = data.features.read(some).to(device).float()  # [n, P, D_v]
+    with torch.no_grad():
+        length = float(projector(sample).norm(dim=-1).mean())
+    at_a_time = max(1, min(_IMAGES, _MOST_SCORES // (sample.shape[1] * len(embeddings))))
     projector.train()
     total = params.word_passes * len(words.images)
     with bar("words", "images", total) as progress:
         for _ in range(params.word_passes):
-            for images in batched(rng.permutation(words.images).tolist(), _IMAGES):
+            for images in batched(rng.permutation(words.images).tolist(), at_a_time):
                 outputs = projector(data.features.read(images).to(device).float())  # [B, P, D_l]
                 scores = (outputs @ embeddings.T * (_SHARPNESS / norm**2)).log_softmax(-1)  # [B, P, W]
                 of_image = scores.logsumexp(1) - math.log(scores.shape[1])  # [B, W]
@@ -62,9 +68,8 @@ def start_by_words(model: VisionLanguageModel, data: TrainingData, params: Train
                 (loss + distance).backward()
                 optimizer.step()
                 progress.update(len(images))
-    # Means of embeddings are shorter than embeddings.
-    some = rng.permutation(words.images)[:_IMAGES].tolist()
-    projector.scale_output(data.features.read(some).to(device).float(), norm)
+    # As long as before: means of embeddings are shorter than embeddings.
+    projector.scale_output(sample, length)
     seconds = time.monotonic() - start
     logger.info("the projector started by the captions' %d words, in %.1f s", len(words.ids), seconds)
 

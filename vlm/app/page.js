@@ -84,6 +84,8 @@ async function ask(requests, asked = "") {
   cards.prepend(...made);
   byId("results").hidden = false;
   select(made[0]);
+  // A picture that is not decoded yet has no height: the card would move out of view again.
+  await made[0].querySelector("img").decode().catch(() => {});
   made[0].scrollIntoView({ block: "nearest" });
 }
 
