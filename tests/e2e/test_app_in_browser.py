@@ -23,6 +23,15 @@ from tests.import_closure import ROOT
 from tests.pictures import noise
 
 CARDS = "#cards .card"
+# Whether the newest caption is in the window, once all pictures have their height.
+SEES_THE_NEWEST = """
+    const frame = () => new Promise(requestAnimationFrame);
+    const pictures = [...document.querySelectorAll(".card img")];
+    return Promise.all(pictures.map((picture) => picture.decode())).then(frame).then(frame).then(() => {
+        const box = document.querySelector(".card .caption").getBoundingClientRect();
+        return box.top >= 0 && box.bottom <= innerHeight;
+    });
+"""
 
 
 @dataclass(frozen=True)
@@ -248,6 +257,17 @@ def test_on_a_phone_question_and_answer_are_under_the_image(app: App, page: Chro
     tops = [page.find(css).rect["y"] for css in ("#shown", "#request", CARDS, ".pad")]
     assert tops == sorted(tops)
     assert page.text(f"{CARDS} .asked") == "the top"
+
+
+def test_on_a_phone_the_newest_answer_comes_into_view(app: App, page: Chromium, photo: Path) -> None:
+    page.open(app.address, 390, 844)
+    upload(page, photo)
+    for count, region in enumerate(("top-left", "right", "left third"), start=1):
+        button = page.find(f"[data-requests='{region}']")
+        page.run("arguments[0].scrollIntoView({ block: 'center' })", button)
+        button.click()
+        wait_for_cards(page, count)
+        assert page.run(SEES_THE_NEWEST), region
 
 
 def test_another_image_clears_the_box_and_answers_of_a_scene(page: Chromium, photo: Path) -> None:
