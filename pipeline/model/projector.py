@@ -39,14 +39,20 @@ class Projector(nn.Module):
         self.get_buffer("scale").copy_(variance.rsqrt() if variance > 0 else torch.ones(()))
 
     @torch.no_grad()
+    def output_norm(self, features: Tensor) -> float:
+        """Return the mean Euclidean norm of what `features` `[.., D_v]` become, without dropout."""
+        self.eval()
+        norm = float(self(features).norm(dim=-1).mean())
+        self.train()
+        return norm
+
+    @torch.no_grad()
     def scale_output(self, features: Tensor, norm: float) -> None:
         """Scale the last layer so that `features` `[.., D_v]` come out with Euclidean norm `norm` on average.
 
         A fresh layer's outputs are many times longer than word embeddings, which a frozen model reads as
         noise for the first hundreds of steps.
         """
-        self.eval()
-        factor = norm / float(self(features).norm(dim=-1).mean())
+        factor = norm / self.output_norm(features)
         self.output.weight.mul_(factor)
         self.output.bias.mul_(factor)
-        self.train()

@@ -51,10 +51,8 @@ def start_by_words(model: VisionLanguageModel, data: TrainingData, params: Train
     rng = np.random.default_rng(params.seed)
     some = rng.permutation(words.images)[:_IMAGES].tolist()
     sample = data.features.read(some).to(device).float()  # [n, P, D_v]
-    with torch.no_grad():
-        length = float(projector(sample).norm(dim=-1).mean())
+    length = projector.output_norm(sample)
     at_a_time = max(1, min(_IMAGES, _MOST_SCORES // (sample.shape[1] * len(embeddings))))
-    projector.train()
     total = params.word_passes * len(words.images)
     with bar("words", "images", total) as progress:
         for _ in range(params.word_passes):
