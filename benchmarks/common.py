@@ -8,6 +8,7 @@ import json
 import math
 import os
 import platform
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -126,7 +127,7 @@ class Task:
 
     Attributes:
         gib: the memory of the GPU that a process may take; None: all.
-        to_loss: a loss that both train down to, at most an epoch long; None: a number of steps.
+        to_loss: losses whose time is measured, over an epoch of both sides; none: a number of steps.
         similar: captions of similar images in the prompt of ours.
         adapters: whether ours also trains adapters.
         dequantize: whether ours keeps its NF4 weights as plain ones.
@@ -136,7 +137,7 @@ class Task:
     language_model: str
     device: str
     gib: float | None = None
-    to_loss: float | None = None
+    to_loss: tuple[float, ...] = ()
     similar: int = 0
     adapters: bool = False
     dequantize: bool = False
@@ -150,7 +151,7 @@ class Task:
         return placement
 
     def time_to_loss(self, losses: Sequence[float], captions: float, rate: float) -> Figures:
-        """What it took until the mean loss of 100 captions was `to_loss`; infinite if it never was.
+        """Seconds until the mean loss of 100 captions is each of `to_loss`; infinite where it never is.
 
         In its first epoch a model has not seen a step's captions before: their loss says what it has learned.
 
@@ -159,13 +160,10 @@ class Task:
             captions: of a step.
             rate: captions a second.
         """
-        if self.to_loss is None:
-            return {}
         window = max(1, round(100 / captions))
-        ends = range(window, len(losses) + 1)
-        low = (end for end in ends if sum(losses[end - window : end]) <= self.to_loss * window)
-        needed = captions * next(low, math.inf)
-        return {"captions to the loss": needed, "seconds to the loss": needed / rate}
+        means = [(end, statistics.mean(losses[end - window : end])) for end in range(window, len(losses) + 1)]
+        steps = {loss: next((end for end, mean in means if mean <= loss), math.inf) for loss in self.to_loss}
+        return {f"s to {loss:g}": captions * needed / rate for loss, needed in steps.items()}
 
 
 def profile(name: str) -> Params:

@@ -61,7 +61,7 @@ def measure(task: Task, batch_size: int, steps: int) -> Figures:
     model.register_forward_pre_hook(
         lambda _model, _arguments, named: shapes.append(tuple(named["input_ids"].shape)), with_kwargs=True
     )
-    if task.to_loss is not None:
+    if task.to_loss:
         captions = sum(len(of_image) for _, of_image in training_pairs(task.work))
         steps = captions // batch_size - WARM_UP
     seconds, losses = _train(task, processor, model, batch_size, steps)

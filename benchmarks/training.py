@@ -53,7 +53,9 @@ Side = tuple[Callable[..., Figures], tuple[Any, ...]]
     help="llama: Llama-3.2-1B's dimensions; tiny: two layers, to try this program.",
 )  # fmt: skip
 @click.option("--gib", type=float, help="Memory of the GPU that a process may take.")
-@click.option("--to-loss", type=float, help="Both train an epoch; when is the mean of 100 captions this?")
+@click.option(
+    "--to-loss", type=float, multiple=True, help="Both train an epoch; when is the mean of 100 captions this?"
+)
 @click.option("--similar", default=0, help="Captions of similar images in ours' prompt.")
 @click.option(
     "--adapters", is_flag=True, help="Ours also trains the adapters of profiles/photos.yaml, at its rate."
@@ -117,8 +119,7 @@ def _row(side: str, runs: list[Figures], encoding: float, captions: int) -> dict
     row = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
     # The peer encodes in each step.
     once = 0.0 if side.startswith("peer") else encoding
-    if "seconds to the loss" in row:
-        row["seconds to the loss"] += once * captions
+    row |= {key: seconds + once * captions for key, seconds in row.items() if key.startswith("s to ")}
     return {"side": side, **row, "captions/s with encoding": 1 / (1 / row["captions/s"] + once)}
 
 

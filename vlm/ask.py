@@ -1,5 +1,6 @@
 """`vlm ask`: what a model that was trained on questions answers about images, or about regions of them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -14,7 +15,7 @@ from vlm.caption import find_and_report, load_captioner, output_all, regions_of
 @click.option("--region", help='Ask about a region by name: "top-left", "the left third".')
 @click.option("--box", help="Ask about x0,y0,x1,y1: fractions from 0 to 1, or whole pixels.")
 @click.option("--recursive", is_flag=True, help="Read the folders of folders too.")
-@click.option("--beams", type=click.IntRange(1, 32), default=3, help="Beams of the search; 1: greedy.")
+@options.beams
 @options.max_megapixels
 @options.checkpoint
 @options.memory
@@ -26,7 +27,7 @@ def ask(
     region: str | None,
     box: str | None,
     recursive: bool,
-    beams: int,
+    beams: int | None,
     max_megapixels: float,
     checkpoint: Path,
     memory: Path | None,
@@ -43,8 +44,6 @@ def ask(
     Example: vlm ask photo.jpg "How many dogs are there?"
     Example: vlm ask photos/ "What color is the car?" --region left --json
     """
-    from dataclasses import replace
-
     from vlm.files.caption_output import Printer
 
     (part,) = regions_of(None, region, box)
@@ -52,10 +51,9 @@ def ask(
     requests = [(path, part) for path in files.paths]
     if requests:
         captioner = load_captioner(checkpoint, device, max_megapixels, memory, quiet=as_json)
-        from pipeline.regions.captioner import DEFAULT_GENERATION
-
         captioner.require_question(question)
-        answers = captioner.caption_each(requests, replace(DEFAULT_GENERATION, beams=beams), question)
+        generate = replace(captioner.generation, beams=beams or captioner.generation.beams)
+        answers = captioner.caption_each(requests, generate, question)
         several, names_region = len(files.paths) + len(files.errors) > 1, (region, box) != (None, None)
         output_all(requests, answers, Printer(as_json, several, names_region, question), errors)
     if errors:

@@ -4,6 +4,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 @click.option("--region", help='A region by name: "top-left", "the left third".')
 @click.option("--box", help="A region as x0,y0,x1,y1: fractions from 0 to 1, or whole pixels.")
 @click.option("--recursive", is_flag=True, help="Read the folders of folders too.")
-@click.option("--beams", type=click.IntRange(1, 32), default=3, help="Beams of the search; 1: greedy.")
+@options.beams
 @click.option("--write", metavar="txt|OUT.jsonl", help="Write captions there; those that exist are skipped.")
 @options.max_megapixels
 @options.checkpoint
@@ -38,7 +39,7 @@ def caption(
     region: str | None,
     box: str | None,
     recursive: bool,
-    beams: int,
+    beams: int | None,
     write: str | None,
     max_megapixels: float,
     checkpoint: Path,
@@ -61,8 +62,6 @@ def caption(
     Example: vlm caption photos/ --ask "Compare the left and the right" --json
     Example: vlm caption photos/ --write txt
     """
-    from dataclasses import replace
-
     from vlm.files.caption_output import Printer, caption_file
 
     if write and as_json:
@@ -78,10 +77,15 @@ def caption(
         missing = [request for request in requests if not output.has(*request)]
         if missing:
             captioner = load_captioner(checkpoint, device, max_megapixels, memory, quiet=as_json)
-            from pipeline.regions.captioner import DEFAULT_GENERATION
-
-            answers = captioner.caption_each(missing, replace(DEFAULT_GENERATION, beams=beams))
-            counts = output_all(missing, answers, output, errors)
+            generate = replace(captioner.generation, beams=beams or captioner.generation.beams)
+            answers = captioner.caption_each(missing, generate)
+            try:
+                counts = output_all(missing, answers, output, errors)
+            except KeyboardInterrupt:
+                if write:
+                    kept = f"the captions so far are in {write}"
+                    click.echo(f"Stopped: {kept}, and the same command goes on.", err=True)
+                raise
     if write:
         skipped = len(requests) - len(missing) + counts[False]
         click.echo(

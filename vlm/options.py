@@ -36,6 +36,11 @@ checkpoint = click.option(
     default="data/best.safetensors",
     help="What training saved: a file, or a folder with best.safetensors.",
 )
+beams = click.option(
+    "--beams",
+    type=click.IntRange(1, 32),
+    help="Beams of the search; 1: greedy. Default: as the checkpoint was scored.",
+)
 _DEVICE_HELP = "Where to compute: auto, cpu, cuda, cuda:N or mps."
 device = click.option("--device", default="auto", callback=_device, help=_DEVICE_HELP)
 memory = click.option(
@@ -75,12 +80,12 @@ def model_cache() -> Path | None:
 def find_checkpoint_or_explain(path: Path) -> Path:
     """Find the checkpoint that a user means: a file, its name without `.safetensors`, or a folder.
 
-    Raises PipelineError if a folder has none, and if it is missing while DVC is at work.
+    Raises PipelineError if a folder has none, and if one in data/ is missing while DVC is at work.
     """
     from pipeline.model.checkpoints import find_checkpoint
     from stages.errors import refuse_while_dvc_runs
 
     names = (path, Path(f"{path}.safetensors"), path / "best.safetensors")
-    if not any(name.is_file() for name in names):
+    if path.parts[:1] == ("data",) and not any(name.is_file() for name in names):
         refuse_while_dvc_runs(path, "wait until it has ended, or name another checkpoint with --checkpoint")
     return find_checkpoint(path)

@@ -30,6 +30,7 @@ from pipeline.model.checkpoints import (
     checkpoints_of_run,
     load_checkpoint,
     memory_of_checkpoint,
+    save_scored,
 )
 from pipeline.params.schema import Params
 from pipeline.retrieval.neighbors import Neighbors, Retriever
@@ -99,7 +100,7 @@ def evaluate(paths: EvaluatePaths, settings: Params, execution: Execution) -> Js
         result.file.require_unchanged()
     _write_predictions(paths.predictions, results, answered)
     write_atomic(paths.curve, epochs_csv(metrics["by_epoch"]).encode())
-    write_atomic(paths.best, chosen.content)
+    save_scored(paths.best, chosen, settings.generate)
     write_json(paths.metrics, metrics)
     write_json(paths.scores, summary_metrics(metrics))
     if metrics["test"]["bleu_4"] < 1e-4:

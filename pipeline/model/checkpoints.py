@@ -24,7 +24,7 @@ from pipeline.files.json_files import canonical_json, digest, write_atomic
 from pipeline.files.unchanged_file import UnchangedFile
 from pipeline.model.adapters import require_shapes, split_state
 from pipeline.model.projector import Projector
-from pipeline.params.schema import EncoderParams, LanguageModelParams, PromptParams
+from pipeline.params.schema import EncoderParams, GenerateParams, LanguageModelParams, PromptParams
 from pipeline.retrieval.memory import Memory
 
 T = TypeVar("T")
@@ -34,6 +34,11 @@ _METADATA_KEY = "vlm"
 _CHECKSUM = "sha256"
 _BEST = "best.safetensors"
 _MOST_ANSWER_TOKENS = 4096  # a checkpoint may come from anywhere
+# Of a checkpoint without scores: what gives most on dev (docs/results.md). People say the same three words
+# twice in 1 of 160 captions.
+_UNSCORED = GenerateParams(
+    beams=3, max_new_tokens=None, length_penalty=1.0, no_repeat_ngram_size=3, consensus=1.0
+)
 _CHECKPOINT_NAME = re.compile(r"epoch_(\d{3,})\.safetensors")
 
 
@@ -47,7 +52,8 @@ class CheckpointInfo:
     their captions' ids. `longest_caption` counts the tokens of the longest training caption with its end.
     `lora` says how the adapters are built; without adapters it is None. `memory` is the digest of the memory
     that similar captions come from, None where the prompt shows none. `data` names the dataset and counts its
-    training images, and its conversations if it has any; older checkpoints lack it.
+    training images, and its conversations if it has any; older checkpoints lack it. `generate` says how the
+    captions of the checkpoint's scores were decoded; only `best.safetensors` has it.
     """
 
     epoch: int
@@ -64,6 +70,7 @@ class CheckpointInfo:
     lora: dict[str, Any] | None = None
     memory: str | None = None
     data: dict[str, Any] | None = None
+    generate: dict[str, Any] | None = None
 
     @property
     def trained_on(self) -> str:
@@ -96,6 +103,10 @@ class CheckpointInfo:
     def language_model_params(self) -> LanguageModelParams:
         """Return the section `language_model` of these params."""
         return _section(LanguageModelParams, self.language_model)
+
+    def generate_params(self) -> GenerateParams:
+        """Return the section `generate` of the params that the checkpoint was scored with."""
+        return _UNSCORED if self.generate is None else GenerateParams(**self.generate)
 
     def prompt_params(self) -> PromptParams:
         """Return the section `prompt` of these params."""
@@ -163,6 +174,12 @@ def save_checkpoint(path: Path, trained: Mapping[str, Tensor], info: CheckpointI
     save_tensors(path, trained, {"format_version": FORMAT_VERSION, **asdict(info)})
 
 
+def save_scored(path: Path, checkpoint: Checkpoint, generate: GenerateParams) -> None:
+    """Write a checkpoint that was read with how the captions of its scores were decoded."""
+    tensors, metadata = _parse_tensors(checkpoint.file, checkpoint.content)
+    save_tensors(path, tensors, {**metadata, "generate": asdict(generate)})
+
+
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint.
 
@@ -176,6 +193,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         if version != FORMAT_VERSION:
             raise ValueError(f"its format version is {version}, expected {FORMAT_VERSION}")
         info = CheckpointInfo(**metadata)
+        info.generate_params()
         shape = info.encoder["width"], info.hidden_size, info.width_out
         with torch.device("meta"):  # the numbers of a file must not make it take memory
             expected = Projector(*shape).state_dict()

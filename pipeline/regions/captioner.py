@@ -48,10 +48,6 @@ from pipeline.vision.load import load_encoder
 
 AnyRegion = str | tuple[float, float, float, float] | Region | None
 
-# What gives most on dev (docs/results.md). People say the same three words twice in 1 of 160 captions.
-DEFAULT_GENERATION = GenerateParams(
-    beams=3, max_new_tokens=None, length_penalty=1.0, no_repeat_ngram_size=3, consensus=1.0
-)
 BATCH_SIZE = 32
 _MOST_CHARACTERS = 2000  # of a question, as in datasets
 
@@ -92,6 +88,11 @@ class Captioner:
         compared = "the search for captions compares with those"
         use = f"Its prompt shows captions, and {compared}" if shows else compared.capitalize()
         return f"{sentence} {use} of similar images, from {memory.path}."
+
+    @property
+    def generation(self) -> GenerateParams:
+        """Return how captions are decoded unless a call says otherwise: as for the checkpoint's scores."""
+        return self._model.info.generate_params()
 
     @property
     def answers_questions(self) -> bool:
@@ -146,16 +147,16 @@ class Captioner:
     # A str or a file is iterable as well, and is always meant as one image: this overload comes first.
     @overload
     def caption(  # type: ignore[overload-overlap]
-        self, image: ImageLike, region: AnyRegion = None, generate: GenerateParams = ...
+        self, image: ImageLike, region: AnyRegion = None, generate: GenerateParams | None = ...
     ) -> RegionCaption: ...
 
     @overload
     def caption(
-        self, image: Iterable[ImageLike], region: AnyRegion = None, generate: GenerateParams = ...
+        self, image: Iterable[ImageLike], region: AnyRegion = None, generate: GenerateParams | None = ...
     ) -> list[RegionCaption]: ...
 
     def caption(
-        self, image: Images, region: AnyRegion = None, generate: GenerateParams = DEFAULT_GENERATION
+        self, image: Images, region: AnyRegion = None, generate: GenerateParams | None = None
     ) -> RegionCaption | list[RegionCaption]:
         """Caption an image, or the same region of each of several images.
 
@@ -166,7 +167,7 @@ class Captioner:
             region: a name ("top-left", "the left third"), or a box: left, top, right, bottom in fractions
                 of the image, or in pixels if a number is above 1; or the region of an answer. None: the full
                 image.
-            generate: how to decode.
+            generate: how to decode; None: as `generation` says.
 
         Returns:
             One caption, or a list of them for an iterable.
@@ -178,7 +179,7 @@ class Captioner:
 
     @overload
     def answer(  # type: ignore[overload-overlap]
-        self, question: str, image: ImageLike, region: AnyRegion = None, generate: GenerateParams = ...
+        self, question: str, image: ImageLike, region: AnyRegion = None, generate: GenerateParams | None = ...
     ) -> RegionCaption: ...
 
     @overload
@@ -187,7 +188,7 @@ class Captioner:
         question: str,
         image: Iterable[ImageLike],
         region: AnyRegion = None,
-        generate: GenerateParams = ...,
+        generate: GenerateParams | None = ...,
     ) -> list[RegionCaption]: ...
 
     def answer(
@@ -195,7 +196,7 @@ class Captioner:
         question: str,
         image: Images,
         region: AnyRegion = None,
-        generate: GenerateParams = DEFAULT_GENERATION,
+        generate: GenerateParams | None = None,
     ) -> RegionCaption | list[RegionCaption]:
         """Answer a question about an image or a region of it, or about each of several images.
 
@@ -205,7 +206,7 @@ class Captioner:
         return self._caption_region(image, region, generate, question)
 
     def _caption_region(
-        self, image: Images, region: AnyRegion, generate: GenerateParams, question: str | None
+        self, image: Images, region: AnyRegion, generate: GenerateParams | None, question: str | None
     ) -> RegionCaption | list[RegionCaption]:
         if region is None:
             part = REGIONS["full"]
@@ -219,16 +220,16 @@ class Captioner:
 
     @overload
     def ask(  # type: ignore[overload-overlap]
-        self, request: str, image: ImageLike, generate: GenerateParams = ...
+        self, request: str, image: ImageLike, generate: GenerateParams | None = ...
     ) -> RegionCaption: ...
 
     @overload
     def ask(
-        self, request: str, image: Iterable[ImageLike], generate: GenerateParams = ...
+        self, request: str, image: Iterable[ImageLike], generate: GenerateParams | None = ...
     ) -> list[RegionCaption]: ...
 
     def ask(
-        self, request: str, image: Images, generate: GenerateParams = DEFAULT_GENERATION
+        self, request: str, image: Images, generate: GenerateParams | None = None
     ) -> RegionCaption | list[RegionCaption]:
         """Caption the region that a request in words names, e.g. "Describe the top-right corner".
 
@@ -239,16 +240,16 @@ class Captioner:
 
     @overload
     def ask_all(  # type: ignore[overload-overlap]
-        self, request: str, image: ImageLike, generate: GenerateParams = ...
+        self, request: str, image: ImageLike, generate: GenerateParams | None = ...
     ) -> list[RegionCaption]: ...
 
     @overload
     def ask_all(
-        self, request: str, image: Iterable[ImageLike], generate: GenerateParams = ...
+        self, request: str, image: Iterable[ImageLike], generate: GenerateParams | None = ...
     ) -> list[list[RegionCaption]]: ...
 
     def ask_all(
-        self, request: str, image: Images, generate: GenerateParams = DEFAULT_GENERATION
+        self, request: str, image: Images, generate: GenerateParams | None = None
     ) -> list[RegionCaption] | list[list[RegionCaption]]:
         """Caption each region that a request names, in its order: "Compare the left and the right".
 
@@ -262,7 +263,7 @@ class Captioner:
     def caption_many(
         self,
         requests: Iterable[tuple[ImageLike, Region]],
-        generate: GenerateParams = DEFAULT_GENERATION,
+        generate: GenerateParams | None = None,
         question: str | None = None,
     ) -> list[RegionCaption]:
         """Caption regions of many images, in batches. Raises the first PipelineError of `caption_each`."""
@@ -276,7 +277,7 @@ class Captioner:
     def caption_each(
         self,
         requests: Iterable[tuple[ImageLike, Region]],
-        generate: GenerateParams = DEFAULT_GENERATION,
+        generate: GenerateParams | None = None,
         question: str | None = None,
     ) -> Iterator[RegionCaption | PipelineError]:
         """Yield the caption of each request, or the answer to one question, in order and in batches.
@@ -289,7 +290,7 @@ class Captioner:
             self.require_question(question)
         for crops in batched(self._crops(requests), BATCH_SIZE):
             good = [item for item in crops if not isinstance(item, PipelineError)]
-            captions = iter(self._caption_crops(good, generate, question) if good else [])
+            captions = iter(self._caption_crops(good, generate or self.generation, question) if good else [])
             for item in crops:
                 yield item if isinstance(item, PipelineError) else next(captions)
 

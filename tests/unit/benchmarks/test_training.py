@@ -19,12 +19,9 @@ def test_photographs_are_those_of_the_folder(tmp_path: Path) -> None:
 
 
 def test_a_loss_is_reached_where_the_mean_of_a_hundred_captions_is_that_low() -> None:
-    task = Task(Path(), "model", "cpu", to_loss=2.0)
+    task = Task(Path(), "model", "cpu", to_loss=(3.0, 2.0))
     # 50 captions a step: two steps are a hundred captions, and one low step is not enough.
     losses = [4.0, 1.0, 3.5, 2.0, 2.0, 1.0]
-    assert task.time_to_loss(losses, captions=50, rate=10) == {
-        "captions to the loss": 250,
-        "seconds to the loss": 25,
-    }
-    assert task.time_to_loss(losses[:4], 50, 10)["seconds to the loss"] == math.inf
+    assert task.time_to_loss(losses, captions=50, rate=10) == {"s to 3": 10, "s to 2": 25}
+    assert task.time_to_loss(losses[:4], 50, 10) == {"s to 3": 10, "s to 2": math.inf}
     assert Task(Path(), "model", "cpu").time_to_loss(losses, 50, 10) == {}

@@ -73,10 +73,7 @@ def other_memory(path: Path) -> Memory:
 def test_the_captioner_says_what_the_evaluation_said(similar: Project) -> None:
     """With neighbors found for the image file, as if it were a stranger's."""
     captioner = Captioner.load(similar.best, device="cpu")
-    said = {
-        image.image_id: captioner.caption(image.path, generate=similar.params.generate).text
-        for image in similar.test_images
-    }
+    said = {image.image_id: captioner.caption(image.path).text for image in similar.test_images}
     assert said == similar.predictions("test")
     memory = Memory.read(similar.data / "memory.h5")
     assert load_checkpoint(similar.best).info.memory == memory.digest
@@ -208,13 +205,12 @@ class TestConsensus:
             assert said.text == expected
 
     def test_evaluation_says_what_the_captioner_says_of_each_file(
-        self, project: Project, captioner: Captioner, paths: list[str], tmp_path: Path
+        self, project: Project, paths: list[str], tmp_path: Path
     ) -> None:
-        generate = consensus(project, 1.0)
         folder = Path(shutil.copytree(project.folder, tmp_path / "copy"))
-        project = Project(folder, replace(project.params, generate=generate))
+        project = Project(folder, replace(project.params, generate=consensus(project, 1.0)))
         project.evaluate("consensus")
-        said = [caption.text for caption in captioner.caption(paths, generate=generate)]
+        said = [caption.text for caption in Captioner.load(project.best, device="cpu").caption(paths)]
         assert [project.predictions("test")[image.image_id] for image in project.test_images] == said
 
     def test_captions_of_similar_images_are_candidates_and_score_as_if_the_model_had_written_them(

@@ -19,7 +19,8 @@ from click.testing import Result
 from PIL import Image
 
 from pipeline import Captioner
-from pipeline.params.schema import GenerateParams
+from pipeline.model.checkpoints import load_checkpoint, save_scored
+from pipeline.params.schema import GenerateParams, Params
 from tests.import_closure import ROOT
 from tests.unit.project import refuse_to_load, write_dvc_lock
 from tests.vlm_command import run_vlm
@@ -178,17 +179,17 @@ def test_ctrl_c_keeps_the_captions_that_were_made(monkeypatch: pytest.MonkeyPatc
 
     with monkeypatch.context() as patch:
         patch.setattr(Captioner, "caption_each", interrupted)
-        run("photos", "--write", "out.jsonl", code=1)
+        stopped = run("photos", "--write", "out.jsonl", code=1)
+    assert "the captions so far are in out.jsonl" in stopped.stderr
     assert [row["path"] for row in read_rows(Path("out.jsonl"))] == ["photos/1.png"]
     assert "out.jsonl: 2; skipped, since they exist: 1" in run("photos", "--write", "out.jsonl").stderr
 
 
 @pytest.mark.usefixtures("photos")
 @pytest.mark.parametrize(("command", "words"), [("caption", []), ("ask", ["What is it?"])])
-def test_the_search_is_the_one_that_commands_md_describes(
-    monkeypatch: pytest.MonkeyPatch, command: str, words: list[str]
+def test_the_search_is_that_of_the_scores_or_the_one_that_commands_md_describes(
+    monkeypatch: pytest.MonkeyPatch, tiny_params: Params, command: str, words: list[str]
 ) -> None:
-    """Whatever the run's settings were, which here are others."""
     asked, caption_each = [], Captioner.caption_each
 
     def record(self: Captioner, requests: Any, generate: GenerateParams, *question: Any) -> Iterator[Any]:
@@ -198,8 +199,11 @@ def test_the_search_is_the_one_that_commands_md_describes(
     monkeypatch.setattr(Captioner, "caption_each", record)
     run_vlm(command, "photos/1.png", *words)
     run_vlm(command, "photos/1.png", *words, "--beams", "1")
+    unscored = load_checkpoint(Path("data/best.safetensors"))
+    save_scored(Path("best.safetensors"), unscored, tiny_params.generate)
+    run_vlm(command, "photos/1.png", *words, "--checkpoint", ".")
     search = GenerateParams(3, None, length_penalty=1, no_repeat_ngram_size=3, consensus=1)
-    assert asked == [search, replace(search, beams=1)]
+    assert asked == [search, replace(search, beams=1), tiny_params.generate]
 
 
 @pytest.mark.usefixtures("photos")
@@ -261,11 +265,11 @@ def test_what_cannot_be_asked_is_said_before_loading(args: list[str], code: int,
     run("none.png", code=1)
 
 
-@pytest.mark.parametrize("checkpoint", ["best", "."])
+@pytest.mark.parametrize("checkpoint", ["data/best", "data"])
 def test_a_checkpoint_that_dvc_is_making_is_not_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: str
 ) -> None:
-    """`dvc repro` removes a stage's outputs before it writes them again."""
+    """`dvc repro` removes a stage's outputs before it writes them again; other files it does not make."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "1.png").touch()
     at_work = f"DVC is at work (process {os.getpid()}: dvc repro). Fix: wait until it has ended"
@@ -273,6 +277,7 @@ def test_a_checkpoint_that_dvc_is_making_is_not_missing(
     for process, sentence in ((os.getpid(), at_work), (2**22 + 1, "run `dvc repro`")):
         write_dvc_lock(tmp_path, process)
         assert sentence in run("1.png", "--checkpoint", checkpoint, code=1).stderr
+        assert "DVC" not in run("1.png", "--checkpoint", "models/best", code=1).stderr
 
 
 def test_a_checkpoint_that_is_there_is_used_whatever_dvc_does(photos: Path) -> None:
