@@ -4,11 +4,10 @@ import random
 from collections import Counter
 
 from pipeline.captions import SceneObject, Turn
-from pipeline.datasets.scenes.describe import MIDDLE, QUADRANTS, with_article
+from pipeline.datasets.scenes.describe import MIDDLE, NUMBERS, QUADRANTS, with_article
 from pipeline.datasets.scenes.looks import COLORS, SHAPES
 
 NOTHING = "nothing"
-_NUMBERS = ("none", "one", "two", "three", "four")
 _WORDINGS = {
     "color": ("What color is the {}?", "Which color does the {} have?", "What is the color of the {}?"),
     "shape": ("What shape is {}?", "Which shape is {}?", "What is the shape of the {} object?"),
@@ -25,14 +24,12 @@ _WORDINGS = {
 def ask(rng: random.Random, placed: list[tuple[SceneObject, str]]) -> tuple[tuple[Turn, ...], ...]:
     """Ask of objects, each with its place, a question of each kind that has one answer."""
     objects = [item for item, _ in placed]
-    asked = [("count", "", _NUMBERS[len(objects)]), _place(rng, placed), _presence(rng, objects)]
-    shapes, colors = (Counter(getattr(item, name) for item in objects) for name in ("shape", "color"))
-    if unique := [item for item in objects if shapes[item.shape] == 1]:
-        item = rng.choice(unique)
-        asked.append(("color", item.shape, item.color))
-    if unique := [item for item in objects if colors[item.color] == 1]:
-        item = rng.choice(unique)
-        asked.append(("shape", item.color, item.shape))
+    asked = [("count", "", NUMBERS[len(objects)]), _place(rng, placed), _presence(rng, objects)]
+    for about, kind in (("shape", "color"), ("color", "shape")):
+        counts = Counter(getattr(item, about) for item in objects)
+        if unique := [item for item in objects if counts[getattr(item, about)] == 1]:
+            item = rng.choice(unique)
+            asked.append((kind, getattr(item, about), getattr(item, kind)))
     turns = [Turn(rng.choice(_WORDINGS[kind]).format(about), answer, kind) for kind, about, answer in asked]
     rng.shuffle(turns)
     return tuple((turn,) for turn in turns)

@@ -12,7 +12,7 @@ QUADRANTS = {
     "bottom right": (0.5, 0.5),
 }
 MIDDLE = "middle"
-_NUMBERS = {3: "three", 4: "four"}
+NUMBERS = ("none", "one", "two", "three", "four")
 
 
 def describe(rng: random.Random, background: str, placed: list[tuple[SceneObject, str]]) -> tuple[str, ...]:
@@ -52,7 +52,7 @@ def describe(rng: random.Random, background: str, placed: list[tuple[SceneObject
             f"{looks[1].capitalize()} is {inverse} {looks[0]}.",
         ]
     else:
-        number = _NUMBERS[len(looks)]
+        number = NUMBERS[len(looks)]
         captions = [
             f"{listed.capitalize()} on a {background} background.",
             f"There are {number} shapes, {listed}.",

@@ -36,12 +36,10 @@ _SUPERSAMPLING = 2
 
 
 def draw_scenes(params: ScenesParams, limits: Limits, folder: Path) -> Entries:
-    """Draw the scenes of all splits, within `limits`, as PNG files into `folder`.
+    """Draw the scenes of all splits, within `limits`, as PNG files into `folder`, which must exist.
 
     Returns captions, with the objects of the scene, and file of each, sorted by image id.
     """
-    with explain_write_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
     scenes = []
     for split, count in scene_counts(params, limits).items():
         for number in range(1, count + 1):
@@ -70,8 +68,7 @@ def _place_objects(rng: random.Random) -> list[tuple[SceneObject, str]]:
     if count == 1 and rng.random() < 0.5:
         places = [MIDDLE]
     else:
-        chosen = set(rng.sample(list(QUADRANTS), count))
-        places = [place for place in QUADRANTS if place in chosen]
+        places = sorted(rng.sample(list(QUADRANTS), count), key=list(QUADRANTS).index)
     looks = rng.sample([(c, s) for c in COLORS for s in SHAPES], count)
     objects = []
     for place, (color, shape) in zip(places, looks, strict=True):
@@ -103,34 +100,22 @@ def _draw(
     draw = ImageDraw.Draw(canvas)
     for item in objects:
         color = _jitter(rng, COLORS[item.color], 9)
+        turn = math.radians(rng.uniform(-18, 18))
         left, top, right, bottom = (v * side for v in item.box)
-        _draw_shape(draw, item.shape, (left, top, right, bottom), color, rng.uniform(-18, 18))
+        if item.shape == "circle":
+            draw.ellipse((left, top, right, bottom), fill=color)
+        elif item.shape == "ring":
+            draw.ellipse((left, top, right, bottom), outline=color, width=round((right - left) * 0.2))
+        else:
+            x0, y0 = (left + right) / 2, (top + bottom) / 2
+            cos, sin = math.cos(turn), math.sin(turn)
+            points = _outline(item.shape, (right - left) / 2)
+            draw.polygon([(x0 + x * cos - y * sin, y0 + x * sin + y * cos) for x, y in points], fill=color)
     return canvas.resize((image_size, image_size), Image.Resampling.LANCZOS)
 
 
 def _jitter(rng: random.Random, color: tuple[int, ...], spread: int) -> tuple[int, ...]:
     return tuple(min(255, max(0, v + rng.randint(-spread, spread))) for v in color)
-
-
-def _draw_shape(
-    draw: ImageDraw.ImageDraw,
-    shape: str,
-    box: tuple[float, float, float, float],
-    color: tuple[int, ...],
-    turn: float,
-) -> None:
-    """Fill `shape` inside `box` (pixels), turned by `turn` degrees."""
-    left, top, right, bottom = box
-    if shape == "circle":
-        draw.ellipse(box, fill=color)
-    elif shape == "ring":
-        draw.ellipse(box, outline=color, width=round((right - left) * 0.2))
-    else:
-        center = ((left + right) / 2, (top + bottom) / 2)
-        points = _outline(shape, (right - left) / 2)
-        cos, sin = math.cos(math.radians(turn)), math.sin(math.radians(turn))
-        turned = [(center[0] + x * cos - y * sin, center[1] + x * sin + y * cos) for x, y in points]
-        draw.polygon(turned, fill=color)
 
 
 def _outline(shape: str, radius: float) -> list[tuple[float, float]]:

@@ -22,6 +22,7 @@ COUNTS = (4, 2, 3)
 
 
 def draw(folder: Path, counts: tuple[int, int, int] = COUNTS, size: int = 64, seed: int = 0) -> Scenes:
+    folder.mkdir(exist_ok=True)
     return draw_scenes(ScenesParams(*counts, image_size=size, seed=seed), ALL, folder)
 
 
