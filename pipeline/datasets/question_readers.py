@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline.captions import Split
 from pipeline.datasets.listing import Listing, to_split
-from pipeline.datasets.text_files import parse_json, read_text
+from pipeline.datasets.text_files import parse_json, read_text, to_object, to_objects
 from pipeline.errors import PipelineError, first_few
 
 logger = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ def read_llava(root: Path) -> Listing:
     source = llava_file(root)
     listing = Listing(source, root / "images" if (root / "images").is_dir() else root)
     textual = 0
-    for place, entry in _objects(parse_json(read_text(source), source), f"{source}: "):
+    for place, entry in to_objects(parse_json(read_text(source), source), f"{source}: "):
         if "image" not in entry:
             textual += 1
             continue
@@ -71,7 +71,7 @@ def read_llava(root: Path) -> Listing:
 
 def _turns(messages: object, place: str) -> list[tuple[str, object]]:
     """Return questions, without the image's placeholder, and answers; they must take turns."""
-    said = [m for _, m in _objects(messages, f"{place}: conversations")]
+    said = [m for _, m in to_objects(messages, f"{place}: conversations")]
     people = [message.get("from") for message in said]
     if not said or people != ["human", "gpt"] * (len(said) // 2):
         raise PipelineError(
@@ -97,11 +97,10 @@ def vqa_files(root: Path) -> list[tuple[Path, Path]]:
     }
     questions, annotations = found.values()
     if not questions or questions.keys() != annotations.keys():
-        names = (
-            first_few(sorted(path.name for files in found.values() for path in files.values())) or "neither"
-        )
+        names = sorted(path.name for files in found.values() for path in files.values())
         raise PipelineError(
-            f"{root} needs a *_{_ANNOTATIONS} for each *_{_QUESTIONS}; it holds {names}. "
+            f"{root} needs a *_{_ANNOTATIONS} for each *_{_QUESTIONS}; it holds "
+            f"{first_few(names) or 'neither'}. "
             "Fix: put VQA v2's files there."
         )
     return [(questions[name], annotations[name]) for name in sorted(questions)]
@@ -116,16 +115,11 @@ def read_vqa(root: Path) -> Listing:
     pairs = vqa_files(root)
     listing = Listing(pairs[0][0], root)
     for questions, annotations in pairs:
-        content = _object(parse_json(read_text(questions), questions), str(questions))
-        subtype = content.get("data_subtype")
-        answers = {
-            _question_id(row, place): row
-            for place, row in _objects(
-                _object(parse_json(read_text(annotations), annotations), str(annotations)).get("annotations"),
-                f"{annotations}: annotations",
-            )
-        }
-        for place, row in _objects(content.get("questions"), f"{questions}: questions"):
+        asked, answered = (to_object(parse_json(read_text(p), p), str(p)) for p in (questions, annotations))
+        rows = to_objects(answered.get("annotations"), f"{annotations}: annotations")
+        answers = {_question_id(row, place): row for place, row in rows}
+        subtype = asked.get("data_subtype")
+        for place, row in to_objects(asked.get("questions"), f"{questions}: questions"):
             number, answer = row.get("image_id"), answers.get(_question_id(row, place))
             if not isinstance(number, int) or answer is None:
                 raise PipelineError(f"{place} has no image_id, or no annotation in {annotations}.")
@@ -154,18 +148,5 @@ def _most_frequent(annotation: Mapping[str, Any]) -> object:
     """Return the most frequent of ten people's answers, which VQA v2 names."""
     if "multiple_choice_answer" in annotation:
         return annotation["multiple_choice_answer"]
-    answers = [row.get("answer") for _, row in _objects(annotation.get("answers"), "answers")]
+    answers = [row.get("answer") for _, row in to_objects(annotation.get("answers"), "answers")]
     return Counter(map(str, answers)).most_common(1)[0][0] if answers else None
-
-
-def _object(value: object, place: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise PipelineError(f"{place} is {value!r:.60}, expected an object.")
-    return value
-
-
-def _objects(value: object, place: str) -> list[tuple[str, dict[str, Any]]]:
-    """Return the objects of a list, each with its place. Raises PipelineError for anything else."""
-    if not isinstance(value, list):
-        raise PipelineError(f"{place} is {value!r:.60}, expected a list of objects.")
-    return [(f"{place}[{number}]", _object(row, f"{place}[{number}]")) for number, row in enumerate(value)]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.captions import Split
 from pipeline.datasets.listing import Listing, to_split
-from pipeline.datasets.text_files import parse_json, read_lines, read_rows, read_text
+from pipeline.datasets.text_files import parse_json, read_lines, read_rows, read_text, to_object
 from pipeline.errors import PipelineError
 
 logger = logging.getLogger(__name__)
@@ -50,10 +50,9 @@ def read_karpathy_file(source: Path, image_folder: Path) -> Listing:
     if not isinstance(images, list) or not images:
         raise PipelineError(f'{source} lists no images; expected {{"images": [{{"filename": ...}}, ...]}}.')
     listing = Listing(source, image_folder)
-    for number, image in enumerate(images):
+    for number, entry in enumerate(images):
         place = f"{source}: images[{number}]"
-        if not isinstance(image, dict):
-            raise PipelineError(f"{place} is {image!r:.60}, expected an object.")
+        image = to_object(entry, place)
         # COCO has its files in train2014/ and val2014/, which only `filepath` says.
         name, prefix = image.get("filename"), image.get("filepath")
         split = to_split(image.get("split"), place, _KARPATHY_SPLITS)

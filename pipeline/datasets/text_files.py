@@ -45,6 +45,20 @@ def parse_json(text: str, path: Path, first_line: int = 1) -> Any:
         raise PipelineError(f"{path}:{line} is not valid JSON: {getattr(error, 'msg', error)}.") from error
 
 
+def to_object(value: object, place: str) -> dict[str, Any]:
+    """Return a JSON value that is an object. Raises PipelineError for anything else."""
+    if not isinstance(value, dict):
+        raise PipelineError(f"{place} is {value!r:.60}, expected an object.")
+    return value
+
+
+def to_objects(value: object, place: str) -> list[tuple[str, dict[str, Any]]]:
+    """Return the objects of a list, each with its place. Raises PipelineError for anything else."""
+    if not isinstance(value, list):
+        raise PipelineError(f"{place} is {value!r:.60}, expected a list of objects.")
+    return [(f"{place}[{number}]", to_object(row, f"{place}[{number}]")) for number, row in enumerate(value)]
+
+
 def read_rows(path: Path, optional: tuple[str, ...] = ()) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield `(place, row)` of a CSV file whose header is image,caption and possibly `optional`."""
     allowed = f"image,caption{''.join(f'[,{name}]' for name in optional)}"
