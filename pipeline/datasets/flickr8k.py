@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.captions import Split
+from pipeline.captions import SPLITS
 from pipeline.datasets.listing import Listing
 from pipeline.datasets.readers import karpathy_files, read_karpathy_file
 from pipeline.datasets.text_files import read_lines, read_rows
@@ -31,11 +31,7 @@ _IMAGE_FOLDERS = (
 _TOKENS = "Flickr8k.token.txt"
 _KAGGLE = "captions.txt"
 _KARPATHY = "dataset_flickr8k.json"
-_SPLIT_LISTS: dict[Split, str] = {
-    "train": "Flickr_8k.trainImages.txt",
-    "dev": "Flickr_8k.devImages.txt",
-    "test": "Flickr_8k.testImages.txt",
-}
+_SPLIT_LISTS = {split: f"Flickr_8k.{split}Images.txt" for split in SPLITS}
 _TOKEN_LINE = re.compile(r"([^\t]+)#(\d+)\t(.*)")
 
 

@@ -127,12 +127,10 @@ class Listing:
         # Equal on every machine, in whatever order the images are listed.
         ordered = sorted(self._splits, key=lambda name: (hashlib.sha256(name.encode()).digest(), name))
         share = min(max(1, len(ordered) // 10), _MOST_HELD_OUT)
-        parts: dict[Split, list[str]] = {
-            "dev": ordered[:share],
-            "test": ordered[share : 2 * share],
-            "train": ordered[2 * share :],
+        return {
+            image_id: "dev" if place < share else "test" if place < 2 * share else "train"
+            for place, image_id in enumerate(ordered)
         }
-        return {image_id: split for split, image_ids in parts.items() for image_id in image_ids}
 
 
 def to_split(value: object, place: str, names: Mapping[str, Split] | None = None) -> Split:

@@ -11,13 +11,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.captions import (
-    SPLITS,
-    CaptionRecord,
-    ImageRecord,
-    write_captions,
-    write_images,
-)
+from pipeline.captions import SPLITS, CaptionRecord, ImageRecord, write_captions, write_images
 from pipeline.datasets.read import Entries, read_dataset
 from pipeline.datasets.scenes.draw import draw_scenes
 from pipeline.errors import PipelineError, first_few

@@ -1,6 +1,7 @@
 """Read a dataset from a folder: its images, each with its captions, conversations and split."""
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -57,17 +58,16 @@ def require_source(params: DataParams) -> None:
     """
     root, source = Path(params.root), _SOURCES.get(params.source)
     expected = source.expected if source else "that folder"
+    missing = ""
     if not root.is_dir():
-        wrong = "is not a folder" if root.exists() else "does not exist"
-        raise PipelineError(
-            f"data.root is {root}, which {wrong}. data.source {params.source} reads {expected}. "
-            "Fix: put them there or change data.root."
-        )
-    if params.source == "hub":
+        missing = f"data.root is {root}, which {'is not a folder' if root.exists() else 'does not exist'}"
+    elif params.source == "hub":
         read_pins(root / params.pins)
     elif source and not (captions := source.captions(root)).exists():
+        missing = f"{captions} does not exist"
+    if missing:
         raise PipelineError(
-            f"{captions} does not exist. data.source {params.source} reads {expected}. "
+            f"{missing}. data.source {params.source} reads {expected}. "
             "Fix: put them there or change data.root."
         )
 
@@ -84,8 +84,7 @@ def read_dataset(params: DataParams, hold_out: bool = True) -> Entries:
     require_source(params)
     listing = _SOURCES[params.source].read(Path(params.root))
     splits = listing.splits()
-    described = {i for i in splits if listing.captions[i] or listing.conversations[i]}
-    if uncaptioned := sorted(splits.keys() - described):
+    if uncaptioned := sorted(i for i in splits if not (listing.captions[i] or listing.conversations[i])):
         raise PipelineError(
             f"{first_few(uncaptioned, 3)}: {listing.source} has no caption for {len(uncaptioned)} of "
             f"{len(splits)} images. Fix: add captions or take the images out of their splits."
@@ -119,14 +118,8 @@ def _first_of_each_split(splits: dict[str, Split], limits: Limits) -> list[str]:
 
 def _require_files(image_ids: Sequence[str], listing: Listing) -> None:
     """Raise PipelineError unless each image is a file inside the folder: a link may lead anywhere."""
-
-    def is_file(path: Path) -> bool:
-        try:
-            return path.is_file()
-        except OSError:  # a name too long for the file system, a folder that may not be entered
-            return False
-
-    if absent := [i for i in image_ids if not is_file(listing.folder / i)]:
+    # Path.is_file raises an error for a name that is too long and for a folder that may not be entered.
+    if absent := [i for i in image_ids if not os.path.isfile(listing.folder / i)]:  # noqa: PTH113
         raise PipelineError(
             f"{first_few(absent, 3)}: {len(absent)} of {len(image_ids)} images of {listing.source} "
             f"are not in {listing.folder}. Fix: add them, or take them out of the list."
