@@ -85,9 +85,18 @@ def image_from_array(array: npt.NDArray[Any]) -> Image.Image:
     return _to_rgb("an image array", Image.fromarray(array))
 
 
-def image_from_pil(image: Image.Image) -> Image.Image:
-    """A PIL image in RGB, upright, white where it is transparent."""
-    return _upright("the image", image)
+def image_from_pil(image: Image.Image, name: str = "the image") -> Image.Image:
+    """A PIL image in RGB, turned as its EXIF orientation says, white where it is transparent."""
+    rgb = _to_rgb(name, image)
+    # Pixels are good even if EXIF is damaged. (Its parser raises SyntaxError, struct.error, ValueError, ...)
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception as error:
+        logger.warning("%s: EXIF cannot be read (%s); the image is taken as upright", name, error)
+        return rgb
+    rgb.getexif()[ExifTags.Base.Orientation] = orientation
+    ImageOps.exif_transpose(rgb, in_place=True)
+    return rgb
 
 
 def crop(image: Image.Image, box: Box) -> Image.Image:
@@ -155,7 +164,7 @@ def image_from_bytes(name: str, content: bytes, max_megapixels: float, limit: st
                     "Fix: scale the image down, or raise the limit if you trust it."
                 )
             image.load()
-            return _upright(name, image)
+            return image_from_pil(image, name)
     except PipelineError:
         raise
     except UnidentifiedImageError as error:
@@ -178,21 +187,6 @@ def _check_shape(name: str, size: tuple[int, int]) -> None:
             f"{name} has {size[0]} x {size[1]} pixels; one side may be at most {_MAX_RATIO} times the other. "
             "Fix: take another part of it or leave it out."
         )
-
-
-def _upright(name: str, image: Image.Image) -> Image.Image:
-    """A decoded image in RGB, turned as its EXIF orientation says."""
-    rgb = _to_rgb(name, image)
-    # Pixels are good even if EXIF is damaged. (Its parser raises SyntaxError, struct.error, ValueError, ...)
-    try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception as error:
-        logger.warning("%s: EXIF cannot be read (%s); the image is taken as upright", name, error)
-        return rgb
-    rgb.getexif()[ExifTags.Base.Orientation] = orientation
-    ImageOps.exif_transpose(rgb, in_place=True)
-    rgb.info = {}
-    return rgb
 
 
 def _to_rgb(name: str, image: Image.Image) -> Image.Image:
