@@ -6,7 +6,6 @@ B: batch, S: side of the encoder's input in pixels, P: tokens kept of an image, 
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from pipeline.errors import PipelineError
@@ -29,7 +28,7 @@ class TransformersEncoder:
             config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             is_clip = config.model_type in ("clip", "clip_vision_model")
             model_class = CLIPVisionModel if is_clip else AutoModel
-            self._processor = ImageProcessor(folder)
+            self.preprocess = ImageProcessor(folder)
             self._model = model_class.from_pretrained(
                 folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
             )
@@ -53,15 +52,10 @@ class TransformersEncoder:
                 f"Use {-layers - 1} to {layers}."
             )
         self._side = vision.image_size // vision.patch_size
-        with torch.inference_mode():
-            blank = torch.zeros(1, 3, vision.image_size, vision.image_size, device=device)
-            preprocessing = digest(self._processor.settings())
-            features = self.encode(blank)
+        blank = torch.zeros(1, 3, vision.image_size, vision.image_size)
+        preprocessing = digest(self.preprocess.settings())
+        features = self.encode(blank)
         self.spec = EncoderSpec.from_model(params, folder, vision.image_size, preprocessing, features)
-
-    def preprocess(self, image: Image.Image) -> Tensor:
-        """RGB image -> pixels `[3, S, S]`, as the model's own processor makes them."""
-        return self._processor(image)
 
     @torch.inference_mode()
     def encode(self, pixels: Tensor) -> Tensor:
