@@ -14,9 +14,9 @@ import os
 import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from functools import lru_cache
 from pathlib import Path
-from typing import Self
 
 from pipeline.encoding.block_files import DAMAGED, Block
 from pipeline.errors import PipelineError
@@ -29,7 +29,7 @@ _OPEN_BLOCKS = 16  # whose list of images stays in memory
 _CACHE_KIB = 16_384
 
 
-class FeatureBlocks:
+class FeatureBlocks(AbstractContextManager["FeatureBlocks", None]):
     """Finished features in a scratch folder, found by the image's SHA-256. Use it as a context manager.
 
     Their index is an SQLite database in the temporary folder: its memory does not grow with the number of
@@ -59,9 +59,6 @@ class FeatureBlocks:
             except DAMAGED as error:
                 logger.warning("%s is damaged (%s); its images are encoded again", path, error)
                 path.unlink()
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._database.close()

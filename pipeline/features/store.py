@@ -10,9 +10,9 @@ N: images, P: tokens of an image, D_v: width of the encoder.
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import h5py
 import numpy as np
@@ -77,7 +77,7 @@ def write_store(
         hdf5.write_attribute(file, "checksum", checksum.hexdigest())
 
 
-class FeatureStore:
+class FeatureStore(AbstractContextManager["FeatureStore", None]):
     """Read features.h5: features are those that were written, or there is a PipelineError.
 
     Use it as a context manager.
@@ -115,9 +115,6 @@ class FeatureStore:
                 f"{self.path} is incomplete: {chunks} rows of shape {self._rows.shape}, expected {shape}. "
                 "Fix: run `dvc repro encode`."
             )
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._opened.close()
