@@ -85,11 +85,6 @@ class CaptionRecord:
         """Return the question that `texts` answer; None where they are captions."""
         return None if self.captions else self.conversations[0][0].question
 
-    @property
-    def first_turns(self) -> list[Turn]:
-        """Return the questions that need no conversation before them."""
-        return [conversation[0] for conversation in self.conversations]
-
 
 Record = TypeVar("Record", ImageRecord, CaptionRecord)
 

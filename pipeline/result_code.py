@@ -53,7 +53,6 @@ _CONSENSUS = (
     "metrics/token_characters.py",
     "metrics/token_patterns.py",
 )
-_COMPUTED_AGAIN = "computed again in every run, from stored work"
 
 ENCODE = ResultCode(
     rooms=("images", "vision", "encoding"),
@@ -70,7 +69,7 @@ TRAIN = ResultCode(
         "model/feature_captioner.py": "training generates no captions",
         "training/cost.py": "measures time and memory",
         "training/provenance.py": "says what is compared: another provenance is another fingerprint",
-        "training/outputs.py": _COMPUTED_AGAIN,
+        "training/outputs.py": "computed again in every run, from stored work",
         "training/prefetch.py": "decides when a step is prepared, not what is in it",
     },
 )

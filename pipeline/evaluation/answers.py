@@ -34,13 +34,13 @@ def evaluate_answers(
     Returns the content of `answers` in metrics/evaluate.json, and what was asked and answered. Both are empty
     where there is nothing to ask, or the model was trained on captions alone.
     """
-    asked = [(r.image_id, turn) for r in select_split(records, "test") for turn in r.first_turns]
+    asked = [(r.image_id, turn) for r in select_split(records, "test") for turn, *_ in r.conversations]
     if not asked or checkpoint.info.longest_answer is None:
         return {}, []
     questions = [turn.question for _, turn in asked]
     images = [image_id for image_id, _ in asked]
     answers = predictor.answer(checkpoint, images, questions)
-    train = [turn for r in select_split(records, "train") for turn in r.first_turns]
+    train = [turn for r in select_split(records, "train") for turn, *_ in r.conversations]
     controls = {"most_frequent": most_frequent_answers(train, [turn for _, turn in asked])}
     if len(set(images)) > 1:
         other = shuffle_predictions(dict(zip(images, images, strict=True)))

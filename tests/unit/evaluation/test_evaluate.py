@@ -96,7 +96,7 @@ def test_answers_are_in_predictions_and_their_accuracy_in_the_metrics(project: P
     metrics, summary = read_metrics(project), read_metrics(project, "scores")
     answers = metrics["answers"]
     records = select_split(project.records, "test")
-    asked = [(r.image_id, turn) for r in records for turn in r.first_turns]
+    asked = [(r.image_id, turn) for r in records for turn, *_ in r.conversations]
     assert answers["questions"] == len(asked)
     assert answers["controls"].keys() == ANSWER_CONTROLS.keys()
     assert summary["test"]["answer_accuracy"] == answers["accuracy"]
