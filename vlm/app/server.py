@@ -5,11 +5,10 @@ are JSON, `{"error": "A sentence."}`. Nothing else is served.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from starlette.applications import Starlette
@@ -88,18 +87,18 @@ class CaptionServer:
 
     async def _image(self, request: Request) -> Response:
         """Check an image: its size and a preview of it."""
+        loop, limit = asyncio.get_running_loop(), self._limits.max_megapixels
         async with self._upload(request) as content:
-            work = partial(preview, content, self._limits.max_megapixels)
-            return JSONResponse(await asyncio.get_running_loop().run_in_executor(self._image_thread, work))
+            return JSONResponse(await loop.run_in_executor(self._image_thread, preview, content, limit))
 
     async def _captions(self, request: Request) -> Response:
         """Caption the regions that `request=...` (once or several times) asks for, or answer a question."""
         requests = request.query_params.getlist("request")
         regions, question = requested_regions(requests), question_of(requests)
+        loop, limit = asyncio.get_running_loop(), self._limits.max_megapixels
         async with self._upload(request) as content:
-            limit = self._limits.max_megapixels
-            work = partial(answer, self._caption_many, content, regions, limit, question)
-            waiting = asyncio.get_running_loop().run_in_executor(self._model_thread, work)
+            work = answer, self._caption_many, content, regions, limit, question
+            waiting = loop.run_in_executor(self._model_thread, *work)
             return JSONResponse({"answers": await _while_connected(request, waiting)})
 
     @asynccontextmanager
@@ -151,9 +150,8 @@ class BrowserGuard:
         await app(scope, receive, send_with_headers)
 
 
-async def _while_connected(request: Request, work: Awaitable[Any]) -> Any:
-    """Await `work`, and cancel it when the visitor leaves: nobody would read the result."""
-    working = asyncio.ensure_future(work)
+async def _while_connected(request: Request, working: asyncio.Future[Any]) -> Any:
+    """Await a result, and cancel the work when the visitor leaves: nobody would read it."""
     leaving = asyncio.ensure_future(request.receive())  # the body is read: the next message is the disconnect
     try:
         await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
