@@ -21,7 +21,7 @@ from vlm.caption import caption
 @options.device
 @options.as_json
 @click.pass_context
-def ask(context: click.Context, **_options: Any) -> None:
+def ask(context: click.Context, /, **_options: Any) -> None:
     """Ask a question about images: files, folders (all images in them) and patterns.
 
     A line is `path: region: answer`, without the path for one image and without the region if none was

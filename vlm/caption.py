@@ -3,7 +3,6 @@
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,7 +62,7 @@ def caption(
     Example: vlm caption photos/ --write txt
     """
     # `vlm ask` comes here too, with a `question`, which the texts then answer.
-    from vlm.files.caption_output import Printer, caption_file
+    from vlm.files.caption_output import Printer, open_output
     from vlm.files.image_files import find_images
 
     if write and as_json:
@@ -78,10 +77,9 @@ def caption(
         click.echo(f"Error: {error}", err=True)
     several, names_region = len(files.paths) + len(files.errors) > 1, (ask, region, box) != (None, None, None)
     printer = Printer(as_json, several, names_region, question)
-    output = caption_file(write, files.paths, len(regions)) if write else printer
     requests = [(path, region) for path in files.paths for region in regions]
     counts: Counter[bool] = Counter()
-    with closing(output):
+    with open_output(write, printer, files.paths, len(regions)) as output:
         missing = [request for request in requests if not output.has(*request)]
         if missing:
             # Said before the imports: they take seconds, longer on a busy machine.
