@@ -106,9 +106,8 @@ def _prompt_tokens(params: Params) -> int:
 
 
 def _weights(model: Any, params: Params) -> float:
-    linear: list[int] = [m.weight.numel() for m in model.base_model.modules() if isinstance(m, nn.Linear)]
-    if params.language_model.quantization != "nf4":
-        linear = []
+    layers = model.base_model.modules() if params.language_model.quantization == "nf4" else ()
+    linear: list[int] = [layer.weight.numel() for layer in layers if isinstance(layer, nn.Linear)]
     dense = int(sum(p.numel() for p in model.parameters())) - sum(linear)
     # Half a byte a weight, and for each block of 64 a scale: 32 bits, or 8 if it is quantized too.
     scale = (1 if params.language_model.double_quantization else 4) / 64

@@ -9,7 +9,6 @@ what is left of the encoder's rate when reading gets the processor time that it 
 import os
 import tempfile
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -81,16 +80,14 @@ def _rates(
         with tempfile.TemporaryDirectory(dir=work) as folder:
             list(encode_locally(images, len(images), Path(folder), encoder, execution))
 
-    ways: tuple[Callable[[], None], ...] = (forward, read, both)
     forward()  # warms up
-    seconds = np.empty((rounds, len(ways), 2))  # wall clock, processor
-    for turn in range(rounds):
-        for number, way in enumerate(ways):
-            start, cpu = time.perf_counter(), time.process_time()
-            way()
-            seconds[turn, number] = time.perf_counter() - start, time.process_time() - cpu
-    medians = (np.median(seconds, axis=0) / len(images)).tolist()
-    (alone, _), (reading, reading_cpu), (together, _) = medians
+    seconds = []  # wall clock, processor
+    for way in (forward, read, both) * rounds:
+        start, cpu = time.perf_counter(), time.process_time()
+        way()
+        seconds.append((time.perf_counter() - start, time.process_time() - cpu))
+    medians = np.median(np.reshape(seconds, (rounds, 3, 2)), axis=0) / len(images)
+    (alone, _), (reading, reading_cpu), (together, _) = medians.tolist()
     shared = 0.0 if runtime.device.startswith("cuda") else reading_cpu / (os.cpu_count() or 1)
     limit = max(alone + shared, reading)
     return {

@@ -51,8 +51,7 @@ def main(data: Path) -> None:
                 said = captioner.answer(f"What is in the {name.replace('-', ' ')} corner?", images)
             for record, text in zip(clear, said, strict=True):
                 item = only_object(record.objects, REGIONS[name])
-                judgment = judge_caption(text.text, item, shapes=shapes, colors=colors)
-                judgments.append(judgment)
+                judgments.append(judge_caption(text.text, item, shapes=shapes, colors=colors))
         scores = score_judgments(judgments)
         rows.append({"": way, **{column.replace("_", " "): scores.get(column, "") for column in _COLUMNS}})
     click.echo(table(rows))

@@ -10,9 +10,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 from ruamel.yaml import YAML
@@ -60,18 +58,14 @@ def main(work: Path, images: int, profile: str, device: str, workers: int, tiny:
     params["train"]["epochs"] = 1
     params["runtime"].update(device=device, num_workers=workers)
     yaml.dump(params, project / "params.yaml")
-    print_rows(list(_stages(project, STAGES[: STAGES.index(until) + 1])), placement)
-
-
-def _stages(project: Path, stages: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    """Run stages, each in a new process; yield the seconds and the peak of main memory of each."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    for stage in stages:
+    rows, environment = [], {**os.environ, "PYTHONPATH": str(ROOT)}
+    for stage in STAGES[: STAGES.index(until) + 1]:
         start = time.perf_counter()
         words = [sys.executable, "-c", _PEAK, sys.executable, "-m", f"stages.{stage}"]
         done = subprocess.run(words, cwd=project, env=environment, stdout=subprocess.PIPE, check=True)
         peak = int(done.stdout) * (1 if sys.platform == "darwin" else 1024) / 1e6
-        yield {"stage": stage, "seconds": time.perf_counter() - start, "peak MB": peak}
+        rows.append({"stage": stage, "seconds": time.perf_counter() - start, "peak MB": peak})
+    print_rows(rows, placement)
 
 
 if __name__ == "__main__":

@@ -5,11 +5,8 @@ in a headless Chromium (Debian's packages chromium and chromium-driver).
 Run: make pictures
 """
 
-import json
 import sys
 import textwrap
-import threading
-from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,9 +15,12 @@ from PIL import Image, ImageDraw, ImageFont
 from selenium.webdriver.support.ui import WebDriverWait
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from pipeline.captions import read_images
+from pipeline.files.json_files import read_json, read_jsonl
 from stages.errors import quiet_libraries
 from tests.chromium import WHY_NOT, chromium
-from vlm.app.serve import address, listen, load_application, make_server
+from tests.unit.vlm.app_client import running
+from vlm.app.serve import load_application
 from vlm.app.server import Limits
 
 _SCENES = 6
@@ -40,40 +40,35 @@ def main() -> None:
 def _draw_app(picture: Path) -> None:
     """Ask the page about the corners of an example, and take its picture."""
     application = load_application(Path("data/best.safetensors"), "auto", None, Limits(20_000_000, 50), "")
-    server = make_server(application)
-    with closing(listen("127.0.0.1", 0)) as listening, TemporaryDirectory() as profile:
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        try:
-            with chromium(Path(profile)) as page:
-                page.open(address(listening))
-                page.all(".example")[1].click()
-                page.wait(lambda: page.find("#request").is_enabled())
-                page.find("[data-requests='top-left|top-right|bottom-left|bottom-right']").click()
-                WebDriverWait(page.driver, 300).until(lambda _: len(page.all("#cards .card")) == 4)
-                page.driver.save_screenshot(str(picture))
-        finally:
-            server.should_exit = True
-            thread.join()
+    with (
+        running(application) as address,
+        TemporaryDirectory() as profile,
+        chromium(Path(profile)) as page,
+    ):
+        page.open(address)
+        page.all(".example")[1].click()
+        page.wait(lambda: page.find("#request").is_enabled())
+        page.find("[data-requests='top-left|top-right|bottom-left|bottom-right']").click()
+        WebDriverWait(page.driver, 300).until(lambda _: len(page.all("#cards .card")) == 4)
+        page.driver.save_screenshot(str(picture))
 
 
 def _draw_sample(picture: Path) -> None:
     """Take scenes at equal distances over the test split, so that nobody chooses the good ones."""
-    best = json.loads(Path("metrics/evaluate.json").read_text(encoding="utf-8"))["best_epoch"]
-    predictions = _read(Path(f"data/predictions/epoch_{best:03d}_test.jsonl"))
-    paths = {row["image_id"]: row["path"] for row in _read(Path("data/images.jsonl"))}
-    regions = [row for row in _read(Path("data/regions/regions.jsonl")) if "object" in row]
-    outlined = regions[0]["image_id"]
+    best = read_json(Path("metrics/evaluate.json"))["best_epoch"]
+    predictions = [row for _, row in read_jsonl(Path(f"data/predictions/epoch_{best:03d}_test.jsonl"))]
+    paths = {image.image_id: image.path for image in read_images(Path("data/images.jsonl"))}
+    region = next(row for _, row in read_jsonl(Path("data/regions/regions.jsonl")) if "object" in row)
     chosen = predictions[len(predictions) // _SCENES // 2 :: len(predictions) // _SCENES][: _SCENES - 1]
     rows: list[tuple[str, str, dict[str, Any] | None]]
     rows = [(row["image_id"], row["caption"], None) for row in chosen]
-    rows.append((outlined, regions[0]["caption"], regions[0]))
+    rows.append((region["image_id"], region["caption"], region))
     width, height = (_GAP + (_SIDE + _GAP) * 3) * _SCALE, (_GAP + (_SIDE + _TEXT + _GAP) * 2) * _SCALE
     sheet = Image.new("RGB", (width, height), "white")
-    for number, (image_id, caption, region) in enumerate(rows):
-        column, line = number % 3, number // 3
+    for number, (image_id, caption, outlined) in enumerate(rows):
+        line, column = divmod(number, 3)
         corner = _GAP + column * (_SIDE + _GAP), _GAP + line * (_SIDE + _TEXT + _GAP)
-        _place(sheet, corner, Path(paths[image_id]), caption, region)
+        _place(sheet, corner, Path(paths[image_id]), caption, outlined)
     sheet.save(picture, optimize=True)
 
 
@@ -93,10 +88,6 @@ def _place(
         draw.text((left, y), f"{region['region']}:", "dimgray", font)
         y += 20 * _SCALE
     draw.multiline_text((left, y), textwrap.fill(caption, 29), "black", font, spacing=4 * _SCALE)
-
-
-def _read(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 if __name__ == "__main__":

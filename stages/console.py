@@ -7,28 +7,24 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from pipeline.files.atomic import sweep
 from pipeline.files.locks import file_lock
+from pipeline.params.loader import load_params
+from pipeline.params.schema import Params
 from stages.errors import quiet_libraries, report_user_errors
-
-if TYPE_CHECKING:
-    from pipeline.params.schema import Params
 
 PARAMS = Path("params.yaml")
 SCRATCH = Path(".scratch")
 
 
-def stage_command(function: Callable[["Params"], None]) -> click.Command:
+def stage_command(function: Callable[[Params], None]) -> click.Command:
     """Make a click command of a stage, a function of the parameters."""
 
     @functools.wraps(function)
     def run() -> None:
-        from pipeline.params.loader import load_params
-
         quiet_libraries(logging.INFO)
         try:
             function(load_params(PARAMS))
@@ -42,10 +38,11 @@ def stage_command(function: Callable[["Params"], None]) -> click.Command:
 
 @contextmanager
 def stage_banner(name: str, reads: list[Path], writes: list[Path]) -> Iterator[Callable[[str], None]]:
-    """Print what a stage reads and writes, and a closing line: what, where, seconds.
+    """Print what a stage reads and writes.
 
-    Yields a function that sets the closing line's "what". Holds the stage's lock meanwhile, so that no other
-    process writes its outputs or its scratch folder. Raises PipelineError if another process runs the stage.
+    Yields a function that prints the closing line: what it is given, where, seconds. Holds the stage's lock
+    meanwhile, so that no other process writes its outputs or its scratch folder. Raises PipelineError if
+    another process runs the stage.
     """
     # Only the first of several training processes prints and locks; no other stage has several.
     if name == "train" and os.environ.get("RANK", "0") != "0":
@@ -56,7 +53,6 @@ def stage_banner(name: str, reads: list[Path], writes: list[Path]) -> Iterator[C
         sweep(writes, SCRATCH / name)
         click.echo(f"{name}: {', '.join(map(str, reads))} -> {', '.join(map(str, writes))}", err=True)
         start = time.monotonic()
-        summary = ["done"]
-        yield summary.append
-        seconds = time.monotonic() - start
-        click.echo(f"{name}: {summary[-1]} -> {writes[0]} ({seconds:.1f} s)", err=True)
+        yield lambda what: click.echo(
+            f"{name}: {what} -> {writes[0]} ({time.monotonic() - start:.1f} s)", err=True
+        )

@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,14 +75,12 @@ def running_dvc(folder: Path) -> str | None:
     """
     import psutil
 
-    try:
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
         locks = json.loads((folder / ".dvc/tmp/rwlock").read_text(encoding="utf-8"))
         readers = [reader for several in locks["read"].values() for reader in several]
         for process in [*locks["write"].values(), *readers]:
             if psutil.pid_exists(process["pid"]):
                 return f"process {process['pid']}: {process['cmd']}"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        pass
     return None
 
 

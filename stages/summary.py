@@ -27,14 +27,12 @@ def main() -> None:
         if not path.exists():
             refuse_while_dvc_runs(path, "wait until it has ended")
     evaluation, regions = map(read_json, metrics)
-    test = evaluation["test"]
     images = evaluation["images"]["test"]
     click.echo(f"\nBest epoch: {evaluation['best_epoch']}. {choice_sentence(evaluation)}".rstrip())
     title = f"Test scores ({images} images):"
     click.echo(f"{title:<31}BLEU-1   BLEU-4    CIDEr  ROUGE-L   model's CIDEr minus this, 95 %")
-    rows = {"the model": test}
-    for name in sorted(evaluation["controls"]):
-        rows[CONTROLS.get(name, name)] = evaluation["controls"][name]
+    rows = {"the model": evaluation["test"]}
+    rows |= {CONTROLS.get(name, name): row for name, row in sorted(evaluation["controls"].items())}
     for name, row in rows.items():
         behind = f"   {row['behind']['low']:.0f} to {row['behind']['high']:.0f}" if "behind" in row else ""
         click.echo(f"  {name:<28}" + "".join(f"{row[key]:9.2f}" for key in _SCORES) + behind)

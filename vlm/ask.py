@@ -1,12 +1,11 @@
 """`vlm ask`: what a model that was trained on questions answers about images, or about regions of them."""
 
-from dataclasses import replace
-from pathlib import Path
+from typing import Any
 
 import click
 
 from vlm import options
-from vlm.caption import find_and_report, load_captioner, output_all, regions_of
+from vlm.caption import caption
 
 
 @click.command()
@@ -21,19 +20,8 @@ from vlm.caption import find_and_report, load_captioner, output_all, regions_of
 @options.memory
 @options.device
 @options.as_json
-def ask(
-    images: tuple[str, ...],
-    question: str,
-    region: str | None,
-    box: str | None,
-    recursive: bool,
-    beams: int | None,
-    max_megapixels: float,
-    checkpoint: Path,
-    memory: Path | None,
-    device: str,
-    as_json: bool,
-) -> None:
+@click.pass_context
+def ask(context: click.Context, /, **_options: Any) -> None:
     """Ask a question about images: files, folders (all images in them) and patterns.
 
     A line is `path: region: answer`, without the path for one image and without the region if none was
@@ -44,17 +32,5 @@ def ask(
     Example: vlm ask photo.jpg "How many dogs are there?"
     Example: vlm ask photos/ "What color is the car?" --region left --json
     """
-    from vlm.files.caption_output import Printer
-
-    (part,) = regions_of(None, region, box)
-    files, errors = find_and_report(images, recursive)
-    requests = [(path, part) for path in files.paths]
-    if requests:
-        captioner = load_captioner(checkpoint, device, max_megapixels, memory, quiet=as_json)
-        captioner.require_question(question)
-        generate = replace(captioner.generation, beams=beams or captioner.generation.beams)
-        answers = captioner.caption_each(requests, generate, question)
-        several, names_region = len(files.paths) + len(files.errors) > 1, (region, box) != (None, None)
-        output_all(requests, answers, Printer(as_json, several, names_region, question), errors)
-    if errors:
-        click.get_current_context().exit(1)
+    # The options are those of `vlm caption`, with a question.
+    context.forward(caption)

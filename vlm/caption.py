@@ -3,7 +3,6 @@
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,10 +13,9 @@ from vlm import options
 
 if TYPE_CHECKING:
     from pipeline.errors import PipelineError
-    from pipeline.regions.captioner import Captioner, RegionCaption
+    from pipeline.regions.captioner import RegionCaption
     from pipeline.regions.regions import Region
     from vlm.files.caption_output import CaptionOutput
-    from vlm.files.image_files import ImageFiles
 
 
 @click.command()
@@ -46,6 +44,7 @@ def caption(
     memory: Path | None,
     device: str,
     as_json: bool,
+    question: str | None = None,
 ) -> None:
     """Caption images: files, folders (all images in them) and patterns.
 
@@ -62,23 +61,40 @@ def caption(
     Example: vlm caption photos/ --ask "Compare the left and the right" --json
     Example: vlm caption photos/ --write txt
     """
-    from vlm.files.caption_output import Printer, caption_file
+    # `vlm ask` comes here too, with a `question`, which the texts then answer.
+    from vlm.files.caption_output import Printer, open_output
+    from vlm.files.image_files import find_images
 
     if write and as_json:
         raise click.UsageError("--write and --json exclude each other. Fix: pass --write OUT.jsonl.")
     regions = regions_of(ask, region, box)
-    files, errors = find_and_report(images, recursive)
+    files = find_images(images, recursive)
+    for note in files.notes():
+        click.echo(f"Note: {note}", err=True)
+    # In order, and each once: an image that cannot be read fails for each of its regions.
+    errors = dict.fromkeys(files.errors)
+    for error in errors:
+        click.echo(f"Error: {error}", err=True)
     several, names_region = len(files.paths) + len(files.errors) > 1, (ask, region, box) != (None, None, None)
-    printer = Printer(as_json, several, names_region)
-    output = caption_file(write, files.paths, len(regions)) if write else printer
+    printer = Printer(as_json, several, names_region, question)
     requests = [(path, region) for path in files.paths for region in regions]
     counts: Counter[bool] = Counter()
-    with closing(output):
+    with open_output(write, printer, files.paths, len(regions)) as output:
         missing = [request for request in requests if not output.has(*request)]
         if missing:
-            captioner = load_captioner(checkpoint, device, max_megapixels, memory, quiet=as_json)
+            # Said before the imports: they take seconds, longer on a busy machine.
+            if not as_json:
+                click.echo(f"Loading {checkpoint} and the models that it names ...", err=True)
+            from pipeline.regions.captioner import Captioner
+
+            found = options.find_checkpoint_or_explain(checkpoint)
+            captioner = Captioner.load(found, device, options.model_cache(), max_megapixels, memory)
+            if not as_json:
+                click.echo(captioner.trained_on, err=True)
+            if question is not None:
+                captioner.require_question(question)
             generate = replace(captioner.generation, beams=beams or captioner.generation.beams)
-            answers = captioner.caption_each(missing, generate)
+            answers = captioner.caption_each(missing, generate, question)
             try:
                 counts = output_all(missing, answers, output, errors)
             except KeyboardInterrupt:
@@ -93,39 +109,6 @@ def caption(
         )
     if errors:
         click.get_current_context().exit(1)
-
-
-def find_and_report(images: Sequence[str], recursive: bool) -> "tuple[ImageFiles, dict[str, None]]":
-    """Find the images of a command; print what is passed over and what is missing.
-
-    Returns them with the errors that were printed, in order: an image that cannot be read fails once, not for
-    each region.
-    """
-    from vlm.files.image_files import find_images
-
-    files = find_images(images, recursive)
-    for note in files.notes():
-        click.echo(f"Note: {note}", err=True)
-    errors = dict.fromkeys(files.errors)
-    for error in errors:
-        click.echo(f"Error: {error}", err=True)
-    return files, errors
-
-
-def load_captioner(
-    checkpoint: Path, device: str, max_megapixels: float, memory: Path | None, quiet: bool
-) -> "Captioner":
-    """Load what a checkpoint names; unless `quiet`, say so, and what it was trained on."""
-    # Said before the imports: they take seconds, longer on a busy machine.
-    if not quiet:
-        click.echo(f"Loading {checkpoint} and the models that it names ...", err=True)
-    from pipeline.regions.captioner import Captioner
-
-    checkpoint = options.find_checkpoint_or_explain(checkpoint)
-    captioner = Captioner.load(checkpoint, device, options.model_cache(), max_megapixels, memory)
-    if not quiet:
-        click.echo(captioner.trained_on, err=True)
-    return captioner
 
 
 def output_all(

@@ -30,17 +30,13 @@ def compare(first: str, second: str, references: Path | None, page: Path, max_me
     """
     from pipeline.report.comparison import SHOWN, compare_captions, write_comparison
     from vlm.files.caption_files import read_caption_file
-    from vlm.files.run_files import WORKSPACE, RunFiles
+    from vlm.files.run_files import RunFiles
 
     with TemporaryDirectory() as folder:
-        files = [Path(name) if Path(name).is_file() else None for name in (first, second)]
-        runs = [
-            RunFiles(WORKSPACE if file else name, Path(folder, str(number)))
-            for number, (name, file) in enumerate(zip((first, second), files, strict=True))
-        ]
+        runs = [RunFiles(name, Path(folder, side)) for side, name in (("A", first), ("B", second))]
         # References and images are those of a run, of B's if both are one.
-        run = runs[0] if files[1] else runs[1]
-        predictions = [file or run.predictions() for file, run in zip(files, runs, strict=True)]
+        run = runs[0] if Path(second).is_file() else runs[1]
+        predictions = [run.predictions() for run in runs]
         expected = read_caption_file(references or run.get("data/captions.jsonl"), "captions")
         read = [
             # A model may have found no words.

@@ -14,7 +14,7 @@ from PIL import Image
 from pipeline.errors import PipelineError
 from pipeline.images.images import crop, image_from_bytes
 from pipeline.regions.captioner import RegionCaption
-from pipeline.regions.regions import REGIONS, Region, regions_from_request
+from pipeline.regions.regions import REGIONS, Region, region_from_request, regions_from_request
 from pipeline.regions.words import is_question
 
 MAX_REGIONS = 8
@@ -43,9 +43,8 @@ def requested_regions(requests: Sequence[str]) -> list[Region]:
     too many.
     """
     if question_of(requests) is not None:
-        with suppress(PipelineError):  # a question need not name a place
-            named = regions_from_request(requests[0])
-            return list(named) if len(named) == 1 else [REGIONS["full"]]
+        with suppress(PipelineError):  # a question need not name a place, and may name several
+            return [region_from_request(requests[0])]
         return [REGIONS["full"]]
     # Checked before any request is parsed: thousands fit into one address.
     is_readable = len(requests) <= MAX_REGIONS and all(len(text) <= _MAX_REQUEST_LENGTH for text in requests)

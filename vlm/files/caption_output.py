@@ -3,8 +3,8 @@
 import json
 import os
 import time
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,9 +55,6 @@ class Printer:
         tqdm.write(line)  # above its bar
         return True
 
-    def close(self) -> None:
-        """All is printed."""
-
 
 class TextFiles:
     """Writes the caption of `photo.jpg` to `photo.txt`, atomically; a file that exists is never touched."""
@@ -97,38 +94,24 @@ class TextFiles:
             raise
         return True
 
-    def close(self) -> None:
-        """All is written."""
-
 
 class JsonLines:
-    """Writes one file with a line for each caption, atomically, every few seconds and at the end."""
+    """Writes one file with a line for each caption, atomically, every few seconds and when it is saved."""
 
     def __init__(self, path: Path) -> None:
-        """Read the captions that the file has.
-
-        Raises PipelineError if it has anything else, or another process writes it: it would lose captions.
-        """
+        """Read the captions that the file has. Raises PipelineError if it has anything else."""
         self._path = path
         self._rows: list[JsonObject] = []
         self._known: set[tuple[object, ...]] = set()
         self._saved, self._is_saved = time.monotonic(), True
-        lock = path.with_name(f".{path.name}.lock")
-        with ExitStack() as stack:
-            stack.enter_context(file_lock(lock, f"captioning into {path}"))
-            stack.callback(lock.unlink, missing_ok=True)
-            self._read()
-            self._lock = stack.pop_all()
-
-    def _read(self) -> None:
-        for number, row in read_jsonl(self._path) if self._path.exists() else ():
+        for number, row in read_jsonl(path) if path.exists() else ():
             match row:
                 case {"path": str(image), "region": str(name), "box": [*box], "caption": str()}:
                     self._known.add((image, name, *map(str, box)))
                     self._rows.append(row)
                 case _:
                     raise PipelineError(
-                        f"{self._path}:{number} is not a line of `vlm caption`, so nothing is added to that "
+                        f"{path}:{number} is not a line of `vlm caption`, so nothing is added to that "
                         "file. Fix: name another file."
                     )
 
@@ -143,32 +126,42 @@ class JsonLines:
         self._rows.append(_row(image, answer))
         self._is_saved = False
         if time.monotonic() - self._saved > _SAVE_SECONDS:
-            self._save()
+            self.save()
         return True
 
-    def close(self) -> None:
-        """Write all lines, and free the file for others."""
-        with self._lock:
-            if not self._is_saved:
-                self._save()
-
-    def _save(self) -> None:
-        write_jsonl(self._path, self._rows)
-        self._saved, self._is_saved = time.monotonic(), True
+    def save(self) -> None:
+        """Write all lines, if some are not written yet."""
+        if not self._is_saved:
+            write_jsonl(self._path, self._rows)
+            self._saved, self._is_saved = time.monotonic(), True
 
 
-# `has` says whether an earlier run left a caption, `add` outputs one and says whether it was new, `close`
-# writes what is not written yet.
+# `has` says whether an earlier run left a caption, `add` outputs one and says whether it was new.
 CaptionOutput = Printer | TextFiles | JsonLines
 
 
-def caption_file(name: str, images: Iterable[Path], regions: int) -> CaptionOutput:
-    """Open what `--write` names, for captions of `regions` regions of each image."""
-    if name == "txt":
-        return TextFiles(images, regions)
-    if name.endswith(".jsonl"):
-        return JsonLines(Path(name))
-    raise click.UsageError(f"--write takes txt or a file OUT.jsonl, not {name!r:.100}.")
+@contextmanager
+def open_output(
+    write: str | None, printer: Printer, images: Iterable[Path], regions: int
+) -> Iterator[CaptionOutput]:
+    """Open what `--write` names, for captions of `regions` regions of each image; without it, the printer.
+
+    Raises PipelineError if another process writes that file of all captions: it would lose some.
+    """
+    if not write:
+        yield printer
+    elif write == "txt":
+        yield TextFiles(images, regions)
+    elif write.endswith(".jsonl"):
+        path = Path(write)
+        lock = path.with_name(f".{path.name}.lock")
+        with file_lock(lock, f"captioning into {path}"), ExitStack() as stack:
+            stack.callback(lock.unlink, missing_ok=True)
+            lines = JsonLines(path)
+            stack.callback(lines.save)
+            yield lines
+    else:
+        raise click.UsageError(f"--write takes txt or a file OUT.jsonl, not {write!r:.100}.")
 
 
 def _text(image: Path) -> str:

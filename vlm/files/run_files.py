@@ -7,18 +7,20 @@ from pipeline.captions import read_images
 from pipeline.errors import PipelineError
 from pipeline.files.json_files import read_json
 
-WORKSPACE = "workspace"
-
 
 class RunFiles:
     """Gives the files of a run by their paths in the project."""
 
-    def __init__(self, revision: str, folder: Path) -> None:
-        """Look at a revision of the project in the current folder; its files are copied into `folder`."""
+    def __init__(self, name: str, folder: Path) -> None:
+        """Look at a revision of the project in the current folder; its files are copied into `folder`.
+
+        `workspace` is the run in the current folder, and so is that of a file of predictions.
+        """
         from dvc.api import DVCFileSystem
 
-        self._revision, self._folder = revision, folder
-        self._project = None if revision == WORKSPACE else DVCFileSystem(".", rev=revision)
+        self._name, self._folder = name, folder
+        is_here = name == "workspace" or Path(name).is_file()
+        self._project = None if is_here else DVCFileSystem(".", rev=name)
 
     def get(self, name: str) -> Path:
         """Return where a file of the run is to be read.
@@ -37,22 +39,25 @@ class RunFiles:
         except (DvcException, SCMError, OSError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise PipelineError(
-                f"there is no {name} of {self._revision!r:.100}: {reason}. Fix: pass a file, `workspace`, "
+                f"there is no {name} of {self._name!r:.100}: {reason}. Fix: pass a file, `workspace`, "
                 "or a run that `dvc exp show` or `git log` lists (commit the run with `git` first)."
             ) from error
         return copy
 
     def predictions(self) -> Path:
-        """Return the test captions of the best epoch. Raises PipelineError where it is not known."""
+        """Return the file of predictions, or a run's test captions of its best epoch.
+
+        Raises PipelineError where that epoch is not known.
+        """
+        if Path(self._name).is_file():
+            return Path(self._name)
         match read_json(self.get("metrics/evaluate.json")):
             case {"best_epoch": int(best)}:
-                pass
-            case _:
-                raise PipelineError(
-                    f"metrics/evaluate.json of {self._revision!r:.100} names no best_epoch. "
-                    "Fix: run `dvc repro evaluate` there."
-                )
-        return self.get(f"data/predictions/epoch_{best:03d}_test.jsonl")
+                return self.get(f"data/predictions/epoch_{best:03d}_test.jsonl")
+        raise PipelineError(
+            f"metrics/evaluate.json of {self._name!r:.100} names no best_epoch. "
+            "Fix: run `dvc repro evaluate` there."
+        )
 
     def images(self, image_ids: Collection[str]) -> dict[str, Path]:
         """Return the files of those images that the run lists and that are found."""

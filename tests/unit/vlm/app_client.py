@@ -10,6 +10,7 @@ from http.client import HTTPConnection
 from urllib.parse import quote, urlsplit
 
 from PIL import Image
+from starlette.types import ASGIApp
 
 from pipeline.regions.captioner import RegionCaption
 from pipeline.regions.regions import Region
@@ -57,16 +58,23 @@ class FakeCaptioner:
 
 @contextmanager
 def serving(captioner: FakeCaptioner, limits: Limits = LIMITS) -> Iterator[str]:
-    """Serve the app on a free port of loopback, in a thread; yields its address."""
+    """Serve the app with a captioner that pretends; yields its address."""
     server = CaptionServer(captioner.caption_many, limits, make_assets(MODEL, limits))
-    running = make_server(server.application(allowed_hosts("127.0.0.1")))
+    with running(server.application(allowed_hosts("127.0.0.1"))) as where:
+        yield where
+
+
+@contextmanager
+def running(application: ASGIApp) -> Iterator[str]:
+    """Serve an application on a free port of loopback, in a thread; yields its address."""
+    server = make_server(application)
     with closing(listen("127.0.0.1", 0)) as listening:
-        thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]})
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:
             yield address(listening)
         finally:
-            running.should_exit = True
+            server.should_exit = True
             thread.join(timeout=20)
 
 

@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +23,7 @@ from pipeline.params.schema import GenerateParams, Params
 from tests.import_closure import ROOT
 from tests.unit.project import refuse_to_load, write_dvc_lock
 from tests.vlm_command import run_vlm
-from vlm.files.caption_output import JsonLines
+from vlm.files.caption_output import Printer, open_output
 
 run = partial(run_vlm, "caption")
 
@@ -145,7 +144,7 @@ def test_an_interrupted_file_of_captions_goes_on(asked: list[str]) -> None:
 
 def test_a_second_command_that_writes_to_the_same_file_is_refused(photos: Path) -> None:
     """Each would write only the captions that it knows."""
-    with closing(JsonLines(Path("out.jsonl"))):
+    with open_output("out.jsonl", Printer(False, False, False), [], 1):
         refused = run("photos", "--write", "out.jsonl", code=1)
     assert f"into out.jsonl is under way in this folder already, by process {os.getpid()}" in refused.stderr
     run("photos/1.png", "--write", "out.jsonl")
