@@ -50,18 +50,6 @@ class Generated:
     score: float = field(compare=False)
 
 
-def generate_ids(
-    model: VisionLanguageModel,
-    features: Tensor,
-    params: GenerateParams,
-    batch_size: int,
-    contexts: Sequence[Sequence[int]] | None = None,
-) -> Iterator[Generated]:
-    """Yield the caption of each image, the first of its `generate_candidates`."""
-    for candidates in generate_candidates(model, features, params, batch_size, contexts):
-        yield candidates[0]
-
-
 @torch.inference_mode()
 def generate_candidates(
     model: VisionLanguageModel,
@@ -127,7 +115,7 @@ def choose_rows(requested: int | Literal["auto"], model: VisionLanguageModel, im
 
 
 def images_per_batch(params: GenerateParams, batch_size: int) -> int:
-    """Count the images that `generate_ids` works on together: those of `batch_size` beams, at least one."""
+    """Count the images whose captions are generated together: those of `batch_size` beams, at least one."""
     return max(1, batch_size // params.beams)
 
 
