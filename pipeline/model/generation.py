@@ -107,7 +107,7 @@ def choose_rows(requested: int | Literal["auto"], model: VisionLanguageModel, im
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     head_width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     # Keys and values, twice while rows are selected; and scores in float32, with those that are sorted.
-    cached = 2 * 2 * positions * config.num_hidden_layers * heads * head_width * model.embed_before().itemsize
+    cached = 2 * 2 * positions * config.num_hidden_layers * heads * head_width * model.before.itemsize
     rows = free_memory(device) * _SHARE / (cached + 4 * 4 * config.vocab_size)
     chosen = 1 << int(math.log2(min(max(rows, 1), _MOST_ROWS)))
     logger.info("%d rows of captions are generated at a time", chosen)
@@ -138,7 +138,7 @@ class _Decoder:
         self._guard = NoRepeatNGramLogitsProcessor(no_repeat_ngram_size) if no_repeat_ngram_size else None
         self._cache = self._model.new_cache()
         # The words before the image are the same for all: they are computed for one row, then repeated.
-        self._model.next_hidden_states(model.embed_before(), self._cache)
+        self._model.next_hidden_states(model.before, self._cache)
         self._cache.batch_repeat_interleave(len(features))
         self.ids = torch.empty(len(features), 0, dtype=torch.long, device=features.device)
         # [R, L + t], false where contexts are padded; None: nothing is padded.
