@@ -21,7 +21,7 @@ from pipeline.features.store import FeatureStore
 from pipeline.hardware.device import choose_placement
 from pipeline.model.checkpoints import load_checkpoint
 from pipeline.model.feature_captioner import FeatureCaptioner
-from pipeline.model.generation import generate_ids
+from pipeline.model.generation import generate_candidates
 from pipeline.model.vision_language_model import VisionLanguageModel
 from pipeline.params.schema import GenerateParams
 
@@ -77,7 +77,7 @@ def _compare(
     ways: dict[str, Callable[[], Captions]] = {
         "one at a time": lambda: _generate(model, features, beams, 1),
         "batched": lambda: _generate(model, features, beams, batch_size // beams),
-        "ours": lambda: [caption.ids for caption in generate_ids(model, features, params, batch_size)],
+        "ours": lambda: [best.ids for best, *_ in generate_candidates(model, features, params, batch_size)],
     }
     _generate(model, features[:1], beams, 1)  # warms up
     alone, slowest = Captions(), 0.0

@@ -37,6 +37,4 @@ def should_compile(requested: Literal["auto", "always", "never"], placement: Pla
 
 def finds_compiler() -> bool:
     """Check that PyTorch finds a C++ compiler."""
-    candidates = inductor.cpp.cxx
-    names = candidates if isinstance(candidates, list | tuple) else [candidates]
-    return any(name and shutil.which(name) for name in names)
+    return any(name and shutil.which(name) for name in inductor.cpp.cxx)

@@ -65,7 +65,14 @@ def _choose(requested: str) -> Placement:
         count = torch.cuda.device_count()
         raise PipelineError(f"The device {requested} does not exist. Use auto, or a number below {count}.")
     name, capability = torch.cuda.get_device_name(device), torch.cuda.get_device_capability(device)
-    _require_kernels(name, capability)
+    builds = torch.cuda.get_arch_list()
+    # Without code for this GPU its first operation would fail.
+    if builds and not any(_runs_on(build, capability) for build in builds):
+        needed = ".".join(map(str, capability))
+        raise PipelineError(
+            f"PyTorch {torch.__version__} is not built for {name}: it has {', '.join(builds)}. "
+            f"Fix: install a build for capability {needed}, or set runtime.device: cpu."
+        )
     # is_bf16_supported() also says yes to slow emulation (T4), so the capability decides.
     if capability >= (8, 0):
         return Placement(device, torch.bfloat16, f"{name} computes bfloat16 natively")
@@ -79,17 +86,6 @@ def why_no_cuda() -> str:
     except (AssertionError, RuntimeError) as error:
         return str(error).split(". ")[0].strip().removesuffix(".") or "no reason given"
     return "it lists none"
-
-
-def _require_kernels(name: str, capability: tuple[int, int]) -> None:
-    """Raise PipelineError for a GPU that PyTorch has no code for: its first operation would fail."""
-    builds = torch.cuda.get_arch_list()
-    if builds and not any(_runs_on(build, capability) for build in builds):
-        needed = ".".join(map(str, capability))
-        raise PipelineError(
-            f"PyTorch {torch.__version__} is not built for {name}: it has {', '.join(builds)}. "
-            f"Fix: install a build for capability {needed}, or set runtime.device: cpu."
-        )
 
 
 def _runs_on(build: str, capability: tuple[int, int]) -> bool:

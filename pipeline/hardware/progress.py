@@ -47,12 +47,10 @@ def bar(
     `initial` units were finished before.
     """
     options: dict[str, Any] = {"desc": description, "unit": f" {unit}", "total": total, "initial": initial}
-    if hidden:
-        return tqdm(**options, disable=True)
     if sys.stderr.isatty():
-        return tqdm(**options, bar_format=_BAR, mininterval=1.0, dynamic_ncols=True)
+        return tqdm(**options, disable=hidden, bar_format=_BAR, mininterval=1.0, dynamic_ncols=True)
     options |= {"mininterval": _SECONDS_BETWEEN_LINES, "delay": _SECONDS_BETWEEN_LINES, "miniters": 1}
-    return tqdm(**options, bar_format=_LINE, file=_LogLines())
+    return tqdm(**options, disable=hidden, bar_format=_LINE, file=_LogLines())
 
 
 @contextmanager

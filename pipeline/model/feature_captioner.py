@@ -20,7 +20,7 @@ from pipeline.hardware.device import Placement
 from pipeline.metrics.consensus import Consensus, idf_rows
 from pipeline.model.adapters import adapter_params, inject_adapters
 from pipeline.model.checkpoints import Checkpoint, CheckpointInfo
-from pipeline.model.generation import Generated, generate_candidates
+from pipeline.model.generation import generate_candidates
 from pipeline.model.language_model import load_language_model
 from pipeline.model.packing import caption_labels, pack
 from pipeline.model.vision_language_model import VisionLanguageModel
@@ -101,11 +101,10 @@ class FeatureCaptioner:
                     "Fix: restore the model's files, or run `dvc repro train`."
                 )
         adapters = inject_adapters(language_model, adapter_params(info.lora))
-        adapters.load_state_dict(checkpoint.adapters, str(checkpoint.file.path))
-        model = VisionLanguageModel(
-            checkpoint.projector.to(placement.device), language_model, tokenizer.prompt, adapters
-        )
-        return cls(model, tokenizer, info, memory)
+        model = VisionLanguageModel(checkpoint.projector, language_model, tokenizer.prompt, adapters)
+        captioner = cls(model, tokenizer, info, memory)
+        captioner.use_checkpoint(checkpoint)
+        return captioner
 
     def use_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Load the projector and adapters of another epoch of the training (`checkpoints_of_run`)."""
@@ -180,18 +179,15 @@ class FeatureCaptioner:
         longest = max(self.info.longest_caption, self.info.longest_answer or 0 if any(questions) else 0)
         limited = replace(params, max_new_tokens=params.max_new_tokens or longest)
         searches = generate_candidates(model, features, limited, batch_size, contexts)
+        decode = self.tokenizer.decode_caption
         for place, search in enumerate(searches):
-            captions = [self._decode(caption) for caption in search]
+            captions = [ScoredCaption(decode(found.ids), found.finished, found.score) for found in search]
             is_caption = not questions or questions[place] is None
             if params.consensus and similar is not None and is_caption:
                 image = slice(place, place + 1)
                 yield self._choose(features[image], captions, similar[image], limited)
             else:
                 yield captions[0]
-
-    def _decode(self, generated: Generated) -> ScoredCaption:
-        text = self.tokenizer.decode_caption(generated.ids)
-        return ScoredCaption(text, generated.finished, generated.score)
 
     def _choose(
         self,

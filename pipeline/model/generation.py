@@ -50,18 +50,6 @@ class Generated:
     score: float = field(compare=False)
 
 
-def generate_ids(
-    model: VisionLanguageModel,
-    features: Tensor,
-    params: GenerateParams,
-    batch_size: int,
-    contexts: Sequence[Sequence[int]] | None = None,
-) -> Iterator[Generated]:
-    """Yield the caption of each image, the first of its `generate_candidates`."""
-    for candidates in generate_candidates(model, features, params, batch_size, contexts):
-        yield candidates[0]
-
-
 @torch.inference_mode()
 def generate_candidates(
     model: VisionLanguageModel,
@@ -119,7 +107,7 @@ def choose_rows(requested: int | Literal["auto"], model: VisionLanguageModel, im
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     head_width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     # Keys and values, twice while rows are selected; and scores in float32, with those that are sorted.
-    cached = 2 * 2 * positions * config.num_hidden_layers * heads * head_width * model.embed_before().itemsize
+    cached = 2 * 2 * positions * config.num_hidden_layers * heads * head_width * model.before.itemsize
     rows = free_memory(device) * _SHARE / (cached + 4 * 4 * config.vocab_size)
     chosen = 1 << int(math.log2(min(max(rows, 1), _MOST_ROWS)))
     logger.info("%d rows of captions are generated at a time", chosen)
@@ -127,7 +115,7 @@ def choose_rows(requested: int | Literal["auto"], model: VisionLanguageModel, im
 
 
 def images_per_batch(params: GenerateParams, batch_size: int) -> int:
-    """Count the images that `generate_ids` works on together: those of `batch_size` beams, at least one."""
+    """Count the images whose captions are generated together: those of `batch_size` beams, at least one."""
     return max(1, batch_size // params.beams)
 
 
@@ -150,7 +138,7 @@ class _Decoder:
         self._guard = NoRepeatNGramLogitsProcessor(no_repeat_ngram_size) if no_repeat_ngram_size else None
         self._cache = self._model.new_cache()
         # The words before the image are the same for all: they are computed for one row, then repeated.
-        self._model.next_hidden_states(model.embed_before(), self._cache)
+        self._model.next_hidden_states(model.before, self._cache)
         self._cache.batch_repeat_interleave(len(features))
         self.ids = torch.empty(len(features), 0, dtype=torch.long, device=features.device)
         # [R, L + t], false where contexts are padded; None: nothing is padded.

@@ -13,15 +13,15 @@ class Projector(nn.Module):
     def __init__(self, width_in: int, hidden_size: int, width_out: int, dropout: float = 0.0) -> None:
         super().__init__()
         # Buffers, so that a checkpoint carries them; the identity until `standardize` is called.
-        self.register_buffer("mean", torch.zeros(width_in))  # [D_v]
-        self.register_buffer("scale", torch.ones(()))
+        self.mean = nn.Buffer(torch.zeros(width_in))  # [D_v]
+        self.scale = nn.Buffer(torch.ones(()))
         self.hidden = nn.Linear(width_in, hidden_size)
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(hidden_size, width_out)
 
     def forward(self, features: Tensor) -> Tensor:
         """Image features `[.., D_v]` -> embeddings `[.., D_l]`."""
-        centered = (features - self.get_buffer("mean")) * self.get_buffer("scale")
+        centered = (features - self.mean) * self.scale
         embeddings: Tensor = self.output(self.dropout(nn.functional.gelu(self.hidden(centered))))
         return embeddings
 
@@ -33,10 +33,10 @@ class Projector(nn.Module):
         channels, so that they keep their proportions.
         """
         rows = features.flatten(0, -2)  # [n, D_v]
-        self.get_buffer("mean").copy_(rows.mean(dim=0))
+        self.mean.copy_(rows.mean(dim=0))
         variance = rows.var(dim=0, correction=min(1, len(rows) - 1)).mean()
         # One row, or equal rows, leave nothing to scale.
-        self.get_buffer("scale").copy_(variance.rsqrt() if variance > 0 else torch.ones(()))
+        self.scale.copy_(variance.rsqrt() if variance > 0 else torch.ones(()))
 
     @torch.no_grad()
     def output_norm(self, features: Tensor) -> float:

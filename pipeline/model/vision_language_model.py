@@ -22,7 +22,12 @@ from pipeline.text.prompt import Prompt
 
 
 class VisionLanguageModel(nn.Module):
-    """A trainable projector in front of a frozen language model, which may carry trainable adapters."""
+    """A trainable projector in front of a frozen language model, which may carry trainable adapters.
+
+    Attributes:
+        before: `[1, .., D_l]`, the embeddings of the words before the image.
+        after: `[1, .., D_l]`, those of the constant words after it.
+    """
 
     def __init__(
         self,
@@ -41,8 +46,8 @@ class VisionLanguageModel(nn.Module):
             # The words of the prompt are constant: they are embedded once.
             before = language_model.embed(torch.tensor(prompt.before, device=device))
             after = language_model.embed(torch.tensor(prompt.after, dtype=torch.long, device=device))
-        self.register_buffer("_before", before.unsqueeze(0), persistent=False)  # [1, .., D_l]
-        self.register_buffer("_after", after.unsqueeze(0), persistent=False)  # [1, .., D_l]
+        self.before = nn.Buffer(before.unsqueeze(0), persistent=False)
+        self.after = nn.Buffer(after.unsqueeze(0), persistent=False)
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """List what the optimizer changes: the projector, then the adapters."""
@@ -65,24 +70,19 @@ class VisionLanguageModel(nn.Module):
         self.adapters.train(mode)
         return self
 
-    def embed_before(self) -> Tensor:
-        """Return the embeddings of the words before the image `[1, .., D_l]`."""
-        return self.get_buffer("_before")
-
     def embed_image(self, features: Tensor, context_ids: Tensor | None = None) -> Tensor:
         """Image features `[B, P, D_v]` -> embeddings of the image and the words after it `[B, .., D_l]`.
 
         `context_ids` `[B, C]` are the token ids between the image and the constant words after it.
         """
-        after = self.get_buffer("_after")
         # The projector stays in float32; the language model computes in its own type.
-        image = self.projector(features.float()).to(after.dtype)  # [B, P, D_l]
+        image = self.projector(features.float()).to(self.after.dtype)  # [B, P, D_l]
         context = [] if context_ids is None else [self.language_model.embed(context_ids)]  # [B, C, D_l]
-        return torch.cat([image, *context, after.expand(len(features), -1, -1)], dim=1)
+        return torch.cat([image, *context, self.after.expand(len(features), -1, -1)], dim=1)
 
     def embed_prefix(self, features: Tensor, context_ids: Tensor | None = None) -> Tensor:
         """Image features `[B, P, D_v]` -> embeddings of prompt and image `[B, L, D_l]`."""
-        before = self.embed_before().expand(len(features), -1, -1)
+        before = self.before.expand(len(features), -1, -1)
         return torch.cat([before, self.embed_image(features, context_ids)], dim=1)
 
     def loss(self, features: Tensor, batch: PackedBatch) -> Tensor:

@@ -23,10 +23,8 @@ logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 3
 _NUMBERS = ("token_ids", "offsets", "image_row", "truncated", "prompt_before", "prompt_after")
-# Only where the prompt shows captions of similar images.
-_CONTEXT = ("prompt_similar", "prompt_separator")
-# Only where images have conversations.
-_CONVERSATIONS = ("turn_ids", "turn_labels", "turn_offsets", "turn_row")
+# Only where the prompt shows captions of similar images, and where images have conversations.
+_OPTIONAL = ("prompt_similar", "prompt_separator", "turn_ids", "turn_labels", "turn_offsets", "turn_row")
 _TEXTS = ("image_id", "split")
 # A conversation ends before the turn that would make it longer.
 _MOST_CONVERSATION_TOKENS = 1024
@@ -179,7 +177,7 @@ def read_tokens(path: Path, split: Split) -> TokenizedCaptions:
     Raises PipelineError for a missing, foreign or damaged file, even if only one bit of it changed.
     """
     with hdf5.open_file(path, FORMAT_VERSION, "a readable token store", "tokenize") as file:
-        names = [*_NUMBERS, *(name for name in (*_CONTEXT, *_CONVERSATIONS) if name in file)]
+        names = [*_NUMBERS, *(name for name in _OPTIONAL if name in file)]
         numbers = {name: hdf5.read_array(file, name) for name in names}
         texts = {name: list(hdf5.read_texts(file, name)) for name in _TEXTS}
         eos = int(file.attrs["eos"])

@@ -79,10 +79,6 @@ class TrainingData:
         labels = caption_labels(captions[index].tolist(), eos, self.tokens.truncated[image][index])
         return labels, [True] * len(labels)
 
-    def is_caption(self, image: int, index: int) -> bool:
-        """Whether a branch of an image is a caption, not a conversation."""
-        return index < len(self.tokens.captions[image])
-
     @property
     def longest_caption(self) -> int:
         """The tokens of the longest caption, its end included; without captions, of the longest answer."""
@@ -246,7 +242,7 @@ class StepDataset:
         instruction = self._data.tokens.prompt.after[len(prompt.after) :]
         contexts = [self._data.context(row.image, self._seed) for row in rows]
         for row, context in zip(rows, contexts, strict=True):
-            if self._data.is_caption(row.image, row.captions[0]):
+            if row.captions[0] < len(self._data.tokens.captions[row.image]):  # not a conversation
                 context += instruction
         return pack(
             [[ids for ids, _ in row_branches] for row_branches in branches],

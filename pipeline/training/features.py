@@ -40,11 +40,8 @@ class TrainingFeatures:
         self.digest = store.digest(image_ids)
         size = 2 * len(image_ids) * self.spec["num_tokens"] * self.spec["width"]
         in_memory = size <= _SHARE * free_memory() if loading == "auto" else loading == "memory"
-        logger.info(
-            "features: %.1f MB %s",
-            size / 1e6,
-            "read into memory" if in_memory else "left on disk, read batch by batch",
-        )
+        place = "read into memory" if in_memory else "left on disk, read batch by batch"
+        logger.info("features: %.1f MB %s", size / 1e6, place)
         self._values = torch.from_numpy(store.read(image_ids)) if in_memory else None  # [n, P, D_v]
 
     def read(self, images: Sequence[int]) -> Tensor:

@@ -40,35 +40,26 @@ class TrainSummary:
 def summarize(curve: Curve, epochs: int, trained_steps: int) -> TrainSummary:
     """Summarize a run of `epochs` epochs, of whose steps `trained_steps` were taken now."""
     losses = [row[2] for row in curve if row[1] == epochs]
-    steps = sum(row[1] <= epochs for row in curve)
-    return TrainSummary(epochs, trained_steps, steps, sum(losses) / len(losses))
-
-
-def write_curve(path: Path, curve: Curve, epochs: int) -> None:
-    """Write the steps of epochs 1 to `epochs` as a table."""
-    lines = ["step,epoch,loss,learning_rate,gradient_norm"]
-    for step, epoch, loss, rate, norm in curve:
-        if epoch <= epochs:
-            lines.append(f"{int(step)},{int(epoch)},{loss:.6f},{rate:.6g},{norm:.6f}")
-    write_atomic(path, ("\n".join(lines) + "\n").encode())
+    return TrainSummary(epochs, trained_steps, len(curve), sum(losses) / len(losses))
 
 
 class LiveCurve:
     """Shows the curve of a run to readers of its file and to trackers while it grows."""
 
-    def __init__(self, path: Path, epochs: int, track: Track) -> None:
+    def __init__(self, path: Path, track: Track) -> None:
         self._path = path
-        self._epochs = epochs
         self._track = track
         self._tracked = 0
 
     def show(self, curve: Curve) -> None:
         """Write the curve so far, and track its new steps; a run that continues tracks all of them again."""
-        write_curve(self._path, curve, self._epochs)
-        for step, epoch, loss, rate, norm in curve[self._tracked :]:
-            if epoch <= self._epochs:
-                values = {"loss": loss, "learning_rate": rate, "gradient_norm": norm}
-                self._track({f"train/{name}": value for name, value in values.items()}, int(step))
+        lines = ["step,epoch,loss,learning_rate,gradient_norm"]
+        for step, epoch, loss, rate, norm in curve:
+            lines.append(f"{int(step)},{int(epoch)},{loss:.6f},{rate:.6g},{norm:.6f}")
+        write_atomic(self._path, ("\n".join(lines) + "\n").encode())
+        for step, _, loss, rate, norm in curve[self._tracked :]:
+            values = {"train/loss": loss, "train/learning_rate": rate, "train/gradient_norm": norm}
+            self._track(values, int(step))
         self._tracked = len(curve)
 
 

@@ -21,28 +21,25 @@ class TrainingState:
         average: moving average of the trained weights, which checkpoints hold.
         epoch: the epoch under way, from 1.
         step: optimizer steps of this epoch that are done.
-        global_step: optimizer steps of all epochs that are done.
-        curve: for each step: number (from 1), epoch, loss, learning rate, gradient norm.
+        curve: for each step of all epochs: number (from 1), epoch, loss, learning rate, gradient norm.
         cost: what all steps cost, as far as it was measured.
     """
 
     average: dict[str, Tensor]
     epoch: int = 1
     step: int = 0
-    global_step: int = 0
     curve: list[list[float]] = field(default_factory=list)
     cost: Cost = field(default_factory=Cost)
 
     def advance(self, loss: float, rate: float, norm: float) -> None:
         """Record a step that was taken."""
         self.step += 1
-        self.global_step += 1
-        self.curve.append([self.global_step, self.epoch, loss, rate, norm])
+        self.curve.append([len(self.curve) + 1, self.epoch, loss, rate, norm])
 
     @torch.no_grad()
     def update_average(self, weights: Mapping[str, Tensor], decay: float) -> None:
         """Move the average towards the weights; it follows faster in the first steps."""
-        decay = min(decay, (1 + self.global_step) / (10 + self.global_step)) if decay else 0.0
+        decay = min(decay, (1 + len(self.curve)) / (10 + len(self.curve))) if decay else 0.0
         for key, value in weights.items():
             self.average[key].lerp_(value, 1 - decay)
 
@@ -56,16 +53,15 @@ class TrainingState:
     def saved_state(self) -> SavedState:
         """Return the state as tensors and metadata."""
         averages = {f"average.{name}": value for name, value in self.average.items()}
-        position = {"epoch": self.epoch, "step": self.step, "global_step": self.global_step}
         tensors = {**averages, "curve": torch.tensor(self.curve, dtype=torch.float64)}
-        return tensors, {**position, "cost": asdict(self.cost)}
+        return tensors, {"epoch": self.epoch, "step": self.step, "cost": asdict(self.cost)}
 
     @classmethod
     def restore(cls, saved: SavedState, device: torch.device) -> Self:
         """Return the state that `saved_state` described, with its average on `device`."""
         tensors, metadata = saved
         average = {name: value.to(device) for name, value in part(tensors, "average").items()}
-        position = metadata["epoch"], metadata["step"], metadata["global_step"]
+        position = metadata["epoch"], metadata["step"]
         return cls(average, *position, tensors["curve"].tolist(), Cost(**metadata["cost"]))
 
 

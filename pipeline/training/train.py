@@ -54,19 +54,18 @@ def train(paths: TrainPaths, settings: Params, execution: Execution) -> TrainSum
         info = _checkpoint_info(provenance, model, data, settings)
         is_main = execution.processes.is_main
         folder = RunFolder(execution.scratch / info.training[:16], paths.checkpoints, info, is_main)
-        run = {"epochs": settings.train.epochs, "libraries": folder.versions}
-        execution.processes.require_same({**provenance, **run})
+        epochs = settings.train.epochs
+        execution.processes.require_same({**provenance, "epochs": epochs, "libraries": folder.versions})
         trainer = Trainer(model, data, settings.train, execution, folder)
         if is_main:
             log_new_training(folder.path, provenance)
-        epochs = settings.train.epochs
         trackers = execution.runtime.trackers if is_main else ()
         with tracking(trackers, execution.scratch.parent, "train", info.training) as track:
-            live = LiveCurve(paths.curve, epochs, track)
-            trained_steps = trainer.run(lambda curve: live.show(curve) if is_main else None)
-            curve = trainer.state.curve
-            if is_main:
-                live.show(curve)
+            show = LiveCurve(paths.curve, track).show if is_main else lambda _: None
+            trained_steps = trainer.run(show)
+            # The state of a longer run has steps of later epochs too.
+            curve = [row for row in trainer.state.curve if row[1] <= epochs]
+            show(curve)
     summary = summarize(curve, epochs, trained_steps)
     if is_main:
         counts = {
@@ -88,8 +87,7 @@ def _fresh_model(data: TrainingData, settings: Params, execution: Execution) -> 
         dequantize_layers(language_model)
     torch.manual_seed(settings.train.seed)
     params = settings.projector
-    width_in, width_out = features.spec["width"], language_model.width
-    projector = Projector(width_in, params.hidden_size, width_out, params.dropout)
+    projector = Projector(features.spec["width"], params.hidden_size, language_model.width, params.dropout)
     # A random sample: in a folder that is sorted by class the first images show one class.
     images = np.random.default_rng(settings.train.seed).permutation(len(data.lengths))[:_SCALE_IMAGES]
     sample = features.read(images.tolist()).float()  # [n, P, D_v]

@@ -73,21 +73,21 @@ class Trainer:
         Raises PipelineError if loss or gradient is not finite; the state before that step is saved.
         """
         state, epochs = self.state, self._params.epochs
-        first = state.global_step
+        first = len(state.curve)
         if first and state.epoch <= epochs:
             logger.info("continuing at epoch %d, step %d", state.epoch, state.step + 1)
             publish_curve(state.curve)
         while state.epoch <= epochs:
             epoch = state.epoch
             plan = plan_epoch(self._data.lengths, self._params, epoch, self._data.caption_counts)
-            if state.global_step == first:
+            if len(state.curve) == first:
                 self._try_largest_batch(plan)
             self._run_epoch(plan, publish_curve)
             self._folder.save_checkpoint(epoch, state.average)
             mean = state.finish_epoch()
             self._folder.save_state(self._snapshot())
             logger.info("epoch %d: mean loss %.4f over %d steps", epoch, mean, len(plan))
-        return state.global_step - first
+        return len(state.curve) - first
 
     def _try_largest_batch(self, plan: Plan) -> None:
         """Compute the gradients of the largest batch and discard them.
@@ -118,7 +118,7 @@ class Trainer:
                 texts = counts[state.step]
                 loss = self._take(step, total)
                 self._cost.add(texts)
-                if (state.global_step - 1) % steps_between == 0:
+                if (len(state.curve) - 1) % steps_between == 0:
                     publish_curve(state.curve)
                 progress.set_postfix(loss=f"{loss:.3f}", refresh=False)
                 progress.update(texts)
@@ -127,9 +127,9 @@ class Trainer:
                     saved = time.monotonic()
 
     def _take(self, step: Step, total: int) -> float:
-        state = self.state
-        rate = learning_rate(self._params, state.global_step, total)
-        loss, norm = self.optimizer.compute_gradients(step, state.global_step)
+        state, number = self.state, len(self.state.curve)
+        rate = learning_rate(self._params, number, total)
+        loss, norm = self.optimizer.compute_gradients(step, number)
         if not self.optimizer.accepts(loss, norm):
             self._folder.save_state(self._snapshot())
             raise PipelineError(
@@ -143,8 +143,7 @@ class Trainer:
         return loss
 
     def _steps(self, plan: Plan) -> StepDataset:
-        processes = self._execution.processes
-        return StepDataset(self._data, plan, self._params, self.state.epoch, processes)
+        return StepDataset(self._data, plan, self._params, self.state.epoch, self._execution.processes)
 
     def _snapshot(self) -> SavedState:
         """Return everything that the next step depends on."""

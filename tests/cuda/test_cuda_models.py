@@ -15,7 +15,7 @@ from pipeline.encoding.encode import encode_images
 from pipeline.features.store import FeatureStore
 from pipeline.hardware.device import choose_placement
 from pipeline.hardware.execution import Execution
-from pipeline.model.generation import Generated, generate_ids
+from pipeline.model.generation import Generated, generate_candidates
 from pipeline.model.vision_language_model import VisionLanguageModel
 from pipeline.params.schema import GenerateParams, Params
 from pipeline.regions.captioner import Captioner
@@ -27,7 +27,7 @@ IMAGES = 8
 
 
 def captions(model: VisionLanguageModel, params: GenerateParams, batch_size: int) -> list[Generated]:
-    return list(generate_ids(model, make_features(IMAGES), params, batch_size))
+    return [best for best, *_ in generate_candidates(model, make_features(IMAGES), params, batch_size)]
 
 
 def test_a_gpu_is_chosen_by_itself_with_the_precision_that_it_has() -> None:

@@ -28,7 +28,7 @@ from pipeline.metrics.consensus import NEIGHBORS
 from pipeline.metrics.scores import ANSWER_CONTROLS, ANSWERS, CONTROLS, SCORES
 from pipeline.model.checkpoints import load_checkpoint, tensor_digest
 from pipeline.model.feature_captioner import FeatureCaptioner
-from pipeline.model.generation import Generated, generate_ids
+from pipeline.model.generation import Generated, generate_candidates
 from pipeline.retrieval.neighbors import Neighbors
 from tests.edited_code import EditCode
 from tests.refusals import refusal
@@ -280,7 +280,7 @@ def test_a_caption_is_at_most_as_long_as_the_longest_of_train(project: Project) 
 
     def generate(limit: int) -> list[Generated]:
         params = replace(project.params.generate, max_new_tokens=limit)
-        return list(generate_ids(model.model, features, params, 12))
+        return [best for best, *_ in generate_candidates(model.model, features, params, 12)]
 
     longest = model.info.longest_caption
     assert max(len(caption.ids) for caption in generate(60)) > longest  # it would ramble on

@@ -11,7 +11,7 @@ from pipeline.export.llava import export_llava
 from pipeline.hardware.device import choose_placement
 from pipeline.model.checkpoints import load_checkpoint
 from pipeline.model.feature_captioner import FeatureCaptioner
-from pipeline.model.generation import generate_ids
+from pipeline.model.generation import generate_candidates
 from pipeline.params.schema import LanguageModelParams, LoraParams, Params
 from pipeline.vision.load import load_encoder
 from tests.tiny_captioner import save_captioner
@@ -50,7 +50,7 @@ def train(tiny_llama: Path, tiny_params: Params, tmp_path_factory: pytest.TempPa
         greedy = replace(GREEDY, max_new_tokens=LENGTH + 1)
         captions = [
             [*caption.ids, model.prompt.eos] if caption.finished else list(caption.ids)
-            for caption in generate_ids(model, features, greedy, batch_size=6)
+            for caption, *_ in generate_candidates(model, features, greedy, batch_size=6)
         ]
         return Trained(path, captions)
 

@@ -5,11 +5,12 @@ Run: .venv/bin/python -m pytest tests/unit/model/test_contexts.py
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from pipeline.model.generation import generate_ids
+from pipeline.model.generation import Generated, generate_candidates
 from pipeline.model.packing import pack
 from pipeline.model.vision_language_model import VisionLanguageModel
 from tests.tiny_llama import (
@@ -34,6 +35,10 @@ FEATURES = make_features(len(CONTEXTS))
 @pytest.fixture(scope="module", params=["none", "nf4"])
 def model(request: pytest.FixtureRequest, tiny_llama: Path) -> VisionLanguageModel:
     return make_model(load_llama(tiny_llama, request.param))
+
+
+def generate(*arguments: Any) -> list[Generated]:
+    return [best for best, *_ in generate_candidates(*arguments)]
 
 
 def test_the_loss_after_contexts_is_that_of_transformers(model: VisionLanguageModel) -> None:
@@ -62,23 +67,23 @@ def test_without_contexts_a_batch_is_that_of_a_prompt_without_them() -> None:
 def test_a_batch_does_not_matter_to_a_caption(model: VisionLanguageModel, beams: int) -> None:
     params = replace(GREEDY, beams=beams)
     model.train()
-    together = list(generate_ids(model, FEATURES, params, 12, CONTEXTS))
+    together = generate(model, FEATURES, params, 12, CONTEXTS)
     for features, context, caption in zip(FEATURES, CONTEXTS, together, strict=True):
-        (alone,) = generate_ids(model, features[None], params, 12, [context])
+        (alone,) = generate(model, features[None], params, 12, [context])
         assert caption == alone
         assert caption.score == pytest.approx(alone.score, abs=1e-4)
     assert not model.projector.training
     # Two images at a time, whose contexts are padded otherwise.
-    assert list(generate_ids(model, FEATURES, params, 2 * beams, CONTEXTS)) == together
-    plain = list(generate_ids(model, FEATURES, params, 12))
-    assert plain == list(generate_ids(model, FEATURES, params, 12, [[]] * len(CONTEXTS)))
+    assert generate(model, FEATURES, params, 2 * beams, CONTEXTS) == together
+    plain = generate(model, FEATURES, params, 12)
+    assert plain == generate(model, FEATURES, params, 12, [[]] * len(CONTEXTS))
     assert plain[1] == together[1]
     assert plain != together
 
 
 @torch.inference_mode()
 def test_a_caption_after_contexts_is_transformers(model: VisionLanguageModel) -> None:
-    captions = generate_ids(model, FEATURES, GREEDY, 4, CONTEXTS)
-    for features, context, caption in zip(FEATURES, CONTEXTS, captions, strict=True):
+    found = generate(model, FEATURES, GREEDY, 4, CONTEXTS)
+    for features, context, caption in zip(FEATURES, CONTEXTS, found, strict=True):
         prefix = embed_sequence(model, features[None], [*context, *PROMPT.after])
         assert list(caption.ids) == ids_by_transformers(model, prefix)

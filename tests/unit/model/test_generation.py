@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pipeline.model import generation
-from pipeline.model.generation import Generated, choose_rows, generate_ids
+from pipeline.model.generation import Generated, choose_rows, generate_candidates
 from pipeline.model.vision_language_model import VisionLanguageModel
 from pipeline.params.schema import GenerateParams
 from tests.tiny_llama import (
@@ -41,7 +41,7 @@ def model(tiny_llama: Path) -> VisionLanguageModel:
 def generated(
     model: VisionLanguageModel, params: GenerateParams, batch_size: int = IMAGES
 ) -> list[Generated]:
-    return list(generate_ids(model, FEATURES, params, batch_size))
+    return [best for best, *_ in generate_candidates(model, FEATURES, params, batch_size)]
 
 
 def ending_in(model: VisionLanguageModel, end_ids: Sequence[int]) -> VisionLanguageModel:
