@@ -13,6 +13,7 @@ import torch
 
 from pipeline.hardware.device import Placement, choose_placement
 from pipeline.params.schema import Params
+from tests.params_files import with_changes
 from tests.unit.training.builders import Lab, make_lab
 
 PRECISIONS = (torch.bfloat16, torch.float16, torch.float32)
@@ -43,7 +44,7 @@ def memory_given_back() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def params(tiny_params: Params) -> Params:
-    return replace(tiny_params, runtime=replace(tiny_params.runtime, device="cuda", pin_memory=True))
+    return with_changes(tiny_params, runtime={"device": "cuda", "pin_memory": True})
 
 
 @pytest.fixture(scope="module")

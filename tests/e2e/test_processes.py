@@ -1,6 +1,5 @@
 """Two processes train as one does: same gradients, same checkpoints, one of them writes."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,9 +15,8 @@ LAUNCH = "torchrun --nproc-per-node=2"
 @pytest.fixture
 def project(tmp_path: Path, tiny_params: Params) -> Project:
     """A project in which training can begin."""
-    params = replace(tiny_params, train=replace(tiny_params.train, epochs=2))
-    project = make_project(tmp_path / "project", params)
-    make_lab(project.folder / "data", params, images=10)
+    project = make_project(tmp_path / "project", tiny_params)
+    make_lab(project.folder / "data", tiny_params, images=10)
     return project
 
 

@@ -2,13 +2,13 @@
 
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pipeline import Captioner
 from pipeline.params.schema import Params
+from tests.params_files import with_changes
 from tests.unit.project import Project
 from tests.unit.training.builders import Lab, make_lab
 
@@ -18,8 +18,8 @@ def make_project(tiny_params: Params, tmp_path_factory: pytest.TempPathFactory) 
     """Runs all stages up to evaluation in their own folder."""
 
     def make(similar_captions: int = 0) -> Project:
-        prompt = replace(tiny_params.prompt, similar_captions=similar_captions)
-        project = Project(tmp_path_factory.mktemp("project"), replace(tiny_params, prompt=prompt))
+        params = with_changes(tiny_params, prompt={"similar_captions": similar_captions})
+        project = Project(tmp_path_factory.mktemp("project"), params)
         project.run_until_training()
         project.evaluate()
         return project

@@ -31,6 +31,7 @@ from pipeline.model.feature_captioner import FeatureCaptioner
 from pipeline.model.generation import Generated, generate_ids
 from pipeline.retrieval.neighbors import Neighbors
 from tests.edited_code import EditCode
+from tests.params_files import with_changes
 from tests.refusals import refusal
 from tests.tiny_llama import CPU
 from tests.unit.project import Project, refuse_to_load, restored
@@ -76,8 +77,8 @@ def test_the_figures_that_experiments_are_compared_by_are_those_of_the_best_epoc
 def test_trackers_get_the_scores_of_each_epoch(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     tracking = MagicMock()
     monkeypatch.setattr(evaluate_module, "tracking", tracking)
-    runtime = replace(project.params.runtime, trackers=("wandb",))
-    metrics = replace(project, params=replace(project.params, runtime=runtime)).evaluate()
+    params = with_changes(project.params, runtime={"trackers": ("wandb",)})
+    metrics = replace(project, params=params).evaluate()
     assert tracking.call_args.args[0] == ("wandb",)
     tracked = {epoch: numbers for (numbers, epoch), _ in tracking().__enter__().call_args_list}
     assert tracked.keys() == {1, 2}
@@ -240,8 +241,7 @@ def test_a_checkpoint_exchanged_while_it_is_in_use_is_noticed(
 ) -> None:
     """The captions of one epoch were stored under the digest of the other, for good."""
     before = project.outputs()
-    short = replace(project.params, generate=replace(project.params.generate, max_new_tokens=2))
-    other = Project(project.folder, short)
+    other = Project(project.folder, with_changes(project.params, generate={"max_new_tokens": 2}))
     method = getattr(FeatureCaptioner, moment)
 
     def exchange(*arguments: Any) -> Any:

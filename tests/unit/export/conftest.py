@@ -12,13 +12,12 @@ from pipeline.hardware.device import choose_placement
 from pipeline.model.checkpoints import load_checkpoint
 from pipeline.model.feature_captioner import FeatureCaptioner
 from pipeline.model.generation import generate_ids
-from pipeline.params.schema import LanguageModelParams, LoraParams, Params
+from pipeline.params.schema import LoraParams, Params
 from pipeline.vision.load import load_encoder
+from tests.params_files import with_changes
 from tests.tiny_captioner import save_captioner
 from tests.tiny_llama import GREEDY
 from tests.unit.export.trained import LENGTH, Train, Trained, pictures
-
-NO_LORA = LoraParams(rank=0, alpha=16.0, dropout=0.0, targets=())
 
 
 @pytest.fixture(scope="session")
@@ -30,16 +29,15 @@ def train(tiny_llama: Path, tiny_params: Params, tmp_path_factory: pytest.TempPa
         quantization: str = "none",
         llama: Path = tiny_llama,
         instruction: str = "Describe this image.",
-        lora: LoraParams = NO_LORA,
+        lora: LoraParams | None = None,
         **encoder: Any,
     ) -> Trained:
-        params = replace(
-            tiny_params,
-            encoder=replace(tiny_params.encoder, **encoder),
-            language_model=LanguageModelParams(str(llama), None, quantization, double_quantization=False),  # type: ignore[arg-type]
-            prompt=replace(tiny_params.prompt, instruction=instruction, max_caption_tokens=LENGTH),
-            projector=replace(tiny_params.projector, hidden_size=hidden_size),
-            lora=lora,
+        params = with_changes(
+            replace(tiny_params, lora=lora or tiny_params.lora),
+            encoder=encoder,
+            language_model={"name": str(llama), "quantization": quantization},
+            prompt={"instruction": instruction, "max_caption_tokens": LENGTH},
+            projector={"hidden_size": hidden_size},
         )
         path = save_captioner(tmp_path_factory.mktemp("trained") / "best.safetensors", params)
         placement = choose_placement("cpu")

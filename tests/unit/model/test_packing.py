@@ -1,6 +1,5 @@
 """Packing: several captions after one image give what separate sequences give."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,12 +11,13 @@ from pipeline.model.feature_captioner import FeatureCaptioner
 from pipeline.model.packing import pack
 from pipeline.params.schema import Params
 from pipeline.text.prompt import CaptionTokenizer
+from tests.params_files import with_changes
 from tests.tiny_captioner import save_captioner
 
 
 @pytest.mark.parametrize("limit", [3, 48], ids=["cut", "whole"])
 def test_the_loss_on_dev_expects_no_end_after_a_cut(tiny_params: Params, tmp_path: Path, limit: int) -> None:
-    params = replace(tiny_params, prompt=replace(tiny_params.prompt, max_caption_tokens=limit))
+    params = with_changes(tiny_params, prompt={"max_caption_tokens": limit})
     checkpoint = save_captioner(tmp_path / "checkpoint.safetensors", params)
     captioner = FeatureCaptioner.load(load_checkpoint(checkpoint), choose_placement("cpu"), None)
     tokenizer = CaptionTokenizer(params.prompt, params.language_model)

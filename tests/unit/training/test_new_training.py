@@ -14,6 +14,7 @@ from pipeline.model.checkpoints import load_checkpoint, tensor_digest
 from pipeline.params.schema import Params
 from pipeline.training.provenance import dataset_identity
 from tests.edited_code import EditCode
+from tests.params_files import with_changes
 from tests.unit.training.builders import STEPS, Lab, checkpoint, make_lab, save_features, scratch_file
 
 PREFIX = "New training from step 1: "
@@ -59,9 +60,10 @@ def test_another_dataset_of_equal_bytes_is_another_training(
     caplog.set_level(logging.INFO)
     lab.train(tmp_path, epochs=1)
     scenes = load_checkpoint(checkpoint(tmp_path))
-    data = replace(lab.params.data, source="csv", root="/somewhere/photos")
-    moved = replace(data, root="/elsewhere/photos")
-    other = replace(lab, params=replace(lab.params, data=data))
+    other, moved = (
+        replace(lab, params=with_changes(lab.params, data={"source": "csv", "root": f"/{place}/photos"}))
+        for place in ("somewhere", "elsewhere")
+    )
     assert other.train(tmp_path, epochs=1).trained_steps == STEPS
     assert explanations(caplog) == [
         "data.name is 'photos', was 'scenes'; data.source is 'csv', was 'scenes'."
@@ -69,8 +71,7 @@ def test_another_dataset_of_equal_bytes_is_another_training(
     photos = load_checkpoint(checkpoint(tmp_path))
     assert photos.info.trained_on == "Trained on 8 images of the folder photos."
     assert tensor_digest(photos.projector.state_dict()) == tensor_digest(scenes.projector.state_dict())
-    moved_lab = replace(lab, params=replace(lab.params, data=moved))
-    assert moved_lab.train(tmp_path, epochs=1).trained_steps == 0
+    assert moved.train(tmp_path, epochs=1).trained_steps == 0
 
 
 @pytest.mark.parametrize(

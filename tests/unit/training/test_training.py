@@ -27,6 +27,7 @@ from pipeline.training.batches import StepDataset, plan_epoch
 from pipeline.training.optimizer import learning_rate
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.trainer import Trainer
+from tests.params_files import with_changes
 from tests.refusals import refusal
 from tests.tiny_llama import WIDTH
 from tests.unit.project import restored
@@ -193,8 +194,7 @@ def test_the_rate_warms_up(lab: Lab, schedule: Literal["constant", "cosine"], ex
 
 
 def test_labels_are_tokens_and_the_ends_of_captions_not_cut(tmp_path: Path, tiny_params: Params) -> None:
-    prompt = replace(tiny_params.prompt, max_caption_tokens=6)
-    cut = make_lab(tmp_path, replace(tiny_params, prompt=prompt))
+    cut = make_lab(tmp_path, with_changes(tiny_params, prompt={"max_caption_tokens": 6}))
     with cut.data() as data:
         plan = plan_epoch(data.lengths, cut.params.train, epoch=1)
         dataset = StepDataset(data, plan, cut.params.train, 1, ONE_PROCESS)
