@@ -45,8 +45,7 @@ def test_an_empty_folder_is_filled_and_others_are_left_alone(tmp_path: Path) -> 
     with new_folder(out) as folder:
         (folder / "README.md").write_text("card")
     for taken, why in ((out, "out is not empty"), (file, "file is a file")):
-        with pytest.raises(PipelineError, match=why), new_folder(taken):
-            pass
+        refusal(new_folder(taken).__enter__, match=why)
     assert (out / "README.md").read_text() == "card"
     assert file.read_text() == "mine"
 

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pipeline.errors import PipelineError
 from pipeline.model.checkpoints import (
     FORMAT_VERSION,
     CheckpointInfo,
@@ -127,9 +126,7 @@ def test_a_file_that_is_not_a_checkpoint_is_refused(
     tmp_path: Path, projector: Projector, write: Callable[[Path, dict[str, Tensor]], object], message: str
 ) -> None:
     write(tmp_path / "other.safetensors", projector.state_dict())
-    with pytest.raises(PipelineError, match=message) as caught:
-        load_checkpoint(tmp_path / "other.safetensors")
-    assert "other.safetensors" in str(caught.value)
+    assert "other.safetensors" in refusal(load_checkpoint, tmp_path / "other.safetensors", match=message)
 
 
 def test_weights_of_other_shapes_are_refused(tmp_path: Path, projector: Projector) -> None:
