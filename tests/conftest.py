@@ -1,5 +1,6 @@
 """Fixtures that several tests share: tiny models, and parameters of tiny runs."""
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -106,6 +107,20 @@ def tiny_checkpoint(tiny_params: Params, tmp_path_factory: pytest.TempPathFactor
     from tests.tiny_captioner import save_captioner
 
     return save_captioner(tmp_path_factory.mktemp("tiny") / "data" / "best.safetensors", tiny_params)
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """What a test logs, facts included."""
+    caplog.set_level(logging.INFO)
+    return caplog
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The test's own folder, which is the current one."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 @pytest.fixture

@@ -4,10 +4,9 @@ Run: .venv/bin/python -m pytest tests/unit/datasets/test_read.py
 """
 
 import json
-import logging
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -29,12 +28,6 @@ from tests.dataset_makers import (
 )
 from tests.refusals import refusal
 from tests.shared_data import photos, ucm_captions
-
-
-@pytest.fixture
-def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
-    with caplog.at_level(logging.INFO, "pipeline"):
-        yield caplog
 
 
 @pytest.mark.parametrize("source", MAKERS)

@@ -4,7 +4,6 @@ Run: .venv/bin/python -m pytest tests/unit/evaluation/test_evaluate.py
 """
 
 import json
-import logging
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -202,13 +201,9 @@ def test_other_neighbors_change_only_the_consensus(
     control_captions(others, records, tmp_path)
 
 
-def test_it_says_that_controls_are_scored(project: Project, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
-    project.evaluate()
-    assert "scoring the controls" in caplog.messages
-
-
-def test_kept_work_is_found(project: Project, monkeypatch: pytest.MonkeyPatch, edit_code: EditCode) -> None:
+def test_kept_work_is_found(
+    project: Project, monkeypatch: pytest.MonkeyPatch, edit_code: EditCode, log: pytest.LogCaptureFixture
+) -> None:
     """Until its code changes; the contract's tests say which code counts."""
     before = project.outputs()
     monkeypatch.setattr(FeatureCaptioner, "load", refuse_to_load)
@@ -216,6 +211,7 @@ def test_kept_work_is_found(project: Project, monkeypatch: pytest.MonkeyPatch, e
         monkeypatch.setattr(controls, control, refuse_to_load)
     with edit_code("metrics/bleu.py"):
         project.evaluate()
+    assert "scoring the controls" in log.messages
     assert project.outputs() == before
     for name in ("model/generation.py", "metrics/cider.py"):
         with edit_code(name), LOADED:

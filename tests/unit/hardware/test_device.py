@@ -43,12 +43,11 @@ def pretend(monkeypatch: pytest.MonkeyPatch, device: str, capability: str) -> Pl
 
 @pytest.mark.parametrize("row", hardware_table(), ids=lambda row: row[0])
 def test_each_device_of_the_page_computes_as_the_page_says(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, row: list[str]
+    monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture, row: list[str]
 ) -> None:
     device, capability, dtype, gradients, nf4 = row
-    with caplog.at_level("INFO"):
-        placement = pretend(monkeypatch, device, capability)
-    assert f"device: {placement.device}, {dtype} ({placement.reason})" in caplog.text
+    placement = pretend(monkeypatch, device, capability)
+    assert f"device: {placement.device}, {dtype} ({placement.reason})" in log.text
     assert str(placement.dtype) == f"torch.{dtype}"
     assert (placement.dtype == torch.float16) == (gradients == "scaled")
     placement.require_quantization("none")

@@ -4,7 +4,6 @@ Run: .venv/bin/python -m pytest tests/unit/training/test_training.py
 """
 
 import json
-import logging
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -208,15 +207,14 @@ def test_labels_are_tokens_and_the_ends_of_captions_not_cut(tmp_path: Path, tiny
 
 
 def test_the_cost_is_that_of_all_sessions_that_trained(
-    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(2):
         with interrupted_after(1):
             lab.train(tmp_path, epochs=2)
     monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 1e-9)
-    with caplog.at_level(logging.INFO):
-        lab.train(tmp_path, epochs=2)
-    assert re.search(r"epoch 2: 15 of 15, [\d.]+ texts/s", caplog.text)
+    lab.train(tmp_path, epochs=2)
+    assert re.search(r"epoch 2: 15 of 15, [\d.]+ texts/s", log.text)
     cost = read_json(tmp_path / "cost.json")
     assert (cost["device"], cost["precision"], cost["sessions"]) == ("cpu", "float32", 3)
     assert cost["texts"] == 2 * read_json(tmp_path / "train.json")["captions"]
