@@ -1,6 +1,5 @@
 """A project of tiny models in which the stages have been run, without DVC."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pipeline.captions import CaptionRecord, ImageRecord, read_captions, read_im
 from pipeline.datasets.prepare import prepare
 from pipeline.encoding.encode import encode_images
 from pipeline.evaluation.evaluate import EvaluatePaths, evaluate
-from pipeline.files.json_files import read_jsonl
+from pipeline.files.json_files import read_json, read_jsonl, write_json
 from pipeline.hardware.execution import Execution
 from pipeline.params.schema import Params
 from pipeline.retrieval.retrieve import RetrievePaths, retrieve
@@ -81,16 +80,15 @@ class Project:
 
     def predictions(self, split: str) -> dict[str, str]:
         """Those of the best epoch, by image id."""
-        epoch = json.loads((self.folder / "metrics" / "evaluate.json").read_text())["best_epoch"]
+        epoch = read_json(self.folder / "metrics" / "evaluate.json")["best_epoch"]
         rows = read_jsonl(self.data / "predictions" / f"epoch_{epoch:03d}_{split}.jsonl")
         return {row["image_id"]: row["caption"] for _, row in rows}
 
 
-def write_dvc_lock(folder: Path, process: int) -> None:
-    """Let a process hold DVC's lock of a project, as `dvc repro` does while it runs."""
-    (folder / ".dvc" / "tmp").mkdir(parents=True, exist_ok=True)
+def write_dvc_lock(process: int) -> None:
+    """Let a process hold DVC's lock of the current folder, as `dvc repro` does while it runs."""
     locks = {"write": {"/data": {"pid": process, "cmd": "dvc repro"}}, "read": {}}
-    (folder / ".dvc" / "tmp" / "rwlock").write_text(json.dumps(locks))
+    write_json(Path(".dvc/tmp/rwlock"), locks)
 
 
 def refuse_to_load(*_: object, **__: object) -> NoReturn:

@@ -31,9 +31,9 @@ def test_a_lock_is_free_after_an_error(tmp_path: Path) -> None:
     assert not (tmp_path / "lock.json").exists()
 
 
-def test_a_stage_of_one_process_ignores_rank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("here")
+def test_a_stage_of_one_process_ignores_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     """Job schedulers set RANK for everything that they start; only for `train` it names the writer."""
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setattr(logging.getLogger(), "level", logging.WARNING)  # the banner sets it
     with stage_banner("encode", [], [Path("features.h5")]):

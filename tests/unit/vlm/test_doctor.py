@@ -145,7 +145,7 @@ def test_a_failing_dvc_and_a_run_at_work_are_warnings(folder: Path) -> None:
     """There is no repository of DVC here."""
     (folder / "dvc.yaml").write_text("stages: {}\n")
     failing = project.check_stages(folder)
-    write_dvc_lock(folder, os.getpid())
+    write_dvc_lock(os.getpid())
     at_work = project.check_stages(folder)
     assert failing.level == at_work.level == "warning"
     assert "you are not inside of a DVC repository" in failing.text
