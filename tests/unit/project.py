@@ -6,12 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+import torch
+from torch import Tensor
+
 from pipeline.captions import CaptionRecord, ImageRecord, read_captions, read_images, select_split
 from pipeline.datasets.prepare import prepare
 from pipeline.encoding.encode import encode_images
 from pipeline.evaluation.evaluate import EvaluatePaths, evaluate
+from pipeline.features.store import FeatureStore
 from pipeline.files.json_files import read_json, read_jsonl, write_json
 from pipeline.hardware.execution import Execution
+from pipeline.model.checkpoints import load_checkpoint
+from pipeline.model.feature_captioner import FeatureCaptioner
 from pipeline.params.schema import Params
 from pipeline.retrieval.retrieve import RetrievePaths, retrieve
 from pipeline.text.prompt import CaptionTokenizer
@@ -36,6 +42,16 @@ class Project:
     @property
     def best(self) -> Path:
         return self.data / "best.safetensors"
+
+    @property
+    def captioner(self) -> FeatureCaptioner:
+        """The best epoch's model, which captions features."""
+        return FeatureCaptioner.load(load_checkpoint(self.best), CPU, None)
+
+    def features(self, image_id: str) -> Tensor:
+        """Read the features of an image, `[1, P, D_v]`."""
+        with FeatureStore(self.data / "features.h5") as store:
+            return torch.from_numpy(store.read([image_id]))
 
     @property
     def images(self) -> list[ImageRecord]:

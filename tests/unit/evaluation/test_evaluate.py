@@ -32,7 +32,6 @@ from pipeline.retrieval.neighbors import Neighbors
 from tests.edited_code import EditCode
 from tests.params_files import with_changes
 from tests.refusals import refusal
-from tests.tiny_llama import CPU
 from tests.unit.project import Project, refuse_to_load, restored
 
 LOADED = pytest.raises(AssertionError, match="the language model was loaded")
@@ -110,17 +109,16 @@ def test_answers_are_in_predictions_and_their_accuracy_in_the_metrics(project: P
 
 def test_an_answer_is_that_to_the_question_about_the_image(project: Project) -> None:
     rows = [row for _, row in read_jsonl(project.data / "predictions" / ANSWERS)][:3]
-    model = FeatureCaptioner.load(load_checkpoint(project.best), CPU, None)
-    with FeatureStore(project.data / "features.h5") as store:
-        for row in rows:
-            features = torch.from_numpy(store.read([row["image_id"]]))
-            (alone,) = model.caption(features, project.params.generate, 1, questions=[row["question"]])
-            assert alone.text == row["answer"]
-            (caption,) = model.caption(features, project.params.generate, 1)
-            # A question asks for something else than the instruction, which may be asked as one.
-            same = [project.params.prompt.instruction]
-            (again,) = model.caption(features, project.params.generate, 1, questions=same)
-            assert again == caption
+    model = project.captioner
+    for row in rows:
+        features = project.features(row["image_id"])
+        (alone,) = model.caption(features, project.params.generate, 1, questions=[row["question"]])
+        assert alone.text == row["answer"]
+        (caption,) = model.caption(features, project.params.generate, 1)
+        # A question asks for something else than the instruction, which may be asked as one.
+        same = [project.params.prompt.instruction]
+        (again,) = model.caption(features, project.params.generate, 1, questions=same)
+        assert again == caption
 
 
 def caption_controls(project: Project, folder: Path, **captions: str) -> dict[str, dict[str, str]]:
@@ -271,7 +269,7 @@ def test_a_loss_that_is_not_a_number_is_not_stored(project: Project, monkeypatch
 
 
 def test_a_caption_is_at_most_as_long_as_the_longest_of_train(project: Project) -> None:
-    model = FeatureCaptioner.load(load_checkpoint(project.best), CPU, None)
+    model = project.captioner
     features = torch.randn(12, model.info.encoder["num_tokens"], model.info.encoder["width"])
 
     def generate(limit: int) -> list[Generated]:
