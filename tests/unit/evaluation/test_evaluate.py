@@ -31,7 +31,7 @@ from pipeline.model.generation import Generated, generate_ids
 from pipeline.retrieval.neighbors import Neighbors
 from tests.edited_code import EditCode
 from tests.params_files import with_changes
-from tests.refusals import refusal
+from tests.refusals import call_before, refusal
 from tests.unit.project import Project, refuse_to_load, restored
 
 LOADED = pytest.raises(AssertionError, match="the language model was loaded")
@@ -236,14 +236,12 @@ def test_a_checkpoint_exchanged_while_it_is_in_use_is_noticed(
     """The captions of one epoch were stored under the digest of the other, for good."""
     before = project.outputs()
     other = Project(project.folder, with_changes(project.params, generate={"max_new_tokens": 2}))
-    method = getattr(FeatureCaptioner, moment)
 
-    def exchange(*arguments: Any) -> Any:
+    def exchange(*_: object) -> None:
         exchange_epochs(project)
         monkeypatch.undo()
-        return method(*arguments)
 
-    monkeypatch.setattr(FeatureCaptioner, moment, exchange)
+    call_before(monkeypatch, FeatureCaptioner, moment, exchange)
     refusal(other.evaluate, moment, match=error)
     exchange_epochs(project)
     assert project.outputs() == before

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from pipeline.training.features import TrainingFeatures
 from pipeline.training.optimizer import StepOptimizer
 from pipeline.training.outputs import TrainPaths, TrainSummary
 from pipeline.training.train import train
-from tests.refusals import flipped
+from tests.refusals import call_before, flipped
 from tests.tiny_llama import CPU, NUM_TOKENS, WIDTH
 
 SPEC: dict[str, Any] = {"name": "random", "num_tokens": NUM_TOKENS, "width": WIDTH}
@@ -165,16 +166,13 @@ def flip_bit(path: Path) -> None:
 @contextmanager
 def interrupted_after(steps: int) -> Iterator[None]:
     """Press Ctrl-C at the beginning of the step after `steps` steps."""
-    compute, taken = StepOptimizer.compute_gradients, 0
+    taken = count()
 
-    def interrupt(*arguments: Any) -> tuple[float, float]:
-        nonlocal taken
-        if taken == steps:
+    def interrupt(*_: object) -> None:
+        if next(taken) == steps:
             raise KeyboardInterrupt
-        taken += 1
-        return compute(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(StepOptimizer, "compute_gradients", interrupt)
+        call_before(patch, StepOptimizer, "compute_gradients", interrupt)
         with pytest.raises(KeyboardInterrupt):
             yield

@@ -17,7 +17,7 @@ from pipeline.hardware import progress
 from pipeline.hardware.processes import ONE_PROCESS
 from pipeline.model.adapters import adapter_spec, inject_adapters
 from pipeline.model.checkpoints import CheckpointInfo, load_checkpoint, tensor_digest
-from pipeline.model.language_model import LanguageModel, load_language_model
+from pipeline.model.language_model import load_language_model
 from pipeline.model.projector import Projector
 from pipeline.model.vision_language_model import VisionLanguageModel
 from pipeline.params.schema import LoraParams, Params
@@ -27,7 +27,7 @@ from pipeline.training.optimizer import learning_rate
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.trainer import Trainer
 from tests.params_files import with_changes
-from tests.refusals import refusal
+from tests.refusals import call_before, refusal
 from tests.tiny_llama import WIDTH
 from tests.unit.project import restored
 from tests.unit.training.builders import (
@@ -232,11 +232,7 @@ def test_a_store_replaced_during_training_changes_nothing(
     """Another store takes the file's place after the digest was computed, before the first step."""
     replaced = replace(lab, features=tmp_path / "features.h5")
     save_features(replaced.features, 8)
-
-    def load_after_the_replacement(*arguments: Any) -> LanguageModel:
-        save_features(replaced.features, 8, seed=1)
-        return load_language_model(*arguments)
-
-    monkeypatch.setattr(train_module, "load_language_model", load_after_the_replacement)
+    store = replaced.features
+    call_before(monkeypatch, train_module, "load_language_model", lambda *_: save_features(store, 8, seed=1))
     replaced.train(tmp_path, epochs=3, runtime={"feature_loading": loading})
     assert outputs(tmp_path) == outputs(finished)

@@ -21,6 +21,7 @@ from pipeline import Captioner
 from pipeline.model.checkpoints import load_checkpoint, save_scored
 from pipeline.params.schema import GenerateParams, Params
 from tests.python_process import run_python
+from tests.refusals import call_before
 from tests.unit.project import refuse_to_load, write_dvc_lock
 from tests.vlm_command import run_vlm
 from vlm.files.caption_output import JsonLines
@@ -111,13 +112,7 @@ def test_text_files_are_written_next_to_images(photos: Path, monkeypatch: pytest
 
 
 def test_a_text_file_that_appears_meanwhile_stays(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    load = Captioner.load
-
-    def load_slowly(*args: Any) -> Captioner:
-        (photos / "2.txt").write_text("by hand")
-        return load(*args)
-
-    monkeypatch.setattr(Captioner, "load", load_slowly)
+    call_before(monkeypatch, Captioner, "load", lambda *_: (photos / "2.txt").write_text("by hand"))
     assert "written to txt: 2; skipped, since they exist: 1" in run("photos", "--write", "txt").stderr
     assert (photos / "2.txt").read_text() == "by hand"
 
@@ -187,13 +182,8 @@ def test_ctrl_c_keeps_the_captions_that_were_made(monkeypatch: pytest.MonkeyPatc
 def test_the_search_is_that_of_the_scores_or_the_one_that_commands_md_describes(
     monkeypatch: pytest.MonkeyPatch, tiny_params: Params, command: str, words: list[str]
 ) -> None:
-    asked, caption_each = [], Captioner.caption_each
-
-    def record(self: Captioner, requests: Any, generate: GenerateParams, *question: Any) -> Iterator[Any]:
-        asked.append(generate)
-        return caption_each(self, requests, generate, *question)
-
-    monkeypatch.setattr(Captioner, "caption_each", record)
+    asked: list[GenerateParams] = []
+    call_before(monkeypatch, Captioner, "caption_each", lambda _, __, generate, *___: asked.append(generate))
     run_vlm(command, "photos/1.png", *words)
     run_vlm(command, "photos/1.png", *words, "--beams", "1")
     unscored = load_checkpoint(Path("data/best.safetensors"))
