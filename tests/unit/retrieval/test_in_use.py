@@ -173,59 +173,62 @@ def test_a_memory_is_built_for_the_encoder_of_a_checkpoint_and_goes_on_where_it_
     assert len(Memory.read(Path("other.h5"))) == 5
 
 
-class TestConsensus:
-    """The search's captions, weighed by likelihood and by agreement with captions of similar images."""
+# --- the search's captions, weighed by likelihood and by agreement with captions of similar images -------
 
-    def test_of_the_captions_of_a_search_the_one_wins_that_similar_images_agree_with(
-        self, project: Project, paths: list[str], tmp_path: Path
-    ) -> None:
-        model, info = project.captioner.model, project.captioner.info
-        features = project.features(project.test_images[0].image_id)
-        params = replace(consensus(project, 0.0), max_new_tokens=6)
-        (found,) = generate_candidates(model, features, params, 12)
-        tokenizer = CaptionTokenizer(info.prompt_params(), info.language_model_params())
-        likeliest, *others = (tokenizer.decode_caption(caption.ids) for caption in found)
-        best = Path(shutil.copy(project.best, tmp_path))
+
+def test_of_the_captions_of_a_search_the_one_wins_that_similar_images_agree_with(
+    project: Project, paths: list[str], tmp_path: Path
+) -> None:
+    model, info = project.captioner.model, project.captioner.info
+    features = project.features(project.test_images[0].image_id)
+    params = replace(consensus(project, 0.0), max_new_tokens=6)
+    (found,) = generate_candidates(model, features, params, 12)
+    tokenizer = CaptionTokenizer(info.prompt_params(), info.language_model_params())
+    likeliest, *others = (tokenizer.decode_caption(caption.ids) for caption in found)
+    best = Path(shutil.copy(project.best, tmp_path))
+    memory = Memory.read(project.data / "memory.h5")
+    # Another caption, which gives words an idf.
+    captions = [["another caption"], *[[others[-1]]] * (len(memory) - 1)]
+    write_memory(best.with_name("memory.h5"), memory, captions)
+    captioner = load(best)
+    for weight, expected in ((0.0, likeliest), (1e-9, likeliest), (100.0, others[-1])):
+        said = captioner.caption(paths[0], generate=replace(params, consensus=weight))
+        assert said.text == expected
+
+
+def test_captions_of_similar_images_are_candidates_and_score_as_if_the_model_had_written_them(
+    project: Project, captioner: Captioner, paths: list[str]
+) -> None:
+    """The score is minus the loss of that caption alone."""
+    model = project.captioner
+    memory = Memory.read(project.data / "memory.h5")
+    captions = chain.from_iterable(memory.captions(row) for row in range(len(memory)))
+    train = {caption.lower().rstrip(".") for caption in captions}
+    said = captioner.caption(paths, generate=consensus(project, 100.0))
+    for caption, image in zip(said, project.test_images, strict=True):
+        assert caption.text in train
+        loss = model.loss([(project.features(image.image_id), [[caption.text]], None, [None])])
+        assert caption.score == pytest.approx(-loss, rel=1e-3)
+
+
+def test_a_candidate_keeps_to_the_limits_of_a_caption(
+    project: Project, captioner: Captioner, paths: list[str]
+) -> None:
+    short = replace(consensus(project, 100.0), max_new_tokens=2)
+    off = [caption.text for caption in captioner.caption(paths, generate=replace(short, consensus=0.0))]
+    said = captioner.caption(paths, generate=short)
+    assert max(len(caption.text) for caption in said) <= max(map(len, off))
+
+
+@pytest.mark.parametrize("has_memory", [True, False])
+def test_without_captions_the_search_alone_decides(
+    project: Project, captioner: Captioner, paths: list[str], tmp_path: Path, has_memory: bool
+) -> None:
+    """There is no memory, or its images have only questions."""
+    best = Path(shutil.copy(project.best, tmp_path))
+    if has_memory:
         memory = Memory.read(project.data / "memory.h5")
-        # Another caption, which gives words an idf.
-        captions = [["another caption"], *[[others[-1]]] * (len(memory) - 1)]
-        write_memory(best.with_name("memory.h5"), memory, captions)
-        captioner = load(best)
-        for weight, expected in ((0.0, likeliest), (1e-9, likeliest), (100.0, others[-1])):
-            said = captioner.caption(paths[0], generate=replace(params, consensus=weight))
-            assert said.text == expected
-
-    def test_captions_of_similar_images_are_candidates_and_score_as_if_the_model_had_written_them(
-        self, project: Project, captioner: Captioner, paths: list[str]
-    ) -> None:
-        """The score is minus the loss of that caption alone."""
-        model = project.captioner
-        memory = Memory.read(project.data / "memory.h5")
-        captions = chain.from_iterable(memory.captions(row) for row in range(len(memory)))
-        train = {caption.lower().rstrip(".") for caption in captions}
-        said = captioner.caption(paths, generate=consensus(project, 100.0))
-        for caption, image in zip(said, project.test_images, strict=True):
-            assert caption.text in train
-            loss = model.loss([(project.features(image.image_id), [[caption.text]], None, [None])])
-            assert caption.score == pytest.approx(-loss, rel=1e-3)
-
-    def test_a_candidate_keeps_to_the_limits_of_a_caption(
-        self, project: Project, captioner: Captioner, paths: list[str]
-    ) -> None:
-        short = replace(consensus(project, 100.0), max_new_tokens=2)
-        off = [caption.text for caption in captioner.caption(paths, generate=replace(short, consensus=0.0))]
-        said = captioner.caption(paths, generate=short)
-        assert max(len(caption.text) for caption in said) <= max(map(len, off))
-
-    @pytest.mark.parametrize("has_memory", [True, False])
-    def test_without_captions_the_search_alone_decides(
-        self, project: Project, captioner: Captioner, paths: list[str], tmp_path: Path, has_memory: bool
-    ) -> None:
-        """There is no memory, or its images have only questions."""
-        best = Path(shutil.copy(project.best, tmp_path))
-        if has_memory:
-            memory = Memory.read(project.data / "memory.h5")
-            write_memory(best.with_name("memory.h5"), memory, [[]] * len(memory))
-        alone = load(best).caption(paths, generate=consensus(project, 100.0))
-        said = captioner.caption(paths, generate=consensus(project, 0.0))
-        assert [caption.text for caption in alone] == [caption.text for caption in said]
+        write_memory(best.with_name("memory.h5"), memory, [[]] * len(memory))
+    alone = load(best).caption(paths, generate=consensus(project, 100.0))
+    said = captioner.caption(paths, generate=consensus(project, 0.0))
+    assert [caption.text for caption in alone] == [caption.text for caption in said]
