@@ -6,7 +6,6 @@ Run: make test-cuda
 import gc
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -24,13 +23,10 @@ def on_gpu(dtype: torch.dtype) -> Placement:
     return Placement(torch.device("cuda"), dtype, "asked for")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if torch.cuda.is_available():
-        return
-    here = Path(__file__).parent
-    for item in items:
-        if here in item.path.parents:
-            item.add_marker(pytest.mark.skip(reason="no CUDA GPU"))
+@pytest.fixture(scope="session", autouse=True)
+def gpu() -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA GPU")
 
 
 @pytest.fixture(autouse=True)

@@ -4,8 +4,8 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from ruamel.yaml import YAML
 
@@ -62,17 +62,12 @@ class Lab:
 
     folder: Path
     params: Params
-    _numbers: Iterator[int] = field(default_factory=count)
 
     @contextmanager
     def project(self, before: str | None = None) -> Iterator[Path]:
         """A copy of the project as it was before a stage, that stage's outputs old; None: after all."""
-        folder = self.folder / f"attempt_{next(self._numbers)}"
-        shutil.copytree(self.state(before), folder, symlinks=True)
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        with TemporaryDirectory(dir=self.folder, prefix="attempt_", ignore_cleanup_errors=True) as folder:
+            yield Path(shutil.copytree(self.state(before), folder, symlinks=True, dirs_exist_ok=True))
 
     def state(self, before: str | None) -> Path:
         """The kept project as it was before a stage; None: after all of them."""
