@@ -10,7 +10,8 @@ PACKAGES = ("pipeline", "stages")
 def import_closure(module: str) -> set[str]:
     """Return the paths (relative to the project) of all project modules that `module` imports, and its own.
 
-    Imports inside functions count, those under `if TYPE_CHECKING` do not: they are never carried out.
+    Files `__init__.py` are left out: they hold a docstring alone. Imports inside functions count; those under
+    `if TYPE_CHECKING` do not: they are never carried out.
     """
     visited: set[Path] = set()
     waiting = [module]
@@ -19,7 +20,7 @@ def import_closure(module: str) -> set[str]:
         if path not in visited:
             visited.add(path)
             waiting += imports_of(path)
-    return {path.relative_to(ROOT).as_posix() for path in visited}
+    return {path.relative_to(ROOT).as_posix() for path in visited if path.name != "__init__.py"}
 
 
 def imports_of(path: Path) -> set[str]:

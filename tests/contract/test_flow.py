@@ -51,11 +51,8 @@ def code_deps(stage: str) -> list[str]:
 
 
 def imported(stage: str) -> set[str]:
-    """The files that a stage's code rests on; `__init__.py` files hold a docstring alone."""
-    closure = import_closure(f"stages.{stage}")
-    return {
-        path for path in closure if not path.endswith("/__init__.py") and not path.startswith(NO_DEPENDENCY)
-    }
+    """The files that a stage's code rests on."""
+    return {path for path in import_closure(f"stages.{stage}") if not path.startswith(NO_DEPENDENCY)}
 
 
 def is_within(path: str, dep: str) -> bool:

@@ -71,11 +71,9 @@ EXCUSED = {
 
 
 def imported(module: str) -> set[str]:
-    """Paths in `pipeline/` of the modules that a module rests on, but `__init__.py`: these hold no code."""
-    paths = {
-        path.removeprefix("pipeline/") for path in import_closure(module) if path.startswith("pipeline/")
-    }
-    return {path for path in paths if not path.endswith("__init__.py")}
+    """Paths in `pipeline/` of the modules that a module rests on."""
+    closure = import_closure(module)
+    return {path.removeprefix("pipeline/") for path in closure if path.startswith("pipeline/")}
 
 
 def with_rooms(paths: set[str]) -> set[str]:

@@ -249,9 +249,7 @@ def test_an_answer_is_next_to_the_image_and_seen_without_scrolling(ready: Chromi
     assert card["y"] + card["height"] <= ready.run("return innerHeight")
 
 
-def test_on_a_phone_answers_are_under_the_image_and_the_newest_is_in_view(
-    app: App, page: Chromium, photo: Path
-) -> None:
+def test_on_a_phone_answers_are_under_the_image_and_in_view(app: App, page: Chromium, photo: Path) -> None:
     page.open(app.address, 390, 844)
     upload(page, photo)
     ask(page, "the top")

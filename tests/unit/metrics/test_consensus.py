@@ -47,9 +47,7 @@ ROWS = np.array([[0, 1, 1, 1, 2, 2, 2, 2]] * 2)
     ("reference", "expected"),
     [("A cat.", 1), ("A dog runs.", 5), ("Two men sit.", 8), ("Nothing like any of them.", 1)],
 )
-def test_the_number_of_neighbors_is_the_one_that_scores_best_or_the_least(
-    reference: str, expected: int
-) -> None:
+def test_the_number_of_neighbors_scores_best_or_is_the_least(reference: str, expected: int) -> None:
     references = [[reference], ["Something else."]]
     assert Consensus(ANIMALS).choose_neighbors(ROWS, references) == expected
 

@@ -10,7 +10,7 @@ from pipeline.metrics.cider import cider_d
 from pipeline.metrics.rouge import rouge_l
 from pipeline.metrics.scores import SCORES, measure
 from tests.refusals import refusal
-from tests.shared_data import metrics_reference
+from tests.shared_data import shared_folder
 
 tokens = str.split
 
@@ -29,7 +29,7 @@ REFERENCES = {"1": ["A red dog.", "A dog runs."], "2": ["Two men sit."]}
 @pytest.mark.parametrize("as_sentences", [False, True])
 def test_every_figure_of_a_published_system_is_reproduced(as_sentences: bool) -> None:
     """1000 captions with the figures that pycocoevalcap gives; capitals and a period change nothing."""
-    folder = metrics_reference()
+    folder = shared_folder("metrics-reference")
     predictions = {row["image_id"]: row["caption"] for _, row in read_jsonl(folder / "predictions.jsonl")}
     references = {row["image_id"]: row["captions"] for _, row in read_jsonl(folder / "references.jsonl")}
     expected = read_json(folder / "expected.json")
