@@ -16,7 +16,6 @@ os.environ["OMP_NUM_THREADS"] = "1"
 from pipeline.params.loader import load_params
 from pipeline.params.schema import Params, ScenesParams
 from tests.chromium import WHY_NOT, Chromium, chromium
-from tests.edited_code import EditCode, edited_code
 from tests.hub_stand_in import HubStandIn
 from tests.import_closure import ROOT as ROOT
 from tests.params_files import with_changes
@@ -121,9 +120,3 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The test's own folder, which is the current one."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-@pytest.fixture
-def edit_code(tmp_path: Path) -> EditCode:
-    """Lets a file of `pipeline/` count as edited."""
-    return lambda name: edited_code(tmp_path / "edited pipeline", name)

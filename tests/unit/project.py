@@ -69,7 +69,8 @@ class Project:
     def execution(self, stage: str) -> Execution:
         return Execution(CPU, self.params.runtime, self.folder / ".scratch" / stage)
 
-    def run_until_training(self) -> None:
+    def run(self) -> None:
+        """Run all stages up to evaluation."""
         params, data = self.params, self.data
         self.prepare()
         encode_images(data / "images.jsonl", data / "features.h5", params.encoder, self.execution("encode"))
@@ -77,6 +78,7 @@ class Project:
         tokenizer = CaptionTokenizer(params.prompt, params.language_model)
         tokenize_captions(data / "captions.jsonl", data / "tokens.h5", tokenizer)
         train(placed(TrainPaths(), self.folder), params, self.execution("train"))
+        self.evaluate()
 
     def prepare(self, workers: int = 1) -> str:
         data = self.data

@@ -25,7 +25,7 @@ from pipeline.params.schema import Params
 from pipeline.vision.encoder import EncoderSpec
 from pipeline.vision.load import load_encoder
 from pipeline.vision.transformers_encoder import TransformersEncoder
-from tests.edited_code import EditCode
+from tests.edited_code import edited_code
 from tests.pictures import Pictures
 from tests.refusals import call_before, refusal
 
@@ -154,8 +154,8 @@ def test_the_package_of_a_wheels_encoder_is_in_the_provenance(name: str, counts:
     assert ("efficientnet_lite_pytorch" in encoding_provenance(spec)["libraries"]) == counts
 
 
-def test_only_an_edit_that_counts_encodes_again(pictures: Pictures, edit_code: EditCode) -> None:
+def test_only_an_edit_that_counts_encodes_again(pictures: Pictures) -> None:
     pictures.encode()
     for name, encoded in (("images/images.py", 10), ("cluster/ray_engine.py", 0)):
-        with edit_code(name):
+        with edited_code(name):
             assert pictures.encode().encoded == encoded, name

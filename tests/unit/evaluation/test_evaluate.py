@@ -3,7 +3,6 @@
 Run: .venv/bin/python -m pytest tests/unit/evaluation/test_evaluate.py
 """
 
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,14 +21,14 @@ from pipeline.evaluation import evaluate as evaluate_module
 from pipeline.evaluation.controls import control_captions
 from pipeline.evaluation.predictor import Predictor
 from pipeline.features.store import FeatureStore, write_store
-from pipeline.files.json_files import read_jsonl
+from pipeline.files.json_files import read_json, read_jsonl
 from pipeline.metrics.consensus import NEIGHBORS
 from pipeline.metrics.scores import ANSWER_CONTROLS, ANSWERS, CONTROLS, SCORES
 from pipeline.model.checkpoints import load_checkpoint, tensor_digest
 from pipeline.model.feature_captioner import FeatureCaptioner
 from pipeline.model.generation import Generated, generate_ids
 from pipeline.retrieval.neighbors import Neighbors
-from tests.edited_code import EditCode
+from tests.edited_code import edited_code
 from tests.params_files import with_changes
 from tests.refusals import call_before, refusal
 from tests.unit.project import Project, refuse_to_load, restored
@@ -38,7 +37,7 @@ LOADED = pytest.raises(AssertionError, match="the language model was loaded")
 
 
 def read_metrics(project: Project, name: str = "evaluate") -> Any:
-    return json.loads((project.folder / "metrics" / f"{name}.json").read_text())
+    return read_json(project.folder / "metrics" / f"{name}.json")
 
 
 def test_the_metrics_have_the_documented_keys(project: Project) -> None:
@@ -200,19 +199,19 @@ def test_other_neighbors_change_only_the_consensus(
 
 
 def test_kept_work_is_found(
-    project: Project, monkeypatch: pytest.MonkeyPatch, edit_code: EditCode, log: pytest.LogCaptureFixture
+    project: Project, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
 ) -> None:
     """Until its code changes; the contract's tests say which code counts."""
     before = project.outputs()
     monkeypatch.setattr(FeatureCaptioner, "load", refuse_to_load)
     for control in ("constant_caption", "Consensus"):
         monkeypatch.setattr(controls, control, refuse_to_load)
-    with edit_code("metrics/bleu.py"):
+    with edited_code("metrics/bleu.py"):
         project.evaluate()
     assert "scoring the controls" in log.messages
     assert project.outputs() == before
     for name in ("model/generation.py", "metrics/cider.py"):
-        with edit_code(name), LOADED:
+        with edited_code(name), LOADED:
             project.evaluate()
 
 

@@ -18,7 +18,7 @@ from pipeline.export.llava import export_llava
 from pipeline.model.checkpoints import load_checkpoint, save_checkpoint
 from tests.refusals import refusal
 from tests.tiny_models import save_llama
-from tests.unit.export.trained import Train, Trained
+from tests.unit.export.conftest import Train, Trained
 
 
 def require_refusal(checkpoint: Path, folder: Path, sentence: str) -> None:

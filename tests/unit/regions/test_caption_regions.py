@@ -19,7 +19,7 @@ from pipeline.metrics.scene_truth import judge_caption
 from pipeline.model.feature_captioner import FeatureCaptioner
 from pipeline.regions.caption_regions import RegionPaths, caption_regions, only_object, visible_objects
 from pipeline.regions.regions import REGIONS
-from tests.edited_code import EditCode
+from tests.edited_code import edited_code
 from tests.params_files import with_changes
 from tests.refusals import refusal
 from tests.stage_paths import placed
@@ -48,13 +48,13 @@ def test_a_bad_request_is_refused_before_loading(
         caption_regions(paths, project.params, project.execution("regions"))
 
 
-def test_answers_are_kept(project: Project, monkeypatch: pytest.MonkeyPatch, edit_code: EditCode) -> None:
+def test_answers_are_kept(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """Until the code that gives them changes."""
     ask(project, "left")
     monkeypatch.setattr(Captioner, "from_checkpoint", refuse_to_load)
-    with edit_code("regions/words.py"):
+    with edited_code("regions/words.py"):
         ask(project, "left")
-    with edit_code("model/generation.py"), pytest.raises(AssertionError, match="was loaded"):
+    with edited_code("model/generation.py"), pytest.raises(AssertionError, match="was loaded"):
         ask(project, "left")
 
 

@@ -13,7 +13,7 @@ import pytest
 from pipeline.model.checkpoints import load_checkpoint, tensor_digest
 from pipeline.params.schema import Params
 from pipeline.training.provenance import dataset_identity
-from tests.edited_code import EditCode
+from tests.edited_code import edited_code
 from tests.params_files import with_changes
 from tests.unit.training.builders import STEPS, Lab, checkpoint, make_lab, save_features, scratch_file
 
@@ -28,7 +28,7 @@ def explanations(log: pytest.LogCaptureFixture) -> Explain:
 
 
 def test_what_differs_from_the_last_training_is_named(
-    lab: Lab, tmp_path: Path, explanations: Explain, tiny_params: Params, edit_code: EditCode
+    lab: Lab, tmp_path: Path, explanations: Explain, tiny_params: Params
 ) -> None:
     """Values of params are shown; of inputs, which are known by their digests, only the kind."""
     lab.train(tmp_path, epochs=1)
@@ -43,7 +43,7 @@ def test_what_differs_from_the_last_training_is_named(
     # Other images have other features, too, of which nothing is said.
     more = make_lab(tmp_path, tiny_params, images=9)
     more.train(tmp_path, epochs=1)
-    with edit_code("training/optimizer.py"):
+    with edited_code("training/optimizer.py"):
         more.train(tmp_path, epochs=1, seed=1)
     usual = lab.params.train
     assert explanations() == [

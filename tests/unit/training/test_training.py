@@ -3,16 +3,16 @@
 Run: .venv/bin/python -m pytest tests/unit/training/test_training.py
 """
 
-import json
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pytest
 import torch
 
+from pipeline.files.json_files import read_json
 from pipeline.hardware import progress
 from pipeline.hardware.processes import ONE_PROCESS
 from pipeline.model.adapters import adapter_spec, inject_adapters
@@ -45,11 +45,6 @@ from tests.unit.training.builders import (
     outputs,
     save_features,
 )
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text())
-    return content
 
 
 def test_outputs_are_a_checkpoint_for_each_epoch_and_a_curve_of_all_steps(lab: Lab, finished: Path) -> None:
