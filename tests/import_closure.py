@@ -4,7 +4,6 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("pipeline", "stages")
 
 
 def import_closure(module: str) -> set[str]:
@@ -26,7 +25,7 @@ def import_closure(module: str) -> set[str]:
 def imports_of(path: Path) -> set[str]:
     """Return the project modules that a file imports, those aside that are imported for types alone."""
     named = _named(ast.parse(path.read_text(encoding="utf-8")))
-    own = {name for name in named if name.split(".")[0] in PACKAGES}
+    own = {name for name in named if name.split(".")[0] in ("pipeline", "stages")}
     # Importing a.b.c runs a/__init__.py and a/b/__init__.py as well.
     own |= {name.rsplit(".", depth)[0] for name in own for depth in range(name.count(".") + 1)}
     return {name for name in own if file_of(name).is_file()}

@@ -20,7 +20,6 @@ from tests.vlm_command import run_vlm
 REFERENCES = {"1.png": "a red dog runs fast", "2.png": "two men sit on grass", "3.png": "a cat sleeps here"}
 HOSTILE = "<script>alert(1)</script>\x1b[31m"
 FIRST = {**REFERENCES, "1.png": HOSTILE}
-SECOND = {**REFERENCES, "3.png": "a cat sleeps"}
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +34,7 @@ def _run(here: Path) -> None:
     records = [CaptionRecord(image_id, "test", (text,)) for image_id, text in REFERENCES.items()]
     write_captions(Path("data/captions.jsonl"), [*records, CaptionRecord("4.png", "train", ("a bird",))])
     save("a.jsonl", FIRST)
-    save("b.jsonl", SECOND)
+    save("b.jsonl", {**REFERENCES, "3.png": "a cat sleeps"})
 
 
 def save(name: str, captions: dict[str, str]) -> None:
