@@ -33,9 +33,9 @@ class Chromium:
     def open(self, address: str, width: int = 1280, height: int = 800, dark: bool = False) -> None:
         """Show a page in a window of that size (CSS pixels); below 500 it is a phone's."""
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-        self._tell("Emulation.setEmulatedMedia", features=scheme)
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
-        self._tell("Emulation.setDeviceMetricsOverride", **size)
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         self.driver.get("about:blank")
         for log in ("browser", "performance"):
             self.driver.get_log(log)  # what came before is read and gone
@@ -60,8 +60,7 @@ class Chromium:
         """Addresses that the page has asked for since it was opened, but those that hold their content."""
         messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
         requests = [m["params"]["request"] for m in messages if m["method"] == "Network.requestWillBeSent"]
-        addresses = [request["url"] for request in requests]
-        return [address for address in addresses if not address.startswith(("data:", "about:"))]
+        return [request["url"] for request in requests if not request["url"].startswith(("data:", "about:"))]
 
     def complaints(self) -> list[str]:
         """Errors and warnings in the console since the page was opened."""
@@ -70,9 +69,6 @@ class Chromium:
     def is_too_wide(self) -> bool:
         """Whether the page is wider than the window."""
         return bool(self.run("return document.documentElement.scrollWidth > window.innerWidth"))
-
-    def _tell(self, command: str, **arguments: Any) -> None:
-        self.driver.execute_cdp_cmd(command, arguments)
 
 
 @contextmanager

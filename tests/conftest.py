@@ -1,8 +1,8 @@
 """Fixtures that several tests share: tiny models, and parameters of tiny runs."""
 
+import logging
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,11 +14,11 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"
 
 from pipeline.params.loader import load_params
-from pipeline.params.schema import EncoderParams, LanguageModelParams, Params, ScenesParams
+from pipeline.params.schema import Params, ScenesParams
 from tests.chromium import WHY_NOT, Chromium, chromium
-from tests.edited_code import EditCode, edited_code
 from tests.hub_stand_in import HubStandIn
 from tests.import_closure import ROOT as ROOT
+from tests.params_files import with_changes
 from tests.tiny_models import save_clip, save_llama
 
 # How long an example takes depends on the machine, and no test asserts a time.
@@ -52,36 +52,19 @@ def make_tiny_params(tiny_clip: Path, tiny_llama: Path) -> Params:
 
     Only the projector is trained, as in the profiles for CLIP.
     """
-    sample = load_params(ROOT / "profiles" / "sample.yaml")
-    return replace(
-        sample,
-        data=replace(sample.data, scenes=ScenesParams(16, 4, 6, image_size=64, seed=0)),
-        encoder=EncoderParams(str(tiny_clip), None, layer=-2, tokens="patches", grid=None),
-        language_model=LanguageModelParams(
-            str(tiny_llama), None, quantization="nf4", double_quantization=False
-        ),
-        projector=replace(sample.projector, hidden_size=32),
-        lora=replace(sample.lora, rank=0, targets=("q_proj", "v_proj")),
-        train=replace(
-            sample.train,
-            epochs=2,
-            batch_size=4,
-            learning_rate=4e-3,
-            ema_decay=0.95,
-            warmup_steps=2,
-            word_passes=0,
-        ),
-        generate=replace(sample.generate, max_new_tokens=8),
-        regions=replace(sample.regions, images=2),
-        runtime=replace(
-            sample.runtime,
-            device="cpu",
-            num_workers=1,
-            encode_batch_size=4,
-            generate_batch_size=4,
-            compile="never",
-            dequantize="never",
-        ),
+    training = {"epochs": 2, "batch_size": 4, "learning_rate": 4e-3, "ema_decay": 0.95, "warmup_steps": 2}
+    batches = {"num_workers": 1, "encode_batch_size": 4, "generate_batch_size": 4}
+    return with_changes(
+        load_params(ROOT / "profiles" / "sample.yaml"),
+        data={"scenes": ScenesParams(16, 4, 6, image_size=64, seed=0)},
+        encoder={"name": str(tiny_clip), "layer": -2, "grid": None},
+        language_model={"name": str(tiny_llama)},
+        projector={"hidden_size": 32},
+        lora={"rank": 0, "targets": ("q_proj", "v_proj")},
+        train={**training, "word_passes": 0},
+        generate={"max_new_tokens": 8},
+        regions={"images": 2},
+        runtime={**batches, "device": "cpu", "compile": "never", "dequantize": "never"},
     )
 
 
@@ -126,6 +109,14 @@ def tiny_checkpoint(tiny_params: Params, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture
-def edit_code(tmp_path: Path) -> EditCode:
-    """Lets a file of `pipeline/` count as edited."""
-    return lambda name: edited_code(tmp_path / "edited pipeline", name)
+def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """What a test logs, facts included."""
+    caplog.set_level(logging.INFO)
+    return caplog
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The test's own folder, which is the current one."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

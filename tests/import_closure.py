@@ -4,13 +4,13 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("pipeline", "stages")
 
 
 def import_closure(module: str) -> set[str]:
     """Return the paths (relative to the project) of all project modules that `module` imports, and its own.
 
-    Imports inside functions count, those under `if TYPE_CHECKING` do not: they are never carried out.
+    Files `__init__.py` are left out: they hold a docstring alone. Imports inside functions count; those under
+    `if TYPE_CHECKING` do not: they are never carried out.
     """
     visited: set[Path] = set()
     waiting = [module]
@@ -19,13 +19,13 @@ def import_closure(module: str) -> set[str]:
         if path not in visited:
             visited.add(path)
             waiting += imports_of(path)
-    return {path.relative_to(ROOT).as_posix() for path in visited}
+    return {path.relative_to(ROOT).as_posix() for path in visited if path.name != "__init__.py"}
 
 
 def imports_of(path: Path) -> set[str]:
     """Return the project modules that a file imports, those aside that are imported for types alone."""
     named = _named(ast.parse(path.read_text(encoding="utf-8")))
-    own = {name for name in named if name.split(".")[0] in PACKAGES}
+    own = {name for name in named if name.split(".")[0] in ("pipeline", "stages")}
     # Importing a.b.c runs a/__init__.py and a/b/__init__.py as well.
     own |= {name.rsplit(".", depth)[0] for name in own for depth in range(name.count(".") + 1)}
     return {name for name in own if file_of(name).is_file()}

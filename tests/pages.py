@@ -34,10 +34,10 @@ def relative(path: Path) -> str:
 
 
 def blocks_of(page: Path) -> list[Block]:
-    fences = [token for token in _tokens(page) if token.type == "fence"]
     return [
         Block(f"{relative(page)}:{(t.map or [0])[0] + 1}", t.info.partition(" ")[0], t.content)
-        for t in fences
+        for t in _tokens(page)
+        if t.type == "fence"
     ]
 
 

@@ -1,4 +1,4 @@
-"""Refusals: their sentences; flipped bits; a disk whose files can be opened, but not be read."""
+"""Refusals and what leads to them: flipped bits, a disk that cannot be read, an event just before a call."""
 
 import errno
 import io
@@ -24,6 +24,17 @@ def flipped(content: bytes, place: int = -1, bit: int = 0) -> bytes:
     changed = bytearray(content)
     changed[place] ^= 1 << bit
     return bytes(changed)
+
+
+def call_before(patch: pytest.MonkeyPatch, owner: object, name: str, event: Callable[..., object]) -> None:
+    """Let `event`, which gets the same arguments and may raise, come before each call of `owner.name`."""
+    original = getattr(owner, name)
+
+    def event_first(*args: Any, **named: Any) -> Any:
+        event(*args, **named)
+        return original(*args, **named)
+
+    patch.setattr(owner, name, event_first)
 
 
 class _Failing(io.FileIO):

@@ -11,22 +11,13 @@ import pytest
 SHARED = Path(os.environ.get("VLM_SHARED") or Path(__file__).resolve().parents[2] / "shared")
 
 
-def metrics_reference() -> Path:
-    """Captions of a published system, their references, and pycocoevalcap's scores of them."""
-    return _folder("metrics-reference")
+def shared_folder(name: str) -> Path:
+    """A folder of that data.
 
-
-def photos() -> Path:
-    """Photographs with captions in the official layout of Flickr8k."""
-    return _folder("photos")
-
-
-def ucm_captions() -> Path:
-    """UCM-Captions: aerial images with a dataset.json in Karpathy's format."""
-    return _folder("ucm-captions")
-
-
-def _folder(name: str) -> Path:
+    metrics-reference: captions of a published system, their references, and pycocoevalcap's scores of them.
+    photos: photographs with captions in the official layout of Flickr8k.
+    ucm-captions: aerial images with a dataset.json in Karpathy's format.
+    """
     if not (SHARED / name).is_dir():
         pytest.skip(f"no shared/{name} next to the repository; set VLM_SHARED to the folder that has it")
     return SHARED / name

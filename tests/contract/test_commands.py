@@ -5,8 +5,6 @@ Run: .venv/bin/python -m pytest tests/contract/test_commands.py
 
 import json
 import re
-import subprocess
-import sys
 from functools import partial
 
 import click
@@ -17,6 +15,7 @@ from tests.command_lines import VLM, check
 from tests.contract.test_flow import STAGES
 from tests.import_closure import ROOT
 from tests.pages import blocks_of, commands_in, simple_commands, table_rows
+from tests.python_process import run_python
 from tests.refusals import refusal
 
 # The stages, `stages.summary`, and all of `vlm`: module and words that ask it for help.
@@ -35,16 +34,15 @@ def test_a_help_has_an_example_that_exists_and_imports_nothing_heavy(command: st
         "heavy = {'torch', 'transformers', 'h5py', 'numpy', 'matplotlib', 'PIL'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
-    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    examples = re.findall(r"^ *Example: (.*)$", result.stdout, re.M)
+    printed = run_python(code).stdout
+    examples = re.findall(r"^ *Example: (.*)$", printed, re.M)
     assert examples
     for example in examples:
         assert example.startswith(command)
         for simple in simple_commands(example):
             check(simple)
     if module.removeprefix("stages.") in STAGES:
-        assert all(word in result.stdout for word in ("Reads", "Writes", "Params"))
+        assert all(word in printed for word in ("Reads", "Writes", "Params"))
 
 
 def test_commands_md_shows_every_command() -> None:

@@ -38,8 +38,6 @@ NO_DEPENDENCY = ("pipeline/cluster/", "stages/errors.py")
 # Rooms whose functions take all parameters, as `settings`, by the stage that calls them.
 WHOLE = {"train": "training", "evaluate": "evaluation", "regions": "regions"}
 
-each_stage = pytest.mark.parametrize("stage", STAGES)
-
 
 def paths(stage: str, entries: str) -> list[str]:
     """The paths of a stage's deps or outs, which may carry options."""
@@ -51,11 +49,8 @@ def code_deps(stage: str) -> list[str]:
 
 
 def imported(stage: str) -> set[str]:
-    """The files that a stage's code rests on; `__init__.py` files hold a docstring alone."""
-    closure = import_closure(f"stages.{stage}")
-    return {
-        path for path in closure if not path.endswith("/__init__.py") and not path.startswith(NO_DEPENDENCY)
-    }
+    """The files that a stage's code rests on."""
+    return {path for path in import_closure(f"stages.{stage}") if not path.startswith(NO_DEPENDENCY)}
 
 
 def is_within(path: str, dep: str) -> bool:
@@ -66,7 +61,7 @@ def tracked_sections(stage: str) -> set[str]:
     return {key.split(".")[0] for key in STAGES[stage].get("params", [])}
 
 
-@each_stage
+@pytest.mark.parametrize("stage", STAGES)
 def test_a_stages_deps_are_the_code_it_imports(stage: str) -> None:
     deps, files = code_deps(stage), imported(stage)
     assert {path for path in files if not any(is_within(path, dep) for dep in deps)} == set()

@@ -6,7 +6,7 @@ Run: .venv/bin/python -m pytest tests/contract/test_result_code.py
 import pytest
 
 from pipeline.result_code import CONTROLS, ENCODE, EVALUATE, PIPELINE, REGIONS, TRAIN, ResultCode
-from tests.edited_code import EditCode
+from tests.edited_code import edited_code
 from tests.import_closure import import_closure
 
 KEPT = {
@@ -71,11 +71,9 @@ EXCUSED = {
 
 
 def imported(module: str) -> set[str]:
-    """Paths in `pipeline/` of the modules that a module rests on, but `__init__.py`: these hold no code."""
-    paths = {
-        path.removeprefix("pipeline/") for path in import_closure(module) if path.startswith("pipeline/")
-    }
-    return {path for path in paths if not path.endswith("__init__.py")}
+    """Paths in `pipeline/` of the modules that a module rests on."""
+    closure = import_closure(module)
+    return {path.removeprefix("pipeline/") for path in closure if path.startswith("pipeline/")}
 
 
 def with_rooms(paths: set[str]) -> set[str]:
@@ -97,12 +95,12 @@ def test_every_module_that_a_stage_imports_counts_or_is_excused(module: str) -> 
 
 
 @pytest.mark.parametrize("code", KEPT.values(), ids=KEPT)
-def test_an_edit_changes_the_digest_unless_it_is_left_out(code: ResultCode, edit_code: EditCode) -> None:
+def test_an_edit_changes_the_digest_unless_it_is_left_out(code: ResultCode) -> None:
     before = code.digests()
     for name in code.without:
-        with edit_code(name):
+        with edited_code(name):
             assert code.digests() == before, name
     for name in code.digests():
-        with edit_code(name):
+        with edited_code(name):
             changed = code.digests()
         assert {key for key in before if changed[key] != before[key]} == {name}

@@ -6,13 +6,13 @@ Run: make test-cuda
 import gc
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 
 from pipeline.hardware.device import Placement, choose_placement
 from pipeline.params.schema import Params
+from tests.params_files import with_changes
 from tests.unit.training.builders import Lab, make_lab
 
 PRECISIONS = (torch.bfloat16, torch.float16, torch.float32)
@@ -23,13 +23,10 @@ def on_gpu(dtype: torch.dtype) -> Placement:
     return Placement(torch.device("cuda"), dtype, "asked for")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if torch.cuda.is_available():
-        return
-    here = Path(__file__).parent
-    for item in items:
-        if here in item.path.parents:
-            item.add_marker(pytest.mark.skip(reason="no CUDA GPU"))
+@pytest.fixture(scope="session", autouse=True)
+def gpu() -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA GPU")
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +40,7 @@ def memory_given_back() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def params(tiny_params: Params) -> Params:
-    return replace(tiny_params, runtime=replace(tiny_params.runtime, device="cuda", pin_memory=True))
+    return with_changes(tiny_params, runtime={"device": "cuda", "pin_memory": True})
 
 
 @pytest.fixture(scope="module")

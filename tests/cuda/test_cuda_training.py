@@ -6,7 +6,7 @@ Run: make test-cuda
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +14,7 @@ import torch
 from pipeline.model.checkpoints import load_tensors
 from pipeline.params.schema import LoraParams
 from tests.cuda.conftest import PRECISIONS, on_gpu
+from tests.params_files import with_changes
 from tests.tiny_llama import CPU
 from tests.unit.training.builders import STEPS, Lab, checkpoint, interrupted_after, losses
 
@@ -23,11 +24,8 @@ TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 3e-2}
 
 @pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize("quantization", ["nf4", "none"])
-def test_the_loss_is_that_of_a_cpu(
-    lab: Lab, tmp_path: Path, dtype: torch.dtype, quantization: Literal["nf4", "none"]
-) -> None:
-    model = replace(lab.params.language_model, quantization=quantization)
-    lab = replace(lab, params=replace(lab.params, language_model=model))
+def test_the_loss_is_that_of_a_cpu(lab: Lab, tmp_path: Path, dtype: torch.dtype, quantization: str) -> None:
+    lab = replace(lab, params=with_changes(lab.params, language_model={"quantization": quantization}))
     replace(lab, placement=CPU).train(tmp_path / "cpu", epochs=2)
     replace(lab, placement=on_gpu(dtype)).train(tmp_path / "gpu", epochs=2)
     expected = losses(tmp_path / "cpu")

@@ -249,7 +249,7 @@ def test_an_answer_is_next_to_the_image_and_seen_without_scrolling(ready: Chromi
     assert card["y"] + card["height"] <= ready.run("return innerHeight")
 
 
-def test_on_a_phone_question_and_answer_are_under_the_image(app: App, page: Chromium, photo: Path) -> None:
+def test_on_a_phone_answers_are_under_the_image_and_in_view(app: App, page: Chromium, photo: Path) -> None:
     page.open(app.address, 390, 844)
     upload(page, photo)
     ask(page, "the top")
@@ -257,12 +257,7 @@ def test_on_a_phone_question_and_answer_are_under_the_image(app: App, page: Chro
     tops = [page.find(css).rect["y"] for css in ("#shown", "#request", CARDS, ".pad")]
     assert tops == sorted(tops)
     assert page.text(f"{CARDS} .asked") == "the top"
-
-
-def test_on_a_phone_the_newest_answer_comes_into_view(app: App, page: Chromium, photo: Path) -> None:
-    page.open(app.address, 390, 844)
-    upload(page, photo)
-    for count, region in enumerate(("top-left", "right", "left third"), start=1):
+    for count, region in enumerate(("top-left", "right", "left third"), start=2):
         button = page.find(f"[data-requests='{region}']")
         page.run("arguments[0].scrollIntoView({ block: 'center' })", button)
         button.click()

@@ -18,20 +18,11 @@ from tests.vlm_command import run_vlm
 
 
 @pytest.fixture(scope="module")
-def first_run(tmp_path_factory: pytest.TempPathFactory, tiny_params: Params) -> tuple[Project, list[str]]:
-    """A project after a first `dvc repro`, and what git saw before and after README's commit."""
+def done(tmp_path_factory: pytest.TempPathFactory, tiny_params: Params) -> Project:
+    """A project after a first `dvc repro`."""
     project = make_project(tmp_path_factory.mktemp("e2e") / "project", tiny_params)
     project.run("dvc", "repro")
-    (command,) = re.findall("`(git add .*)`", (ROOT / "README.md").read_text(encoding="utf-8"))
-    seen = [project.run("git", "status", "--short")]
-    project.run("sh", "-c", command)
-    return project, [*seen, project.run("git", "status", "--short")]
-
-
-@pytest.fixture(scope="module")
-def done(first_run: tuple[Project, list[str]]) -> Project:
-    """A project whose first run is committed."""
-    return first_run[0]
+    return project
 
 
 def edit(project: Project, *names: str) -> None:
@@ -58,8 +49,11 @@ def test_a_first_repro_makes_every_output(done: Project) -> None:
     assert "report/index.html" in summary
 
 
-def test_what_readme_commits_after_a_run_is_all_that_git_sees(first_run: tuple[Project, list[str]]) -> None:
-    assert first_run[1] == ["?? dvc.lock\n?? metrics/\n?? plots/\n", ""]
+def test_what_readme_commits_after_a_run_is_all_that_git_sees(done: Project) -> None:
+    (command,) = re.findall("`(git add .*)`", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert done.run("git", "status", "--short") == "?? dvc.lock\n?? metrics/\n?? plots/\n"
+    done.run("sh", "-c", command)
+    assert done.run("git", "status", "--short") == ""
 
 
 def test_a_mistake_stops_a_run_before_dvc_removes_any_output(done: Project) -> None:

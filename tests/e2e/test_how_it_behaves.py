@@ -7,7 +7,6 @@ Run: .venv/bin/python -m pytest tests/e2e/test_how_it_behaves.py
 import hashlib
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from PIL import Image
 from pipeline.params.loader import load_params
 from pipeline.params.schema import Params
 from tests.e2e.conftest import Project, make_project, stages_run
+from tests.params_files import with_changes
 
 
 def add_image(root: Path, name: str, split: str, shade: int) -> None:
@@ -34,9 +34,8 @@ def project(tmp_path_factory: pytest.TempPathFactory, tiny_params: Params) -> Pr
     photos.mkdir()
     for number, split in enumerate(["train"] * 4 + ["dev", "test"]):
         add_image(photos, f"{number}.png", split, number * 40)
-    data = replace(tiny_params.data, source="jsonl", root=str(photos))
-    params = replace(tiny_params, data=data, train=replace(tiny_params.train, epochs=1))
-    project = make_project(folder / "project", params)
+    data = {"source": "jsonl", "root": str(photos)}
+    project = make_project(folder / "project", with_changes(tiny_params, data=data, train={"epochs": 1}))
     project.run("dvc", "config", "cache.type", "hardlink,symlink")
     project.commit("links")
     return project

@@ -4,7 +4,6 @@ Run: .venv/bin/python -m pytest tests/e2e/test_llava.py
 """
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from pipeline.model.checkpoints import load_checkpoint
 from pipeline.params.schema import Params
 from tests.dataset_makers import said
 from tests.e2e.conftest import Project, make_project
+from tests.params_files import with_changes
 from tests.tiny_llama import GREEDY
 
 COLORS = {"red": (200, 30, 30), "green": (30, 160, 50), "blue": (30, 60, 200)}
@@ -48,9 +48,9 @@ def save_llava(folder: Path, count: int = 24) -> None:
 def trained(tmp_path_factory: pytest.TempPathFactory, tiny_params: Params) -> Project:
     folder = tmp_path_factory.mktemp("llava")
     save_llava(folder / "dataset")
-    data = replace(tiny_params.data, source="llava", root=str(folder / "dataset"))
-    language_model = replace(tiny_params.language_model, quantization="none")
-    project = make_project(folder / "project", replace(tiny_params, data=data, language_model=language_model))
+    data = {"source": "llava", "root": str(folder / "dataset")}
+    params = with_changes(tiny_params, data=data, language_model={"quantization": "none"})
+    project = make_project(folder / "project", params)
     project.run("dvc", "repro")
     return project
 

@@ -8,7 +8,6 @@ that `make install` has nothing to do.
 import json
 import re
 import sys
-from dataclasses import replace
 
 import nbformat
 import pytest
@@ -18,6 +17,7 @@ from nbformat import NotebookNode
 from pipeline.params.loader import load_params
 from tests.e2e.conftest import make_project
 from tests.import_closure import ROOT
+from tests.params_files import with_changes
 
 NOTEBOOK = ROOT / "notebooks" / "quickstart.ipynb"
 _IDENTITY = ("GIT_AUTHOR", "GIT_COMMITTER")
@@ -36,8 +36,7 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> NotebookNode:
     """The notebook after all its cells have been run in an empty folder."""
     folder = tmp_path_factory.mktemp("notebook")
     sample = load_params(ROOT / "profiles" / "sample.yaml")
-    params = replace(sample, runtime=replace(sample.runtime, device="cpu"))
-    project = make_project(folder / "repository", params)
+    project = make_project(folder / "repository", with_changes(sample, runtime={"device": "cpu"}))
     (project.folder / ".venv").symlink_to(sys.prefix)
     project.commit("an environment")
     (folder / "content").mkdir()

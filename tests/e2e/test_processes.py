@@ -1,6 +1,5 @@
 """Two processes train as one does: same gradients, same checkpoints, one of them writes."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,16 +8,12 @@ from pipeline.params.schema import Params
 from tests.e2e.conftest import Project, make_project
 from tests.unit.training.builders import losses, make_lab
 
-# accelerate launch does the same on GPUs; on CPUs it leaves the starting of processes to MPI.
-LAUNCH = "torchrun --nproc-per-node=2"
-
 
 @pytest.fixture
 def project(tmp_path: Path, tiny_params: Params) -> Project:
     """A project in which training can begin."""
-    params = replace(tiny_params, train=replace(tiny_params.train, epochs=2))
-    project = make_project(tmp_path / "project", params)
-    make_lab(project.folder / "data", params, images=10)
+    project = make_project(tmp_path / "project", tiny_params)
+    make_lab(project.folder / "data", tiny_params, images=10)
     return project
 
 
@@ -26,7 +21,8 @@ def test_gradients_of_two_processes_are_those_of_one(project: Project, tmp_path:
     alone = project.stage("train")
     for name in ("plots/training.csv", ".scratch"):
         (project.folder / name).rename(tmp_path / Path(name).name)
-    together = project.run(*LAUNCH.split(), "-m", "stages.train")
+    # accelerate launch does the same on GPUs; on CPUs it leaves the starting of processes to MPI.
+    together = project.run("torchrun", "--nproc-per-node=2", "-m", "stages.train")
 
     assert losses(project.folder / "plots") == pytest.approx(losses(tmp_path), rel=1e-3)
     assert "2 processes share each batch" in together

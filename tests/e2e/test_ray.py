@@ -3,20 +3,18 @@
 Run: make test-ray
 """
 
-from dataclasses import replace
-
 import pytest
 
 from pipeline.params.schema import Params
 from tests.e2e.conftest import Project
-from tests.params_files import write_params
+from tests.params_files import with_changes, write_params
 
 pytest.importorskip("ray", reason="Ray is not installed: `make test-ray` installs it")
 
 
 @pytest.fixture
 def ray_params(tiny_params: Params) -> Params:
-    return replace(tiny_params, runtime=replace(tiny_params.runtime, encode_engine="ray"))
+    return with_changes(tiny_params, runtime={"encode_engine": "ray"})
 
 
 def test_the_stage_starts_a_cluster_where_there_is_none(project: Project, ray_params: Params) -> None:

@@ -20,10 +20,6 @@ _UNREADABLE = "/proc/self/mem"
 _VALUES: list[object] = [None, True, -1, 10**400, float("inf"), "", "x" * 5000, "\ud800", [], {}, {"a": [1]}]
 
 
-def _flip(content: bytes, rng: random.Random) -> bytes:
-    return flipped(content, rng.randrange(len(content)), rng.randrange(8))
-
-
 def _overwrite(content: bytes, rng: random.Random) -> bytes:
     start, length = rng.randrange(len(content)), rng.randint(1, 64)
     return (content[:start] + rng.randbytes(length) + content[start + length :])[: len(content)]
@@ -47,7 +43,7 @@ def _value(content: bytes, rng: random.Random) -> bytes:
 HARMS: dict[str, Change] = {
     "empty": lambda _content, _rng: b"",
     "cut off": lambda content, rng: content[: rng.randrange(1, len(content))],
-    "one bit flipped": _flip,
+    "one bit flipped": lambda content, rng: flipped(content, rng.randrange(len(content)), rng.randrange(8)),
     "overwritten in part": _overwrite,
     "gone": lambda _content, _rng: b"",
 }

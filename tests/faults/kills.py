@@ -2,7 +2,6 @@
 
 import random
 import signal
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from tests.faults import child
 from tests.faults.child import Ended, Fault
 from tests.faults.lab import Lab, Tally
 from tests.faults.work import lost_by_a_kill
-from tests.params_files import write_params
+from tests.params_files import with_changes, write_params
 
 # That many kills in a row at most, before a run is let through.
 _IN_A_ROW = 3
@@ -56,7 +55,7 @@ def kill_then_change(lab: Lab, change: dict[str, Any], kills: int) -> Tally:
     """Kill training, then change a parameter: the bytes of a run that had it from the start."""
     tally = Tally(f"train: killed, then another {', '.join(change)}")
     rng = random.Random(tally.kind)
-    changed = replace(lab.params, train=replace(lab.params.train, **change))
+    changed = with_changes(lab.params, train=change)
     with lab.project("train") as folder:
         whole = child.run(folder, "train")
     with lab.project("train") as folder:

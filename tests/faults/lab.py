@@ -3,9 +3,9 @@
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from itertools import count
+from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from ruamel.yaml import YAML
 
@@ -13,7 +13,7 @@ from pipeline.params.schema import Params
 from tests.conftest import make_tiny_params
 from tests.faults import child
 from tests.import_closure import ROOT
-from tests.params_files import write_params
+from tests.params_files import with_changes, write_params
 
 STAGES = ("prepare", "encode", "retrieve", "tokenize", "train", "evaluate", "regions", "report")
 # A measurement, which differs from run to run.
@@ -46,10 +46,9 @@ class Tally:
 
 def tiny_params(clip: Path, llama: Path) -> Params:
     """A tiny run with all that a run can have, in small pieces so that a kill meets many states."""
-    tiny = make_tiny_params(clip, llama)
-    prompt = replace(tiny.prompt, similar_captions=2)
-    runtime = replace(tiny.runtime, encode_batch_size=2, generate_batch_size=2, save_every_seconds=1e-9)
-    return replace(tiny, prompt=prompt, regions=replace(tiny.regions, images=6), runtime=runtime)
+    runtime = {"encode_batch_size": 2, "generate_batch_size": 2, "save_every_seconds": 1e-9}
+    tiny, prompt = make_tiny_params(clip, llama), {"similar_captions": 2}
+    return with_changes(tiny, prompt=prompt, regions={"images": 6}, runtime=runtime)
 
 
 @dataclass(frozen=True)
@@ -63,17 +62,12 @@ class Lab:
 
     folder: Path
     params: Params
-    _numbers: Iterator[int] = field(default_factory=count)
 
     @contextmanager
     def project(self, before: str | None = None) -> Iterator[Path]:
         """A copy of the project as it was before a stage, that stage's outputs old; None: after all."""
-        folder = self.folder / f"attempt_{next(self._numbers)}"
-        shutil.copytree(self.state(before), folder, symlinks=True)
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        with TemporaryDirectory(dir=self.folder, prefix="attempt_", ignore_cleanup_errors=True) as folder:
+            yield Path(shutil.copytree(self.state(before), folder, symlinks=True, dirs_exist_ok=True))
 
     def state(self, before: str | None) -> Path:
         """The kept project as it was before a stage; None: after all of them."""

@@ -1,13 +1,14 @@
 """Which faults are tried, and how often: the whole suite, or a short form of it."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
 
 from tests.faults import damage, full_disk, fuzz, kills, together
 from tests.faults.lab import STAGES, Lab, Tally, make_lab, tiny_params
+from tests.params_files import with_changes
 from tests.tiny_models import save_clip, save_llama
 
 KILLED = ("encode", "train", "evaluate")
@@ -42,8 +43,7 @@ def make_labs(folder: Path) -> tuple[Lab, Lab]:
     clip, llama = save_clip(folder / "clip"), save_llama(folder / "llama")
     lab = make_lab(folder / "lab", tiny_params(clip, llama))
     params = tiny_params(clip, save_llama(folder / "other-llama", seed=1))
-    encoder, train = replace(params.encoder, layer=-1), replace(params.train, seed=1)
-    return lab, make_lab(folder / "other", replace(params, encoder=encoder, train=train))
+    return lab, make_lab(folder / "other", with_changes(params, encoder={"layer": -1}, train={"seed": 1}))
 
 
 def cases(labs: tuple[Lab, Lab], effort: Effort) -> Iterator[tuple[str, Case]]:

@@ -1,18 +1,23 @@
 """A project of tiny models in which the stages have been run, without DVC."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+import torch
+from torch import Tensor
+
 from pipeline.captions import CaptionRecord, ImageRecord, read_captions, read_images, select_split
 from pipeline.datasets.prepare import prepare
 from pipeline.encoding.encode import encode_images
 from pipeline.evaluation.evaluate import EvaluatePaths, evaluate
-from pipeline.files.json_files import read_jsonl
+from pipeline.features.store import FeatureStore
+from pipeline.files.json_files import read_json, read_jsonl, write_json
 from pipeline.hardware.execution import Execution
+from pipeline.model.checkpoints import load_checkpoint
+from pipeline.model.feature_captioner import FeatureCaptioner
 from pipeline.params.schema import Params
 from pipeline.retrieval.retrieve import RetrievePaths, retrieve
 from pipeline.text.prompt import CaptionTokenizer
@@ -39,6 +44,16 @@ class Project:
         return self.data / "best.safetensors"
 
     @property
+    def captioner(self) -> FeatureCaptioner:
+        """The best epoch's model, which captions features."""
+        return FeatureCaptioner.load(load_checkpoint(self.best), CPU, None)
+
+    def features(self, image_id: str) -> Tensor:
+        """Read the features of an image, `[1, P, D_v]`."""
+        with FeatureStore(self.data / "features.h5") as store:
+            return torch.from_numpy(store.read([image_id]))
+
+    @property
     def images(self) -> list[ImageRecord]:
         return read_images(self.data / "images.jsonl")
 
@@ -54,7 +69,8 @@ class Project:
     def execution(self, stage: str) -> Execution:
         return Execution(CPU, self.params.runtime, self.folder / ".scratch" / stage)
 
-    def run_until_training(self) -> None:
+    def run(self) -> None:
+        """Run all stages up to evaluation."""
         params, data = self.params, self.data
         self.prepare()
         encode_images(data / "images.jsonl", data / "features.h5", params.encoder, self.execution("encode"))
@@ -62,6 +78,7 @@ class Project:
         tokenizer = CaptionTokenizer(params.prompt, params.language_model)
         tokenize_captions(data / "captions.jsonl", data / "tokens.h5", tokenizer)
         train(placed(TrainPaths(), self.folder), params, self.execution("train"))
+        self.evaluate()
 
     def prepare(self, workers: int = 1) -> str:
         data = self.data
@@ -81,16 +98,15 @@ class Project:
 
     def predictions(self, split: str) -> dict[str, str]:
         """Those of the best epoch, by image id."""
-        epoch = json.loads((self.folder / "metrics" / "evaluate.json").read_text())["best_epoch"]
+        epoch = read_json(self.folder / "metrics" / "evaluate.json")["best_epoch"]
         rows = read_jsonl(self.data / "predictions" / f"epoch_{epoch:03d}_{split}.jsonl")
         return {row["image_id"]: row["caption"] for _, row in rows}
 
 
-def write_dvc_lock(folder: Path, process: int) -> None:
-    """Let a process hold DVC's lock of a project, as `dvc repro` does while it runs."""
-    (folder / ".dvc" / "tmp").mkdir(parents=True, exist_ok=True)
+def write_dvc_lock(process: int) -> None:
+    """Let a process hold DVC's lock of the current folder, as `dvc repro` does while it runs."""
     locks = {"write": {"/data": {"pid": process, "cmd": "dvc repro"}}, "read": {}}
-    (folder / ".dvc" / "tmp" / "rwlock").write_text(json.dumps(locks))
+    write_json(Path(".dvc/tmp/rwlock"), locks)
 
 
 def refuse_to_load(*_: object, **__: object) -> NoReturn:

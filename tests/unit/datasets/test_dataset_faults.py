@@ -58,6 +58,12 @@ ROWS = [
         for name in ("a/../../x.jpg", "/x.jpg", "a\\x.jpg", "./a.jpg", "s//x.jpg", "")
     ),
     ("image", 7, "the image 7"),
+    *(("turns", turns, "expected [{") for turns in ("no list", [7])),
+    ("turns", [{"question": "Why?"}], "an answer is None, expected text"),
+    ("turns", [{"question": " ", "answer": "x"}], "a question is empty"),
+    ("turns", [{"question": "Why?", "answer": "x", "kind": 3}], "a kind of question is 3"),
+    ("turns", [{"question": "w" * 2001, "answer": "x"}], "2001 characters; at most 2000"),
+    ("turns", [{"question": "W\0?", "answer": "x"}], "control character"),
 ]
 
 

@@ -3,17 +3,18 @@
 Run: .venv/bin/python -m pytest tests/unit/datasets/test_datasets_page.py
 """
 
-import logging
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from pipeline.datasets.pins import read_pins
-from pipeline.datasets.prepare import prepare
+from pipeline.params.schema import Params
 from tests.dataset_makers import data_params
 from tests.import_closure import ROOT
+from tests.unit.project import Project
 
 SOURCE = re.compile(r"-S data\.source=(\w+)")
 # Of a fenced block: its language, the name of its file, its content.
@@ -27,7 +28,9 @@ def test_every_format_has_an_example() -> None:
 
 
 @pytest.mark.parametrize(("source", "text"), EXAMPLES, ids=lambda value: value.partition("\n")[0])
-def test_an_example_is_read(source: str, text: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_example_is_read(
+    source: str, text: str, tmp_path: Path, tiny_params: Params, log: pytest.LogCaptureFixture
+) -> None:
     files = {name: content for _, name, content in BLOCK.findall(text) if name}
     listing = [content.split() for language, _, content in BLOCK.findall(text) if language == "text"]
     for number, line in enumerate(listing[0] if listing else list(files)):
@@ -41,12 +44,8 @@ def test_an_example_is_read(source: str, text: str, tmp_path: Path, caplog: pyte
     if source == "hub":
         assert read_pins(tmp_path / "pins.json").repository == "someone/captioned-photos"
         return
-    data = tmp_path / "data"
-    with caplog.at_level(logging.INFO, "pipeline"):
-        counts = prepare(
-            data_params(source, tmp_path), data / "images.jsonl", data / "captions.jsonl", data / "images", 1
-        )
+    counts = Project(tmp_path, replace(tiny_params, data=data_params(source, tmp_path))).prepare()
     words = " ".join(text.split())
     assert f"`{counts}`" in words
     for layout in re.findall(r"`(Flickr8k in .+?|[^`]+ has no splits.+?)`", words):
-        assert layout in caplog.text
+        assert layout in log.text

@@ -74,12 +74,11 @@ def test_images_and_captions_are_unpacked_once_with_their_splits(dataset: Datase
     assert [path.stat().st_mtime_ns for _, path in entries] == times
 
 
-def test_limits_download_no_more_than_they_keep(dataset: Dataset, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO", "pipeline")
+def test_limits_download_no_more_than_they_keep(dataset: Dataset, log: pytest.LogCaptureFixture) -> None:
     ids = [record.image_id for record, _ in dataset.unpack(Limits(train=2, dev=1, test=None))]
     assert [ids[0], *ids[5:]] == ["dev_00001.jpg", "train_00001.jpg", "train_00002.jpg"]
     assert not dataset.hub.transfers(TRAIN_2)
-    assert "data.limits keeps 7 of 16 images" in caplog.text
+    assert "data.limits keeps 7 of 16 images" in log.text
 
 
 def test_an_interrupted_run_continues(dataset: Dataset) -> None:

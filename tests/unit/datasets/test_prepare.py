@@ -3,7 +3,6 @@
 Run: .venv/bin/python -m pytest tests/unit/datasets/test_prepare.py
 """
 
-import logging
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -46,19 +45,18 @@ def test_the_table_is_written(project: Project) -> None:
     assert list((project.data / "images").iterdir()) == []
 
 
-def test_an_image_in_several_splits_is_a_warning(project: Project, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "pipeline")
+def test_an_image_in_several_splits_is_a_warning(project: Project, log: pytest.LogCaptureFixture) -> None:
     project.prepare()
-    assert "2 captions an image, 2 to 3 words a caption, images of 10 to 29 x 8 pixels" in caplog.text
-    assert "in several splits" not in caplog.text
+    assert "2 captions an image, 2 to 3 words a caption, images of 10 to 29 x 8 pixels" in log.text
+    assert "in several splits" not in log.text
     splits = {record.split: record.image_id for record in project.records}
     mine = project.folder / "mine"
     for copy in (splits["dev"], splits["test"]):
         shutil.copy(mine / splits["train"], mine / copy)
     project.prepare()
-    assert "1 images are in several splits under different names" in caplog.text
-    assert f"{splits['train']} (train)" in caplog.text
-    assert f"{splits['dev']} (dev)" in caplog.text
+    assert "1 images are in several splits under different names" in log.text
+    assert f"{splits['train']} (train)" in log.text
+    assert f"{splits['dev']} (dev)" in log.text
 
 
 def test_the_number_of_workers_changes_no_byte(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,10 +4,8 @@ Run: .venv/bin/python -m pytest tests/unit/datasets/test_read.py
 """
 
 import json
-import logging
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -28,13 +26,7 @@ from tests.dataset_makers import (
     splits_of,
 )
 from tests.refusals import refusal
-from tests.shared_data import photos, ucm_captions
-
-
-@pytest.fixture
-def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
-    with caplog.at_level(logging.INFO, "pipeline"):
-        yield caplog
+from tests.shared_data import shared_folder
 
 
 @pytest.mark.parametrize("source", MAKERS)
@@ -172,10 +164,10 @@ def test_a_link_within_the_folder_and_a_linked_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("layout", "root", "sizes"),
-    [("flickr8k", photos, (802, 80, 150)), ("karpathy", ucm_captions, (1680, 210, 210))],
+    ("layout", "name", "sizes"),
+    [("flickr8k", "photos", (802, 80, 150)), ("karpathy", "ucm-captions", (1680, 210, 210))],
 )
-def test_a_real_dataset(layout: str, root: Callable[[], Path], sizes: tuple[int, ...]) -> None:
-    entries = read(layout, root())
+def test_a_real_dataset(layout: str, name: str, sizes: tuple[int, ...]) -> None:
+    entries = read(layout, shared_folder(name))
     assert Counter(splits_of(entries).values()) == dict(zip(("train", "dev", "test"), sizes, strict=True))
     assert {len(record.captions) for record, _ in entries} == {5}

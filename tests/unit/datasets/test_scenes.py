@@ -18,10 +18,9 @@ from pipeline.params.schema import Limits, ScenesParams
 from tests.dataset_makers import ALL
 
 Scenes = list[tuple[CaptionRecord, Path]]
-COUNTS = (4, 2, 3)
 
 
-def draw(folder: Path, counts: tuple[int, int, int] = COUNTS, size: int = 64, seed: int = 0) -> Scenes:
+def draw(folder: Path, counts: tuple[int, int, int] = (4, 2, 3), size: int = 64, seed: int = 0) -> Scenes:
     folder.mkdir(exist_ok=True)
     return draw_scenes(ScenesParams(*counts, image_size=size, seed=seed), ALL, folder)
 

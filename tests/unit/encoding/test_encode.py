@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor
 
 from pipeline.captions import read_images
@@ -22,14 +21,13 @@ from pipeline.encoding import encode as encode_module
 from pipeline.encoding.batches import choose_batch, load_pixels
 from pipeline.encoding.encode import EncodeSummary, encoding_provenance
 from pipeline.features.store import FeatureStore
-from pipeline.images.images import open_image
 from pipeline.params.schema import Params
 from pipeline.vision.encoder import EncoderSpec
 from pipeline.vision.load import load_encoder
 from pipeline.vision.transformers_encoder import TransformersEncoder
-from tests.edited_code import EditCode
+from tests.edited_code import edited_code
 from tests.pictures import Pictures
-from tests.refusals import refusal
+from tests.refusals import call_before, refusal
 
 
 @pytest.fixture
@@ -57,17 +55,16 @@ def test_all_images_are_encoded_once(pictures: Pictures) -> None:
 
 
 def test_a_batch_too_large_is_encoded_in_halves(pictures: Pictures, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, sizes = TransformersEncoder.encode, list[int]()
+    sizes: list[int] = []
 
-    def with_little_room(self: TransformersEncoder, pixels: Tensor) -> Tensor:
+    def fill_memory(_: TransformersEncoder, pixels: Tensor) -> None:
         sizes.append(len(pixels))
         if len(pixels) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return whole(self, pixels)
 
     pictures.encode()
     expected = pictures.features()
-    monkeypatch.setattr(TransformersEncoder, "encode", with_little_room)
+    call_before(monkeypatch, TransformersEncoder, "encode", fill_memory)
     shutil.rmtree(pictures.scratch())
     pictures.encode()
     assert sizes == [1, 4, 2, 2, 4, 2, 2, 2]  # one image when the encoder is loaded
@@ -93,24 +90,19 @@ def test_auto_fills_a_gpus_memory_with_images(
 
 def test_few_images_are_in_memory_at_a_time(pictures: Pictures, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of four each: the batch that is encoded, and the two that are read meanwhile."""
-    encode, opened, ahead = TransformersEncoder.encode, list[Path](), list[int]()
+    opened, ahead = list[Path](), list[int]()
 
-    def slowly(self: TransformersEncoder, pixels: Tensor) -> Tensor:
+    def wait(*_: object) -> None:
         time.sleep(0.2)  # the readers have done what they may do
         ahead.append(len(opened) - 4 * len(ahead))
-        return encode(self, pixels)
-
-    def noted(path: Path, *args: Any) -> Image.Image:
-        opened.append(path)
-        return open_image(path, *args)
 
     for number in range(10, 24):
         pictures.draw(number)
     pictures.list_images()
     encoder = load_encoder(pictures.params.encoder, torch.device("cpu"))
     monkeypatch.setattr(encode_module, "load_encoder", lambda *_: encoder)
-    monkeypatch.setattr(TransformersEncoder, "encode", slowly)
-    monkeypatch.setattr(batches, "open_image", noted)
+    call_before(monkeypatch, TransformersEncoder, "encode", wait)
+    call_before(monkeypatch, batches, "open_image", lambda path, *_: opened.append(path))
     assert pictures.encode().encoded == 24
     assert max(ahead) <= 12
 
@@ -162,8 +154,8 @@ def test_the_package_of_a_wheels_encoder_is_in_the_provenance(name: str, counts:
     assert ("efficientnet_lite_pytorch" in encoding_provenance(spec)["libraries"]) == counts
 
 
-def test_only_an_edit_that_counts_encodes_again(pictures: Pictures, edit_code: EditCode) -> None:
+def test_only_an_edit_that_counts_encodes_again(pictures: Pictures) -> None:
     pictures.encode()
     for name, encoded in (("images/images.py", 10), ("cluster/ray_engine.py", 0)):
-        with edit_code(name):
+        with edited_code(name):
             assert pictures.encode().encoded == encoded, name

@@ -3,8 +3,6 @@
 Run: .venv/bin/python -m pytest tests/unit/evaluation/test_evaluate.py
 """
 
-import json
-import logging
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,23 +21,23 @@ from pipeline.evaluation import evaluate as evaluate_module
 from pipeline.evaluation.controls import control_captions
 from pipeline.evaluation.predictor import Predictor
 from pipeline.features.store import FeatureStore, write_store
-from pipeline.files.json_files import read_jsonl
+from pipeline.files.json_files import read_json, read_jsonl
 from pipeline.metrics.consensus import NEIGHBORS
 from pipeline.metrics.scores import ANSWER_CONTROLS, ANSWERS, CONTROLS, SCORES
 from pipeline.model.checkpoints import load_checkpoint, tensor_digest
 from pipeline.model.feature_captioner import FeatureCaptioner
 from pipeline.model.generation import Generated, generate_candidates
 from pipeline.retrieval.neighbors import Neighbors
-from tests.edited_code import EditCode
-from tests.refusals import refusal
-from tests.tiny_llama import CPU
+from tests.edited_code import edited_code
+from tests.params_files import with_changes
+from tests.refusals import call_before, refusal
 from tests.unit.project import Project, refuse_to_load, restored
 
 LOADED = pytest.raises(AssertionError, match="the language model was loaded")
 
 
 def read_metrics(project: Project, name: str = "evaluate") -> Any:
-    return json.loads((project.folder / "metrics" / f"{name}.json").read_text())
+    return read_json(project.folder / "metrics" / f"{name}.json")
 
 
 def test_the_metrics_have_the_documented_keys(project: Project) -> None:
@@ -76,8 +74,8 @@ def test_the_figures_that_experiments_are_compared_by_are_those_of_the_best_epoc
 def test_trackers_get_the_scores_of_each_epoch(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     tracking = MagicMock()
     monkeypatch.setattr(evaluate_module, "tracking", tracking)
-    runtime = replace(project.params.runtime, trackers=("wandb",))
-    metrics = replace(project, params=replace(project.params, runtime=runtime)).evaluate()
+    params = with_changes(project.params, runtime={"trackers": ("wandb",)})
+    metrics = replace(project, params=params).evaluate()
     assert tracking.call_args.args[0] == ("wandb",)
     tracked = {epoch: numbers for (numbers, epoch), _ in tracking().__enter__().call_args_list}
     assert tracked.keys() == {1, 2}
@@ -110,17 +108,16 @@ def test_answers_are_in_predictions_and_their_accuracy_in_the_metrics(project: P
 
 def test_an_answer_is_that_to_the_question_about_the_image(project: Project) -> None:
     rows = [row for _, row in read_jsonl(project.data / "predictions" / ANSWERS)][:3]
-    model = FeatureCaptioner.load(load_checkpoint(project.best), CPU, None)
-    with FeatureStore(project.data / "features.h5") as store:
-        for row in rows:
-            features = torch.from_numpy(store.read([row["image_id"]]))
-            (alone,) = model.caption(features, project.params.generate, 1, questions=[row["question"]])
-            assert alone.text == row["answer"]
-            (caption,) = model.caption(features, project.params.generate, 1)
-            # A question asks for something else than the instruction, which may be asked as one.
-            same = [project.params.prompt.instruction]
-            (again,) = model.caption(features, project.params.generate, 1, questions=same)
-            assert again == caption
+    model = project.captioner
+    for row in rows:
+        features = project.features(row["image_id"])
+        (alone,) = model.caption(features, project.params.generate, 1, questions=[row["question"]])
+        assert alone.text == row["answer"]
+        (caption,) = model.caption(features, project.params.generate, 1)
+        # A question asks for something else than the instruction, which may be asked as one.
+        same = [project.params.prompt.instruction]
+        (again,) = model.caption(features, project.params.generate, 1, questions=same)
+        assert again == caption
 
 
 def caption_controls(project: Project, folder: Path, **captions: str) -> dict[str, dict[str, str]]:
@@ -201,23 +198,20 @@ def test_other_neighbors_change_only_the_consensus(
     control_captions(others, records, tmp_path)
 
 
-def test_it_says_that_controls_are_scored(project: Project, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
-    project.evaluate()
-    assert "scoring the controls" in caplog.messages
-
-
-def test_kept_work_is_found(project: Project, monkeypatch: pytest.MonkeyPatch, edit_code: EditCode) -> None:
+def test_kept_work_is_found(
+    project: Project, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
+) -> None:
     """Until its code changes; the contract's tests say which code counts."""
     before = project.outputs()
     monkeypatch.setattr(FeatureCaptioner, "load", refuse_to_load)
     for control in ("constant_caption", "Consensus"):
         monkeypatch.setattr(controls, control, refuse_to_load)
-    with edit_code("metrics/bleu.py"):
+    with edited_code("metrics/bleu.py"):
         project.evaluate()
+    assert "scoring the controls" in log.messages
     assert project.outputs() == before
     for name in ("model/generation.py", "metrics/cider.py"):
-        with edit_code(name), LOADED:
+        with edited_code(name), LOADED:
             project.evaluate()
 
 
@@ -240,16 +234,13 @@ def test_a_checkpoint_exchanged_while_it_is_in_use_is_noticed(
 ) -> None:
     """The captions of one epoch were stored under the digest of the other, for good."""
     before = project.outputs()
-    short = replace(project.params, generate=replace(project.params.generate, max_new_tokens=2))
-    other = Project(project.folder, short)
-    method = getattr(FeatureCaptioner, moment)
+    other = Project(project.folder, with_changes(project.params, generate={"max_new_tokens": 2}))
 
-    def exchange(*arguments: Any) -> Any:
+    def exchange(*_: object) -> None:
         exchange_epochs(project)
         monkeypatch.undo()
-        return method(*arguments)
 
-    monkeypatch.setattr(FeatureCaptioner, moment, exchange)
+    call_before(monkeypatch, FeatureCaptioner, moment, exchange)
     refusal(other.evaluate, moment, match=error)
     exchange_epochs(project)
     assert project.outputs() == before
@@ -275,7 +266,7 @@ def test_a_loss_that_is_not_a_number_is_not_stored(project: Project, monkeypatch
 
 
 def test_a_caption_is_at_most_as_long_as_the_longest_of_train(project: Project) -> None:
-    model = FeatureCaptioner.load(load_checkpoint(project.best), CPU, None)
+    model = project.captioner
     features = torch.randn(12, model.info.encoder["num_tokens"], model.info.encoder["width"])
 
     def generate(limit: int) -> list[Generated]:

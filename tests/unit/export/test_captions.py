@@ -18,7 +18,7 @@ from pipeline.params.schema import LoraParams
 from tests.import_closure import ROOT
 from tests.pages import python_blocks
 from tests.tiny_captioner import save_scores
-from tests.unit.export.trained import ASK, LENGTH, Train, Trained, pictures, stock_captions
+from tests.unit.export.conftest import ASK, LENGTH, Train, Trained, pictures, stock_captions
 
 
 @pytest.mark.parametrize(

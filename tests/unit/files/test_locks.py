@@ -10,20 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import PipelineError
 from pipeline.files.locks import file_lock
 from stages.console import stage_banner
+from tests.refusals import refusal
 
 
 def test_a_second_run_is_told_the_holder(tmp_path: Path) -> None:
     path = tmp_path / "new" / "encode.lock"
     holder = f"encode is .* by process {os.getpid()} on {socket.gethostname()} since 20.*{path}"
     with file_lock(path, "encode"):
-        with pytest.raises(PipelineError, match=holder), file_lock(path, "encode"):
-            pass
+        refusal(file_lock(path, "encode").__enter__, match=holder)
         path.with_name("encode.lock.json").write_text("{")
-        with pytest.raises(PipelineError, match="by another process"), file_lock(path, "encode"):
-            pass
+        refusal(file_lock(path, "encode").__enter__, match="by another process")
 
 
 def test_a_lock_is_free_after_an_error(tmp_path: Path) -> None:
@@ -33,16 +31,12 @@ def test_a_lock_is_free_after_an_error(tmp_path: Path) -> None:
     assert not (tmp_path / "lock.json").exists()
 
 
-def test_a_stage_of_one_process_ignores_rank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("here")
+def test_a_stage_of_one_process_ignores_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     """Job schedulers set RANK for everything that they start; only for `train` it names the writer."""
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setattr(logging.getLogger(), "level", logging.WARNING)  # the banner sets it
-    with (
-        stage_banner("encode", [], [Path("features.h5")]),
-        pytest.raises(PipelineError, match="process"),
-        stage_banner("encode", [], [Path("features.h5")]),
-    ):
-        pass
+    with stage_banner("encode", [], [Path("features.h5")]):
+        refusal(stage_banner("encode", [], [Path("features.h5")]).__enter__, match="process")
     with stage_banner("train", [], [Path("checkpoints")]), stage_banner("train", [], [Path("checkpoints")]):
         pass

@@ -10,6 +10,7 @@ from tests.import_closure import ROOT
 from tests.pages import table_rows
 from tests.refusals import refusal
 
+HEADER = "| device | capability | computes in | gradients | NF4 |"
 # What PyPI's wheels of PyTorch are built for.
 CUDA_13 = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120", "compute_120"]
 
@@ -24,12 +25,6 @@ def pretend_gpu(monkeypatch: pytest.MonkeyPatch, name: str, capability: tuple[in
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_: True)
 
 
-def hardware_table() -> list[list[str]]:
-    """The rows of docs/flickr8k.md: device, capability, type, gradients, NF4."""
-    header = "| device | capability | computes in | gradients | NF4 |"
-    return table_rows(ROOT / "docs" / "flickr8k.md", header)
-
-
 def pretend(monkeypatch: pytest.MonkeyPatch, device: str, capability: str) -> Placement:
     """Where a run computes on a machine with such a device."""
     if capability:
@@ -41,14 +36,13 @@ def pretend(monkeypatch: pytest.MonkeyPatch, device: str, capability: str) -> Pl
     return choose_placement("mps" if device.startswith("Apple") else "auto")
 
 
-@pytest.mark.parametrize("row", hardware_table(), ids=lambda row: row[0])
+@pytest.mark.parametrize("row", table_rows(ROOT / "docs" / "flickr8k.md", HEADER), ids=lambda row: row[0])
 def test_each_device_of_the_page_computes_as_the_page_says(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, row: list[str]
+    monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture, row: list[str]
 ) -> None:
     device, capability, dtype, gradients, nf4 = row
-    with caplog.at_level("INFO"):
-        placement = pretend(monkeypatch, device, capability)
-    assert f"device: {placement.device}, {dtype} ({placement.reason})" in caplog.text
+    placement = pretend(monkeypatch, device, capability)
+    assert f"device: {placement.device}, {dtype} ({placement.reason})" in log.text
     assert str(placement.dtype) == f"torch.{dtype}"
     assert (placement.dtype == torch.float16) == (gradients == "scaled")
     placement.require_quantization("none")

@@ -1,7 +1,6 @@
 """Progress: a bar on a terminal, else lines in the log."""
 
 import io
-import logging
 import re
 import sys
 
@@ -22,17 +21,16 @@ def run() -> None:
             bar.update(20)
 
 
-def test_a_log_has_a_line_a_minute(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
+def test_a_log_has_a_line_a_minute(monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture) -> None:
     pipe = io.StringIO()
     monkeypatch.setattr(sys, "stderr", pipe)
     run()
-    assert not caplog.messages  # it took no minute
+    assert not log.messages  # it took no minute
     monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 1e-9)
     run()
     line = r"epoch 1: (60|80|100) of 100, [\d.]+ texts/s, loss=2.345, \d\d:\d\d left"
-    assert len(caplog.messages) >= 3
-    assert [message for message in caplog.messages if not re.fullmatch(line, message)] == []
+    assert len(log.messages) >= 3
+    assert [message for message in log.messages if not re.fullmatch(line, message)] == []
     assert not pipe.getvalue()
 
 

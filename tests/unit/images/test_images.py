@@ -31,7 +31,7 @@ from pipeline.images.images import (
     open_image,
 )
 from tests.pictures import noise
-from tests.refusals import refusal
+from tests.refusals import call_before, refusal
 
 RED, WHITE, GRAY = (255, 0, 0), (255, 255, 255), (0x64, 0x64, 0x64)
 CLOSE = 15  # what lossy formats may change
@@ -221,18 +221,13 @@ def test_other_bytes_than_those_listed_are_never_decoded(tmp_path: Path) -> None
 
 
 def test_a_file_overwritten_while_read_is_as_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, decode = tmp_path / "a.bmp", Image.open
+    path = tmp_path / "a.bmp"
     Image.new("RGB", (7, 6), (0, 255, 0)).save(path)
     other = path.read_bytes()
     Image.new("RGB", (5, 4), RED).save(path)
     content = path.read_bytes()
     listed = hashlib.sha256(content).hexdigest()
-
-    def overwrite(*args: Any, **options: Any) -> Image.Image:
-        path.write_bytes(other)
-        return decode(*args, **options)
-
-    monkeypatch.setattr(Image, "open", overwrite)
+    call_before(monkeypatch, Image, "open", lambda *_, **__: path.write_bytes(other))
     assert open_image(path, max_megapixels=1, sha256=listed).size == (5, 4)
     path.write_bytes(content)
     assert describe_image(path, max_megapixels=1) == (listed, 5, 4)

@@ -1,4 +1,4 @@
-"""Contexts: prefixes of different lengths give what each gives alone and unpadded.
+"""Packing: captions after one image, and after prefixes of different lengths, give what each gives alone.
 
 Run: .venv/bin/python -m pytest tests/unit/model/test_contexts.py
 """
@@ -10,10 +10,17 @@ from typing import Any
 import pytest
 import torch
 
+from pipeline.model.checkpoints import load_checkpoint
+from pipeline.model.feature_captioner import FeatureCaptioner
 from pipeline.model.generation import Generated, generate_candidates
 from pipeline.model.packing import pack
 from pipeline.model.vision_language_model import VisionLanguageModel
+from pipeline.params.schema import Params
+from pipeline.text.prompt import CaptionTokenizer
+from tests.params_files import with_changes
+from tests.tiny_captioner import save_captioner
 from tests.tiny_llama import (
+    CPU,
     GREEDY,
     NUM_TOKENS,
     PROMPT,
@@ -55,6 +62,8 @@ def test_no_position_counts_the_padding_of_a_context_and_nothing_attends_to_it()
     assert batch.context_ids.tolist() == [[30, 31], [0, 32]]
     assert batch.positions.tolist() == [[0, 1, 2, 3, 4, 5, 6], [0, 1, 1, 2, 3, 4, 5]]
     assert batch.mask[1, 0, 6].nonzero().flatten().tolist() == [0, 1, 3, 4, 5, 6]
+    # A row of the mask without any true entry, even where padded, would make softmax return NaN.
+    assert batch.mask.diagonal(dim1=2, dim2=3).all()
 
 
 def test_without_contexts_a_batch_is_that_of_a_prompt_without_them() -> None:
@@ -87,3 +96,20 @@ def test_a_caption_after_contexts_is_transformers(model: VisionLanguageModel) ->
     for features, context, caption in zip(FEATURES, CONTEXTS, found, strict=True):
         prefix = embed_sequence(model, features[None], [*context, *PROMPT.after])
         assert list(caption.ids) == ids_by_transformers(model, prefix)
+
+
+@pytest.mark.parametrize("limit", [3, 48], ids=["cut", "whole"])
+def test_the_loss_on_dev_expects_no_end_after_a_cut(tiny_params: Params, tmp_path: Path, limit: int) -> None:
+    params = with_changes(tiny_params, prompt={"max_caption_tokens": limit})
+    checkpoint = save_captioner(tmp_path / "checkpoint.safetensors", params)
+    captioner = FeatureCaptioner.load(load_checkpoint(checkpoint), CPU, None)
+    tokenizer = CaptionTokenizer(params.prompt, params.language_model)
+    caption = "a dog runs over the grass"
+    ids = tokenizer.encode_caption(caption)
+    labels = ids[:limit] if limit == 3 else [*ids, tokenizer.prompt.eos]
+
+    encoder = captioner.info.encoder
+    features = torch.randn(1, encoder["num_tokens"], encoder["width"], generator=torch.manual_seed(0))
+    batch = pack([[labels]], tokenizer.prompt.prefix_length(encoder["num_tokens"]))
+    expected = float(captioner.model.loss(features, batch).detach()) / len(labels)
+    assert captioner.loss([(features, [[caption]], None, [None])]) == pytest.approx(expected, rel=1e-5)

@@ -16,6 +16,7 @@ from pipeline.model import generation
 from pipeline.model.generation import Generated, choose_rows, generate_candidates
 from pipeline.model.vision_language_model import VisionLanguageModel
 from pipeline.params.schema import GenerateParams
+from tests.refusals import call_before
 from tests.tiny_llama import (
     GREEDY,
     NUM_TOKENS,
@@ -118,15 +119,13 @@ def test_where_memory_is_full_fewer_images_are_captioned_at_once(
     expected = generated(model, params)
     sizes: list[int] = []
     room = 2
-    embed = VisionLanguageModel.embed_image
 
-    def with_little_room(self: VisionLanguageModel, images: Tensor, *context: Tensor) -> Tensor:
+    def fill_memory(_: VisionLanguageModel, images: Tensor, *__: Tensor) -> None:
         sizes.append(len(images))
         if len(images) > room:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return embed(self, images, *context)
 
-    monkeypatch.setattr(VisionLanguageModel, "embed_image", with_little_room)
+    call_before(monkeypatch, VisionLanguageModel, "embed_image", fill_memory)
     monkeypatch.setattr(model.language_model, "most_images", 1 << 30)
     assert generated(model, params, IMAGES * params.beams) == expected
     assert sizes == [8, 4, 2, 2, 2, 2]

@@ -10,18 +10,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.captions import CaptionRecord, Turn, write_captions
-from pipeline.features.store import FeatureStore
+from pipeline.captions import CaptionRecord, Turn
 from pipeline.hardware.processes import ONE_PROCESS
 from pipeline.model.language_model import load_language_model
 from pipeline.params.schema import Params
-from pipeline.retrieval.retrieve import RetrievePaths, retrieve
 from pipeline.text.prompt import CaptionTokenizer
-from pipeline.text.token_store import read_tokens, tokenize_captions
-from pipeline.training.batches import StepDataset, TrainingData, plan_epoch, read_neighbors
-from pipeline.training.features import TrainingFeatures
+from pipeline.training.batches import StepDataset, TrainingData, plan_epoch
+from tests.params_files import with_changes
 from tests.tiny_llama import CPU, assert_same_loss, loss_alone, make_model
-from tests.unit.training.builders import save_features
+from tests.unit.training.builders import make_lab
 
 TALK = (Turn("How many dogs are there?", "two dogs"), Turn("And cats?", "none"))
 WHERE = (Turn("Where is it?", "in the grass"),)
@@ -34,17 +31,9 @@ RECORDS = [
 
 @pytest.fixture(params=[0, 2], ids=["plain", "with similar captions"])
 def data(request: pytest.FixtureRequest, tmp_path: Path, tiny_params: Params) -> Iterator[TrainingData]:
-    prompt = replace(tiny_params.prompt, similar_captions=request.param)
-    tokenizer = CaptionTokenizer(prompt, tiny_params.language_model)
-    paths = RetrievePaths(*(tmp_path / n for n in ("features.h5", "captions.jsonl", "memory.h5", "near.h5")))
-    write_captions(paths.captions, RECORDS)
-    save_features(paths.features, len(RECORDS))
-    retrieve(paths, request.param)
-    tokenize_captions(paths.captions, tmp_path / "tokens.h5", tokenizer)
-    tokens = read_tokens(tmp_path / "tokens.h5", "train")
-    with FeatureStore(paths.features) as store:
-        features = TrainingFeatures(store, tokens.image_ids, "memory")
-        yield TrainingData(features, tokens, *read_neighbors(paths.neighbors, tokens))
+    params = with_changes(tiny_params, prompt={"similar_captions": request.param})
+    with make_lab(tmp_path, params, records=RECORDS).data() as data:
+        yield data
 
 
 def expected_branches(tokenizer: CaptionTokenizer) -> list[list[tuple[list[int], list[int]]]]:

@@ -19,7 +19,8 @@ from pipeline.metrics.scene_truth import judge_caption
 from pipeline.model.feature_captioner import FeatureCaptioner
 from pipeline.regions.caption_regions import RegionPaths, caption_regions, only_object, visible_objects
 from pipeline.regions.regions import REGIONS
-from tests.edited_code import EditCode
+from tests.edited_code import edited_code
+from tests.params_files import with_changes
 from tests.refusals import refusal
 from tests.stage_paths import placed
 from tests.unit.project import Project, refuse_to_load, restored
@@ -31,8 +32,7 @@ def region_paths(project: Project) -> RegionPaths:
 
 def ask(project: Project, *requests: str, images: int = 1) -> dict[str, Any]:
     """Put these requests to the first images."""
-    regions = replace(project.params.regions, images=images, requests=requests)
-    settings = replace(project.params, regions=regions)
+    settings = with_changes(project.params, regions={"images": images, "requests": requests})
     return caption_regions(region_paths(project), settings, project.execution("regions"))
 
 
@@ -48,13 +48,13 @@ def test_a_bad_request_is_refused_before_loading(
         caption_regions(paths, project.params, project.execution("regions"))
 
 
-def test_answers_are_kept(project: Project, monkeypatch: pytest.MonkeyPatch, edit_code: EditCode) -> None:
+def test_answers_are_kept(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """Until the code that gives them changes."""
     ask(project, "left")
     monkeypatch.setattr(Captioner, "from_checkpoint", refuse_to_load)
-    with edit_code("regions/words.py"):
+    with edited_code("regions/words.py"):
         ask(project, "left")
-    with edit_code("model/generation.py"), pytest.raises(AssertionError, match="was loaded"):
+    with edited_code("model/generation.py"), pytest.raises(AssertionError, match="was loaded"):
         ask(project, "left")
 
 
@@ -81,9 +81,8 @@ def test_a_memory_that_neither_prompt_nor_search_uses_is_not_read(project: Proje
     shutil.copyfile(region_paths(project).checkpoint, checkpoint)
     (tmp_path / "memory.h5").write_bytes(b"no memory")
     paths = replace(region_paths(project), checkpoint=checkpoint)
-    regions = replace(project.params.regions, images=1, requests=("0.1,0.1,0.9,0.9",))
-    generate = replace(project.params.generate, consensus=0.0)
-    settings = replace(project.params, regions=regions, generate=generate)
+    regions = {"images": 1, "requests": ("0.1,0.1,0.9,0.9",)}
+    settings = with_changes(project.params, regions=regions, generate={"consensus": 0.0})
     assert caption_regions(paths, settings, project.execution("unused_memory"))["requests"] == 1
 
 

@@ -19,7 +19,7 @@ from pipeline.images.images import crop, open_image
 from pipeline.model.checkpoints import load_checkpoint, save_checkpoint
 from pipeline.model.feature_captioner import FeatureCaptioner
 from pipeline.regions.regions import REGIONS, Region, region_from_name
-from tests.refusals import refusal
+from tests.refusals import call_before, refusal
 from tests.tiny_models import save_clip, save_llama
 from tests.unit.project import Project
 
@@ -104,18 +104,13 @@ def test_loading_prints_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Neither bars nor the advice of libraries, in a program that did not silence them."""
-    load = FeatureCaptioner.load
     caplog.set_level(logging.WARNING, "bitsandbytes")
-
-    def load_with_advice(*args: Any) -> FeatureCaptioner:
-        logging.getLogger("bitsandbytes.backends.cpu.ops").warning("pip install kernels")
-        return load(*args)
-
-    monkeypatch.setattr(FeatureCaptioner, "load", load_with_advice)
+    library = logging.getLogger("bitsandbytes.backends.cpu.ops")
+    call_before(monkeypatch, FeatureCaptioner, "load", lambda *_: library.warning("pip install kernels"))
     Captioner.load(project.best, "cpu")
     assert capfd.readouterr() == ("", "")
     assert caplog.messages == []
-    logging.getLogger("bitsandbytes.backends.cpu.ops").warning("as before")
+    library.warning("as before")
     assert caplog.messages == ["as before"]
 
 

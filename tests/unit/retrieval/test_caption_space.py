@@ -3,15 +3,12 @@
 Run: .venv/bin/python -m pytest tests/unit/retrieval/test_caption_space.py
 """
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
 from pipeline.retrieval.caption_space import caption_vectors, fit
 from pipeline.retrieval.nearest import unit_rows
+from tests.python_process import run_python
 
 CAPTIONS = [
     ["A dog runs on grass.", "The dog plays."],
@@ -34,16 +31,7 @@ def test_the_order_of_a_set_does_not_change_the_vectors() -> None:
         "from tests.unit.retrieval.test_caption_space import CAPTIONS, caption_vectors;"
         "print(caption_vectors(CAPTIONS).tobytes().hex())"
     )
-    printed = {
-        subprocess.run(
-            [sys.executable, "-c", code],
-            env={**os.environ, "PYTHONHASHSEED": seed},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for seed in ("0", "1")
-    }
+    printed = {run_python(code, PYTHONHASHSEED=seed).stdout for seed in ("0", "1")}
     assert len(printed) == 1
 
 

@@ -3,7 +3,7 @@
 Run: .venv/bin/python -m pytest tests/unit/retrieval/test_retrieve.py
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from pipeline.retrieval.memory import Memory
 from pipeline.retrieval.neighbors import Neighbors
 from pipeline.retrieval.retrieve import RetrievePaths, retrieve
 from tests.refusals import flipped, refusal
+from tests.unit.training.builders import retrieve_paths
 
 # The mean feature of each image, its split, and the file that it has.
 IMAGES: dict[str, tuple[list[float], str, int]] = {
@@ -30,74 +31,67 @@ IMAGES: dict[str, tuple[list[float], str, int]] = {
 SPEC: dict[str, Any] = {"name": "random", "num_tokens": 2, "width": 2}
 
 
-@dataclass(frozen=True)
-class Lab:
-    folder: Path
-
-    @property
-    def paths(self) -> RetrievePaths:
-        names = ("features.h5", "captions.jsonl", "memory.h5", "neighbors.h5")
-        return RetrievePaths(*(self.folder / name for name in names))
-
-    def neighbors(self, similar_captions: int = 1) -> dict[str, str]:
-        """The names of each image's neighbors, as the stage leaves them."""
-        retrieve(self.paths, similar_captions)
-        memory, found = Memory.read(self.paths.memory), Neighbors.read(self.paths.neighbors)
-        assert found.memory == memory.digest
-        return {
-            image_id: "".join(memory.image_id(row) for row in found.lookup([image_id])[0] if row >= 0)
-            for image_id in found.image_ids
-        }
+def find_neighbors(paths: RetrievePaths, similar_captions: int = 1) -> dict[str, str]:
+    """The names of each image's neighbors, as the stage leaves them."""
+    retrieve(paths, similar_captions)
+    memory, found = Memory.read(paths.memory), Neighbors.read(paths.neighbors)
+    assert found.memory == memory.digest
+    return {
+        image_id: "".join(memory.image_id(row) for row in found.lookup([image_id])[0] if row >= 0)
+        for image_id in found.image_ids
+    }
 
 
 @pytest.fixture
-def lab(tmp_path: Path) -> Lab:
+def paths(tmp_path: Path) -> RetrievePaths:
+    """The inputs of the stage, and where it writes."""
+    paths = retrieve_paths(tmp_path)
     # Tokens of an image lie around its mean.
     around = np.array([[1], [-1]], np.float16)
     tokens = [np.array(mean, np.float16) + around for mean, _, _ in IMAGES.values()]
     records = [ImageRecord(i, i, f"{file:064x}", 8, 8) for i, (_, _, file) in IMAGES.items()]
-    write_store(tmp_path / "features.h5", records, SPEC, tokens)
+    write_store(paths.features, records, SPEC, tokens)
     captions = [CaptionRecord(i, split, (f"First of {i}", i)) for i, (_, split, _) in IMAGES.items()]  # type: ignore[arg-type]
-    write_captions(tmp_path / "captions.jsonl", captions)
-    return Lab(tmp_path)
+    write_captions(paths.captions, captions)
+    return paths
 
 
-def test_neighbors_are_train_images_and_never_the_same_file(lab: Lab) -> None:
-    assert lab.neighbors() == {"a": "cbd", "b": "cad", "c": "ab", "d": "ba", "e": "cbd", "f": "bcad"}
+def test_neighbors_are_train_images_and_never_the_same_file(paths: RetrievePaths) -> None:
+    assert find_neighbors(paths) == {"a": "cbd", "b": "cad", "c": "ab", "d": "ba", "e": "cbd", "f": "bcad"}
 
 
-def test_without_similar_captions_train_images_have_no_neighbors(lab: Lab) -> None:
-    assert lab.neighbors(similar_captions=0) == {"e": "cbd", "f": "bcad"}
-    refusal(Neighbors.read(lab.paths.neighbors).lookup, ["a"], match="a has no neighbors")
+def test_without_similar_captions_train_images_have_no_neighbors(paths: RetrievePaths) -> None:
+    assert find_neighbors(paths, similar_captions=0) == {"e": "cbd", "f": "bcad"}
+    refusal(Neighbors.read(paths.neighbors).lookup, ["a"], match="a has no neighbors")
 
 
-def test_a_memory_says_what_people_said_of_the_nearest_images(lab: Lab) -> None:
-    lab.neighbors()
-    memory = Memory.read(lab.paths.memory)
+def test_a_memory_says_what_people_said_of_the_nearest_images(paths: RetrievePaths) -> None:
+    find_neighbors(paths)
+    memory = Memory.read(paths.memory)
     (rows,) = memory.nearest(memory.queries(np.array([[2.1, 1.0]], np.float32)), 2)
     assert memory.similar([*rows, -1]) == [["First of a", "a"], ["First of c", "c"]]
 
 
-def test_equal_input_gives_equal_bytes_and_another_caption_another_memory(lab: Lab) -> None:
-    written = [lab.paths.memory, lab.paths.neighbors]
-    lab.neighbors()
-    before, digest = [path.read_bytes() for path in written], Memory.read(lab.paths.memory).digest
-    lab.neighbors()
+def test_equal_input_gives_equal_bytes_and_another_caption_another_memory(paths: RetrievePaths) -> None:
+    written = [paths.memory, paths.neighbors]
+    find_neighbors(paths)
+    before, digest = [path.read_bytes() for path in written], Memory.read(paths.memory).digest
+    find_neighbors(paths)
     assert [path.read_bytes() for path in written] == before
-    captions = lab.paths.captions.read_text()
-    lab.paths.captions.write_text(captions.replace("First of f", "Other of f"))
-    lab.neighbors()
-    assert Memory.read(lab.paths.memory).digest == digest
-    lab.paths.captions.write_text(captions.replace("First of a", "Other of a"))
-    lab.neighbors()
-    assert Memory.read(lab.paths.memory).digest != digest
+    captions = paths.captions.read_text()
+    paths.captions.write_text(captions.replace("First of f", "Other of f"))
+    find_neighbors(paths)
+    assert Memory.read(paths.memory).digest == digest
+    paths.captions.write_text(captions.replace("First of a", "Other of a"))
+    find_neighbors(paths)
+    assert Memory.read(paths.memory).digest != digest
 
 
 @pytest.mark.parametrize(("name", "read"), [("memory.h5", Memory.read), ("neighbors.h5", Neighbors.read)])
-def test_a_missing_or_damaged_file_names_the_stage(lab: Lab, name: str, read: Any) -> None:
-    path = lab.folder / name
+def test_a_missing_or_damaged_file_names_the_stage(paths: RetrievePaths, name: str, read: Any) -> None:
+    path = paths.memory.with_name(name)
     refusal(read, path, match=rf"{name} does not exist. Fix: run `dvc repro retrieve`")
-    lab.neighbors()
+    find_neighbors(paths)
     content, whole = path.read_bytes(), read(path).digest
     noticed = 0
     for place in range(0, len(content), 67):
@@ -109,10 +103,10 @@ def test_a_missing_or_damaged_file_names_the_stage(lab: Lab, name: str, read: An
     assert noticed > 10
 
 
-def test_without_train_images_there_is_no_memory(lab: Lab) -> None:
-    text = lab.paths.captions.read_text().replace('"train"', '"dev"')
-    lab.paths.captions.write_text(text)
-    refusal(retrieve, lab.paths, 0, match="no train images")
+def test_without_train_images_there_is_no_memory(paths: RetrievePaths) -> None:
+    text = paths.captions.read_text().replace('"train"', '"dev"')
+    paths.captions.write_text(text)
+    refusal(retrieve, paths, 0, match="no train images")
 
 
 @pytest.mark.parametrize(
@@ -123,11 +117,11 @@ def test_without_train_images_there_is_no_memory(lab: Lab) -> None:
         ("records", np.frombuffer(b'["a", 12]' * 4, np.uint8)),
     ],
 )
-def test_a_memory_whose_parts_do_not_fit_is_refused(lab: Lab, part: str, value: Any) -> None:
+def test_a_memory_whose_parts_do_not_fit_is_refused(paths: RetrievePaths, part: str, value: Any) -> None:
     """Its checksum is right: it was read, and captioning ended in a traceback."""
-    lab.neighbors()
-    memory = replace(Memory.read(lab.paths.memory), **{part: value})
+    find_neighbors(paths)
+    memory = replace(Memory.read(paths.memory), **{part: value})
     if part == "records":
         memory = replace(memory, offsets=np.arange(0, 37, 9))
-    memory.write(lab.paths.memory)
-    refusal(Memory.read, lab.paths.memory, match=r"memory\.h5 is not a memory of captions")
+    memory.write(paths.memory)
+    refusal(Memory.read, paths.memory, match=r"memory\.h5 is not a memory of captions")

@@ -5,8 +5,6 @@ Run: .venv/bin/python -m pytest tests/unit/stages/test_check.py
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +14,15 @@ from ruamel.yaml import YAML
 
 from stages.check import main
 from tests.import_closure import ROOT
+from tests.python_process import run_python
 
 SAMPLE: dict[str, dict[str, Any]] = YAML(typ="safe").load(ROOT / "profiles" / "sample.yaml")
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project's folder, the current one, with a folder `photos`."""
-    (tmp_path / "photos").mkdir()
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def _photos(here: Path) -> None:
+    """The current folder has a folder `photos`."""
+    (here / "photos").mkdir()
 
 
 def check(**sections: dict[str, object]) -> Result:
@@ -104,4 +101,4 @@ def test_it_imports_nothing_that_takes_long() -> None:
         "import sys; from stages.check import main; main([], standalone_mode=False)\n"
         "assert not {'torch', 'transformers', 'numpy', 'PIL', 'huggingface_hub'} & sys.modules.keys()"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(ROOT)})
+    run_python(code)

@@ -3,9 +3,6 @@
 Run: .venv/bin/python -m pytest tests/unit/stages/test_errors.py
 """
 
-import subprocess
-import sys
-
 import click
 import pytest
 import torch
@@ -16,6 +13,7 @@ from pipeline.params.schema import Params
 from stages.console import stage_command
 from stages.errors import report_user_errors
 from tests.import_closure import ROOT
+from tests.python_process import run_python
 
 
 @pytest.mark.parametrize(
@@ -62,8 +60,8 @@ huggingface_hub.logging.get_logger("huggingface_hub.utils._http").warning("Retry
 
 def test_libraries_are_quiet_until_something_is_wrong() -> None:
     """They set their levels when they are imported, which is after the command has begun."""
-    done = subprocess.run([sys.executable, "-c", NOISE], capture_output=True, text=True, check=True)
-    assert "a fact of ours" in done.stderr
-    assert "an error of theirs" in done.stderr
+    printed = run_python(NOISE).stderr
+    assert "a fact of ours" in printed
+    assert "an error of theirs" in printed
     for noise in ("a report on loading", "HTTP Request", "Retrying"):
-        assert noise not in done.stderr
+        assert noise not in printed

@@ -1,10 +1,11 @@
 """A small training run: random features, tokenized captions, adapters; interruptions and damage."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from pipeline.training.features import TrainingFeatures
 from pipeline.training.optimizer import StepOptimizer
 from pipeline.training.outputs import TrainPaths, TrainSummary
 from pipeline.training.train import train
-from tests.refusals import flipped
+from tests.refusals import call_before, flipped
 from tests.tiny_llama import CPU, NUM_TOKENS, WIDTH
 
 SPEC: dict[str, Any] = {"name": "random", "num_tokens": NUM_TOKENS, "width": WIDTH}
@@ -65,12 +66,12 @@ class Lab:
         return self.features.with_name("neighbors.h5")
 
     @contextmanager
-    def data(self, loading: Literal["memory", "disk"] = "memory") -> Iterator[TrainingData]:
+    def data(self) -> Iterator[TrainingData]:
         """Open the data as training does."""
         tokens = read_tokens(self.tokens, "train")
         with FeatureStore(self.features) as store:
-            neighbors, _ = read_neighbors(self.neighbors, tokens)
-            yield TrainingData(TrainingFeatures(store, tokens.image_ids, loading), tokens, neighbors)
+            features = TrainingFeatures(store, tokens.image_ids, "memory")
+            yield TrainingData(features, tokens, *read_neighbors(self.neighbors, tokens))
 
     def execution(self, folder: Path, processes: Processes = ONE_PROCESS, **runtime: Any) -> Execution:
         """Return how runs in `folder` are carried out, with some of `runtime` changed."""
@@ -108,21 +109,29 @@ class Lab:
         return train(paths, settings, execution)
 
 
-def make_lab(folder: Path, params: Params, images: int = 8) -> Lab:
-    """Make a lab whose images have one to three captions."""
-    records = [
+def make_lab(
+    folder: Path, params: Params, images: int = 8, records: Sequence[CaptionRecord] | None = None
+) -> Lab:
+    """Make a lab of these records, or of images that have one to three captions."""
+    records = records or [
         CaptionRecord(
             f"{n:02}.png", "train", tuple(f"A {WORDS[(n + c) % 4]} {'on top ' * c}" for c in range(1 + n % 3))
         )
         for n in range(images)
     ]
-    write_captions(folder / "captions.jsonl", records)
+    paths = retrieve_paths(folder)
+    write_captions(paths.captions, records)
     tokenizer = CaptionTokenizer(params.prompt, params.language_model)
-    tokenize_captions(folder / "captions.jsonl", folder / "tokens.h5", tokenizer)
-    save_features(folder / "features.h5", images)
+    tokenize_captions(paths.captions, folder / "tokens.h5", tokenizer)
+    save_features(paths.features, len(records))
+    retrieve(paths, params.prompt.similar_captions)
+    return Lab(paths.features, folder / "tokens.h5", params)
+
+
+def retrieve_paths(folder: Path) -> RetrievePaths:
+    """Return the paths of retrieving neighbors, all of them in one folder."""
     names = ("features.h5", "captions.jsonl", "memory.h5", "neighbors.h5")
-    retrieve(RetrievePaths(*(folder / name for name in names)), params.prompt.similar_captions)
-    return Lab(folder / "features.h5", folder / "tokens.h5", params)
+    return RetrievePaths(*(folder / name for name in names))
 
 
 def checkpoint(folder: Path, epoch: int = 1) -> Path:
@@ -157,16 +166,13 @@ def flip_bit(path: Path) -> None:
 @contextmanager
 def interrupted_after(steps: int) -> Iterator[None]:
     """Press Ctrl-C at the beginning of the step after `steps` steps."""
-    compute, taken = StepOptimizer.compute_gradients, 0
+    taken = count()
 
-    def interrupt(*arguments: Any) -> tuple[float, float]:
-        nonlocal taken
-        if taken == steps:
+    def interrupt(*_: object) -> None:
+        if next(taken) == steps:
             raise KeyboardInterrupt
-        taken += 1
-        return compute(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(StepOptimizer, "compute_gradients", interrupt)
+        call_before(patch, StepOptimizer, "compute_gradients", interrupt)
         with pytest.raises(KeyboardInterrupt):
             yield

@@ -15,6 +15,7 @@ from pipeline.hardware.device import Placement
 from pipeline.hardware.processes import Processes
 from pipeline.model.checkpoints import load_tensors
 from pipeline.params.schema import Params
+from tests.params_files import with_changes
 from tests.tiny_llama import CPU
 from tests.unit.training.builders import Lab, checkpoint, interrupted_after, losses, make_lab, outputs
 
@@ -23,8 +24,7 @@ HALF = Placement(torch.device("cpu"), torch.float16, "pretended")
 
 @pytest.fixture(scope="module")
 def half(tmp_path_factory: pytest.TempPathFactory, tiny_params: Params) -> Lab:
-    language_model = replace(tiny_params.language_model, quantization="none")
-    params = replace(tiny_params, language_model=language_model)
+    params = with_changes(tiny_params, language_model={"quantization": "none"})
     return replace(make_lab(tmp_path_factory.mktemp("lab"), params), placement=HALF)
 
 

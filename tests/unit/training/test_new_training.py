@@ -3,7 +3,7 @@
 Run: .venv/bin/python -m pytest tests/unit/training/test_new_training.py
 """
 
-import logging
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,21 +13,24 @@ import pytest
 from pipeline.model.checkpoints import load_checkpoint, tensor_digest
 from pipeline.params.schema import Params
 from pipeline.training.provenance import dataset_identity
-from tests.edited_code import EditCode
+from tests.edited_code import edited_code
+from tests.params_files import with_changes
 from tests.unit.training.builders import STEPS, Lab, checkpoint, make_lab, save_features, scratch_file
 
 PREFIX = "New training from step 1: "
+Explain = Callable[[], list[str]]
 
 
-def explanations(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [line.removeprefix(PREFIX) for line in caplog.messages if line.startswith(PREFIX)]
+@pytest.fixture
+def explanations(log: pytest.LogCaptureFixture) -> Explain:
+    """Returns what was said of new trainings so far."""
+    return lambda: [line.removeprefix(PREFIX) for line in log.messages if line.startswith(PREFIX)]
 
 
 def test_what_differs_from_the_last_training_is_named(
-    lab: Lab, tmp_path: Path, caplog: pytest.LogCaptureFixture, tiny_params: Params, edit_code: EditCode
+    lab: Lab, tmp_path: Path, explanations: Explain, tiny_params: Params
 ) -> None:
     """Values of params are shown; of inputs, which are known by their digests, only the kind."""
-    caplog.set_level(logging.INFO)
     lab.train(tmp_path, epochs=1)
     lab.train(tmp_path, epochs=1, learning_rate=0.25)
     # A run that continues says nothing, and is the last one from then on.
@@ -40,10 +43,10 @@ def test_what_differs_from_the_last_training_is_named(
     # Other images have other features, too, of which nothing is said.
     more = make_lab(tmp_path, tiny_params, images=9)
     more.train(tmp_path, epochs=1)
-    with edit_code("training/optimizer.py"):
+    with edited_code("training/optimizer.py"):
         more.train(tmp_path, epochs=1, seed=1)
     usual = lab.params.train
-    assert explanations(caplog) == [
+    assert explanations() == [
         f"train.learning_rate is 0.25, was {usual.learning_rate}.",
         f"train.ema_decay is 0.25, was {usual.ema_decay}.",
         "the features differ from those of the last run.",
@@ -53,24 +56,21 @@ def test_what_differs_from_the_last_training_is_named(
 
 
 def test_another_dataset_of_equal_bytes_is_another_training(
-    lab: Lab, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    lab: Lab, tmp_path: Path, explanations: Explain
 ) -> None:
     """The weights are equal; no checkpoint of the one says that it was trained on the other."""
-    caplog.set_level(logging.INFO)
     lab.train(tmp_path, epochs=1)
     scenes = load_checkpoint(checkpoint(tmp_path))
-    data = replace(lab.params.data, source="csv", root="/somewhere/photos")
-    moved = replace(data, root="/elsewhere/photos")
-    other = replace(lab, params=replace(lab.params, data=data))
+    other, moved = (
+        replace(lab, params=with_changes(lab.params, data={"source": "csv", "root": f"/{place}/photos"}))
+        for place in ("somewhere", "elsewhere")
+    )
     assert other.train(tmp_path, epochs=1).trained_steps == STEPS
-    assert explanations(caplog) == [
-        "data.name is 'photos', was 'scenes'; data.source is 'csv', was 'scenes'."
-    ]
+    assert explanations() == ["data.name is 'photos', was 'scenes'; data.source is 'csv', was 'scenes'."]
     photos = load_checkpoint(checkpoint(tmp_path))
     assert photos.info.trained_on == "Trained on 8 images of the folder photos."
     assert tensor_digest(photos.projector.state_dict()) == tensor_digest(scenes.projector.state_dict())
-    moved_lab = replace(lab, params=replace(lab.params, data=moved))
-    assert moved_lab.train(tmp_path, epochs=1).trained_steps == 0
+    assert moved.train(tmp_path, epochs=1).trained_steps == 0
 
 
 @pytest.mark.parametrize(
@@ -90,13 +90,12 @@ def test_a_dataset_is_named_by_its_source_its_pins_or_its_folder(
     assert dataset_identity(data) == {"source": source, "name": name}
 
 
-def test_a_damaged_provenance_is_replaced(lab: Lab, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
+def test_a_damaged_provenance_is_replaced(lab: Lab, tmp_path: Path, explanations: Explain) -> None:
     lab.train(tmp_path, epochs=1)
     file = scratch_file(tmp_path, "provenance.json")
     content = file.read_bytes()
     file.write_bytes(content[:100])
     lab.train(tmp_path, epochs=1, seed=1)
-    assert explanations(caplog) == []
+    assert explanations() == []
     assert lab.train(tmp_path, epochs=1).trained_steps == 0
     assert file.read_bytes() == content

@@ -13,6 +13,7 @@ import pytest
 from pipeline.model.checkpoints import load_checkpoint
 from pipeline.params.schema import Params
 from pipeline.retrieval.neighbors import Neighbors
+from tests.params_files import with_changes
 from tests.refusals import refusal
 from tests.unit.project import restored
 from tests.unit.training.builders import STEPS, Lab, checkpoint, interrupted_after, make_lab, outputs
@@ -20,7 +21,7 @@ from tests.unit.training.builders import STEPS, Lab, checkpoint, interrupted_aft
 
 @pytest.fixture(scope="module")
 def similar(tmp_path_factory: pytest.TempPathFactory, tiny_params: Params) -> Lab:
-    params = replace(tiny_params, prompt=replace(tiny_params.prompt, similar_captions=2))
+    params = with_changes(tiny_params, prompt={"similar_captions": 2})
     return make_lab(tmp_path_factory.mktemp("similar"), params)
 
 

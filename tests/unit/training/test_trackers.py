@@ -12,8 +12,8 @@ from unittest.mock import Mock
 import pytest
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
-from pipeline.errors import PipelineError
 from pipeline.hardware.tracking import tracking
+from tests.refusals import refusal
 from tests.unit.training.builders import Lab, losses, outputs
 
 
@@ -58,14 +58,12 @@ def test_a_tracker_that_cannot_finish_hides_no_error(
     assert "wandb may lack the last numbers: no API key" in caplog.text
 
 
-def refusal(folder: Path, *names: str) -> str:
-    with pytest.raises(PipelineError) as caught, tracking(names, folder, "train", "0f"):
-        pass
-    return str(caught.value)
+def start(folder: Path, *names: str) -> None:
+    tracking(names, folder, "train", "0f").__enter__()
 
 
 def test_a_package_that_is_absent_is_named(tmp_path: Path) -> None:
-    assert "names mlflow, which is not installed" in refusal(tmp_path, "mlflow")
+    refusal(start, tmp_path, "mlflow", match="names mlflow, which is not installed")
 
 
 def test_a_tracker_that_does_not_start_is_a_sentence(
@@ -73,7 +71,7 @@ def test_a_tracker_that_does_not_start_is_a_sentence(
 ) -> None:
     monkeypatch.setitem(LOGGER_TYPE_TO_CLASS, "mlflow", Mock(side_effect=ConnectionError("no address")))
     monkeypatch.setitem(sys.modules, "mlflow", wandb)
-    assert "mlflow does not start: no address. Fix: " in refusal(tmp_path, "wandb", "mlflow")
+    refusal(start, tmp_path, "wandb", "mlflow", match="mlflow does not start: no address. Fix: ")
     wandb.init.return_value.finish.assert_called_once_with()
     wandb.init.side_effect = ConnectionError("no API key")
-    assert "wandb does not start: no API key" in refusal(tmp_path, "wandb")
+    refusal(start, tmp_path, "wandb", match="wandb does not start: no API key")

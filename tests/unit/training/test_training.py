@@ -3,22 +3,21 @@
 Run: .venv/bin/python -m pytest tests/unit/training/test_training.py
 """
 
-import json
-import logging
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pytest
 import torch
 
+from pipeline.files.json_files import read_json
 from pipeline.hardware import progress
 from pipeline.hardware.processes import ONE_PROCESS
 from pipeline.model.adapters import adapter_spec, inject_adapters
 from pipeline.model.checkpoints import CheckpointInfo, load_checkpoint, tensor_digest
-from pipeline.model.language_model import LanguageModel, load_language_model
+from pipeline.model.language_model import load_language_model
 from pipeline.model.projector import Projector
 from pipeline.model.vision_language_model import VisionLanguageModel
 from pipeline.params.schema import LoraParams, Params
@@ -27,7 +26,8 @@ from pipeline.training.batches import StepDataset, plan_epoch
 from pipeline.training.optimizer import learning_rate
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.trainer import Trainer
-from tests.refusals import refusal
+from tests.params_files import with_changes
+from tests.refusals import call_before, refusal
 from tests.tiny_llama import WIDTH
 from tests.unit.project import restored
 from tests.unit.training.builders import (
@@ -45,11 +45,6 @@ from tests.unit.training.builders import (
     outputs,
     save_features,
 )
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text())
-    return content
 
 
 def test_outputs_are_a_checkpoint_for_each_epoch_and_a_curve_of_all_steps(lab: Lab, finished: Path) -> None:
@@ -193,8 +188,7 @@ def test_the_rate_warms_up(lab: Lab, schedule: Literal["constant", "cosine"], ex
 
 
 def test_labels_are_tokens_and_the_ends_of_captions_not_cut(tmp_path: Path, tiny_params: Params) -> None:
-    prompt = replace(tiny_params.prompt, max_caption_tokens=6)
-    cut = make_lab(tmp_path, replace(tiny_params, prompt=prompt))
+    cut = make_lab(tmp_path, with_changes(tiny_params, prompt={"max_caption_tokens": 6}))
     with cut.data() as data:
         plan = plan_epoch(data.lengths, cut.params.train, epoch=1)
         dataset = StepDataset(data, plan, cut.params.train, 1, ONE_PROCESS)
@@ -208,15 +202,14 @@ def test_labels_are_tokens_and_the_ends_of_captions_not_cut(tmp_path: Path, tiny
 
 
 def test_the_cost_is_that_of_all_sessions_that_trained(
-    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(2):
         with interrupted_after(1):
             lab.train(tmp_path, epochs=2)
     monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 1e-9)
-    with caplog.at_level(logging.INFO):
-        lab.train(tmp_path, epochs=2)
-    assert re.search(r"epoch 2: 15 of 15, [\d.]+ texts/s", caplog.text)
+    lab.train(tmp_path, epochs=2)
+    assert re.search(r"epoch 2: 15 of 15, [\d.]+ texts/s", log.text)
     cost = read_json(tmp_path / "cost.json")
     assert (cost["device"], cost["precision"], cost["sessions"]) == ("cpu", "float32", 3)
     assert cost["texts"] == 2 * read_json(tmp_path / "train.json")["captions"]
@@ -234,11 +227,7 @@ def test_a_store_replaced_during_training_changes_nothing(
     """Another store takes the file's place after the digest was computed, before the first step."""
     replaced = replace(lab, features=tmp_path / "features.h5")
     save_features(replaced.features, 8)
-
-    def load_after_the_replacement(*arguments: Any) -> LanguageModel:
-        save_features(replaced.features, 8, seed=1)
-        return load_language_model(*arguments)
-
-    monkeypatch.setattr(train_module, "load_language_model", load_after_the_replacement)
+    store = replaced.features
+    call_before(monkeypatch, train_module, "load_language_model", lambda *_: save_features(store, 8, seed=1))
     replaced.train(tmp_path, epochs=3, runtime={"feature_loading": loading})
     assert outputs(tmp_path) == outputs(finished)

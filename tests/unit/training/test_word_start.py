@@ -3,7 +3,6 @@
 Run: .venv/bin/python -m pytest tests/unit/training/test_word_start.py
 """
 
-import logging
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
@@ -63,11 +62,10 @@ def test_images_without_captions_have_no_words_to_start_by(lab: Lab, tiny_llama:
 
 
 def test_a_run_that_continues_has_started_already(
-    lab: Lab, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    lab: Lab, tmp_path: Path, log: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO)
     with interrupted_after(1):
         lab.train(tmp_path, epochs=1, word_passes=2)
-    assert caplog.text.count("started by") == 1
+    assert log.text.count("started by") == 1
     assert lab.train(tmp_path, epochs=1, word_passes=2).trained_steps == STEPS - 1
-    assert caplog.text.count("started by") == 1
+    assert log.text.count("started by") == 1

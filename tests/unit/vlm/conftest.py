@@ -21,11 +21,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_checkpoint: Path) -> Path:
+def photos(here: Path, tiny_checkpoint: Path) -> Path:
     """photos/1.png to 3.png in a project with a checkpoint, whose folder is the current one."""
-    monkeypatch.chdir(tmp_path)
     Path("data").symlink_to(tiny_checkpoint.parent)
     Path("photos").mkdir()
     for number in (1, 2, 3):
         noise(4, 3 + number).resize((60, 40)).save(f"photos/{number}.png")
-    return tmp_path / "photos"
+    return here / "photos"

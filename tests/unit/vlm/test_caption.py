@@ -5,7 +5,6 @@ Run: .venv/bin/python -m pytest tests/unit/vlm/test_caption.py
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,7 +19,8 @@ from PIL import Image
 from pipeline import Captioner
 from pipeline.model.checkpoints import load_checkpoint, save_scored
 from pipeline.params.schema import GenerateParams, Params
-from tests.import_closure import ROOT
+from tests.python_process import run_python
+from tests.refusals import call_before
 from tests.unit.project import refuse_to_load, write_dvc_lock
 from tests.vlm_command import run_vlm
 from vlm.files.caption_output import Printer, open_output
@@ -64,9 +64,7 @@ def test_for_one_image_only_the_caption_is_printed() -> None:
 @pytest.mark.parametrize("words", [["caption", "photos/1.png"], ["ask", "photos/1.png", "What is it?"]])
 def test_it_says_that_it_loads_before_the_imports_that_take_long(words: list[str]) -> None:
     code = "import sys; sys.modules['torch'] = None; from vlm.main import main; main()"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", code, *words]
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    result = run_python(code, *words, status=1)
     assert result.stderr.startswith(
         "Loading data/best.safetensors and the models that it names ...\nTraceback"
     )
@@ -113,13 +111,7 @@ def test_text_files_are_written_next_to_images(photos: Path, monkeypatch: pytest
 
 
 def test_a_text_file_that_appears_meanwhile_stays(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    load = Captioner.load
-
-    def load_slowly(*args: Any) -> Captioner:
-        (photos / "2.txt").write_text("by hand")
-        return load(*args)
-
-    monkeypatch.setattr(Captioner, "load", load_slowly)
+    call_before(monkeypatch, Captioner, "load", lambda *_: (photos / "2.txt").write_text("by hand"))
     assert "written to txt: 2; skipped, since they exist: 1" in run("photos", "--write", "txt").stderr
     assert (photos / "2.txt").read_text() == "by hand"
 
@@ -189,13 +181,8 @@ def test_ctrl_c_keeps_the_captions_that_were_made(monkeypatch: pytest.MonkeyPatc
 def test_the_search_is_that_of_the_scores_or_the_one_that_commands_md_describes(
     monkeypatch: pytest.MonkeyPatch, tiny_params: Params, command: str, words: list[str]
 ) -> None:
-    asked, caption_each = [], Captioner.caption_each
-
-    def record(self: Captioner, requests: Any, generate: GenerateParams, *question: Any) -> Iterator[Any]:
-        asked.append(generate)
-        return caption_each(self, requests, generate, *question)
-
-    monkeypatch.setattr(Captioner, "caption_each", record)
+    asked: list[GenerateParams] = []
+    call_before(monkeypatch, Captioner, "caption_each", lambda _, __, generate, *___: asked.append(generate))
     run_vlm(command, "photos/1.png", *words)
     run_vlm(command, "photos/1.png", *words, "--beams", "1")
     unscored = load_checkpoint(Path("data/best.safetensors"))
@@ -265,22 +252,20 @@ def test_what_cannot_be_asked_is_said_before_loading(args: list[str], code: int,
 
 
 @pytest.mark.parametrize("checkpoint", ["data/best", "data"])
-def test_a_checkpoint_that_dvc_is_making_is_not_missing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: str
-) -> None:
+def test_a_checkpoint_that_dvc_is_making_is_not_missing(here: Path, checkpoint: str) -> None:
     """`dvc repro` removes a stage's outputs before it writes them again; other files it does not make."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "1.png").touch()
+    (here / "1.png").touch()
     at_work = f"DVC is at work (process {os.getpid()}: dvc repro). Fix: wait until it has ended"
     # There is no process of the other number: a killed one left the lock.
     for process, sentence in ((os.getpid(), at_work), (2**22 + 1, "run `dvc repro`")):
-        write_dvc_lock(tmp_path, process)
+        write_dvc_lock(process)
         assert sentence in run("1.png", "--checkpoint", checkpoint, code=1).stderr
         assert "DVC" not in run("1.png", "--checkpoint", "models/best", code=1).stderr
 
 
-def test_a_checkpoint_that_is_there_is_used_whatever_dvc_does(photos: Path) -> None:
-    write_dvc_lock(photos.parent, os.getpid())
+@pytest.mark.usefixtures("photos")
+def test_a_checkpoint_that_is_there_is_used_whatever_dvc_does() -> None:
+    write_dvc_lock(os.getpid())
     run("photos/1.png", "--beams", "1")
-    (photos.parent / ".dvc" / "tmp" / "rwlock").write_text("{")
+    Path(".dvc/tmp/rwlock").write_text("{")
     run("photos/1.png", "--beams", "1")

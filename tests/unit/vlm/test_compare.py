@@ -20,24 +20,21 @@ from tests.vlm_command import run_vlm
 REFERENCES = {"1.png": "a red dog runs fast", "2.png": "two men sit on grass", "3.png": "a cat sleeps here"}
 HOSTILE = "<script>alert(1)</script>\x1b[31m"
 FIRST = {**REFERENCES, "1.png": HOSTILE}
-SECOND = {**REFERENCES, "3.png": "a cat sleeps"}
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def _run(here: Path) -> None:
     """The current folder: a run's lists and images without 2.png, and two files of predictions."""
-    monkeypatch.chdir(tmp_path)
     images = []
     for image_id in REFERENCES:
         Image.new("RGB", (30, 20)).save(image_id)
         images.append(ImageRecord(image_id, image_id, sha256_of_file(Path(image_id)), 30, 20))
-    Path("2.png").unlink()
+    (here / "2.png").unlink()
     write_images(Path("data/images.jsonl"), images)
     records = [CaptionRecord(image_id, "test", (text,)) for image_id, text in REFERENCES.items()]
     write_captions(Path("data/captions.jsonl"), [*records, CaptionRecord("4.png", "train", ("a bird",))])
     save("a.jsonl", FIRST)
-    save("b.jsonl", SECOND)
-    return tmp_path
+    save("b.jsonl", {**REFERENCES, "3.png": "a cat sleeps"})
 
 
 def save(name: str, captions: dict[str, str]) -> None:
@@ -66,10 +63,10 @@ def test_the_images_that_changed_most_come_first_with_both_captions() -> None:
     assert "A: <script>alert(1)</script>?[31m\n    B: a red dog runs fast" in printed  # nothing for terminals
 
 
-def test_the_page_shows_them_with_their_images_and_no_markup_from_outside(folder: Path) -> None:
+def test_the_page_shows_them_with_their_images_and_no_markup_from_outside() -> None:
     Path("3.png").unlink()
     compare("a.jsonl", "b.jsonl", "--page", "out/page.html")
-    page = (folder / "out/page.html").read_text(encoding="utf-8")
+    page = Path("out/page.html").read_text(encoding="utf-8")
     assert page.count("<article") == 2
     assert page.count("<img") == 1  # the other's file is gone
     assert "<script" not in page

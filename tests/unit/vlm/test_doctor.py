@@ -6,7 +6,6 @@ Run: .venv/bin/python -m pytest tests/unit/vlm/test_doctor.py
 import json
 import os
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +18,7 @@ from tests.dataset_makers import make_jsonl
 from tests.e2e.conftest import make_project
 from tests.hub_stand_in import HubStandIn
 from tests.import_closure import ROOT
+from tests.params_files import with_changes
 from tests.unit.project import write_dvc_lock
 from tests.vlm_command import run_vlm
 from vlm.checks import machine, models, project
@@ -83,7 +83,7 @@ def test_a_device_that_cannot_be_used_is_a_problem(
     tiny_params: Params, monkeypatch: pytest.MonkeyPatch, device: str, text: str, remedy: str
 ) -> None:
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
-    params = replace(tiny_params, runtime=replace(tiny_params.runtime, device=device))
+    params = with_changes(tiny_params, runtime={"device": device})
     (result,) = of_machine(params, "device")
     assert result.level == "problem"
     assert text in result.text
@@ -105,7 +105,7 @@ def test_a_gpu_that_is_missing_or_not_reached_is_reported(
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr(machine, "why_no_cuda", lambda: "the NVIDIA driver is too old")
     monkeypatch.setattr(shutil, "which", lambda _: "/bin/nvidia-smi" if has_driver else None)
-    params = replace(tiny_params, language_model=replace(tiny_params.language_model, name=name))
+    params = with_changes(tiny_params, language_model={"name": name})
     results = of_machine(params, "GPU")
     assert [result.level for result in results] == ([level] if level else [])
     assert all(text in result.text for result in results)
@@ -122,7 +122,7 @@ def test_little_memory_is_a_warning(monkeypatch: pytest.MonkeyPatch, free: float
 
 
 def test_a_dataset_is_counted_or_its_fault_named(folder: Path, tiny_params: Params) -> None:
-    params = replace(tiny_params, data=replace(tiny_params.data, source="jsonl", root="photos"))
+    params = with_changes(tiny_params, data={"source": "jsonl", "root": "photos"})
     missing, _ = project.check_dataset(params)
     assert missing.level == "problem"
     assert "photos" in missing.text
@@ -145,7 +145,7 @@ def test_a_failing_dvc_and_a_run_at_work_are_warnings(folder: Path) -> None:
     """There is no repository of DVC here."""
     (folder / "dvc.yaml").write_text("stages: {}\n")
     failing = project.check_stages(folder)
-    write_dvc_lock(folder, os.getpid())
+    write_dvc_lock(os.getpid())
     at_work = project.check_stages(folder)
     assert failing.level == at_work.level == "warning"
     assert "you are not inside of a DVC repository" in failing.text
@@ -186,7 +186,7 @@ def hub(tiny_llama: Path, local_hub: HubStandIn) -> HubStandIn:
 
 
 def check(params: Params, name: str, revision: str | None = COMMIT, topic: str = "encoder") -> CheckResult:
-    params = replace(params, encoder=replace(params.encoder, name=name, revision=revision))
+    params = with_changes(params, encoder={"name": name, "revision": revision})
     return next(result for result in models.check_models(params) if result.topic == topic)
 
 

@@ -12,13 +12,11 @@ from vlm.files.image_files import find_images
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def _files(here: Path) -> None:
     """b.jpg, a.PNG, notes.txt, .hidden.jpg, [c].jpg and deep/d.webp in the current folder."""
-    (tmp_path / "deep").mkdir()
+    (here / "deep").mkdir()
     for name in ("b.jpg", "a.PNG", "notes.txt", ".hidden.jpg", "[c].jpg", "deep/d.webp"):
-        (tmp_path / name).touch()
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+        (here / name).touch()
 
 
 FOLDER = "ignored 1 folder (deep)"
@@ -47,17 +45,17 @@ def test_names_are_files(names: list[str], recursive: bool, expected: list[str],
         assert note.startswith(start)
 
 
-def test_ignored_files_are_counted_by_kind(folder: Path) -> None:
+def test_ignored_files_are_counted_by_kind(here: Path) -> None:
     for name in ("1.xcf", "2.XCF", "deep/3.psd", "Makefile"):
-        (folder / name).touch()
+        (here / name).touch()
     images = find_images(["."], recursive=True)
     assert images.ignored == {".xcf": 2, ".txt": 1, ".psd": 1, "without a suffix": 1}
     assert images.notes()[0].startswith("ignored 5 files (2 .xcf, ")
 
 
-def test_photos_of_cameras_and_telephones_are_found(folder: Path) -> None:
+def test_photos_of_cameras_and_telephones_are_found(here: Path) -> None:
     for name in ("1.avif", "2.jp2", "3.heic"):
-        (folder / "deep" / name).touch()
+        (here / "deep" / name).touch()
     images = find_images(["deep"])
     heic = ["3.heic"] if READS_HEIC else []
     assert [path.name for path in images.paths] == ["1.avif", "2.jp2", *heic, "d.webp"]
@@ -65,8 +63,8 @@ def test_photos_of_cameras_and_telephones_are_found(folder: Path) -> None:
     assert READS_HEIC or "pip install" in images.notes()[0]
 
 
-def test_a_name_without_an_image_is_an_error_and_stops_no_other(folder: Path) -> None:
-    (folder / "empty").mkdir()
+def test_a_name_without_an_image_is_an_error_and_stops_no_other(here: Path) -> None:
+    (here / "empty").mkdir()
     images = find_images(["none.jpg", "b.jpg", "*.gif", "empty"])
     assert [*images.paths] == [Path("b.jpg")]
     missing, pattern, empty = images.errors
