@@ -45,7 +45,7 @@ class EpochResult:
 
 def evaluation_metrics(
     best: EpochResult,
-    results: Sequence[EpochResult],
+    results: Mapping[int, EpochResult],
     choice: JsonObject,
     controls: ControlCaptions,
     consensus_images: int,
@@ -55,13 +55,13 @@ def evaluation_metrics(
 
     Args:
         best: the epoch that was chosen.
-        results: all epochs, in order.
+        results: by epoch, all epochs in order.
         choice: what chose the best epoch, of `choose_epoch`.
         controls: by name, a caption for each test image.
         consensus_images: how many train images the control `consensus` is of.
         records: the captions of all images.
     """
-    by_epoch = {str(result.info.epoch): result.as_dict() for result in results}
+    by_epoch = {str(epoch): result.as_dict() for epoch, result in results.items()}
     chosen = by_epoch[str(best.info.epoch)]
     return {
         "best_epoch": best.info.epoch,
