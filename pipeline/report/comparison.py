@@ -4,12 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.files.json_files import write_atomic
 from pipeline.images.images import open_image
 from pipeline.metrics.bootstrap import difference_intervals
 from pipeline.metrics.scores import SCORES, measure
 from pipeline.report.gallery import thumbnail
-from pipeline.report.report import page_template
+from pipeline.report.report import write_page
 
 SHOWN = 24  # images on the page
 
@@ -80,7 +79,9 @@ def write_comparison(
 ) -> None:
     """Write the page: scores, and the SHOWN images that changed most, of which `pictures` has image files."""
     shown = comparison.changes[:SHOWN]
-    content = page_template("comparison.html.j2").render(
+    write_page(
+        page,
+        "comparison.html.j2",
         comparison=comparison,
         names=names,
         changes=shown,
@@ -90,5 +91,3 @@ def write_comparison(
             if change.image_id in pictures
         },
     )
-    # A lone surrogate is valid in JSON but has no bytes in UTF-8.
-    write_atomic(page, content.encode("utf-8", errors="replace"))

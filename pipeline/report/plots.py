@@ -84,10 +84,7 @@ def _svg(draw: Callable[[Axes, str], None], key: str, title: str) -> Markup:
         "svg.hashsalt": key,
         "svg.fonttype": "none",  # text stays text: the page's font, selectable, small
         "font.size": 9,
-        "text.color": _INK,
-        "xtick.labelcolor": _INK,
-        "ytick.labelcolor": _INK,
-        "axes.labelcolor": _INK,
+        **dict.fromkeys(("text.color", "xtick.labelcolor", "ytick.labelcolor", "axes.labelcolor"), _INK),
         "axes.unicode_minus": False,
     }
     with matplotlib.rc_context(style):

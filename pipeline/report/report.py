@@ -73,7 +73,9 @@ def write_report(inputs: ReportInputs, output: Path, params: ReportParams) -> No
         predictions = inputs.predictions / f"epoch_{best:03d}_test.jsonl"
         rows = [evaluation["test"], *evaluation["controls"].values()]
         others = [key for row in rows for key in _numbers(row) if key in row and key != "images"]
-        page = page_template("gallery.html.j2").render(
+        write_page(
+            output,
+            "gallery.html.j2",
             run=run,
             evaluation=evaluation,
             scores=SCORES,
@@ -97,12 +99,10 @@ def write_report(inputs: ReportInputs, output: Path, params: ReportParams) -> No
             captions=sum(len(record.captions) for record in captions),
             parameters=_parameters(run),
         )
-    # A lone surrogate is valid in JSON but has no bytes in UTF-8.
-    write_atomic(output, page.encode("utf-8", errors="replace"))
 
 
-def page_template(name: str) -> jinja2.Template:
-    """Return a page's template of this folder, which escapes what is put into it."""
+def write_page(path: Path, template: str, **content: Any) -> None:
+    """Write a page by a template of this folder, which escapes what is put into it."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -111,7 +111,9 @@ def page_template(name: str) -> jinja2.Template:
         lstrip_blocks=True,
     )
     environment.filters["figure"] = _figure
-    return environment.get_template(name)
+    page = environment.get_template(template).render(content)
+    # A lone surrogate is valid in JSON but has no bytes in UTF-8.
+    write_atomic(path, page.encode("utf-8", errors="replace"))
 
 
 def _figure(value: float | None) -> str:
