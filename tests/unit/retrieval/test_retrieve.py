@@ -45,7 +45,7 @@ class Lab:
         memory, found = Memory.read(self.paths.memory), Neighbors.read(self.paths.neighbors)
         assert found.memory == memory.digest
         return {
-            image_id: "".join(memory.image_id(row) for row in found.lookup([image_id])[0] if row >= 0)
+            image_id: "".join(memory.record(row)[0] for row in found.lookup([image_id])[0] if row >= 0)
             for image_id in found.image_ids
         }
 
