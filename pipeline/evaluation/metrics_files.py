@@ -11,12 +11,11 @@ from pipeline.files.unchanged_file import UnchangedFile
 from pipeline.metrics.bootstrap import difference_intervals, intervals
 from pipeline.metrics.colors import score_colors
 from pipeline.metrics.scene_truth import judge_caption, score_judgments
-from pipeline.metrics.scores import SCORES, PerImageScores, measure
+from pipeline.metrics.scores import MAIN_SCORES, SCORES, PerImageScores, measure
 from pipeline.model.checkpoints import CheckpointInfo
 
 # Evaluation captions these; train is what the model learned from.
 SCORED_SPLITS: tuple[Split, ...] = ("dev", "test")
-_COMPARED_SCORES = ("bleu_1", "bleu_4", "cider", "rouge_l")
 _COMPARED_STATISTICS = ("distinct_captions", "cut_off")
 _COMPARED_ACCURACIES = ("shape_accuracy", "color_accuracy")
 
@@ -89,7 +88,7 @@ def summary_metrics(evaluation: Mapping[str, Any]) -> JsonObject:
     best = str(evaluation["best_epoch"])
     summary: JsonObject = {"best_epoch": evaluation["best_epoch"]}
     for split in SCORED_SPLITS:
-        summary[split] = {name: evaluation[split][name] for name in _COMPARED_SCORES}
+        summary[split] = {name: evaluation[split][name] for name in MAIN_SCORES}
     summary["dev"]["loss"] = evaluation["by_epoch"][best]["dev_loss"]
     summary["test"] |= {name: evaluation[name] for name in _COMPARED_STATISTICS}
     if scenes := evaluation.get("scenes"):

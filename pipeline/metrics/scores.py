@@ -22,6 +22,8 @@ SCORES = {
     "cider": "CIDEr-D",
     "rouge_l": "ROUGE-L",
 }
+# Those that the report plots, and that experiments and model cards show.
+MAIN_SCORES = ("bleu_1", "bleu_4", "cider", "rouge_l")
 # The captions that a model's scores are compared with.
 CONTROLS = {
     "constant": "one caption for all",

@@ -14,13 +14,12 @@ import jinja2
 
 from pipeline.captions import SPLITS, read_captions, read_images, select_split
 from pipeline.files.json_files import read_json, write_atomic
-from pipeline.metrics.scores import ANSWER_CONTROLS, CONTROLS, SCORES, choice_sentence, verdict
+from pipeline.metrics.scores import ANSWER_CONTROLS, CONTROLS, MAIN_SCORES, SCORES, choice_sentence, verdict
 from pipeline.params.loader import load_params
 from pipeline.params.schema import Params, ReportParams
 from pipeline.report.gallery import ImageFiles, explain_content_errors, region_answers, scored_examples
 from pipeline.report.plots import epoch_curves, training_curves
 
-_PLOTTED = ("bleu_1", "bleu_4", "cider", "rouge_l")
 # What has its own place on the page; every other number is shown by its name.
 _PLACED = (
     *("best_epoch", "dev", "test", "controls", "by_epoch", "images", "intervals", "choice", "colors"),
@@ -79,7 +78,7 @@ def write_report(inputs: ReportInputs, output: Path, params: ReportParams) -> No
             run=run,
             evaluation=evaluation,
             scores=SCORES,
-            plotted=_PLOTTED,
+            plotted=MAIN_SCORES,
             controls=CONTROLS,
             answer_controls=ANSWER_CONTROLS,
             verdict=verdict(evaluation),
@@ -89,7 +88,7 @@ def write_report(inputs: ReportInputs, output: Path, params: ReportParams) -> No
             output_figures=_figures({k: v for k, v in evaluation.items() if k not in _PLACED}),
             curves=[
                 *training_curves(inputs.training_curve),
-                *epoch_curves(inputs.epoch_curve, {key: SCORES[key] for key in _PLOTTED}, best),
+                *epoch_curves(inputs.epoch_curve, {key: SCORES[key] for key in MAIN_SCORES}, best),
             ],
             gallery=scored_examples(predictions, splits["test"], files, params.examples),
             regions=regions,
