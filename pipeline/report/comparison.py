@@ -33,11 +33,6 @@ class Change:
     ciders: tuple[float, float]
     references: Sequence[str]
 
-    @property
-    def gain(self) -> float:
-        """How much higher the second caption's CIDEr-D is."""
-        return self.ciders[1] - self.ciders[0]
-
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
@@ -66,7 +61,7 @@ def compare_captions(
     return Comparison(
         len(references),
         [ScoreRow(title, old_scores[key], new_scores[key], **within[key]) for key, title in SCORES.items()],
-        sorted(changes, key=lambda change: (-abs(change.gain), change.image_id)),
+        sorted(changes, key=lambda c: (-abs(c.ciders[1] - c.ciders[0]), c.image_id)),
     )
 
 
