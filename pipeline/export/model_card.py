@@ -62,8 +62,6 @@ def model_card(info: CheckpointInfo, evaluation: Path | None, dataset: str | Non
         dataset = "flickr8k"
     return environment.get_template("model_card.md.j2").render(
         info=info,
-        encoder=encoder,
-        language=language,
         encoder_name=encoder_name,
         language_name=language_name,
         # JSON is YAML.
