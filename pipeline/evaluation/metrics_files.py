@@ -114,15 +114,12 @@ def epochs_csv(by_epoch: Mapping[str, Any]) -> str:
 def output_statistics(predictions: Predictions) -> dict[str, float]:
     """Return the per cent of captions that are distinct, cut off at the length limit, and empty."""
     captions = predictions.values()
-
-    def share(count: int) -> float:
-        return round(100 * count / len(captions), 4)
-
-    return {
-        "distinct_captions": share(len({caption.text for caption in captions})),
-        "cut_off": share(sum(not caption.finished for caption in captions)),
-        "empty": share(sum(not caption.text for caption in captions)),
+    counts = {
+        "distinct_captions": len({caption.text for caption in captions}),
+        "cut_off": sum(not caption.finished for caption in captions),
+        "empty": sum(not caption.text for caption in captions),
     }
+    return {name: round(100 * count / len(captions), 4) for name, count in counts.items()}
 
 
 def _control_metrics(
