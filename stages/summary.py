@@ -8,8 +8,6 @@ import click
 
 from stages.errors import refuse_while_dvc_runs, report_user_errors
 
-_SCORES = ("bleu_1", "bleu_4", "cider", "rouge_l")
-
 
 @click.command()
 @report_user_errors
@@ -20,7 +18,7 @@ def main() -> None:
     Example: python -m stages.summary
     """
     from pipeline.files.json_files import read_json
-    from pipeline.metrics.scores import CONTROLS, choice_sentence, verdict
+    from pipeline.metrics.scores import CONTROLS, MAIN_SCORES, choice_sentence, verdict
 
     metrics = [Path("metrics/evaluate.json"), Path("metrics/regions.json")]
     for path in metrics:
@@ -35,9 +33,9 @@ def main() -> None:
     rows |= {CONTROLS.get(name, name): row for name, row in sorted(evaluation["controls"].items())}
     for name, row in rows.items():
         behind = f"   {row['behind']['low']:.0f} to {row['behind']['high']:.0f}" if "behind" in row else ""
-        click.echo(f"  {name:<28}" + "".join(f"{row[key]:9.2f}" for key in _SCORES) + behind)
+        click.echo(f"  {name:<28}" + "".join(f"{row[key]:9.2f}" for key in MAIN_SCORES) + behind)
     within = evaluation["intervals"]["test"]
-    bounds = (f"{within[key]['low']:.0f} to {within[key]['high']:.0f}" for key in _SCORES)
+    bounds = (f"{within[key]['low']:.0f} to {within[key]['high']:.0f}" for key in MAIN_SCORES)
     click.echo(f"  {'95 % interval of the model':<28} " + ", ".join(bounds))
     if sentence := verdict(evaluation):
         click.echo(sentence)

@@ -101,18 +101,15 @@ def score_answers(
     def score(among: NDArray[np.bool_]) -> JsonObject:
         total = np.bincount(image[among], minlength=len(rows))  # [images]
         hits = {n: np.bincount(image[among], r[among], len(rows)) for n, r in right.items()}
-        others: JsonObject = {}
-        for name in controls:
-            lead = hits["model"] - hits[name]  # [images]
-            behind = {"accuracy": _percent(lead, total), **share_interval(lead, total)}
-            others[name] = {"accuracy": _percent(hits[name], total), "behind": behind}
-        interval = share_interval(hits["model"], total)
-        return {
-            "questions": int(total.sum()),
-            "accuracy": _percent(hits["model"], total),
-            **interval,
-            "controls": others,
+
+        def share(part: NDArray[np.number]) -> JsonObject:
+            return {"accuracy": _percent(part, total), **share_interval(part, total)}
+
+        others = {
+            name: {"accuracy": _percent(hits[name], total), "behind": share(hits["model"] - hits[name])}
+            for name in controls
         }
+        return {"questions": int(total.sum()), **share(hits["model"]), "controls": others}
 
     by_kind = {str(kind): score(kinds == kind) for kind in sorted(set(kinds.tolist()))}
     return {**score(np.ones(len(asked), np.bool_)), "kinds": by_kind}

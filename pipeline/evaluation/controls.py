@@ -4,11 +4,8 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from pipeline.captions import SPLITS, CaptionRecord, select_split
-from pipeline.files.json_files import JsonObject, digest
+from pipeline.files.json_files import digest
 from pipeline.files.prediction_cache import PredictionCache
 from pipeline.metrics.consensus import Consensus
 from pipeline.metrics.controls import constant_caption
@@ -34,42 +31,27 @@ def control_captions(
     constant = PredictionCache(scratch, {"control": "constant", **shared}, 1)
     if constant.missing:
         constant.add(0, [{"caption": constant_caption({r.image_id: r.texts for r in train})}])
-    rows = tuple(neighbors.lookup([r.image_id for r in split]) for split in (test, dev))
-    own = {
-        "control": "neighbors",
-        "rows": [split_rows.tolist() for split_rows in rows],
-        "dev": _captions_digest(dev),
-    }
+    test_rows, dev_rows = (neighbors.lookup([r.image_id for r in split]) for split in (test, dev))
+    rows = [test_rows.tolist(), dev_rows.tolist()]
+    own = {"control": "neighbors", "rows": rows, "dev": _captions_digest(dev)}
     similar = PredictionCache(scratch, shared | own, len(test))
     if similar.missing:
-        similar.add(0, _neighbor_captions((rows[0], rows[1]), train, dev))
+        consensus = Consensus([record.texts for record in train])
+        images = consensus.choose_neighbors(dev_rows, [record.texts for record in dev])
+        captioned = [
+            {
+                "nearest": train[row[0]].texts[0] if row[0] >= 0 else "",
+                "consensus": consensus.caption(row[:images]),
+                "images": images,
+            }
+            for row in test_rows
+        ]
+        similar.add(0, captioned)
     ids = [record.image_id for record in test]
     captions = {"constant": {image_id: str(constant.rows[0]["caption"]) for image_id in ids}}
     for name in ("nearest", "consensus"):
         captions[name] = dict(zip(ids, (row[name] for row in similar.rows), strict=True))
     return captions, int(similar.rows[0]["images"])
-
-
-def _neighbor_captions(
-    rows: tuple[NDArray[np.int32], NDArray[np.int32]],
-    train: Sequence[CaptionRecord],
-    dev: Sequence[CaptionRecord],
-) -> list[JsonObject]:
-    """Caption each test image by its nearest train image, and by the consensus of several.
-
-    `rows` are the neighbors of the test images, and those of the dev images.
-    """
-    test_rows, dev_rows = rows
-    consensus = Consensus([record.texts for record in train])
-    images = consensus.choose_neighbors(dev_rows, [record.texts for record in dev])
-    return [
-        {
-            "nearest": train[row[0]].texts[0] if row[0] >= 0 else "",
-            "consensus": consensus.caption(row[:images]),
-            "images": images,
-        }
-        for row in test_rows
-    ]
 
 
 def _captions_digest(records: Sequence[CaptionRecord]) -> str:

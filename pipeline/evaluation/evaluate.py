@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.captions import SPLITS, Split, read_captions, select_split
+from pipeline.captions import SPLITS, CaptionRecord, Split, read_captions, select_split
 from pipeline.errors import PipelineError
 from pipeline.evaluation.answers import evaluate_answers
 from pipeline.evaluation.choice import choose_epoch
@@ -37,8 +37,6 @@ from pipeline.retrieval.neighbors import Neighbors, Retriever
 
 logger = logging.getLogger(__name__)
 
-References = Mapping[Split, Mapping[str, Sequence[str]]]
-
 
 @dataclass(frozen=True)
 class EvaluatePaths:
@@ -64,31 +62,34 @@ def evaluate(paths: EvaluatePaths, settings: Params, execution: Execution) -> Js
     are of the same bytes. Returns the content of metrics/evaluate.json.
     """
     records = read_captions(paths.captions)
-    references = {split: {r.image_id: r.texts for r in select_split(records, split)} for split in SPLITS}
-    questions = {r.image_id: r.question for r in records}
-    for split, captions in references.items():
-        if not captions:
+    splits = {split: select_split(records, split) for split in SPLITS}
+    for split, members in splits.items():
+        if not members:
             raise PipelineError(
                 f"{paths.captions} has no image in the split {split}. Fix: run `dvc repro prepare`."
             )
     neighbors = Neighbors.read(paths.neighbors)
-    neighbors.require_train(list(references["train"]), paths.neighbors, paths.captions)
-    results: list[EpochResult] = []
+    train_ids = [record.image_id for record in splits["train"]]
+    neighbors.require_train(train_ids, paths.neighbors, paths.captions)
+    results: dict[int, EpochResult] = {}
     predictor: Predictor | None = None
     with FeatureStore(paths.features) as store:
         for checkpoint in checkpoints_of_run(paths.checkpoints):
             if predictor is None:
-                _require_trained_features(store, paths, checkpoint, list(references["train"]))
+                _require_trained_features(store, paths, checkpoint, train_ids)
                 uses_memory = checkpoint.info.memory or settings.generate.consensus
                 memory = memory_of_checkpoint(checkpoint, paths.memory) if uses_memory else None
                 retriever = Retriever(memory, neighbors) if memory else None
                 predictor = Predictor(store, settings.generate, execution, retriever)
-            results.append(_evaluate_epoch(predictor, checkpoint, references, questions))
-        best, choice = _choose(results, settings.evaluate.select_by)
+            results[checkpoint.info.epoch] = _evaluate_epoch(predictor, checkpoint, splits)
+        scores = {epoch: result.scores["dev"] for epoch, result in results.items()}
+        losses = {epoch: result.dev_loss for epoch, result in results.items()}
+        epoch, choice = choose_epoch(scores, losses, settings.evaluate.select_by)
+        best = results[epoch]
         chosen = load_checkpoint(best.file.path)
         assert predictor is not None  # a run has an epoch
         answers, answered = evaluate_answers(predictor, chosen, records)
-    _track(results, execution)
+    _track(results, best.info.training, execution)
     logger.info("scoring the controls")
     controls, consensus_images = control_captions(neighbors, records, execution.scratch)
     predictions = best.texts("test")
@@ -96,7 +97,7 @@ def evaluate(paths: EvaluatePaths, settings: Params, execution: Execution) -> Js
         controls["shuffled"] = shuffle_predictions(predictions)
     metrics = evaluation_metrics(best, results, choice, controls, consensus_images, records)
     metrics |= {"answers": answers} if answers else {}
-    for result in results:
+    for result in results.values():
         result.file.require_unchanged()
     _write_predictions(paths.predictions, results, answered)
     write_atomic(paths.curve, epochs_csv(metrics["by_epoch"]).encode())
@@ -106,13 +107,6 @@ def evaluate(paths: EvaluatePaths, settings: Params, execution: Execution) -> Js
     if metrics["test"]["bleu_4"] < 1e-4:
         logger.warning("BLEU-4 on test is 0: no prediction has a 4-gram in common with its references")
     return metrics
-
-
-def _choose(results: Sequence[EpochResult], select_by: str) -> tuple[EpochResult, JsonObject]:
-    scores = {result.info.epoch: result.scores["dev"] for result in results}
-    losses = {result.info.epoch: result.dev_loss for result in results}
-    epoch, choice = choose_epoch(scores, losses, select_by)
-    return next(result for result in results if result.info.epoch == epoch), choice
 
 
 def _require_trained_features(
@@ -132,39 +126,37 @@ def _require_trained_features(
 
 
 def _evaluate_epoch(
-    predictor: Predictor, checkpoint: Checkpoint, references: References, questions: Mapping[str, str | None]
+    predictor: Predictor, checkpoint: Checkpoint, splits: Mapping[Split, Sequence[CaptionRecord]]
 ) -> EpochResult:
-    predictions = {
-        split: predictor.predict(checkpoint, split, {i: questions[i] for i in references[split]})
-        for split in SCORED_SPLITS
-    }
+    predictions = {split: predictor.predict(checkpoint, split, splits[split]) for split in SCORED_SPLITS}
+    references = {split: {r.image_id: r.texts for r in splits[split]} for split in SCORED_SPLITS}
     scores = {
         split: measure({i: p.text for i, p in predictions[split].items()}, references[split])
         for split in SCORED_SPLITS
     }
-    loss = predictor.loss(checkpoint, references["dev"], questions)
+    loss = predictor.loss(checkpoint, splits["dev"])
     return EpochResult(checkpoint.info, checkpoint.file, predictions, scores, loss)
 
 
-def _track(results: Sequence[EpochResult], execution: Execution) -> None:
+def _track(results: Mapping[int, EpochResult], training: str, execution: Execution) -> None:
     """Give loss and scores of each epoch to the run's trackers."""
     trackers, folder = execution.runtime.trackers, execution.scratch.parent
-    with tracking(trackers, folder, "evaluate", results[0].info.training) as track:
-        for result in results:
+    with tracking(trackers, folder, "evaluate", training) as track:
+        for epoch, result in results.items():
             numbers = {"dev/loss": result.dev_loss}
             for split in SCORED_SPLITS:
                 scores = result.scores[split].scores()
                 numbers |= {f"{split}/{name}": scores[name] for name in SCORES}
-            track(numbers, result.info.epoch)
+            track(numbers, epoch)
 
 
-def _write_predictions(folder: Path, results: Sequence[EpochResult], answered: list[JsonObject]) -> None:
+def _write_predictions(folder: Path, results: Mapping[int, EpochResult], answered: list[JsonObject]) -> None:
     with replace_folder(folder) as fresh:
         if answered:
             write_jsonl(fresh / ANSWERS, answered)
-        for result in results:
+        for epoch, result in results.items():
             for split in SCORED_SPLITS:
                 write_jsonl(
-                    fresh / f"epoch_{result.info.epoch:03d}_{split}.jsonl",
+                    fresh / f"epoch_{epoch:03d}_{split}.jsonl",
                     ({"image_id": i, "caption": text} for i, text in sorted(result.texts(split).items())),
                 )

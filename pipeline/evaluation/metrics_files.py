@@ -11,12 +11,11 @@ from pipeline.files.unchanged_file import UnchangedFile
 from pipeline.metrics.bootstrap import difference_intervals, intervals
 from pipeline.metrics.colors import score_colors
 from pipeline.metrics.scene_truth import judge_caption, score_judgments
-from pipeline.metrics.scores import SCORES, PerImageScores, measure
+from pipeline.metrics.scores import MAIN_SCORES, SCORES, PerImageScores, measure
 from pipeline.model.checkpoints import CheckpointInfo
 
 # Evaluation captions these; train is what the model learned from.
 SCORED_SPLITS: tuple[Split, ...] = ("dev", "test")
-_COMPARED_SCORES = ("bleu_1", "bleu_4", "cider", "rouge_l")
 _COMPARED_STATISTICS = ("distinct_captions", "cut_off")
 _COMPARED_ACCURACIES = ("shape_accuracy", "color_accuracy")
 
@@ -45,7 +44,7 @@ class EpochResult:
 
 def evaluation_metrics(
     best: EpochResult,
-    results: Sequence[EpochResult],
+    results: Mapping[int, EpochResult],
     choice: JsonObject,
     controls: ControlCaptions,
     consensus_images: int,
@@ -55,13 +54,13 @@ def evaluation_metrics(
 
     Args:
         best: the epoch that was chosen.
-        results: all epochs, in order.
+        results: by epoch, all epochs in order.
         choice: what chose the best epoch, of `choose_epoch`.
         controls: by name, a caption for each test image.
         consensus_images: how many train images the control `consensus` is of.
         records: the captions of all images.
     """
-    by_epoch = {str(result.info.epoch): result.as_dict() for result in results}
+    by_epoch = {str(epoch): result.as_dict() for epoch, result in results.items()}
     chosen = by_epoch[str(best.info.epoch)]
     return {
         "best_epoch": best.info.epoch,
@@ -89,7 +88,7 @@ def summary_metrics(evaluation: Mapping[str, Any]) -> JsonObject:
     best = str(evaluation["best_epoch"])
     summary: JsonObject = {"best_epoch": evaluation["best_epoch"]}
     for split in SCORED_SPLITS:
-        summary[split] = {name: evaluation[split][name] for name in _COMPARED_SCORES}
+        summary[split] = {name: evaluation[split][name] for name in MAIN_SCORES}
     summary["dev"]["loss"] = evaluation["by_epoch"][best]["dev_loss"]
     summary["test"] |= {name: evaluation[name] for name in _COMPARED_STATISTICS}
     if scenes := evaluation.get("scenes"):
@@ -115,15 +114,12 @@ def epochs_csv(by_epoch: Mapping[str, Any]) -> str:
 def output_statistics(predictions: Predictions) -> dict[str, float]:
     """Return the per cent of captions that are distinct, cut off at the length limit, and empty."""
     captions = predictions.values()
-
-    def share(count: int) -> float:
-        return round(100 * count / len(captions), 4)
-
-    return {
-        "distinct_captions": share(len({caption.text for caption in captions})),
-        "cut_off": share(sum(not caption.finished for caption in captions)),
-        "empty": share(sum(not caption.text for caption in captions)),
+    counts = {
+        "distinct_captions": len({caption.text for caption in captions}),
+        "cut_off": sum(not caption.finished for caption in captions),
+        "empty": sum(not caption.text for caption in captions),
     }
+    return {name: round(100 * count / len(captions), 4) for name, count in counts.items()}
 
 
 def _control_metrics(

@@ -6,16 +6,15 @@ epoch costs one more evaluation, and a kill one batch.
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cache
-from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pipeline.captions import SimilarCaptions, Split
+from pipeline.captions import CaptionRecord, SimilarCaptions, Split
 from pipeline.errors import PipelineError
 from pipeline.features.store import FeatureStore
 from pipeline.files.batched import batched
@@ -58,12 +57,11 @@ class Predictor:
         # Every epoch asks for the digest of the same images' features.
         self._digest = cache(store.digest)
 
-    def predict(
-        self, checkpoint: Checkpoint, split: Split, questions: Mapping[str, str | None]
-    ) -> Predictions:
+    def predict(self, checkpoint: Checkpoint, split: Split, records: Sequence[CaptionRecord]) -> Predictions:
         """Return a checkpoint's caption of each image of a split, or its answer where there is a question."""
-        texts = self._texts(checkpoint, split, list(questions), list(questions.values()))
-        return dict(zip(questions, texts, strict=True))
+        image_ids = [record.image_id for record in records]
+        texts = self._texts(checkpoint, split, image_ids, [record.question for record in records])
+        return dict(zip(image_ids, texts, strict=True))
 
     def answer(self, checkpoint: Checkpoint, image_ids: Sequence[str], questions: Sequence[str]) -> list[str]:
         """Return a checkpoint's answer to a question about each image; images may occur several times."""
@@ -74,8 +72,8 @@ class Predictor:
     ) -> list[GeneratedCaption]:
         epoch = checkpoint.info.epoch
         asked = {"questions": list(questions)} if any(questions) else {}
-        settings = {"generate": asdict(self._generate), **asked}
-        finished = self._finished(checkpoint, image_ids, len(image_ids), **settings)
+        generate = asdict(self._generate)
+        finished = self._finished(checkpoint, image_ids, len(image_ids), generate=generate, **asked)
         if missing := finished.missing:
             model = self._load(checkpoint)
             requested, tokens = self._execution.runtime.generate_batch_size, self._store.spec["num_tokens"]
@@ -95,29 +93,25 @@ class Predictor:
             logger.info("epoch %d, %s: %d %s", epoch, title, missing, noun)
         return [GeneratedCaption(row["caption"], row["finished"]) for row in finished.rows]
 
-    def loss(
-        self,
-        checkpoint: Checkpoint,
-        references: Mapping[str, Sequence[str]],
-        questions: Mapping[str, str | None] = MappingProxyType({}),
-    ) -> float:
+    def loss(self, checkpoint: Checkpoint, records: Sequence[CaptionRecord]) -> float:
         """Return a checkpoint's mean cross-entropy (nats a token) of what people wrote of each image.
 
         Raises PipelineError where it is not a number.
         """
-        asked = {"questions": [questions.get(i) for i in references]} if any(questions.values()) else {}
-        finished = self._finished(checkpoint, list(references), 1, captions=digest(references), **asked)
+        image_ids = [record.image_id for record in records]
+        texts = digest([[record.question, record.texts] for record in records])
+        finished = self._finished(checkpoint, image_ids, 1, texts=texts)
         if finished.missing:
             requested = self._execution.runtime.generate_batch_size
             rows = _LOSS_ROWS if requested == "auto" else min(_LOSS_ROWS, requested)
             batches = (
                 (
-                    self._features(batch),
-                    [references[i] for i in batch],
-                    self._similar(batch),
-                    [questions.get(i) for i in batch],
+                    self._features(ids := [record.image_id for record in batch]),
+                    [record.texts for record in batch],
+                    self._similar(ids),
+                    [record.question for record in batch],
                 )
-                for batch in batched(references, rows)
+                for batch in batched(records, rows)
             )
             loss = self._load(checkpoint).loss(batches)
             if not math.isfinite(loss):

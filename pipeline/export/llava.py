@@ -62,7 +62,13 @@ def export_llava(
         image_id: int = processor.image_token_id
         language_weights = _with_image_token(parts.language_weights, image_id)
         write_json(folder / "config.json", _config(parts, image_id, len(language_weights[_EMBEDDING])))
-        weights = _weights(parts, language_weights)
+        # Named as published LLaVA models name them, for old and new programs.
+        weights = {
+            **{f"vision_tower.vision_model.{key}": value for key, value in parts.vision_weights.items()},
+            **{f"multi_modal_projector.{key}": value for key, value in _fold(parts.projector).items()},
+            # Tied weights are one tensor, stored once.
+            **{f"language_model.{k}": v for k, v in language_weights.items() if k != _HEAD or not parts.tied},
+        }
         _require_stock_model(folder, weights)
         save_torch_state_dict(weights, folder)
         write_json(folder / "generation_config.json", _generation_config(parts, processor))
@@ -98,16 +104,6 @@ def _with_image_token(language: Mapping[str, Tensor], image_id: int) -> dict[str
         image_rows = mean.expand(image_id + 1 - len(others[0]), -1)
         weights[key] = torch.cat([others[0], image_rows, others[1]])  # [V or more, D_l]
     return weights
-
-
-def _weights(parts: Parts, language: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Name all weights as published LLaVA models do, for old and new programs."""
-    return {
-        **{f"vision_tower.vision_model.{key}": value for key, value in parts.vision_weights.items()},
-        **{f"multi_modal_projector.{key}": value for key, value in _fold(parts.projector).items()},
-        # Tied weights are one tensor, stored once.
-        **{f"language_model.{k}": v for k, v in language.items() if not (parts.tied and k == _HEAD)},
-    }
 
 
 def _fold(projector: Projector) -> dict[str, Tensor]:

@@ -14,11 +14,10 @@ from markupsafe import Markup
 
 from pipeline.errors import PipelineError
 from pipeline.files.json_files import read_json
-from pipeline.metrics.scores import CONTROLS, SCORES
+from pipeline.metrics.scores import CONTROLS, MAIN_SCORES, SCORES
 from pipeline.model.checkpoints import CheckpointInfo
 from pipeline.pretrained.wheels import is_wheel
 
-_SCORES = ("bleu_1", "bleu_4", "cider", "rouge_l")
 _DATASETS = {
     "scenes": "generated scenes of colored shapes",
     "flickr8k": "Flickr8k (Hodosh et al. 2013)",
@@ -63,8 +62,6 @@ def model_card(info: CheckpointInfo, evaluation: Path | None, dataset: str | Non
         dataset = "flickr8k"
     return environment.get_template("model_card.md.j2").render(
         info=info,
-        encoder=encoder,
-        language=language,
         encoder_name=encoder_name,
         language_name=language_name,
         # JSON is YAML.
@@ -78,7 +75,7 @@ def model_card(info: CheckpointInfo, evaluation: Path | None, dataset: str | Non
         dataset=None if dataset is None else _DATASETS.get(dataset, dataset),
         nf4=language["quantization"] == "nf4",
         double=Markup(bool(language["double_quantization"])),  # True or False, in code
-        score_names=[SCORES[key] for key in _SCORES],
+        score_names=[SCORES[key] for key in MAIN_SCORES],
         scores={} if evaluation is None else _test_scores(evaluation, info),
     )
 
@@ -100,7 +97,7 @@ def _test_scores(path: Path, info: CheckpointInfo) -> dict[str, list[str]]:
         controls = content["controls"]
         rows = {"the model": content["test"]}
         rows |= {label: controls[key] for key, label in CONTROLS.items() if key in controls}
-        table = {label: [f"{scores[key]:.2f}" for key in _SCORES] for label, scores in rows.items()}
+        table = {label: [f"{scores[key]:.2f}" for key in MAIN_SCORES] for label, scores in rows.items()}
     except (KeyError, TypeError, ValueError) as error:
         raise PipelineError(
             f"{path} is not complete ({type(error).__name__}: {error}). Fix: run `dvc repro evaluate`, or "

@@ -100,7 +100,6 @@ def load_parts(checkpoint: Path, model_cache: Path | None) -> Parts:
         # LLaVA's format has no place for adapters next to the weights.
         weights = merge_adapters(weights, trained.adapters, adapter_params(info.lora))
         dtype = torch.float32
-    ends = language.generation_config.eos_token_id
     return Parts(
         info=info,
         projector=trained.projector,
@@ -112,7 +111,7 @@ def load_parts(checkpoint: Path, model_cache: Path | None) -> Parts:
         language_folder=folder,
         # As in the file: `transformers` renames keys (rope_theta) that other programs read.
         language_config=read_json(folder / "config.json"),
-        end_ids=frozenset([ends] if isinstance(ends, int) else ends or []),
+        end_ids=frozenset(info.language_model["end_ids"]),
         language_weights=weights,
         dtype=dtype,
         tied=bool(language.config.tie_word_embeddings),

@@ -41,10 +41,7 @@ def share_interval(part: NDArray[np.number], total: NDArray[np.integer]) -> Inte
 
     `total` counts what an image has, such as questions. A draw without any of them counts as 0.
     """
-    samples = []
-    for draws in _draws(len(total)):
-        counts = draws @ total
-        samples.append(100 * (draws @ part) / np.maximum(counts, 1))
+    samples = [100 * (draws @ part) / np.maximum(draws @ total, 1) for draws in _draws(len(total))]
     return _interval(np.concatenate(samples))
 
 

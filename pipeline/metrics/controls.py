@@ -4,9 +4,9 @@ import heapq
 import math
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from pipeline.metrics.cider import CiderD, Ngram, Vector, length_penalty
+from pipeline.metrics.cider import CiderD, Ngram, length_penalty
 from pipeline.metrics.tokenizer import caption_words
 
 # Bounds on the search for the best constant caption: images that score it, candidates that are scored.
@@ -24,27 +24,7 @@ def constant_caption(train: Mapping[str, Sequence[str]]) -> str:
     """
     ids = sorted(train)[:: math.ceil(len(train) / MOST_IMAGES)]
     scorer = CiderD([[caption_words(caption) for caption in train[i]] for i in ids])
-    estimate = _estimate(scorer)
-
-    def rank(text: str) -> tuple[float, str]:
-        return -estimate(scorer.vector(caption_words(text))), text
-
-    def score(text: str) -> float:
-        vector = scorer.vector(caption_words(text))
-        return math.fsum(scorer.score(vector, references) for references in scorer.references)
-
-    # One caption at a time: the vectors of all would take kilobytes each.
-    texts = {caption for captions in train.values() for caption in captions}
-    scores = {text: score(text) for text in heapq.nsmallest(MOST_CANDIDATES, texts, key=rank)}
-    return min(scores, key=lambda text: (-scores[text], text))
-
-
-def _estimate(scorer: CiderD) -> Callable[[Vector], float]:
-    """Return a function for a caption's mean CIDEr-D over all images, but for clipping and a constant factor.
-
-    Without clipping the cosine is linear in the reference, so that one mean vector stands for all of
-    them. The length penalty is averaged separately.
-    """
+    # Without clipping the cosine is linear in the reference, so that one mean vector stands for all of them.
     mean: defaultdict[Ngram, float] = defaultdict(float)
     lengths: Counter[int] = Counter()
     for references in scorer.references:
@@ -54,16 +34,26 @@ def _estimate(scorer: CiderD) -> Callable[[Vector], float]:
                 if weight:
                     mean[ngram] += weight / reference.norms[len(ngram) - 1] / len(references)
 
-    def estimate(caption: Vector) -> float:
+    def rank(text: str) -> tuple[float, str]:
+        # Of the mean CIDEr-D over all images, but for clipping and a constant factor; the length penalty is
+        # averaged separately.
+        caption = scorer.vector(caption_words(text))
         cosines = math.fsum(
             weight / caption.norms[len(ngram) - 1] * mean.get(ngram, 0.0)
             for ngram, weight in caption.weights.items()
             if weight
         )
         penalties = (n * length_penalty(caption.length - length) for length, n in lengths.items())
-        return cosines * math.fsum(penalties)
+        return -cosines * math.fsum(penalties), text
 
-    return estimate
+    def score(text: str) -> float:
+        vector = scorer.vector(caption_words(text))
+        return math.fsum(scorer.score(vector, references) for references in scorer.references)
+
+    # One caption at a time: the vectors of all would take kilobytes each.
+    texts = {caption for captions in train.values() for caption in captions}
+    scores = {text: score(text) for text in heapq.nsmallest(MOST_CANDIDATES, texts, key=rank)}
+    return min(scores, key=lambda text: (-scores[text], text))
 
 
 def shuffle_predictions(predictions: Mapping[str, str]) -> dict[str, str]:

@@ -56,7 +56,7 @@ def judge_caption(
 
 
 def score_judgments(judgments: Sequence[Mapping[str, bool]]) -> dict[str, float]:
-    """Return what `judge_caption` says of several captions of one object or none each, one at least.
+    """Return what `judge_caption` says of captions of one object or none each; of no captions, nothing.
 
     The percentages of captions whose shape, color, and both are right, and the number of `objects`. Where
     captions name a place: their number `places`, and the percentage of these that is right. Where there is no

@@ -22,6 +22,8 @@ SCORES = {
     "cider": "CIDEr-D",
     "rouge_l": "ROUGE-L",
 }
+# Those that the report plots, and that experiments and model cards show.
+MAIN_SCORES = ("bleu_1", "bleu_4", "cider", "rouge_l")
 # The captions that a model's scores are compared with.
 CONTROLS = {
     "constant": "one caption for all",
@@ -115,7 +117,13 @@ def measure(predictions: Mapping[str, str], references: Mapping[str, Sequence[st
     A prediction without tokens scores 0, except in ROUGE-L if a reference has no tokens either. Raises
     PipelineError when predictions and references are not of the same images.
     """
-    _require_equal_images(predictions.keys(), references.keys())
+    missing, unknown = references.keys() - predictions.keys(), predictions.keys() - references.keys()
+    faults = {"no prediction for": missing, "a prediction but no references for": unknown}
+    if sentences := [f"{fault} {_count(ids)}" for fault, ids in faults.items() if ids]:
+        raise PipelineError(
+            f"There is {' and '.join(sentences)}. Predictions and references must be of the same images. "
+            "Fix: choose the split of the predictions with --split."
+        )
     if empty := [i for i in references if not references[i]]:
         raise PipelineError(f"There are no references for {_count(empty)}. Each image needs a caption.")
     if not references:
@@ -133,16 +141,6 @@ def measure(predictions: Mapping[str, str], references: Mapping[str, Sequence[st
         cider=100 * np.array(cider_d(words, expected_words)),
         rouge_l=100 * np.array(rouge_l(tokens, expected)),
     )
-
-
-def _require_equal_images(predictions: Collection[str], references: Collection[str]) -> None:
-    missing, unknown = set(references) - set(predictions), set(predictions) - set(references)
-    faults = {"no prediction for": missing, "a prediction but no references for": unknown}
-    if sentences := [f"{fault} {_count(ids)}" for fault, ids in faults.items() if ids]:
-        raise PipelineError(
-            f"There is {' and '.join(sentences)}. Predictions and references must be of the same images. "
-            "Fix: choose the split of the predictions with --split."
-        )
 
 
 def _count(ids: Collection[str]) -> str:

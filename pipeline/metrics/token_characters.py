@@ -80,12 +80,10 @@ class _Outlines(dict[int, str]):
         return self[code]
 
 
-_OUTLINES = _Outlines()
+_OUTLINES = _Outlines(str.maketrans(_ALIKE))
 
 
 def _outline(character: str) -> str:
-    if character in _ALIKE:
-        return _ALIKE[character]
     if character < "\x7f":
         return character if character >= " " else NOTHING
     if character > "\uffff":

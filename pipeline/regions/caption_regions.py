@@ -92,12 +92,8 @@ def caption_regions(paths: RegionPaths, settings: Params, execution: Execution) 
                 row["correct"] = judgment
             rows.append(row)
         write_jsonl(folder / "regions.jsonl", rows)
-    metrics: dict[str, Any] = {
-        "images": len({request.image.image_id for request in requests}),
-        "requests": len(rows),
-    }
-    if judgments:
-        metrics |= score_judgments(judgments)
+    images = {request.image.image_id for request in requests}
+    metrics = {"images": len(images), "requests": len(rows), **score_judgments(judgments)}
     write_json(paths.metrics, metrics)
     return metrics
 

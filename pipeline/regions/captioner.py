@@ -317,10 +317,9 @@ class Captioner:
                     opened = image, open_image_like(image, self._max_megapixels)
                 piece, part = _cut_out(opened[1], region, image)
                 # A crop goes through the encoder as if it were an image.
-                item: tuple[Tensor, Region] | PipelineError = (self._encoder.preprocess(piece), part)
+                yield self._encoder.preprocess(piece), part
             except PipelineError as error:
-                item = error
-            yield item
+                yield error
 
     def _caption_crops(
         self, crops: Sequence[tuple[Tensor, Region]], generate: GenerateParams, question: str | None

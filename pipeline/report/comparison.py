@@ -4,12 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.files.json_files import write_atomic
 from pipeline.images.images import open_image
 from pipeline.metrics.bootstrap import difference_intervals
 from pipeline.metrics.scores import SCORES, measure
 from pipeline.report.gallery import thumbnail
-from pipeline.report.report import page_template
+from pipeline.report.report import write_page
 
 SHOWN = 24  # images on the page
 
@@ -33,11 +32,6 @@ class Change:
     captions: tuple[str, str]
     ciders: tuple[float, float]
     references: Sequence[str]
-
-    @property
-    def gain(self) -> float:
-        """How much higher the second caption's CIDEr-D is."""
-        return self.ciders[1] - self.ciders[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +61,7 @@ def compare_captions(
     return Comparison(
         len(references),
         [ScoreRow(title, old_scores[key], new_scores[key], **within[key]) for key, title in SCORES.items()],
-        sorted(changes, key=lambda change: (-abs(change.gain), change.image_id)),
+        sorted(changes, key=lambda c: (-abs(c.ciders[1] - c.ciders[0]), c.image_id)),
     )
 
 
@@ -80,7 +74,9 @@ def write_comparison(
 ) -> None:
     """Write the page: scores, and the SHOWN images that changed most, of which `pictures` has image files."""
     shown = comparison.changes[:SHOWN]
-    content = page_template("comparison.html.j2").render(
+    write_page(
+        page,
+        "comparison.html.j2",
         comparison=comparison,
         names=names,
         changes=shown,
@@ -90,5 +86,3 @@ def write_comparison(
             if change.image_id in pictures
         },
     )
-    # A lone surrogate is valid in JSON but has no bytes in UTF-8.
-    write_atomic(page, content.encode("utf-8", errors="replace"))

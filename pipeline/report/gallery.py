@@ -70,7 +70,12 @@ def scored_examples(
     `question` if the references answer one, and `answers` to questions.
     `predictions` has the caption of each image of `test`; else PipelineError names it.
     """
-    answers = _answers(predictions.with_name(ANSWERS))
+    answers: dict[str, list[JsonObject]] = {}
+    path = predictions.with_name(ANSWERS)
+    if path.exists():  # only where questions were asked
+        with explain_content_errors(path):
+            for _, row in read_jsonl(path):
+                answers.setdefault(row["image_id"], []).append(row)
     with explain_content_errors(predictions):
         captions = {row["image_id"]: row["caption"] for _, row in read_jsonl(predictions)}
         scores = cider_d(
@@ -93,16 +98,6 @@ def scored_examples(
             ]
             for group, ranks in choose_ranks(len(scored), count).items()
         }
-
-
-def _answers(path: Path) -> dict[str, list[JsonObject]]:
-    """Return what was asked and answered about each image; nothing where no question was."""
-    answers: dict[str, list[JsonObject]] = {}
-    if path.exists():
-        with explain_content_errors(path):
-            for _, row in read_jsonl(path):
-                answers.setdefault(row["image_id"], []).append(row)
-    return answers
 
 
 def choose_ranks(total: int, count: int) -> dict[str, list[int]]:

@@ -84,10 +84,7 @@ def _svg(draw: Callable[[Axes, str], None], key: str, title: str) -> Markup:
         "svg.hashsalt": key,
         "svg.fonttype": "none",  # text stays text: the page's font, selectable, small
         "font.size": 9,
-        "text.color": _INK,
-        "xtick.labelcolor": _INK,
-        "ytick.labelcolor": _INK,
-        "axes.labelcolor": _INK,
+        **dict.fromkeys(("text.color", "xtick.labelcolor", "ytick.labelcolor", "axes.labelcolor"), _INK),
         "axes.unicode_minus": False,
     }
     with matplotlib.rc_context(style):
@@ -106,10 +103,8 @@ def _svg(draw: Callable[[Axes, str], None], key: str, title: str) -> Markup:
             transparent=True,
             metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")),
         )
-    svg = file.getvalue()
-    start, rest = svg[svg.index("<svg") :].split(">", maxsplit=1)
-    box = re.search(r'viewBox="[^"]*"', start)
-    svg = f'<svg role="img" aria-label="{title}" {box.group() if box else ""}>{rest}'
+    element = rf'<svg role="img" aria-label="{title}" \1>'
+    svg = re.sub(r'(?s).*?<svg[^>]*(viewBox="[^"]*")[^>]*>', element, file.getvalue(), count=1)
     # All curves share one page, on which an id must be unique.
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{key}-", svg)
     for stand_in, color in _PAGE_COLORS.items():

@@ -14,13 +14,12 @@ import jinja2
 
 from pipeline.captions import SPLITS, read_captions, read_images, select_split
 from pipeline.files.json_files import read_json, write_atomic
-from pipeline.metrics.scores import ANSWER_CONTROLS, CONTROLS, SCORES, choice_sentence, verdict
+from pipeline.metrics.scores import ANSWER_CONTROLS, CONTROLS, MAIN_SCORES, SCORES, choice_sentence, verdict
 from pipeline.params.loader import load_params
 from pipeline.params.schema import Params, ReportParams
 from pipeline.report.gallery import ImageFiles, explain_content_errors, region_answers, scored_examples
 from pipeline.report.plots import epoch_curves, training_curves
 
-_PLOTTED = ("bleu_1", "bleu_4", "cider", "rouge_l")
 # What has its own place on the page; every other number is shown by its name.
 _PLACED = (
     *("best_epoch", "dev", "test", "controls", "by_epoch", "images", "intervals", "choice", "colors"),
@@ -73,11 +72,13 @@ def write_report(inputs: ReportInputs, output: Path, params: ReportParams) -> No
         predictions = inputs.predictions / f"epoch_{best:03d}_test.jsonl"
         rows = [evaluation["test"], *evaluation["controls"].values()]
         others = [key for row in rows for key in _numbers(row) if key in row and key != "images"]
-        page = page_template("gallery.html.j2").render(
+        write_page(
+            output,
+            "gallery.html.j2",
             run=run,
             evaluation=evaluation,
             scores=SCORES,
-            plotted=_PLOTTED,
+            plotted=MAIN_SCORES,
             controls=CONTROLS,
             answer_controls=ANSWER_CONTROLS,
             verdict=verdict(evaluation),
@@ -87,7 +88,7 @@ def write_report(inputs: ReportInputs, output: Path, params: ReportParams) -> No
             output_figures=_figures({k: v for k, v in evaluation.items() if k not in _PLACED}),
             curves=[
                 *training_curves(inputs.training_curve),
-                *epoch_curves(inputs.epoch_curve, {key: SCORES[key] for key in _PLOTTED}, best),
+                *epoch_curves(inputs.epoch_curve, {key: SCORES[key] for key in MAIN_SCORES}, best),
             ],
             gallery=scored_examples(predictions, splits["test"], files, params.examples),
             regions=regions,
@@ -97,12 +98,10 @@ def write_report(inputs: ReportInputs, output: Path, params: ReportParams) -> No
             captions=sum(len(record.captions) for record in captions),
             parameters=_parameters(run),
         )
-    # A lone surrogate is valid in JSON but has no bytes in UTF-8.
-    write_atomic(output, page.encode("utf-8", errors="replace"))
 
 
-def page_template(name: str) -> jinja2.Template:
-    """Return a page's template of this folder, which escapes what is put into it."""
+def write_page(path: Path, template: str, **content: Any) -> None:
+    """Write a page by a template of this folder, which escapes what is put into it."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -111,7 +110,9 @@ def page_template(name: str) -> jinja2.Template:
         lstrip_blocks=True,
     )
     environment.filters["figure"] = _figure
-    return environment.get_template(name)
+    page = environment.get_template(template).render(content)
+    # A lone surrogate is valid in JSON but has no bytes in UTF-8.
+    write_atomic(path, page.encode("utf-8", errors="replace"))
 
 
 def _figure(value: float | None) -> str:

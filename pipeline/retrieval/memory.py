@@ -92,24 +92,20 @@ class Memory:
         if self.offsets[0] or self.offsets[-1] != len(self.records) or (np.diff(self.offsets) <= 0).any():
             raise ValueError("its records do not follow each other")
         for row in range(count):
-            image_id, captions = self._record(row)
+            image_id, captions = self.record(row)
             # An image that has only questions has no captions to show.
             are_texts = isinstance(captions, list) and all(isinstance(c, str) for c in captions)
             if not (isinstance(image_id, str) and are_texts):
                 raise ValueError(f"record {row} is not an image id and its captions")
 
-    def image_id(self, row: int) -> str:
-        """The id of a train image."""
-        text: str = self._record(row)[0]
-        return text
+    def record(self, row: int) -> tuple[str, list[str]]:
+        """The id of a train image and all its captions."""
+        image_id, captions = json.loads(self.records[self.offsets[row] : self.offsets[row + 1]].tobytes())
+        return image_id, captions
 
     def captions(self, row: int) -> list[str]:
         """All captions of a train image."""
-        texts: list[str] = self._record(row)[1]
-        return texts
-
-    def _record(self, row: int) -> Any:
-        return json.loads(self.records[self.offsets[row] : self.offsets[row + 1]].tobytes())
+        return self.record(row)[1]
 
     def queries(self, means: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return what images with the mean features `[Q, D_v]` are sought by: `[Q, D_v + K]`."""

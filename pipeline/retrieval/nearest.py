@@ -41,18 +41,14 @@ def standardize(
     vectors: NDArray[np.floating], center: NDArray[np.float32], scale: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """Return vectors `[N, D]` with each channel centered and scaled, in float32."""
-    rows: NDArray[np.float32] = vectors.astype(np.float32)
-    rows -= center
-    rows /= scale
-    return rows
+    return (vectors.astype(np.float32) - center) / scale
 
 
 def unit_rows(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return rows of length 1; zeros stay zeros."""
-    norms = np.sqrt(np.square(rows).sum(axis=1, keepdims=True))
-    unit = rows.copy()
-    unit /= np.where(norms > 0, norms, 1)
-    return unit
+    norms: NDArray[np.float32] = np.sqrt(np.square(rows).sum(axis=1, keepdims=True))
+    norms[~(norms > 0)] = 1
+    return rows / norms
 
 
 def nearest_rows(

@@ -28,7 +28,7 @@ class Neighbors:
 
     Attributes:
         memory: the digest of the memory whose rows they are.
-        train: the digest of the ids of its images, in order (`ids_digest`).
+        train: the digest of the ids of its images, in order (`json_files.digest`).
         image_ids: of the images that have neighbors here, sorted.
         rows: `[M, K]`, rows of the memory, the nearest first; -1 where there are too few.
     """
@@ -50,7 +50,7 @@ class Neighbors:
 
     def require_train(self, image_ids: Sequence[str], path: Path, source: object) -> None:
         """Raise PipelineError unless the rows of `path` are these train images, those of `source`."""
-        if self.train != ids_digest(image_ids):
+        if self.train != digest(list(image_ids)):
             raise PipelineError(
                 f"The rows of {path} are not the {len(image_ids)} train images of {source}. "
                 "Fix: run `dvc repro train`."
@@ -102,8 +102,3 @@ class Retriever:
     def similar(self, image_ids: Sequence[str]) -> list[SimilarCaptions]:
         """For each image, the captions of each of its neighbors, the nearest first."""
         return [self.memory.similar(rows) for rows in self.neighbors.lookup(image_ids)]
-
-
-def ids_digest(image_ids: Sequence[str]) -> str:
-    """SHA-256 (hex) over image ids in their order."""
-    return digest(list(image_ids))

@@ -14,11 +14,11 @@ from pipeline.captions import CaptionRecord, read_captions, select_split
 from pipeline.errors import PipelineError
 from pipeline.features.store import FeatureStore
 from pipeline.files.batched import batched
-from pipeline.files.json_files import canonical_json
+from pipeline.files.json_files import canonical_json, digest
 from pipeline.retrieval.caption_space import caption_vectors, fit
 from pipeline.retrieval.memory import Memory, mean_features
 from pipeline.retrieval.nearest import blocks, center_and_scale, standardize, unit_rows
-from pipeline.retrieval.neighbors import Neighbors, ids_digest
+from pipeline.retrieval.neighbors import Neighbors
 
 # As many as the consensus control has a use for.
 MOST_NEIGHBORS = 50
@@ -95,7 +95,7 @@ def retrieve(paths: RetrievePaths, similar_captions: int) -> tuple[Memory, Neigh
                     queries[place, store.spec["width"] :] = expected[train_rows[image_id]]
             rows.append(memory.nearest(queries, count, _file_keys(store, some)))
     all_rows = np.concatenate([np.empty((0, count), np.int32), *rows])
-    neighbors = Neighbors(memory.digest, ids_digest([r.image_id for r in train]), image_ids, all_rows)
+    neighbors = Neighbors(memory.digest, digest([r.image_id for r in train]), image_ids, all_rows)
     memory.write(paths.memory)
     neighbors.write(paths.neighbors)
     return memory, neighbors

@@ -57,7 +57,7 @@ def consensus(project: Project, weight: float) -> GenerateParams:
 
 def write_memory(path: Path, memory: Memory, captions: list[list[str]]) -> None:
     """Write a memory of the same images with other captions of each."""
-    texts = [json.dumps([memory.image_id(row), said]).encode() for row, said in enumerate(captions)]
+    texts = [json.dumps([memory.record(row)[0], said]).encode() for row, said in enumerate(captions)]
     offsets = np.cumsum([0, *map(len, texts)], dtype=np.int64)
     replace(memory, records=np.frombuffer(b"".join(texts), np.uint8), offsets=offsets).write(path)
 

@@ -37,7 +37,7 @@ def find_neighbors(paths: RetrievePaths, similar_captions: int = 1) -> dict[str,
     memory, found = Memory.read(paths.memory), Neighbors.read(paths.neighbors)
     assert found.memory == memory.digest
     return {
-        image_id: "".join(memory.image_id(row) for row in found.lookup([image_id])[0] if row >= 0)
+        image_id: "".join(memory.record(row)[0] for row in found.lookup([image_id])[0] if row >= 0)
         for image_id in found.image_ids
     }
 
