@@ -67,7 +67,7 @@ def caption(
 
     if write and as_json:
         raise click.UsageError("--write and --json exclude each other. Fix: pass --write OUT.jsonl.")
-    regions = regions_of(ask, region, box)
+    regions = _regions_of(ask, region, box)
     files = find_images(images, recursive)
     for note in files.notes():
         click.echo(f"Note: {note}", err=True)
@@ -91,16 +91,13 @@ def caption(
             captioner = Captioner.load(found, device, options.model_cache(), max_megapixels, memory)
             if not as_json:
                 click.echo(captioner.trained_on, err=True)
-            if question is not None:
-                captioner.require_question(question)
-            generate = replace(captioner.generation, beams=beams or captioner.generation.beams)
-            answers = captioner.caption_each(missing, generate, question)
+            search = captioner.generation
+            answers = captioner.caption_each(missing, replace(search, beams=beams or search.beams), question)
             try:
-                counts = output_all(missing, answers, output, errors)
+                counts = _output_all(missing, answers, output, errors)
             except KeyboardInterrupt:
                 if write:
-                    kept = f"the captions so far are in {write}"
-                    click.echo(f"Stopped: {kept}, and the same command goes on.", err=True)
+                    click.echo("Stopped. Finished captions are kept; the same command goes on.", err=True)
                 raise
     if write:
         skipped = len(requests) - len(missing) + counts[False]
@@ -111,7 +108,7 @@ def caption(
         click.get_current_context().exit(1)
 
 
-def output_all(
+def _output_all(
     requests: "Sequence[tuple[Path, Region]]",
     answers: "Iterable[RegionCaption | PipelineError]",
     output: "CaptionOutput",
@@ -137,7 +134,7 @@ def output_all(
     return counts
 
 
-def regions_of(ask: str | None, region: str | None, box: str | None) -> "tuple[Region, ...]":
+def _regions_of(ask: str | None, region: str | None, box: str | None) -> "tuple[Region, ...]":
     """Return the regions that the options name; one of the options at most."""
     from pipeline.regions.regions import REGIONS, region_from_box, region_from_name, regions_from_request
 

@@ -39,7 +39,7 @@ checkpoint = click.option(
 beams = click.option(
     "--beams",
     type=click.IntRange(1, 32),
-    help="Beams of the search; 1: greedy. Default: as the checkpoint was scored.",
+    help="Beams of the search; 1: greedy. Default: as it was scored, else 3.",
 )
 _DEVICE_HELP = "Where to compute: auto, cpu, cuda, cuda:N or mps."
 device = click.option("--device", default="auto", callback=_device, help=_DEVICE_HELP)
@@ -86,6 +86,7 @@ def find_checkpoint_or_explain(path: Path) -> Path:
     from stages.errors import refuse_while_dvc_runs
 
     names = (path, Path(f"{path}.safetensors"), path / "best.safetensors")
-    if path.parts[:1] == ("data",) and not any(name.is_file() for name in names):
+    in_data = Path("data").resolve() in (path.resolve(), *path.resolve().parents)
+    if in_data and not any(name.is_file() for name in names):
         refuse_while_dvc_runs(path, "wait until it has ended, or name another checkpoint with --checkpoint")
     return find_checkpoint(path)

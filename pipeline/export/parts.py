@@ -37,8 +37,9 @@ class Parts:
     Attributes:
         info, projector, tokenizer, encoder: as this project runs them.
         vision_folder, vision_config, vision_weights: the encoder as it is published.
-        language_folder, language_config, end_ids, language_weights: the language model as it is published,
-            with adapters merged in if there are any; never quantized.
+        language_folder, language_config, language_weights: the language model as it is published, with
+            adapters merged in if there are any; never quantized.
+        end_ids: the tokens that ended captions in training, in addition to the tokenizer's EOS.
         dtype: of the language model's weights.
         tied: whether its head is its embedding.
     """

@@ -168,7 +168,7 @@ def image_from_bytes(name: str, content: bytes, max_megapixels: float, limit: st
     except PipelineError:
         raise
     except UnidentifiedImageError as error:
-        heic = "" if READS_HEIC else f" Fix: {INSTALL_HEIC}."
+        heic = "" if READS_HEIC else " Fix: for HEIC, run `pip install --editable '.[heic]'`."
         raise PipelineError(
             f"{name} is not a readable image. Use one of: {', '.join(_FORMATS)}.{heic}"
         ) from error

@@ -34,11 +34,6 @@ _METADATA_KEY = "vlm"
 _CHECKSUM = "sha256"
 _BEST = "best.safetensors"
 _MOST_ANSWER_TOKENS = 4096  # a checkpoint may come from anywhere
-# Of a checkpoint without scores: what gives most on dev (docs/results.md). People say the same three words
-# twice in 1 of 160 captions.
-_UNSCORED = GenerateParams(
-    beams=3, max_new_tokens=None, length_penalty=1.0, no_repeat_ngram_size=3, consensus=1.0
-)
 _CHECKPOINT_NAME = re.compile(r"epoch_(\d{3,})\.safetensors")
 
 
@@ -103,10 +98,6 @@ class CheckpointInfo:
     def language_model_params(self) -> LanguageModelParams:
         """Return the section `language_model` of these params."""
         return _section(LanguageModelParams, self.language_model)
-
-    def generate_params(self) -> GenerateParams:
-        """Return the section `generate` of the params that the checkpoint was scored with."""
-        return _UNSCORED if self.generate is None else GenerateParams(**self.generate)
 
     def prompt_params(self) -> PromptParams:
         """Return the section `prompt` of these params."""
@@ -193,7 +184,6 @@ def load_checkpoint(path: Path) -> Checkpoint:
         if version != FORMAT_VERSION:
             raise ValueError(f"its format version is {version}, expected {FORMAT_VERSION}")
         info = CheckpointInfo(**metadata)
-        info.generate_params()
         shape = info.encoder["width"], info.hidden_size, info.width_out
         with torch.device("meta"):  # the numbers of a file must not make it take memory
             expected = Projector(*shape).state_dict()

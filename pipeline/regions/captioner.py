@@ -82,17 +82,20 @@ class Captioner:
     def trained_on(self) -> str:
         """Say what images the model was trained on, and which memory of captions it uses, if any."""
         sentence, memory = self._model.info.trained_on, self._model.memory
-        if memory is None:
+        uses = ["its prompt shows captions"] * bool(self._model.tokenizer.params.similar_captions)
+        uses += ["the search for captions compares with those"] * bool(self.generation.consensus)
+        if memory is None or not uses:
             return sentence
-        shows = self._model.tokenizer.params.similar_captions
-        compared = "the search for captions compares with those"
-        use = f"Its prompt shows captions, and {compared}" if shows else compared.capitalize()
-        return f"{sentence} {use} of similar images, from {memory.path}."
+        use = ", and ".join(uses)
+        return f"{sentence} {use[0].upper()}{use[1:]} of similar images, from {memory.path}."
 
     @property
     def generation(self) -> GenerateParams:
-        """Return how captions are decoded unless a call says otherwise: as for the checkpoint's scores."""
-        return self._model.info.generate_params()
+        """Return how captions are decoded unless a call says otherwise: as for the checkpoint's scores.
+
+        Raises PipelineError where the checkpoint says it wrongly.
+        """
+        return self._model.generation
 
     @property
     def answers_questions(self) -> bool:
@@ -127,7 +130,13 @@ class Captioner:
         other = None if memory is None else Path(memory)
         with hide_library_messages():
             captions = load_memory(trained, other)
-            return cls.from_checkpoint(trained, placement, cache, max_megapixels, captions)
+            captioner = cls.from_checkpoint(trained, placement, cache, max_megapixels, captions)
+        if other and not (trained.info.memory or captioner.generation.consensus):
+            raise PipelineError(
+                f"{checkpoint} reads no captions of similar images: neither its prompt nor its search does "
+                "(`generate.consensus` is 0). Fix: leave the other memory out."
+            )
+        return captioner
 
     @classmethod
     def from_checkpoint(

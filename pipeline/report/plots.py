@@ -103,8 +103,10 @@ def _svg(draw: Callable[[Axes, str], None], key: str, title: str) -> Markup:
             transparent=True,
             metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")),
         )
-    element = rf'<svg role="img" aria-label="{title}" \1>'
-    svg = re.sub(r'(?s).*?<svg[^>]*(viewBox="[^"]*")[^>]*>', element, file.getvalue(), count=1)
+    svg = file.getvalue()
+    start, rest = svg[svg.index("<svg") :].split(">", maxsplit=1)
+    box = re.search(r'viewBox="[^"]*"', start)
+    svg = f'<svg role="img" aria-label="{title}" {box.group() if box else ""}>{rest}'
     # All curves share one page, on which an id must be unique.
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{key}-", svg)
     for stand_in, color in _PAGE_COLORS.items():

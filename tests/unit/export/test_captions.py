@@ -123,6 +123,8 @@ def test_generation_has_the_ends_and_no_other_rule_of_the_language_model(
     rules = {"eos_token_id": [eos, other], "repetition_penalty": 3.0, "suppress_tokens": [word]}
     (llama / "generation_config.json").write_text(json.dumps(rules))
     ruled = train(llama=llama)
+    # What changes after training changes no end.
+    (llama / "generation_config.json").write_text(json.dumps({**rules, "eos_token_id": [eos, word]}))
     folder = export_llava(ruled.checkpoint, tmp_path / "model")
     config = json.loads((folder / "generation_config.json").read_text())
     assert (config["eos_token_id"], config["pad_token_id"]) == ([eos, other], eos)

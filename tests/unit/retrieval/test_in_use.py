@@ -18,7 +18,7 @@ import pytest
 from pipeline import Captioner
 from pipeline.files.json_files import write_jsonl
 from pipeline.images.images import crop, open_image
-from pipeline.model.checkpoints import load_checkpoint
+from pipeline.model.checkpoints import load_checkpoint, load_tensors, save_scored, save_tensors
 from pipeline.model.feature_captioner import FeatureCaptioner
 from pipeline.model.generation import generate_candidates
 from pipeline.params.schema import GenerateParams
@@ -53,6 +53,12 @@ def best(similar: Project, tmp_path: Path) -> Path:
 def consensus(project: Project, weight: float) -> GenerateParams:
     """Beams whose captions are weighed by agreement with captions of similar images, too."""
     return replace(project.params.generate, beams=3, max_new_tokens=60, consensus=weight)
+
+
+def save_silent(project: Project, path: Path) -> Path:
+    """A checkpoint whose prompt shows no captions, and whose search compares with none."""
+    save_scored(path, load_checkpoint(project.best), consensus(project, 0.0))
+    return path
 
 
 def write_memory(path: Path, memory: Memory, captions: list[list[str]]) -> None:
@@ -125,20 +131,38 @@ def test_another_memory_is_used_where_it_is_asked_for(similar: Project, best: Pa
     refusal(Captioner.load, best, device="cpu", memory=other, match="made with encoder name 'another'")
 
 
+def test_another_memory_that_nothing_would_read_is_refused(project: Project, tmp_path: Path) -> None:
+    silent, memory = save_silent(project, tmp_path / "silent.safetensors"), project.data / "memory.h5"
+    refusal(Captioner.load, silent, device="cpu", memory=memory, match="`generate.consensus` is 0")
+
+
+@pytest.mark.parametrize("wrong", [{"beams": 10**400}, {"\x1b[31m": 1}, {}])
+def test_a_wrong_search_in_a_checkpoint_is_one_sentence(
+    project: Project, tmp_path: Path, wrong: dict[str, int]
+) -> None:
+    path, (tensors, metadata) = tmp_path / "best.safetensors", load_tensors(project.best)
+    save_tensors(path, tensors, {**metadata, "generate": {**metadata["generate"], **wrong} if wrong else {}})
+    result = run_vlm("caption", project.test_images[0].path, "--checkpoint", path, "--device", "cpu", code=1)
+    (sentence,) = [line for line in result.stderr.splitlines() if line.startswith("Error")]
+    assert "settings `generate` in the checkpoint" in sentence
+    assert "\x1b" not in result.stderr
+
+
 def test_it_says_whether_captions_of_similar_images_are_used_and_from_which_file(
     project: Project, best: Path, tmp_path: Path
 ) -> None:
-    compared = "the search for captions compares with those of"
-    shown, compared = f"Its prompt shows captions, and {compared}", f"T{compared[1:]}"
+    shown, compared = "Its prompt shows captions", "the search for captions compares with those"
     memory, other = best.with_name("memory.h5"), tmp_path / "other.h5"
     shutil.copy(memory, other)
+    silent = save_silent(project, tmp_path / "silent.safetensors")
     alone = tmp_path / "no" / "memory" / "best.safetensors"
     alone.parent.mkdir(parents=True)
     shutil.copy(project.best, alone)
     for checkpoint, words, end in (
-        (best, (), f"{shown} similar images, from {memory}.\n"),
-        (best, ("--memory", other), f"{shown} similar images, from {other}.\n"),
-        (project.best, (), f"{compared} similar images, from {project.data / 'memory.h5'}.\n"),
+        (best, (), f"{shown}, and {compared} of similar images, from {memory}.\n"),
+        (best, ("--memory", other), f"{shown}, and {compared} of similar images, from {other}.\n"),
+        (project.best, (), f"T{compared[1:]} of similar images, from {project.data / 'memory.h5'}.\n"),
+        (silent, (), "photographs are outside what it knows.\n"),  # next to a memory
         (alone, (), "photographs are outside what it knows.\n"),
     ):
         image = project.test_images[0].path
