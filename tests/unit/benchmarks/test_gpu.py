@@ -21,7 +21,8 @@ def measure(results: Path, *options: str) -> tuple[str, list[dict[str, Any]]]:
 
 @pytest.mark.slow
 def test_all_parts_are_gone_through_and_each_result_is_in_the_file(tmp_path: Path) -> None:
-    printed, rows = measure(tmp_path / "gpu.jsonl")
+    # Not its nine minutes: other work on the machine would decide which parts it reaches.
+    printed, rows = measure(tmp_path / "gpu.jsonl", "--minutes", "45")
     outcomes = {row["part"]: row["outcome"] for row in rows if "outcome" in row}
     assert set(outcomes.values()) == {"finished"}, outcomes
     measured = {row["part"] for row in rows if "outcome" not in row}
