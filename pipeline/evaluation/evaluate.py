@@ -58,8 +58,8 @@ def evaluate(paths: EvaluatePaths, settings: Params, execution: Execution) -> Js
     """Caption dev and test with every checkpoint, choose on dev, and write all outputs.
 
     An image without captions is scored by the answer to its first question. Each checkpoint is read once, the
-    best one again at the end, and all are checked to be unchanged: scores, predictions and the
-    chosen weights are of the same bytes. Returns the content of metrics/evaluate.json.
+    best one again at the end, and all are checked to be unchanged: scores, predictions and the chosen
+    weights are of the same bytes. Returns the content of metrics/evaluate.json.
     """
     records = read_captions(paths.captions)
     splits = {split: select_split(records, split) for split in SPLITS}

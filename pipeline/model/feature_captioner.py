@@ -41,11 +41,11 @@ CAPTIONS_ALONE = (
 CONSENSUS_IMAGES = 10
 _SIMILAR_CANDIDATES = 10
 
-# The parts of a language model that must be those of training, and their names in errors.
 # The search of a checkpoint without scores. People say the same three words twice in 1 of 160 captions.
 _UNSCORED_SEARCH = GenerateParams(
     beams=3, max_new_tokens=None, length_penalty=1.0, no_repeat_ngram_size=3, consensus=1.0
 )
+# The parts of a language model that must be those of training, and their names in errors.
 _PARTS = {"weights": "weights", "tokenizer": "tokenizer files", "end_ids": "end-of-sequence tokens"}
 
 
@@ -109,22 +109,6 @@ class FeatureCaptioner:
         captioner = cls(model, tokenizer, info, memory)
         captioner.use_checkpoint(checkpoint)
         return captioner
-
-    @property
-    def generation(self) -> GenerateParams:
-        """Return how the captions of the checkpoint's scores were decoded, or a default without scores.
-
-        Raises PipelineError where the checkpoint says it wrongly.
-        """
-        if self.info.generate is None:
-            return _UNSCORED_SEARCH
-        try:
-            return GenerateParams(**self.info.generate)
-        except (TypeError, ValueError) as error:
-            raise PipelineError(
-                "The settings `generate` in the checkpoint are not those of this version. "
-                "Fix: run `dvc repro evaluate`, or name another checkpoint."
-            ) from error
 
     def use_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Load the projector and adapters of another epoch of the training (`checkpoints_of_run`)."""
@@ -286,6 +270,22 @@ class FeatureCaptioner:
         ]
         parts = own.projector, own.language_model, replace(prompt, after=()), own.adapters
         return VisionLanguageModel(*parts), asked
+
+
+def scored_search(info: CheckpointInfo) -> GenerateParams:
+    """Return how the captions of a checkpoint's scores were decoded, or a default without scores.
+
+    Raises PipelineError where the checkpoint says it wrongly.
+    """
+    if info.generate is None:
+        return _UNSCORED_SEARCH
+    try:
+        return GenerateParams(**info.generate)
+    except (TypeError, ValueError) as error:
+        raise PipelineError(
+            "The settings `generate` in the checkpoint are not those of this version. "
+            "Fix: run `dvc repro evaluate`, or name another checkpoint."
+        ) from error
 
 
 def _repeats(ids: Sequence[int], size: int) -> bool:

@@ -31,7 +31,7 @@ from pipeline.model.checkpoints import (
     memory_of_checkpoint,
     other_memory,
 )
-from pipeline.model.feature_captioner import CAPTIONS_ALONE, CONSENSUS_IMAGES, FeatureCaptioner
+from pipeline.model.feature_captioner import CAPTIONS_ALONE, CONSENSUS_IMAGES, FeatureCaptioner, scored_search
 from pipeline.params.schema import GenerateParams
 from pipeline.regions.image_inputs import ImageLike, Images, is_image, open_image_like
 from pipeline.regions.regions import (
@@ -95,7 +95,7 @@ class Captioner:
 
         Raises PipelineError where the checkpoint says it wrongly.
         """
-        return self._model.generation
+        return scored_search(self._model.info)
 
     @property
     def answers_questions(self) -> bool:
@@ -130,13 +130,7 @@ class Captioner:
         other = None if memory is None else Path(memory)
         with hide_library_messages():
             captions = load_memory(trained, other)
-            captioner = cls.from_checkpoint(trained, placement, cache, max_megapixels, captions)
-        if other and not (trained.info.memory or captioner.generation.consensus):
-            raise PipelineError(
-                f"{checkpoint} reads no captions of similar images: neither its prompt nor its search does "
-                "(`generate.consensus` is 0). Fix: leave the other memory out."
-            )
-        return captioner
+            return cls.from_checkpoint(trained, placement, cache, max_megapixels, captions)
 
     @classmethod
     def from_checkpoint(
@@ -297,9 +291,10 @@ class Captioner:
         """
         if question is not None:
             self.require_question(question)
+        search = generate or self.generation
         for crops in batched(self._crops(requests), BATCH_SIZE):
             good = [item for item in crops if not isinstance(item, PipelineError)]
-            captions = iter(self._caption_crops(good, generate or self.generation, question) if good else [])
+            captions = iter(self._caption_crops(good, search, question) if good else [])
             for item in crops:
                 yield item if isinstance(item, PipelineError) else next(captions)
 
@@ -350,12 +345,20 @@ class Captioner:
 
 
 def load_memory(checkpoint: Checkpoint, other: Path | None) -> Memory | None:
-    """Read the memory next to a checkpoint, or another one; None without a file, if the prompt needs none."""
+    """Read the memory next to a checkpoint, or another one; None without a file, if the prompt needs none.
+
+    Raises PipelineError for another memory that neither prompt nor search would read.
+    """
     if other is None:
         # Next to best.safetensors, or next to the folder of all epochs' checkpoints.
         folder = checkpoint.file.path.parent
         places = [folder / MEMORY_NAME, folder.parent / MEMORY_NAME]
         return memory_of_checkpoint(checkpoint, next((p for p in places if p.exists()), places[0]))
+    if not (checkpoint.info.memory or scored_search(checkpoint.info).consensus):
+        raise PipelineError(
+            f"{checkpoint.file.path} reads no captions of similar images: neither its prompt nor its search "
+            "does (`generate.consensus` is 0). Fix: leave the other memory out."
+        )
     return other_memory(checkpoint, other)
 
 

@@ -134,6 +134,8 @@ def test_another_memory_is_used_where_it_is_asked_for(similar: Project, best: Pa
 def test_another_memory_that_nothing_would_read_is_refused(project: Project, tmp_path: Path) -> None:
     silent, memory = save_silent(project, tmp_path / "silent.safetensors"), project.data / "memory.h5"
     refusal(Captioner.load, silent, device="cpu", memory=memory, match="`generate.consensus` is 0")
+    page = run_vlm("app", "--checkpoint", silent, "--memory", memory, "--port", "0", code=1)
+    assert "`generate.consensus` is 0" in page.stderr
 
 
 @pytest.mark.parametrize("wrong", [{"beams": 10**400}, {"\x1b[31m": 1}, {}])
