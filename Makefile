@@ -27,7 +27,7 @@ lint: $(VENV)/.installed ## Check style and types alone
 	ruff format --check .
 	mypy
 
-faults: $(VENV)/.installed ## Kill, starve and damage every stage, and count what is lost (15 minutes)
+faults: $(VENV)/.installed ## Kill, starve and damage every stage, and count what is lost (5 to 15 minutes)
 	python -m tests.faults
 
 test-ray: ray ## Test encoding on a Ray cluster of this machine, installing Ray (90 MB)

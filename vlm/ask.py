@@ -1,5 +1,6 @@
 """`vlm ask`: what a model that was trained on questions answers about images, or about regions of them."""
 
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -9,7 +10,7 @@ from vlm.caption import caption
 
 
 @click.command()
-@click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
+@click.argument("images", metavar="IMAGE...", nargs=-1)
 @click.argument("question")
 @click.option("--region", help='Ask about a region by name: "top-left", "the left third".')
 @click.option("--box", help="Ask about x0,y0,x1,y1: fractions from 0 to 1, or whole pixels.")
@@ -21,7 +22,7 @@ from vlm.caption import caption
 @options.device
 @options.as_json
 @click.pass_context
-def ask(context: click.Context, /, **_options: Any) -> None:
+def ask(context: click.Context, /, question: str, **options: Any) -> None:
     """Ask a question about images: files, folders (all images in them) and patterns.
 
     A line is `path: region: answer`, without the path for one image and without the region if none was
@@ -32,5 +33,14 @@ def ask(context: click.Context, /, **_options: Any) -> None:
     Example: vlm ask photo.jpg "How many dogs are there?"
     Example: vlm ask photos/ "What color is the car?" --region left --json
     """
+    from pipeline.errors import PipelineError
+    from pipeline.regions.regions import regions_from_request
+
+    if not options["images"] or not question.strip():
+        raise click.UsageError("Pass images, and then a question in quotation marks.")
+    if not (options["region"] or options["box"]):
+        with suppress(PipelineError):  # a question need not name a place, and may name it unclearly
+            if regions_from_request(question, otherwise=()):
+                click.echo("Note: the model sees the whole image; --region shows it a place alone.", err=True)
     # The options are those of `vlm caption`, with a question.
     context.forward(caption)

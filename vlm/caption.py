@@ -79,7 +79,7 @@ def caption(
     printer = Printer(as_json, several, names_region, question)
     requests = [(path, region) for path in files.paths for region in regions]
     counts: Counter[bool] = Counter()
-    with open_output(write, printer, files.paths, len(regions)) as output:
+    with open_output(write, printer, files.paths, regions) as output:
         missing = [request for request in requests if not output.has(*request)]
         if missing:
             # Said before the imports: they take seconds, longer on a busy machine.
@@ -121,26 +121,33 @@ def _output_all(
     from tqdm import tqdm
 
     from pipeline.hardware.progress import bar
+    from pipeline.regions.captioner import BATCH_SIZE
+    from vlm.files.caption_output import JsonLines
 
     counts: Counter[bool] = Counter()
     with bar("caption", "images", len(requests), hidden=len(requests) == 1) as progress:
-        for (path, _), answer in zip(requests, answers, strict=True):
+        for number, ((path, _), answer) in enumerate(zip(requests, answers, strict=True), 1):
             if not isinstance(answer, Exception):
                 counts[output.add(path, answer)] += 1
             elif str(answer) not in errors:
                 errors[str(answer)] = None
                 tqdm.write(f"Error: {answer}", file=sys.stderr)
             progress.update(1)
+            if number % BATCH_SIZE == 0 and isinstance(output, JsonLines):
+                output.end_batch()
     return counts
 
 
 def _regions_of(ask: str | None, region: str | None, box: str | None) -> "tuple[Region, ...]":
     """Return the regions that the options name; one of the options at most."""
     from pipeline.regions.regions import REGIONS, region_from_box, region_from_name, regions_from_request
+    from pipeline.regions.words import is_question
 
     if sum(option is not None for option in (ask, region, box)) > 1:
         raise click.UsageError("--ask, --region and --box exclude each other. Fix: pass one of them.")
     if ask is not None:
+        if is_question(ask):
+            click.echo("Note: --ask captions a place; `vlm ask` answers questions.", err=True)
         return regions_from_request(ask)
     if region is not None:
         return (region_from_name(region),)

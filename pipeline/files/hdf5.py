@@ -52,8 +52,8 @@ def open_file(path: Path, version: int, kind: str, stage: str) -> Iterator[Any]:
         with explain_read_errors(path), h5py.File(path, "r", rdcc_nbytes=0) as file:
             if file.attrs["format_version"] != version:
                 raise PipelineError(
-                    f"{path} has format version {file.attrs['format_version']}, expected {version}. "
-                    f"Fix: run `dvc repro {stage}`."
+                    f"{path} has format version {file.attrs['format_version']}, and {kind} has {version}. "
+                    f"Fix: pass such a file, or run `dvc repro {stage}` if an older version wrote it."
                 )
             yield file
     # What h5py raises for damaged metadata has many types.

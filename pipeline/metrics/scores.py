@@ -122,7 +122,7 @@ def measure(predictions: Mapping[str, str], references: Mapping[str, Sequence[st
     if sentences := [f"{fault} {_count(ids)}" for fault, ids in faults.items() if ids]:
         raise PipelineError(
             f"There is {' and '.join(sentences)}. Predictions and references must be of the same images. "
-            "Fix: choose the split of the predictions with --split."
+            "Fix: caption all images of the split, or choose the split of the predictions with --split."
         )
     if empty := [i for i in references if not references[i]]:
         raise PipelineError(f"There are no references for {_count(empty)}. Each image needs a caption.")

@@ -200,14 +200,16 @@ stage.addEventListener("pointerup", (event) => {
   if (corner === null) return;
   const box = between(corner, place(event));
   corner = null;
+  draw(false);
   if (box[2] - box[0] < 0.02 || box[3] - box[1] < 0.02) return; // a click, not a box
   byId("request").value = box.join(",");
   ask([box.join(",")]);
 });
-byId("draw").addEventListener("click", (event) => {
-  const on = stage.classList.toggle("drawing");
-  event.currentTarget.setAttribute("aria-pressed", String(on));
-});
+function draw(on) {
+  stage.classList.toggle("drawing", on);
+  byId("draw").setAttribute("aria-pressed", String(on));
+}
+byId("draw").addEventListener("click", () => draw(!stage.classList.contains("drawing")));
 
 // --- ways in ---------------------------------------------------------------------------------------
 

@@ -15,12 +15,12 @@ from pipeline.errors import PipelineError
 from pipeline.files.disk_errors import explain_write_errors
 from pipeline.files.json_files import JsonObject, read_jsonl, write_atomic, write_jsonl
 from pipeline.files.locks import file_lock
+from pipeline.regions.regions import REGIONS, Region
 
 if TYPE_CHECKING:
     from pipeline.regions.captioner import RegionCaption
-    from pipeline.regions.regions import Region
 
-# A killed run loses at most what it made in that time.
+# A killed run loses at most what it made in that time, or its batch.
 _SAVE_SECONDS = 10.0
 
 
@@ -36,7 +36,7 @@ class Printer:
     names_region: bool
     question: str | None = None
 
-    def has(self, _image: Path, _region: "Region") -> bool:
+    def has(self, _image: Path, _region: Region) -> bool:
         """Nothing that was printed before is known."""
         return False
 
@@ -47,7 +47,8 @@ class Printer:
         if self.as_json:
             row = _row(image, answer)
             if self.question is not None:
-                row |= {"question": self.question, "answer": row.pop("caption")}
+                row = {("answer" if name == "caption" else name): value for name, value in row.items()}
+                row["question"] = self.question
             line = json.dumps(row, ensure_ascii=False)
         else:
             names = [_text(image)] * self.names_path + [str(answer.region)] * self.names_region
@@ -59,12 +60,13 @@ class Printer:
 class TextFiles:
     """Writes the caption of `photo.jpg` to `photo.txt`, atomically; a file that exists is never touched."""
 
-    def __init__(self, images: Iterable[Path], regions: int) -> None:
-        """Raise PipelineError where several captions would belong in one file."""
-        if regions > 1:
+    def __init__(self, images: Iterable[Path], regions: Iterable[Region]) -> None:
+        """Raise PipelineError for captions of regions, and where two would belong in one file."""
+        if list(regions) != [REGIONS["full"]]:
+            # A text file that exists does not say which region its caption is of.
             raise PipelineError(
-                f"--write txt takes one caption for each image, and the request names {regions} regions. "
-                "Fix: ask for one of them, or use --write OUT.jsonl."
+                f"--write txt takes captions of whole images, not of {', '.join(map(str, regions))}. "
+                "Fix: use --write OUT.jsonl."
             )
         owners: dict[Path, Path] = {}
         for image in images:
@@ -75,7 +77,7 @@ class TextFiles:
                     "Fix: rename one of them, or use --write OUT.jsonl."
                 )
 
-    def has(self, image: Path, _region: "Region") -> bool:
+    def has(self, image: Path, _region: Region) -> bool:
         """Whether the image has a text file, by any author."""
         return image.with_suffix(".txt").exists()
 
@@ -115,7 +117,7 @@ class JsonLines:
                         "file. Fix: name another file."
                     )
 
-    def has(self, image: Path, region: "Region") -> bool:
+    def has(self, image: Path, region: Region) -> bool:
         """Whether the file has the region of an image; of a box in pixels, known only when it is output."""
         return not region.pixels and (_text(image), region.name, *map(str, region.box)) in self._known
 
@@ -125,9 +127,12 @@ class JsonLines:
             return False
         self._rows.append(_row(image, answer))
         self._is_saved = False
+        return True
+
+    def end_batch(self) -> None:
+        """Write all lines if the last time was some seconds ago; the captions of a batch come at once."""
         if time.monotonic() - self._saved > _SAVE_SECONDS:
             self.save()
-        return True
 
     def save(self) -> None:
         """Write all lines, if some are not written yet."""
@@ -142,9 +147,9 @@ CaptionOutput = Printer | TextFiles | JsonLines
 
 @contextmanager
 def open_output(
-    write: str | None, printer: Printer, images: Iterable[Path], regions: int
+    write: str | None, printer: Printer, images: Iterable[Path], regions: Iterable[Region]
 ) -> Iterator[CaptionOutput]:
-    """Open what `--write` names, for captions of `regions` regions of each image; without it, the printer.
+    """Open what `--write` names, for captions of `regions` of each image; without it, the printer.
 
     Raises PipelineError if another process writes that file of all captions: it would lose some.
     """

@@ -57,3 +57,14 @@ def test_a_model_that_was_trained_on_captions_alone_says_so(tmp_path: Path) -> N
 @pytest.mark.parametrize("question", ["", "  ", "w" * 2001])
 def test_questions_of_no_words_or_too_many_are_refused(question: str) -> None:
     refusal(Captioner.load("data", device="cpu").answer, question, PHOTOS[0], match="1 to 2,000 are allowed")
+
+
+@pytest.mark.parametrize("args", [PHOTOS[:1], [PHOTOS[0], " "]])
+def test_without_a_question_nothing_is_loaded(args: list[str]) -> None:
+    assert "then a question in quotation marks" in run(*args, code=2).stderr
+
+
+@pytest.mark.parametrize(("region", "said"), [((), True), (("--region", "left"), False)])
+def test_a_place_in_a_question_is_no_crop(region: tuple[str, ...], said: bool) -> None:
+    result = run("none.png", "What is on the left?", *region, code=1)
+    assert ("the model sees the whole image" in result.stderr) is said

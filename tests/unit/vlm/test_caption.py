@@ -136,7 +136,7 @@ def test_an_interrupted_file_of_captions_goes_on(asked: list[str]) -> None:
 
 def test_a_second_command_that_writes_to_the_same_file_is_refused(photos: Path) -> None:
     """Each would write only the captions that it knows."""
-    with open_output("out.jsonl", Printer(False, False, False), [], 1):
+    with open_output("out.jsonl", Printer(False, False, False), [], []):
         refused = run("photos", "--write", "out.jsonl", code=1)
     assert f"into out.jsonl is under way in this folder already, by process {os.getpid()}" in refused.stderr
     run("photos/1.png", "--write", "out.jsonl")
@@ -174,6 +174,30 @@ def test_ctrl_c_keeps_the_captions_that_were_made(monkeypatch: pytest.MonkeyPatc
     assert "Finished captions are kept; the same command goes on" in stopped.stderr
     assert [row["path"] for row in read_rows(Path("out.jsonl"))] == ["photos/1.png"]
     assert "out.jsonl: 2; skipped, since they exist: 1" in run("photos", "--write", "out.jsonl").stderr
+
+
+@pytest.mark.usefixtures("photos")
+def test_the_captions_of_a_batch_are_in_the_file_before_the_next_batch_begins(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A batch takes a minute on a slow machine, and a kill may come at any time."""
+    made, seen = Captioner.caption_each, []
+
+    def watched(*args: Any) -> Iterator[Any]:
+        for answer in made(*args):
+            seen.append(len(read_rows(Path("out.jsonl"))) if Path("out.jsonl").exists() else 0)
+            yield answer
+
+    monkeypatch.setattr("pipeline.regions.captioner.BATCH_SIZE", 2)
+    monkeypatch.setattr("vlm.files.caption_output._SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(Captioner, "caption_each", watched)
+    run("photos", "--write", "out.jsonl")
+    assert seen == [0, 0, 2]
+
+
+def test_a_question_is_pointed_to_the_command_that_answers() -> None:
+    asked = ("--ask", "What color is the dog?")
+    assert "`vlm ask` answers questions" in run("none.png", *asked, code=1).stderr
 
 
 @pytest.mark.usefixtures("photos")
@@ -241,7 +265,8 @@ def test_a_limit_is_a_number_that_pillow_can_keep(command: list[str], number: st
         (["--device", "gpu"], 2, "unknown device 'gpu'. Use one of: auto, cpu, cuda"),
         (["--write", "out.csv"], 2, "'out.csv'"),
         (["--write", "txt", "--json"], 2, "--write and --json"),
-        (["--write", "txt", "--ask", "the left and the right"], 1, "2 regions"),
+        (["--write", "txt", "--ask", "the left and the right"], 1, "whole images, not of left, right"),
+        (["--write", "txt", "--region", "left"], 1, "whole images, not of left"),
         (["--write", "txt", "photos/1.jpg"], 1, "photos/1.png and photos/1.jpg would share photos/1.txt"),
         (["--write", "photos/other.jsonl"], 1, "other.jsonl:1 is not a line of `vlm caption`"),
     ],
