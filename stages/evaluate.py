@@ -30,7 +30,7 @@ def main(settings: Params) -> None:
         decided = evaluation.get("choice", {}).get("decided_by", evaluation["selected_by"])
         close_with(
             f"best epoch {evaluation['best_epoch']} by {decided}; test BLEU-1 "
-            f"{test['bleu_1']:.2f}, BLEU-4 {test['bleu_4']:.2f}, CIDEr {test['cider']:.2f}"
+            f"{test['bleu_1']:.2f}, BLEU-4 {test['bleu_4']:.2f}, CIDEr-D {test['cider']:.2f}"
         )
 
 

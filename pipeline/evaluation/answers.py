@@ -39,12 +39,13 @@ def evaluate_answers(
         return {}, []
     questions = [turn.question for _, turn in asked]
     images = [image_id for image_id, _ in asked]
-    answers = predictor.answer(checkpoint, images, questions)
+    answers = predictor.answer(checkpoint, "questions", images, questions)
     train = [turn for r in select_split(records, "train") for turn, *_ in r.conversations]
     controls = {"most_frequent": most_frequent_answers(train, [turn for _, turn in asked])}
     if len(set(images)) > 1:
         other = shuffle_predictions(dict(zip(images, images, strict=True)))
-        controls["shuffled"] = predictor.answer(checkpoint, [other[i] for i in images], questions)
+        shuffled = [other[image_id] for image_id in images]
+        controls["shuffled"] = predictor.answer(checkpoint, "images shuffled", shuffled, questions)
     rows = [
         {
             "image_id": image_id,

@@ -63,9 +63,14 @@ class Predictor:
         texts = self._texts(checkpoint, split, image_ids, [record.question for record in records])
         return dict(zip(image_ids, texts, strict=True))
 
-    def answer(self, checkpoint: Checkpoint, image_ids: Sequence[str], questions: Sequence[str]) -> list[str]:
-        """Return a checkpoint's answer to a question about each image; images may occur several times."""
-        return [text.text for text in self._texts(checkpoint, "questions", image_ids, questions)]
+    def answer(
+        self, checkpoint: Checkpoint, title: str, image_ids: Sequence[str], questions: Sequence[str]
+    ) -> list[str]:
+        """Return a checkpoint's answer to a question about each image; images may occur several times.
+
+        `title` names the questions in bars and log lines.
+        """
+        return [text.text for text in self._texts(checkpoint, title, image_ids, questions)]
 
     def _texts(
         self, checkpoint: Checkpoint, title: str, image_ids: Sequence[str], questions: Sequence[str | None]

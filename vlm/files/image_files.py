@@ -70,12 +70,13 @@ class ImageFiles:
         files = [path for path in visible if not path.is_dir()]
         images = [path for path in files if path.suffix.lower() in _SUFFIXES]
         self.paths |= dict.fromkeys(images)
-        self.folders |= set() if recursive else set(visible) - set(files)
+        folders = set() if recursive else set(visible) - set(files)
+        self.folders |= folders
         if images:
             others = set(files) - set(images)
             self.ignored.update(path.suffix.lower() or "without a suffix" for path in others)
         else:
-            more = "" if recursive else " Fix: --recursive also reads its folders."
+            more = " Fix: --recursive also reads its folders." if folders else ""
             self.errors.append(f"the folder {folder} has no images ({', '.join(_SUFFIXES)}).{more}")
 
 

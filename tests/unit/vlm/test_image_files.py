@@ -64,11 +64,11 @@ def test_photos_of_cameras_and_telephones_are_found(here: Path) -> None:
 
 
 def test_a_name_without_an_image_is_an_error_and_stops_no_other(here: Path) -> None:
-    (here / "empty").mkdir()
-    images = find_images(["none.jpg", "b.jpg", "*.gif", "empty"])
+    (here / "outer" / "empty").mkdir(parents=True)
+    images = find_images(["none.jpg", "b.jpg", "*.gif", "outer", "outer/empty"])
     assert [*images.paths] == [Path("b.jpg")]
-    missing, pattern, empty = images.errors
+    missing, pattern, outer, empty = images.errors
     assert missing.startswith("none.jpg does not exist")
     assert pattern.startswith("no file matches *.gif")
-    assert empty.startswith("the folder empty has no images (.avif, .bmp,")
-    assert "--recursive" in empty
+    assert empty.startswith("the folder outer/empty has no images (.avif, .bmp,")
+    assert ("--recursive" in outer, "--recursive" in empty) == (True, False)
