@@ -22,7 +22,7 @@ from vlm.caption import caption
 @options.device
 @options.as_json
 @click.pass_context
-def ask(context: click.Context, /, question: str, **options: Any) -> None:
+def ask(context: click.Context, /, question: str, **values: Any) -> None:
     """Ask a question about images: files, folders (all images in them) and patterns.
 
     A line is `path: region: answer`, without the path for one image and without the region if none was
@@ -34,13 +34,17 @@ def ask(context: click.Context, /, question: str, **options: Any) -> None:
     Example: vlm ask photos/ "What color is the car?" --region left --json
     """
     from pipeline.errors import PipelineError
-    from pipeline.regions.regions import regions_from_request
+    from pipeline.regions.regions import REGIONS, regions_from_request
 
-    if not options["images"] or not question.strip():
-        raise click.UsageError("Pass images, and then a question in quotation marks.")
-    if not (options["region"] or options["box"]):
+    if not values["images"] or not question.strip():
+        raise click.UsageError(
+            "The question is missing. Fix: pass images, and then a question in quotation marks."
+        )
+    if not (values["region"] or values["box"]):
         with suppress(PipelineError):  # a question need not name a place, and may name it unclearly
-            if regions_from_request(question, otherwise=()):
-                click.echo("Note: the model sees the whole image; --region shows it a place alone.", err=True)
+            if regions_from_request(question, otherwise=()) not in ((), (REGIONS["full"],)):
+                click.echo(
+                    "Note: the model sees the whole image. --region shows it one region only.", err=True
+                )
     # The options are those of `vlm caption`, with a question.
     context.forward(caption)

@@ -122,7 +122,6 @@ def _output_all(
 
     from pipeline.hardware.progress import bar
     from pipeline.regions.captioner import BATCH_SIZE
-    from vlm.files.caption_output import JsonLines
 
     counts: Counter[bool] = Counter()
     with bar("caption", "images", len(requests), hidden=len(requests) == 1) as progress:
@@ -133,7 +132,7 @@ def _output_all(
                 errors[str(answer)] = None
                 tqdm.write(f"Error: {answer}", file=sys.stderr)
             progress.update(1)
-            if number % BATCH_SIZE == 0 and isinstance(output, JsonLines):
+            if number % BATCH_SIZE == 0:
                 output.end_batch()
     return counts
 
@@ -147,7 +146,11 @@ def _regions_of(ask: str | None, region: str | None, box: str | None) -> "tuple[
         raise click.UsageError("--ask, --region and --box exclude each other. Fix: pass one of them.")
     if ask is not None:
         if is_question(ask):
-            click.echo("Note: --ask captions a place; `vlm ask` answers questions.", err=True)
+            click.echo(
+                "Note: --ask captions the region that a request names. `vlm ask` answers questions, if the "
+                "model was trained on them.",
+                err=True,
+            )
         return regions_from_request(ask)
     if region is not None:
         return (region_from_name(region),)

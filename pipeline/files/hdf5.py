@@ -51,9 +51,10 @@ def open_file(path: Path, version: int, kind: str, stage: str) -> Iterator[Any]:
         # Chunks hold a row, or are read once: the chunk cache would cost a copy each.
         with explain_read_errors(path), h5py.File(path, "r", rdcc_nbytes=0) as file:
             if file.attrs["format_version"] != version:
+                found = file.attrs["format_version"]
                 raise PipelineError(
-                    f"{path} has format version {file.attrs['format_version']}, and {kind} has {version}. "
-                    f"Fix: pass such a file, or run `dvc repro {stage}` if an older version wrote it."
+                    f"{path} has format version {found}; {kind} of this project has {version}. "
+                    f"Fix: pass a file that the {stage} stage wrote; if this is one, run `dvc repro {stage}`."
                 )
             yield file
     # What h5py raises for damaged metadata has many types.

@@ -200,16 +200,16 @@ stage.addEventListener("pointerup", (event) => {
   if (corner === null) return;
   const box = between(corner, place(event));
   corner = null;
-  draw(false);
   if (box[2] - box[0] < 0.02 || box[3] - box[1] < 0.02) return; // a click, not a box
+  setDrawing(false);
   byId("request").value = box.join(",");
   ask([box.join(",")]);
 });
-function draw(on) {
+function setDrawing(on) {
   stage.classList.toggle("drawing", on);
   byId("draw").setAttribute("aria-pressed", String(on));
 }
-byId("draw").addEventListener("click", () => draw(!stage.classList.contains("drawing")));
+byId("draw").addEventListener("click", () => setDrawing(!stage.classList.contains("drawing")));
 
 // --- ways in ---------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from pipeline.regions.regions import REGIONS, Region
 if TYPE_CHECKING:
     from pipeline.regions.captioner import RegionCaption
 
-# A killed run loses at most what it made in that time, or its batch.
+# A killed run loses at most what it made in that time, and the batch under way.
 _SAVE_SECONDS = 10.0
 
 
@@ -45,28 +45,28 @@ class Printer:
         from tqdm import tqdm
 
         if self.as_json:
-            row = _row(image, answer)
-            if self.question is not None:
-                row = {("answer" if name == "caption" else name): value for name, value in row.items()}
-                row["question"] = self.question
-            line = json.dumps(row, ensure_ascii=False)
+            line = json.dumps(_row(image, answer, self.question), ensure_ascii=False)
         else:
             names = [_text(image)] * self.names_path + [str(answer.region)] * self.names_region
             line = ": ".join([*names, answer.text])
         tqdm.write(line)  # above its bar
         return True
 
+    def end_batch(self) -> None:
+        """Do nothing: what was printed is kept."""
+
 
 class TextFiles:
     """Writes the caption of `photo.jpg` to `photo.txt`, atomically; a file that exists is never touched."""
 
-    def __init__(self, images: Iterable[Path], regions: Iterable[Region]) -> None:
+    def __init__(self, images: Iterable[Path], regions: Sequence[Region]) -> None:
         """Raise PipelineError for captions of regions, and where two would belong in one file."""
-        if list(regions) != [REGIONS["full"]]:
+        parts = [region for region in regions if region.pixels or region.box != REGIONS["full"].box]
+        if parts or len(regions) > 1:
             # A text file that exists does not say which region its caption is of.
+            names = ", ".join(map(str, parts or regions))
             raise PipelineError(
-                f"--write txt takes captions of whole images, not of {', '.join(map(str, regions))}. "
-                "Fix: use --write OUT.jsonl."
+                f"--write txt takes captions of whole images, not of {names}. Fix: use --write OUT.jsonl."
             )
         owners: dict[Path, Path] = {}
         for image in images:
@@ -96,9 +96,12 @@ class TextFiles:
             raise
         return True
 
+    def end_batch(self) -> None:
+        """Do nothing: each caption has its file."""
+
 
 class JsonLines:
-    """Writes one file with a line for each caption, atomically, every few seconds and when it is saved."""
+    """Writes one file with a line for each caption, atomically, after a batch and when it is saved."""
 
     def __init__(self, path: Path) -> None:
         """Read the captions that the file has. Raises PipelineError if it has anything else."""
@@ -130,7 +133,7 @@ class JsonLines:
         return True
 
     def end_batch(self) -> None:
-        """Write all lines if the last time was some seconds ago; the captions of a batch come at once."""
+        """Write all lines, unless that was done seconds ago; the captions of a batch come at once."""
         if time.monotonic() - self._saved > _SAVE_SECONDS:
             self.save()
 
@@ -141,13 +144,14 @@ class JsonLines:
             self._saved, self._is_saved = time.monotonic(), True
 
 
-# `has` says whether an earlier run left a caption, `add` outputs one and says whether it was new.
+# `has` says whether an earlier run left a caption, `add` outputs one and says whether it was new, and
+# `end_batch` is called when the captions of a batch are output.
 CaptionOutput = Printer | TextFiles | JsonLines
 
 
 @contextmanager
 def open_output(
-    write: str | None, printer: Printer, images: Iterable[Path], regions: Iterable[Region]
+    write: str | None, printer: Printer, images: Iterable[Path], regions: Sequence[Region]
 ) -> Iterator[CaptionOutput]:
     """Open what `--write` names, for captions of `regions` of each image; without it, the printer.
 
@@ -174,12 +178,13 @@ def _text(image: Path) -> str:
     return os.fsencode(image).decode("utf-8", "backslashreplace")
 
 
-def _row(image: Path, answer: "RegionCaption") -> JsonObject:
+def _row(image: Path, answer: "RegionCaption", question: str | None = None) -> JsonObject:
+    text = {"caption": answer.text} if question is None else {"question": question, "answer": answer.text}
     return {
         "path": _text(image),
         "region": answer.region.name,
         "box": answer.region.box,
-        "caption": answer.text,
+        **text,
         "score": round(answer.score, 4),
         "finished": answer.finished,
     }

@@ -13,6 +13,7 @@ import pytest
 from pipeline import Captioner
 from pipeline.model.checkpoints import load_checkpoint, save_checkpoint
 from tests.refusals import refusal
+from tests.unit.project import refuse_to_load
 from tests.vlm_command import run_vlm
 
 PHOTOS = ["photos/1.png", "photos/2.png"]
@@ -35,6 +36,7 @@ def test_each_image_and_region_has_an_answer() -> None:
     assert lines == [f"{path}: left: {answer.text}" for path, answer in zip(PHOTOS, left, strict=True)]
     row = json.loads(run(PHOTOS[1], QUESTION, "--box", "0,0,0.5,1", "--json").stdout)
     assert (row["path"], row["question"], row["answer"]) == (PHOTOS[1], QUESTION, left[1].text)
+    assert list(row) == ["path", "region", "box", "question", "answer", "score", "finished"]
     assert "caption" not in row
 
 
@@ -60,11 +62,24 @@ def test_questions_of_no_words_or_too_many_are_refused(question: str) -> None:
 
 
 @pytest.mark.parametrize("args", [PHOTOS[:1], [PHOTOS[0], " "]])
-def test_without_a_question_nothing_is_loaded(args: list[str]) -> None:
-    assert "then a question in quotation marks" in run(*args, code=2).stderr
+def test_without_a_question_nothing_is_loaded(args: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Captioner, "load", refuse_to_load)
+    assert (
+        "The question is missing. Fix: pass images, and then a question in quotation marks"
+        in run(*args, code=2).stderr
+    )
 
 
-@pytest.mark.parametrize(("region", "said"), [((), True), (("--region", "left"), False)])
-def test_a_place_in_a_question_is_no_crop(region: tuple[str, ...], said: bool) -> None:
-    result = run("none.png", "What is on the left?", *region, code=1)
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["What is on the left?"], True),
+        (["What is on the left?", "--region", "left"], False),
+        (["What is on the left?", "--box", "0,0,0.5,1"], False),
+        (["What is in the whole image?"], False),
+        ([QUESTION], False),
+    ],
+)
+def test_a_place_in_a_question_is_no_crop(args: list[str], said: bool) -> None:
+    result = run("none.png", *args, code=1)
     assert ("the model sees the whole image" in result.stderr) is said

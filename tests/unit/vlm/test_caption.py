@@ -107,7 +107,9 @@ def test_text_files_are_written_next_to_images(photos: Path, monkeypatch: pytest
     assert (photos / "2.txt").read_text() == "by hand"
     (photos / "0.png").unlink()
     monkeypatch.setattr(Captioner, "load", refuse_to_load)
-    assert "written to txt: 0; skipped, since they exist: 3" in run("photos", "--write", "txt").stderr
+    for whole in ([], ["--box", "0,0,1,1"]):
+        again = run("photos", "--write", "txt", *whole).stderr
+        assert "written to txt: 0; skipped, since they exist: 3" in again
 
 
 def test_a_text_file_that_appears_meanwhile_stays(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,9 +197,12 @@ def test_the_captions_of_a_batch_are_in_the_file_before_the_next_batch_begins(
     assert seen == [0, 0, 2]
 
 
-def test_a_question_is_pointed_to_the_command_that_answers() -> None:
-    asked = ("--ask", "What color is the dog?")
-    assert "`vlm ask` answers questions" in run("none.png", *asked, code=1).stderr
+@pytest.mark.parametrize(
+    ("request_", "said"), [("What color is the dog?", True), ("what is on the left?", False)]
+)
+def test_a_question_is_pointed_to_the_command_that_answers(request_: str, said: bool) -> None:
+    result = run("none.png", "--ask", request_, code=1)
+    assert ("`vlm ask` answers questions" in result.stderr) is said
 
 
 @pytest.mark.usefixtures("photos")
@@ -267,6 +272,7 @@ def test_a_limit_is_a_number_that_pillow_can_keep(command: list[str], number: st
         (["--write", "txt", "--json"], 2, "--write and --json"),
         (["--write", "txt", "--ask", "the left and the right"], 1, "whole images, not of left, right"),
         (["--write", "txt", "--region", "left"], 1, "whole images, not of left"),
+        (["--write", "txt", "--ask", "the whole image and the left"], 1, "whole images, not of left"),
         (["--write", "txt", "photos/1.jpg"], 1, "photos/1.png and photos/1.jpg would share photos/1.txt"),
         (["--write", "photos/other.jsonl"], 1, "other.jsonl:1 is not a line of `vlm caption`"),
     ],
