@@ -8,7 +8,6 @@ import json
 import math
 import os
 import platform
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -150,18 +149,29 @@ class Task:
         return placement
 
     def time_to_loss(self, losses: Sequence[float], captions: float, rate: float) -> Figures:
-        """Seconds until the mean loss of 100 captions is each of `to_loss`; infinite where it never is.
+        """Seconds until the loss is each of `to_loss`; infinite where it never is for the last 100 captions.
 
         In its first epoch a model has not seen a step's captions before: their loss says what it has learned.
+        But the images of one step are harder than those of another. So it is read off the falling curve that
+        is nearest to the losses, whose steps are means of many (pool adjacent violators; Ayer et al. 1955).
 
         Args:
             losses: of each step.
             captions: of a step.
             rate: captions a second.
         """
-        window = max(1, round(100 / captions))
-        means = [(end, statistics.mean(losses[end - window : end])) for end in range(window, len(losses) + 1)]
-        steps = {loss: next((end for end, mean in means if mean <= loss), math.inf) for loss in self.to_loss}
+        pools: list[tuple[float, int]] = []  # mean and number of steps
+        for loss in losses:
+            pools.append((loss, 1))
+            while len(pools) > 1 and pools[-2][0] <= pools[-1][0]:
+                (before, many), (mean, count) = pools[-2:]
+                pools[-2:] = [((before * many + mean * count) / (many + count), many + count)]
+        curve = [mean for mean, count in pools for _ in range(count)]
+        counted = curve[: len(curve) + 1 - max(1, round(100 / captions))]
+        steps = {
+            loss: next((step for step, mean in enumerate(counted, 1) if mean <= loss), math.inf)
+            for loss in self.to_loss
+        }
         return {f"s to {loss:g}": captions * needed / rate for loss, needed in steps.items()}
 
 

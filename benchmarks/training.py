@@ -125,6 +125,7 @@ def _row(side: str, runs: list[Figures], encoding: float, captions: int) -> dict
 
 def encode(task: Task) -> float:
     """Encode images, find neighbors, tokenize captions; returns the seconds of the first two."""
+    keep_freed_memory()
     params = _params(task, batch_size=1, accumulation=1, compiled=False)
     execution = Execution(choose_placement(task.device), params.runtime, task.work / "encode")
     features, captions = task.work / "features.h5", task.work / "captions.jsonl"

@@ -28,7 +28,7 @@ def main() -> None:
     images = evaluation["images"]["test"]
     click.echo(f"\nBest epoch: {evaluation['best_epoch']}. {choice_sentence(evaluation)}".rstrip())
     title = f"Test scores ({images} images):"
-    click.echo(f"{title:<31}BLEU-1   BLEU-4    CIDEr  ROUGE-L   model's CIDEr minus this, 95 %")
+    click.echo(f"{title:<31}BLEU-1   BLEU-4  CIDEr-D  ROUGE-L   model's CIDEr-D minus this, 95 %")
     rows = {"the model": evaluation["test"]}
     rows |= {CONTROLS.get(name, name): row for name, row in sorted(evaluation["controls"].items())}
     for name, row in rows.items():

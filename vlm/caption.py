@@ -62,6 +62,7 @@ def caption(
     Example: vlm caption photos/ --write txt
     """
     # `vlm ask` comes here too, with a `question`, which the texts then answer.
+    from pipeline.images.images import open_image
     from vlm.files.caption_output import Printer, open_output
     from vlm.files.image_files import find_images
 
@@ -82,6 +83,10 @@ def caption(
     with open_output(write, printer, files.paths, regions) as output:
         missing = [request for request in requests if not output.has(*request)]
         if missing:
+            if len(files.paths) == 1:  # what is wrong with it is said before the models are loaded
+                picture = open_image(missing[0][0], max_megapixels, limit="max_megapixels")
+                for region in regions:
+                    region.within(picture.width, picture.height)
             # Said before the imports: they take seconds, longer on a busy machine.
             if not as_json:
                 click.echo(f"Loading {checkpoint} and the models that it names ...", err=True)

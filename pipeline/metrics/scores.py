@@ -72,7 +72,7 @@ def verdict(evaluation: Mapping[str, Any]) -> str:
         return ""
     names = " and ".join(f"“{CONTROLS.get(name, name)}”" for name in better)
     figures = " and ".join(f"{cider:.2f}" for cider in better.values())
-    return f"The captions say less than {names}: CIDEr {model:.2f} against {figures}."
+    return f"The captions say less than {names}: CIDEr-D {model:.2f} against {figures}."
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,8 @@ def measure(predictions: Mapping[str, str], references: Mapping[str, Sequence[st
     if sentences := [f"{fault} {_count(ids)}" for fault, ids in faults.items() if ids]:
         raise PipelineError(
             f"There is {' and '.join(sentences)}. Predictions and references must be of the same images. "
-            "Fix: caption all images of the split, or choose the split of the predictions with --split."
+            "Fix: caption all images that have references, or leave the others out, as `vlm score` does with "
+            "--split."
         )
     if empty := [i for i in references if not references[i]]:
         raise PipelineError(f"There are no references for {_count(empty)}. Each image needs a caption.")

@@ -51,6 +51,11 @@ class TransformersEncoder:
                 f"encoder.layer is {params.layer}, but {params.name} has {layers} layers. "
                 f"Use {-layers - 1} to {layers}."
             )
+        # Hidden state n is what the first n layers make.
+        self._layer = params.layer % (layers + 1)
+        if is_clip:
+            # The others would be computed for nothing. (Elsewhere a norm may belong to the last one.)
+            del self._model.encoder.layers[max(1, self._layer) :]
         self._side = vision.image_size // vision.patch_size
         blank = torch.zeros(1, 3, vision.image_size, vision.image_size)
         preprocessing = digest(self.preprocess.settings())
@@ -63,6 +68,6 @@ class TransformersEncoder:
         output = self._model(
             pixel_values=pixels.to(self._device, non_blocking=True), output_hidden_states=True
         )
-        hidden: Tensor = output.hidden_states[self._params.layer]  # [B, 1 + patches, D_v]
+        hidden: Tensor = output.hidden_states[self._layer]  # [B, 1 + patches, D_v]
         prefix = hidden.shape[1] - self._side**2
         return select_tokens(hidden[:, :prefix], hidden[:, prefix:], self._params)

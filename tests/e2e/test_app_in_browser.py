@@ -231,11 +231,17 @@ def test_a_bad_file_gets_a_sentence(page: Chromium, tmp_path: Path, content: byt
     choose(page, tmp_path / "photo.png")
     assert error(page).startswith(message)
     assert not page.find("#request").is_enabled()
+    below = page.find("#error").rect["y"] - page.find("#drop").rect["y"] - page.find("#drop").rect["height"]
+    assert 0 <= below < 50
 
 
 def test_an_unclear_request_gets_a_sentence_and_the_next_one_an_answer(ready: Chromium) -> None:
     ask(ready, "<img src=x onerror=alert(1)> center of the top left")
     assert "'<img src=x onerror=alert(1)> center" in error(ready)
+    for nothing in ("", "  "):
+        ask(ready, nothing)
+        # The browser says so, and nothing is sent.
+        assert not ready.run("return document.querySelector('#request').validity.valid")
     ask(ready, "the left")
     wait_for_cards(ready, 1)
 

@@ -14,9 +14,13 @@ let pending = 0;
 
 // --- words to the reader ---------------------------------------------------------------------------
 
-function fail(sentence) {
-  byId("error").textContent = sentence;
-  byId("error").hidden = sentence === "";
+// The sentence stands below what was used: the form, or the place where images are dropped.
+function fail(sentence, below = "ask") {
+  const error = byId("error");
+  byId(below).after(error);
+  error.textContent = sentence;
+  error.hidden = sentence === "";
+  error.scrollIntoView({ block: "nearest" });
 }
 
 let since = 0;
@@ -36,15 +40,15 @@ setInterval(() => pending > 0 && tell(), 1000);
 
 // --- the server ------------------------------------------------------------------------------------
 
-async function post(path, file, signal) {
+async function post(path, file, below, signal) {
   working(1);
   try {
     const response = await fetch(path, { method: "POST", body: file, signal });
     const answer = await response.json();
     if (response.ok) return answer;
-    fail(answer.error);
+    fail(answer.error, below);
   } catch {
-    if (!signal?.aborted) fail("The page gets no answer. Try again in a minute; the app may have ended.");
+    if (!signal?.aborted) fail("The page gets no answer. Try again in a minute; the app may have ended.", below);
   } finally {
     working(-1);
   }
@@ -54,11 +58,11 @@ async function post(path, file, signal) {
 async function take(file) {
   fail("");
   if (file.size > maxBytes) {
-    fail(`This file has ${(file.size / 1e6).toFixed(1)} MB; at most ${maxBytes / 1e6} MB are taken. Choose a smaller one.`);
+    fail(`This file has ${(file.size / 1e6).toFixed(1)} MB; at most ${maxBytes / 1e6} MB are taken. Choose a smaller one.`, "drop");
     return;
   }
   const turn = ++chosen;
-  const checked = await post("image", file);
+  const checked = await post("image", file, "drop");
   if (checked === null || turn !== chosen) return;
   leaving.abort();
   leaving = new AbortController();
@@ -78,7 +82,7 @@ async function ask(requests, asked = "") {
   if (image === null) return;
   fail("");
   const query = new URLSearchParams(requests.map((request) => ["request", request]));
-  const answer = await post(`captions?${query}`, image, leaving.signal);
+  const answer = await post(`captions?${query}`, image, "ask", leaving.signal);
   if (answer === null) return;
   const made = answer.answers.map((one) => card(one, asked));
   cards.prepend(...made);
@@ -253,5 +257,5 @@ document.addEventListener("drop", (event) => {
   document.body.classList.remove("over");
   const [file] = event.dataTransfer.files;
   if (file) take(file);
-  else fail("That was no file; save the image first, or copy and paste it.");
+  else fail("That was no file; save the image first, or copy and paste it.", "drop");
 });

@@ -1,6 +1,7 @@
 """Names of images as a user gives them (files, folders, patterns) -> image files."""
 
 import glob
+import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -73,7 +74,8 @@ class ImageFiles:
         folders = set() if recursive else set(visible) - set(files)
         self.folders |= folders
         if images:
-            others = set(files) - set(images)
+            # Captions of these images, such as `vlm caption --write txt` wrote, are no surprise.
+            others = set(files) - set(images) - {image.with_suffix(".txt") for image in images}
             self.ignored.update(path.suffix.lower() or "without a suffix" for path in others)
         else:
             more = " Fix: --recursive also reads its folders." if folders else ""
@@ -90,9 +92,10 @@ def find_images(names: Iterable[str], recursive: bool = False) -> ImageFiles:
     """
     images = ImageFiles()
     for name in names:
-        if Path(name).is_dir():
+        # Path.is_dir and Path.exists raise an error for a name that is longer than the system allows.
+        if os.path.isdir(name):  # noqa: PTH112
             images.add_folder(Path(name), recursive)
-        elif Path(name).exists():
+        elif os.path.exists(name):  # noqa: PTH110
             images.paths[Path(name)] = None
         else:
             images.add_matches(name)

@@ -6,6 +6,7 @@ from pathlib import Path
 from pipeline.captions import read_images
 from pipeline.errors import PipelineError
 from pipeline.files.json_files import read_json
+from stages.errors import refuse_while_dvc_runs
 
 
 class RunFiles:
@@ -25,12 +26,15 @@ class RunFiles:
     def get(self, name: str) -> Path:
         """Return where a file of the run is to be read.
 
-        Raises PipelineError if the run is unknown, or neither git nor DVC has the file on this machine.
+        Raises PipelineError if the run is unknown, neither git nor DVC has the file on this machine, or DVC
+        is making it now.
         """
         from dvc.exceptions import DvcException
         from scmrepo.exceptions import SCMError
 
         if self._project is None:
+            if not Path(name).exists():
+                refuse_while_dvc_runs(Path(name), "wait until it has ended")
             return Path(name)
         copy = self._folder / name
         copy.parent.mkdir(parents=True, exist_ok=True)

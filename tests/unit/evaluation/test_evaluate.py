@@ -155,6 +155,20 @@ def test_equal_runs_give_equal_bytes(project: Project, make_project: Callable[[]
     assert make_project().outputs() == project.outputs()
 
 
+def test_the_log_tells_answers_from_captions(project: Project, log: pytest.LogCaptureFixture) -> None:
+    with edited_code("model/generation.py"):
+        project.evaluate()
+    metrics = read_metrics(project)
+    asked = metrics["answers"]["questions"]
+    epoch = f"epoch {metrics['best_epoch']}"
+    for line in (
+        f"{epoch}, test: {metrics['images']['test']} images captioned",
+        f"{epoch}, questions: {asked} questions answered",
+        f"{epoch}, images shuffled: {asked} questions answered",
+    ):
+        assert line in log.messages
+
+
 @contextmanager
 def other_features(project: Project, split: str) -> Iterator[None]:
     """features.h5 as from other images: its attributes are right, the rows of one split differ."""

@@ -91,7 +91,7 @@ def test_a_model_below_a_control_is_called_so(run: ReportInputs, page: Path) -> 
     content["controls"]["consensus"] = {**content["controls"]["constant"], "cider": 34.5}
     write_json(run.evaluation, content | {"consensus_images": 20})
     text = read_page(run).text
-    assert "The captions say less than “consensus of the nearest”: CIDEr 11.50 against 34.50." in text
+    assert "The captions say less than “consensus of the nearest”: CIDEr-D 11.50 against 34.50." in text
     assert "the captions of the 20 most similar training images" in text
 
 

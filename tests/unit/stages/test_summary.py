@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("here")
 
 
 def summarize(controls: dict[str, Any], **more: Any) -> list[str]:
-    """The lines of a summary of a model with a CIDEr of 30.25."""
+    """The lines of a summary of a model with a CIDEr-D of 30.25."""
     evaluation = {
         "best_epoch": 1,
         "selected_by": "bleu_4",
@@ -44,10 +44,10 @@ def test_it_says_if_a_control_leads(is_below: bool) -> None:
         "consensus": {"cider": 34.5 if is_below else 30.25, "behind": behind},
     }
     lines = summarize(controls)
-    sentence = "The captions say less than “consensus of the nearest”: CIDEr 30.25 against 34.50."
+    sentence = "The captions say less than “consensus of the nearest”: CIDEr-D 30.25 against 34.50."
     assert (sentence in lines) == any("say less" in line for line in lines) == is_below
     header = next(place for place, line in enumerate(lines) if line.startswith("Test scores"))
-    assert lines[header].endswith("model's CIDEr minus this, 95 %")
+    assert lines[header].endswith("model's CIDEr-D minus this, 95 %")
     assert lines[header + 2].endswith("   -9 to 9" if is_below else "   2 to 9")
 
 

@@ -282,6 +282,14 @@ def test_what_cannot_be_asked_is_said_before_loading(args: list[str], code: int,
     run("none.png", code=1)
 
 
+def test_one_image_that_cannot_be_captioned_is_refused_before_loading(no_models: Path) -> None:
+    (no_models / "1.jpg").write_text("no image")
+    assert "photos/1.jpg is not a readable image" in run("photos/1.jpg", code=1).stderr
+    said = run("photos/1.png", "--box", "0,0,600,40", code=1).stderr
+    assert "The box 0,0,600,40px reaches beyond the image of 60 x 40 pixels" in said
+    assert "max_megapixels is 0.001" in run("photos/1.png", "--max-megapixels", "0.001", code=1).stderr
+
+
 @pytest.mark.parametrize("checkpoint", ["data/best", "data"])
 def test_a_checkpoint_that_dvc_is_making_is_not_missing(here: Path, checkpoint: str) -> None:
     """`dvc repro` removes a stage's outputs before it writes them again; other files it does not make."""

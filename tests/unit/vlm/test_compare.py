@@ -4,6 +4,7 @@ Two runs of a project are compared in tests/e2e/test_dvc.py.
 Run: .venv/bin/python -m pytest tests/unit/vlm/test_compare.py
 """
 
+import os
 import re
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from PIL import Image
 
 from pipeline.captions import CaptionRecord, ImageRecord, write_captions, write_images
 from pipeline.files.json_files import sha256_of_file, write_jsonl
+from tests.unit.project import write_dvc_lock
 from tests.vlm_command import run_vlm
 
 REFERENCES = {"1.png": "a red dog runs fast", "2.png": "two men sit on grass", "3.png": "a cat sleeps here"}
@@ -86,6 +88,15 @@ def test_the_page_shows_them_with_their_images_and_no_markup_from_outside() -> N
 def test_what_cannot_be_compared_is_said(args: tuple[str, ...], sentence: str) -> None:
     save("few.jsonl", {key: text for key, text in FIRST.items() if key != "3.png"})
     assert sentence in compare(*args, code=1).stderr
+
+
+def test_a_run_that_dvc_is_making_is_not_missing() -> None:
+    write_dvc_lock(os.getpid())
+    assert (
+        "metrics/evaluate.json does not exist yet: DVC is at work"
+        in compare("a.jsonl", "workspace", code=1).stderr
+    )
+    assert "Page: " in compare("a.jsonl", "b.jsonl").stdout
 
 
 def test_scores_without_a_best_epoch_and_a_project_without_commits_are_said() -> None:

@@ -53,6 +53,12 @@ def test_ignored_files_are_counted_by_kind(here: Path) -> None:
     assert images.notes()[0].startswith("ignored 5 files (2 .xcf, ")
 
 
+def test_captions_next_to_their_images_are_not_counted(here: Path) -> None:
+    for name in ("b.txt", "deep/d.txt"):
+        (here / name).touch()
+    assert find_images(["."], recursive=True).ignored == {".txt": 1}
+
+
 def test_photos_of_cameras_and_telephones_are_found(here: Path) -> None:
     for name in ("1.avif", "2.jp2", "3.heic"):
         (here / "deep" / name).touch()
