@@ -148,17 +148,17 @@ class Task:
             torch.cuda.set_per_process_memory_fraction(min(1.0, self.gib * 2**30 / total))
         return placement
 
-    def time_to_loss(self, losses: Sequence[float], captions: float, rate: float) -> Figures:
-        """Seconds until the loss is each of `to_loss`; infinite where it never is for the last 100 captions.
+    def time_to_loss(self, losses: Sequence[float], images: float, seconds: float) -> Figures:
+        """Seconds until the loss is each of `to_loss`; infinite unless the last 100 images have that loss.
 
         In its first epoch a model has not seen a step's captions before: their loss says what it has learned.
-        But the images of one step are harder than those of another. So it is read off the falling curve that
-        is nearest to the losses, whose steps are means of many (pool adjacent violators; Ayer et al. 1955).
+        But the images of one step are harder than those of another. So it is read off the nearest falling
+        curve: where losses rise again, it is their mean (pool adjacent violators; Ayer et al. 1955).
 
         Args:
             losses: of each step.
-            captions: of a step.
-            rate: captions a second.
+            images: of a step, of which a caption or all are in it.
+            seconds: that a step takes.
         """
         pools: list[tuple[float, int]] = []  # mean and number of steps
         for loss in losses:
@@ -167,12 +167,12 @@ class Task:
                 (before, many), (mean, count) = pools[-2:]
                 pools[-2:] = [((before * many + mean * count) / (many + count), many + count)]
         curve = [mean for mean, count in pools for _ in range(count)]
-        counted = curve[: len(curve) + 1 - max(1, round(100 / captions))]
+        counted = curve[: max(0, len(curve) + 1 - max(1, round(100 / images)))]
         steps = {
             loss: next((step for step, mean in enumerate(counted, 1) if mean <= loss), math.inf)
             for loss in self.to_loss
         }
-        return {f"s to {loss:g}": captions * needed / rate for loss, needed in steps.items()}
+        return {f"s to {loss:g}": seconds * needed for loss, needed in steps.items()}
 
 
 def profile(name: str) -> Params:

@@ -72,7 +72,7 @@ def measure(task: Task, batch_size: int, steps: int) -> Figures:
     flop = common.step_flop(model.config.text_config, positions, positions, pairs, PATCHES * captions)
     flop = flop / captions + common.vision_flop(*common.VIT_B_32)
     row = common.figures(captions / seconds, peak_memory(placement) / 1e6, flop, placement)
-    return row | task.time_to_loss(losses, batch_size, captions / seconds)
+    return row | task.time_to_loss(losses, batch_size, seconds / steps)
 
 
 def _train(task: Task, processor: Any, model: Any, batch_size: int, steps: int) -> tuple[float, list[float]]:

@@ -54,7 +54,7 @@ Side = tuple[Callable[..., Figures], tuple[Any, ...]]
 )  # fmt: skip
 @click.option("--gib", type=float, help="Memory of the GPU that a process may take.")
 @click.option(
-    "--to-loss", type=float, multiple=True, help="Both train an epoch; when is the mean of 100 captions this?"
+    "--to-loss", type=float, multiple=True, help="Both train an epoch; when is the loss of new captions this?"
 )
 @click.option("--similar", default=0, help="Captions of similar images in ours' prompt.")
 @click.option(
@@ -169,7 +169,7 @@ def measure(task: Task, batch_size: int, accumulation: int, compiled: bool) -> F
     )
     rate, captions = cost["texts_per_second"], sum(map(len, lengths))
     row = common.figures(rate, cost["peak_memory_mb"], flop / captions, placement)
-    return row | task.time_to_loss(losses, captions / len(losses), rate)
+    return row | task.time_to_loss(losses, len(lengths) / len(losses), captions / rate / len(losses))
 
 
 def _params(task: Task, batch_size: int, accumulation: int, compiled: bool) -> Params:

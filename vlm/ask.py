@@ -37,13 +37,13 @@ def ask(context: click.Context, /, question: str, **values: Any) -> None:
     from pipeline.errors import PipelineError
     from pipeline.regions.regions import REGIONS, regions_from_request
 
-    if os.path.exists(question):  # noqa: PTH110, Path.exists raises an error for a long question
-        raise click.UsageError(
-            f"{question!r:.100} is a file or folder, not a question. Fix: put the question last."
-        )
     if not values["images"] or not question.strip():
         raise click.UsageError(
             "The question is missing. Fix: pass images, and then a question in quotation marks."
+        )
+    if os.path.exists(question):  # noqa: PTH110, Path.exists raises an error for a long question
+        raise click.UsageError(
+            f"{question!r:.100} is a file or folder, not a question. Fix: put the question last."
         )
     if not (values["region"] or values["box"]):
         with suppress(PipelineError):  # a question need not name a place, and may name it unclearly

@@ -83,10 +83,8 @@ def caption(
     with open_output(write, printer, files.paths, regions) as output:
         missing = [request for request in requests if not output.has(*request)]
         if missing:
-            if len(files.paths) == 1:  # what is wrong with it is said before the models are loaded
-                picture = open_image(missing[0][0], max_megapixels, limit="max_megapixels")
-                for region in regions:
-                    region.within(picture.width, picture.height)
+            if not several:  # a bad file is refused before the models are loaded; next to others, in its turn
+                open_image(missing[0][0], max_megapixels, limit="max_megapixels")
             # Said before the imports: they take seconds, longer on a busy machine.
             if not as_json:
                 click.echo(f"Loading {checkpoint} and the models that it names ...", err=True)

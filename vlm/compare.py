@@ -35,7 +35,7 @@ def compare(first: str, second: str, references: Path | None, page: Path, max_me
     with TemporaryDirectory() as folder:
         runs = [RunFiles(name, Path(folder, side)) for side, name in (("A", first), ("B", second))]
         # References and images are those of a run, of B's if both are one.
-        run = runs[0] if Path(second).is_file() else runs[1]
+        run = runs[0] if runs[1].is_file else runs[1]
         predictions = [run.predictions() for run in runs]
         expected = read_caption_file(references or run.get("data/captions.jsonl"), "captions")
         read = [

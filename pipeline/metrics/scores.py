@@ -121,9 +121,8 @@ def measure(predictions: Mapping[str, str], references: Mapping[str, Sequence[st
     faults = {"no prediction for": missing, "a prediction but no references for": unknown}
     if sentences := [f"{fault} {_count(ids)}" for fault, ids in faults.items() if ids]:
         raise PipelineError(
-            f"There is {' and '.join(sentences)}. Predictions and references must be of the same images. "
-            "Fix: caption all images that have references, or leave the others out, as `vlm score` does with "
-            "--split."
+            f"There is {' and '.join(sentences)}. Fix: give predictions and references of the same images; "
+            "`vlm score --split` takes the references of one split."
         )
     if empty := [i for i in references if not references[i]]:
         raise PipelineError(f"There are no references for {_count(empty)}. Each image needs a caption.")

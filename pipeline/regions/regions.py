@@ -110,8 +110,8 @@ def region_from_box(box: str | Sequence[float]) -> Region:
             if not pixels or all(number.is_integer() for number in numbers):
                 return Region("box", (left + 0.0, top + 0.0, right, bottom), pixels)  # + 0.0: -0.0 is allowed
     raise PipelineError(
-        f"{text.strip()!r:.100} is not a box: left, top, right, bottom, with left < right and top < bottom. "
-        "Give four fractions (0.5,0,1,0.5) or four whole pixels (0,0,112,112)."
+        f"{text.strip()!r:.100} is not a box. A box is left,top,right,bottom, with left < right and top < "
+        "bottom: four fractions (0.5,0,1,0.5) or four whole pixels (0,0,112,112)."
     )
 
 

@@ -54,7 +54,8 @@ class TransformersEncoder:
         # Hidden state n is what the first n layers make.
         self._layer = params.layer % (layers + 1)
         if is_clip:
-            # The others would be computed for nothing. (Elsewhere a norm may belong to the last one.)
+            # The others would be computed for nothing. One stays, at which `transformers` records states. (Of
+            # other models a norm may belong to the last layer.)
             del self._model.encoder.layers[max(1, self._layer) :]
         self._side = vision.image_size // vision.patch_size
         blank = torch.zeros(1, 3, vision.image_size, vision.image_size)

@@ -14,7 +14,7 @@ let pending = 0;
 
 // --- words to the reader ---------------------------------------------------------------------------
 
-// The sentence stands below what was used: the form, or the place where images are dropped.
+// What is wrong with a file stands below the place where images are dropped, all else below the form.
 function fail(sentence, below = "ask") {
   const error = byId("error");
   byId(below).after(error);

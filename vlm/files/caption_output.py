@@ -16,6 +16,7 @@ from pipeline.files.disk_errors import explain_write_errors
 from pipeline.files.json_files import JsonObject, read_jsonl, write_atomic, write_jsonl
 from pipeline.files.locks import file_lock
 from pipeline.regions.regions import REGIONS, Region
+from vlm.files.image_files import text_file
 
 if TYPE_CHECKING:
     from pipeline.regions.captioner import RegionCaption
@@ -70,20 +71,20 @@ class TextFiles:
             )
         owners: dict[Path, Path] = {}
         for image in images:
-            owner = owners.setdefault(image.with_suffix(".txt"), image)
+            owner = owners.setdefault(text_file(image), image)
             if owner != image:
                 raise PipelineError(
-                    f"{owner} and {image} would share {image.with_suffix('.txt')}. "
+                    f"{owner} and {image} would share {text_file(image)}. "
                     "Fix: rename one of them, or use --write OUT.jsonl."
                 )
 
     def has(self, image: Path, _region: Region) -> bool:
         """Whether the image has a text file, by any author."""
-        return image.with_suffix(".txt").exists()
+        return text_file(image).exists()
 
     def add(self, image: Path, answer: "RegionCaption") -> bool:
         """Write a caption; False if its file exists by now."""
-        path = image.with_suffix(".txt")
+        path = text_file(image)
         with explain_write_errors(path):
             try:
                 path.touch(exist_ok=False)  # a file that somebody wrote meanwhile is kept

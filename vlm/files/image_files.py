@@ -18,6 +18,11 @@ _SUFFIXES = (
 )
 
 
+def text_file(image: Path) -> Path:
+    """Return the file next to an image that has its caption, as `vlm caption --write txt` writes it."""
+    return image.with_suffix(".txt")
+
+
 @dataclass
 class ImageFiles:
     """The image files that names stand for.
@@ -25,7 +30,7 @@ class ImageFiles:
     Attributes:
         paths: the files, in the order of the names, each once.
         errors: a sentence for each name without an image.
-        ignored: the number of other files in the folders, by suffix.
+        ignored: the number of other files in the folders, by suffix; text files with captions do not count.
         folders: folders in folders, or matched by patterns, that were not searched.
     """
 
@@ -74,8 +79,7 @@ class ImageFiles:
         folders = set() if recursive else set(visible) - set(files)
         self.folders |= folders
         if images:
-            # Captions of these images, such as `vlm caption --write txt` wrote, are no surprise.
-            others = set(files) - set(images) - {image.with_suffix(".txt") for image in images}
+            others = set(files) - set(images) - set(map(text_file, images))
             self.ignored.update(path.suffix.lower() or "without a suffix" for path in others)
         else:
             more = " Fix: --recursive also reads its folders." if folders else ""

@@ -1,5 +1,6 @@
 """The files of a run: the one in the workspace, or an experiment or commit in git and DVC's cache."""
 
+import os
 from collections.abc import Collection
 from pathlib import Path
 
@@ -10,7 +11,11 @@ from stages.errors import refuse_while_dvc_runs
 
 
 class RunFiles:
-    """Gives the files of a run by their paths in the project."""
+    """Gives the files of a run by their paths in the project.
+
+    Attributes:
+        is_file: whether the name is that of a file of predictions, not of a run.
+    """
 
     def __init__(self, name: str, folder: Path) -> None:
         """Look at a revision of the project in the current folder; its files are copied into `folder`.
@@ -20,7 +25,8 @@ class RunFiles:
         from dvc.api import DVCFileSystem
 
         self._name, self._folder = name, folder
-        is_here = name == "workspace" or Path(name).is_file()
+        self.is_file = os.path.isfile(name)  # noqa: PTH113, Path.is_file raises an error for a long name
+        is_here = name == "workspace" or self.is_file
         self._project = None if is_here else DVCFileSystem(".", rev=name)
 
     def get(self, name: str) -> Path:
@@ -53,7 +59,7 @@ class RunFiles:
 
         Raises PipelineError where that epoch is not known.
         """
-        if Path(self._name).is_file():
+        if self.is_file:
             return Path(self._name)
         match read_json(self.get("metrics/evaluate.json")):
             case {"best_epoch": int(best)}:

@@ -22,7 +22,8 @@ def test_a_loss_is_reached_where_the_nearest_falling_curve_is_that_low() -> None
     task = Task(Path(), "model", "cpu", to_loss=(3.0, 2.0))
     # A low step before higher ones is its images' luck: the curve is 4, then 2.5 for five steps, then 1.5.
     losses = [4.0, 1.0, 3.5, 2.0, 3.5, 2.5, 1.5]
-    assert task.time_to_loss(losses, captions=100, rate=10) == {"s to 3": 20, "s to 2": 70}
-    # 50 captions a step: a hundred captions are two steps, and the last one alone is not enough.
-    assert task.time_to_loss(losses, captions=50, rate=10) == {"s to 3": 10, "s to 2": math.inf}
+    assert task.time_to_loss(losses, images=100, seconds=10) == {"s to 3": 20, "s to 2": 70}
+    # A hundred images are two steps, and the last step alone is not enough; or more than there are.
+    assert task.time_to_loss(losses, images=50, seconds=10) == {"s to 3": 20, "s to 2": math.inf}
+    assert task.time_to_loss(losses, images=10, seconds=10) == {"s to 3": math.inf, "s to 2": math.inf}
     assert Task(Path(), "model", "cpu").time_to_loss(losses, 50, 10) == {}

@@ -80,6 +80,7 @@ def test_the_page_shows_them_with_their_images_and_no_markup_from_outside() -> N
     ("args", "sentence"),
     [
         (("a.jsonl", "nowhere"), "there is no metrics/evaluate.json of 'nowhere'"),
+        (("a.jsonl", "long" * 80), "there is no metrics/evaluate.json of 'longlong"),
         (("a.jsonl", "workspace"), "metrics/evaluate.json does not exist"),
         (("a.jsonl", "few.jsonl"), "no prediction for 1 image: '3.png'"),
         (("a.jsonl", "b.jsonl", "--references", "few.jsonl"), "captions is None"),
