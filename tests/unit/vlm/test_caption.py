@@ -291,7 +291,7 @@ def test_a_single_image_that_cannot_be_read_is_refused_before_loading(no_models:
 @pytest.mark.parametrize("checkpoint", ["data/best", "data"])
 def test_a_checkpoint_that_dvc_is_making_is_not_missing(here: Path, checkpoint: str) -> None:
     """`dvc repro` removes a stage's outputs before it writes them again; other files it does not make."""
-    (here / "1.png").touch()
+    Image.new("RGB", (60, 40)).save(here / "1.png")
     at_work = f"DVC is at work (process {os.getpid()}: dvc repro). Fix: wait until it has ended"
     # There is no process of the other number: a killed one left the lock.
     for process, sentence in ((os.getpid(), at_work), (2**22 + 1, "run `dvc repro`")):
