@@ -128,6 +128,7 @@ class Task:
         to_loss: losses whose time is measured, over an epoch of both sides; none: a number of steps.
         similar: captions of similar images in the prompt of ours.
         adapters: whether ours also trains adapters.
+        seed: of the first weights and the order of images of ours.
         dequantize: whether ours keeps its NF4 weights as plain ones.
     """
 
@@ -138,6 +139,7 @@ class Task:
     to_loss: tuple[float, ...] = ()
     similar: int = 0
     adapters: bool = False
+    seed: int = 0
     dequantize: bool = False
 
     def placement(self) -> Placement:

@@ -60,6 +60,7 @@ Side = tuple[Callable[..., Figures], tuple[Any, ...]]
 @click.option(
     "--adapters", is_flag=True, help="Ours also trains the adapters of profiles/photos.yaml, at its rate."
 )
+@click.option("--seed", default=0, help="Of ours' first weights and order of images.")
 @click.option("--dequantize", is_flag=True, help="Ours keeps its NF4 weights as plain ones.")
 @click.option("--device", default="cpu")
 def main(
@@ -177,6 +178,7 @@ def _params(task: Task, batch_size: int, accumulation: int, compiled: bool) -> P
     train = replace(
         base.train,
         epochs=1,
+        seed=task.seed,
         batch_size=batch_size,
         gradient_accumulation_steps=accumulation,
         word_passes=0,  # the clock does not see them
