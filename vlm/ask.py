@@ -41,10 +41,12 @@ def ask(context: click.Context, /, question: str, **values: Any) -> None:
         raise click.UsageError(
             "The question is missing. Fix: pass images, and then a question in quotation marks."
         )
-    if os.path.exists(question):  # noqa: PTH110, Path.exists raises an error for a long question
-        raise click.UsageError(
-            f"{question!r:.100} is a file or folder, not a question. Fix: put the question last."
-        )
+    # Words without marks of a path or pattern are those of a question.
+    exists = os.path.exists  # Path.exists raises an error for a text that is longer than a name may be
+    words = [name for name in values["images"] if not (exists(name) or set(name) & set("./\\*?["))]
+    if words or exists(question):
+        problem = f"{words[0]!r:.100} is no file or folder" if words else f"{question!r:.100} is no question"
+        raise click.UsageError(f"{problem}. Fix: put the question last, in quotation marks.")
     if not (values["region"] or values["box"]):
         with suppress(PipelineError):  # a question need not name a place, and may name it unclearly
             if regions_from_request(question, otherwise=()) not in ((), (REGIONS["full"],)):

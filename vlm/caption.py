@@ -100,7 +100,7 @@ def caption(
                 counts = _output_all(missing, answers, output, errors)
             except KeyboardInterrupt:
                 if write:
-                    click.echo("Stopped. Finished captions are kept; the same command goes on.", err=True)
+                    click.echo("Stopped. Run the same command again to go on.", err=True)
                 raise
     if write:
         skipped = len(requests) - len(missing) + counts[False]

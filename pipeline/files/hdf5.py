@@ -60,8 +60,8 @@ def open_file(path: Path, version: int, kind: str, stage: str) -> Iterator[Any]:
     # What h5py raises for damaged metadata has many types.
     except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
         raise PipelineError(
-            f"{path} is not {kind} ({error}). Fix: pass a file that the {stage} stage wrote; if it is "
-            f"damaged, delete it and run `dvc repro {stage}`."
+            f"{path} is not {kind} ({error}). Fix: pass a file that the {stage} stage wrote; if it wrote "
+            f"this one, the file is damaged: delete it and run `dvc repro {stage}`."
         ) from error
 
 

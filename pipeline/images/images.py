@@ -168,9 +168,11 @@ def image_from_bytes(name: str, content: bytes, max_megapixels: float, limit: st
     except PipelineError:
         raise
     except UnidentifiedImageError as error:
-        heic = "" if READS_HEIC else " Fix: for HEIC, run `pip install --editable '.[heic]'`."
+        fix = "get the file again or leave it out"
+        if content[4:8] == b"ftyp" and not READS_HEIC:
+            fix = "for HEIC, run `pip install --editable '.[heic]'`"
         raise PipelineError(
-            f"{name} is not a readable image. Use one of: {', '.join(_FORMATS)}.{heic}"
+            f"{name} is not a readable image. Use one of: {', '.join(_FORMATS)}. Fix: {fix}."
         ) from error
     # Damaged files make decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error; and Pillow
     # has its own limit for pixels.

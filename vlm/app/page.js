@@ -219,7 +219,9 @@ byId("draw").addEventListener("click", () => setDrawing(!stage.classList.contain
 
 byId("ask").addEventListener("submit", (event) => {
   event.preventDefault();
-  ask([byId("request").value], byId("request").value);
+  const words = byId("request").value.trim();
+  if (words === "") fail("Name a place, or ask a question.");
+  else ask([words], words);
 });
 for (const button of document.querySelectorAll("[data-requests]")) {
   button.addEventListener("click", () => ask(button.dataset.requests.split("|")));

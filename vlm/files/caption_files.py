@@ -88,7 +88,10 @@ def _captions(value: Any, key: str, where: str) -> list[str]:
     if key == "caption":
         value = [value]
     elif not isinstance(value, list) or not value:
-        raise PipelineError(f"{where}: captions is {value!r:.60}; expected a list of captions.")
+        raise PipelineError(
+            f"{where}: captions is {value!r:.60}; expected a list of captions; are predictions and "
+            "references exchanged?"
+        )
     for caption in value:
         if not isinstance(caption, str):
             hint = "; are predictions and references exchanged?" if caption is None else "."

@@ -20,12 +20,15 @@ class RunFiles:
     def __init__(self, name: str, folder: Path) -> None:
         """Look at a revision of the project in the current folder; its files are copied into `folder`.
 
-        `workspace` is the run in the current folder, and so is that of a file of predictions.
+        `workspace` is the run in the current folder, and so is that of a file of predictions. Raises
+        PipelineError if that file is missing.
         """
         from dvc.api import DVCFileSystem
 
         self._name, self._folder = name, folder
         self.is_file = os.path.isfile(name)  # noqa: PTH113, Path.is_file raises an error for a long name
+        if name.endswith(".jsonl") and not self.is_file:
+            raise PipelineError(f"{name!r:.100} does not exist. Fix: pass a file of predictions, or a run.")
         is_here = name == "workspace" or self.is_file
         self._project = None if is_here else DVCFileSystem(".", rev=name)
 
@@ -49,8 +52,8 @@ class RunFiles:
         except (DvcException, SCMError, OSError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise PipelineError(
-                f"there is no {name} of {self._name!r:.100}: {reason}. Fix: pass a file, `workspace`, "
-                "or a run that `dvc exp show` or `git log` lists (commit the run with `git` first)."
+                f"{self._name!r:.100} has no {name}: {reason}. Fix: commit the run first, or pass "
+                "`workspace`, a file, or a run that `dvc exp show` lists."
             ) from error
         return copy
 

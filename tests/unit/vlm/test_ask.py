@@ -70,15 +70,17 @@ def test_without_a_question_nothing_is_loaded(args: list[str], monkeypatch: pyte
     )
 
 
-def test_files_alone_or_the_question_first_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_alone_a_question_first_or_without_quotation_marks_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(Captioner, "load", refuse_to_load)
     for last in (PHOTOS[1], "photos"):
-        assert (
-            f"'{last}' is a file or folder, not a question. Fix: put" in run(PHOTOS[0], last, code=2).stderr
-        )
-    # Longer than a file's name may be.
-    assert "is a file or folder" in run("why " * 80, PHOTOS[0], code=2).stderr
-    assert "does not exist" in run("why " * 80, QUESTION, code=1).stderr
+        assert f"'{last}' is no question. Fix: put the question last" in run(PHOTOS[0], last, code=2).stderr
+    for words in (QUESTION.split(), ["why " * 80, PHOTOS[0]]):  # longer than a file's name may be
+        said = run(PHOTOS[0], *words, code=2).stderr
+        assert f"'{words[0]}"[:50] in said
+        assert "is no file or folder. Fix: put the question last, in quotation marks." in said
+    assert "does not exist" in run("." + "why " * 80, QUESTION, code=1).stderr
 
 
 @pytest.mark.parametrize(

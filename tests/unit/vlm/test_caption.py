@@ -173,7 +173,7 @@ def test_ctrl_c_keeps_the_captions_that_were_made(monkeypatch: pytest.MonkeyPatc
     with monkeypatch.context() as patch:
         patch.setattr(Captioner, "caption_each", interrupted)
         stopped = run("photos", "--write", "out.jsonl", code=1)
-    assert "Finished captions are kept; the same command goes on" in stopped.stderr
+    assert "Stopped. Run the same command again to go on." in stopped.stderr
     assert [row["path"] for row in read_rows(Path("out.jsonl"))] == ["photos/1.png"]
     assert "out.jsonl: 2; skipped, since they exist: 1" in run("photos", "--write", "out.jsonl").stderr
 

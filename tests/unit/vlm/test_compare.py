@@ -79,8 +79,9 @@ def test_the_page_shows_them_with_their_images_and_no_markup_from_outside() -> N
 @pytest.mark.parametrize(
     ("args", "sentence"),
     [
-        (("a.jsonl", "nowhere"), "there is no metrics/evaluate.json of 'nowhere'"),
-        (("a.jsonl", "long" * 80), "there is no metrics/evaluate.json of 'longlong"),
+        (("a.jsonl", "nowhere"), "'nowhere' has no metrics/evaluate.json"),
+        (("a.jsonl", "nowhere.jsonl"), "'nowhere.jsonl' does not exist. Fix: "),
+        (("a.jsonl", "long" * 80), "has no metrics/evaluate.json: "),
         (("a.jsonl", "workspace"), "metrics/evaluate.json does not exist"),
         (("a.jsonl", "few.jsonl"), "no prediction for 1 image: '3.png'"),
         (("a.jsonl", "b.jsonl", "--references", "few.jsonl"), "captions is None"),
@@ -107,4 +108,4 @@ def test_scores_without_a_best_epoch_and_a_project_without_commits_are_said() ->
     assert "metrics/evaluate.json of 'workspace' names no best_epoch. Fix: " in said
     Repo.init(".").close()
     DvcRepo.init().close()
-    assert "there is no metrics/evaluate.json of 'nosuch'" in compare("nosuch", "HEAD", code=1).stderr
+    assert "'nosuch' has no metrics/evaluate.json" in compare("nosuch", "HEAD", code=1).stderr
