@@ -167,7 +167,8 @@ def _read(path: Path, kind: type[Record]) -> Iterator[Record]:
             key = ".".join(map(str, fault["loc"])) or "the line"
             raise PipelineError(
                 f"{path}:{number} is not a record of images and captions: {key} is {shorten(fault['input'])} "
-                f"({fault['msg']}). Fix: run `dvc repro prepare`."
+                f"({fault['msg']}). Fix: pass the file that `prepare` wrote; if this is it, run `dvc repro "
+                "prepare`."
             ) from error
         if before and before >= record.image_id:
             raise PipelineError(

@@ -68,7 +68,7 @@ def require_source(params: DataParams) -> None:
     if missing:
         raise PipelineError(
             f"{missing}. data.source {params.source} reads {expected}. "
-            "Fix: put them there or change data.root."
+            "Fix: put them there or name another folder (data.root)."
         )
 
 

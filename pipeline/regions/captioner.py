@@ -82,12 +82,11 @@ class Captioner:
     def trained_on(self) -> str:
         """Say what images the model was trained on, and which memory of captions it uses, if any."""
         sentence, memory = self._model.info.trained_on, self._model.memory
-        uses = ["its prompt shows captions"] * bool(self._model.tokenizer.params.similar_captions)
-        uses += ["the search for captions compares with those"] * bool(self.generation.consensus)
+        uses = ["are in its prompt"] * bool(self._model.tokenizer.params.similar_captions)
+        uses += ["help to choose the caption"] * bool(self.generation.consensus)
         if memory is None or not uses:
             return sentence
-        use = ", and ".join(uses)
-        return f"{sentence} {use[0].upper()}{use[1:]} of similar images, from {memory.path}."
+        return f"{sentence} Captions of similar images, from {memory.path}, {' and '.join(uses)}."
 
     @property
     def generation(self) -> GenerateParams:
