@@ -36,7 +36,11 @@ def test_a_line_that_is_no_caption_record_is_named(tmp_path: Path, changes: dict
     path.write_text(f"{json.dumps(ROW)}\n")
     assert read_captions(path)[0].objects[0].box == (0.0, 0.0, 1.0, 1.0)
     path.write_text(f"{json.dumps(ROW)}\n{json.dumps({**ROW, 'image_id': 'b.png', **changes})}\n")
-    refusal(read_captions, path, match=rf"captions\.jsonl:2 .*{re.escape(key)}.* Fix: pass .*, run")
+    refusal(
+        read_captions,
+        path,
+        match=rf"captions\.jsonl:2 .*{re.escape(key)}.* Fix: pass the .* if this is it, run",
+    )
 
 
 # HDF5 drops a NUL at the end: the image would have another name in the store than in the list.

@@ -13,6 +13,7 @@ logger = logging.getLogger(__name__)
 
 # No caption is longer; scoring compares every word with every word of each reference.
 _MOST_CHARACTERS = 10_000
+_EXCHANGED = "; are predictions and references exchanged?"
 
 
 def read_caption_file(
@@ -88,13 +89,10 @@ def _captions(value: Any, key: str, where: str) -> list[str]:
     if key == "caption":
         value = [value]
     elif not isinstance(value, list) or not value:
-        raise PipelineError(
-            f"{where}: captions is {value!r:.60}; expected a list of captions; are predictions and "
-            "references exchanged?"
-        )
+        raise PipelineError(f"{where}: captions is {value!r:.60}; expected a list of captions{_EXCHANGED}")
     for caption in value:
         if not isinstance(caption, str):
-            hint = "; are predictions and references exchanged?" if caption is None else "."
+            hint = _EXCHANGED if caption is None else "."
             raise PipelineError(f"{where}: a caption is {caption!r:.60}; expected text{hint}")
         if len(caption) > _MOST_CHARACTERS:
             raise PipelineError(

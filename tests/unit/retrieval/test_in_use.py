@@ -153,7 +153,7 @@ def test_a_wrong_search_in_a_checkpoint_is_one_sentence(
 def test_it_says_whether_captions_of_similar_images_are_used_and_from_which_file(
     project: Project, best: Path, tmp_path: Path
 ) -> None:
-    shown, compared = "are in its prompt", "help to choose the caption"
+    of_similar, both = "Captions of similar images, from", "are in its prompt and help to choose the caption"
     memory, other = best.with_name("memory.h5"), tmp_path / "other.h5"
     shutil.copy(memory, other)
     silent = save_silent(project, tmp_path / "silent.safetensors")
@@ -161,9 +161,9 @@ def test_it_says_whether_captions_of_similar_images_are_used_and_from_which_file
     alone.parent.mkdir(parents=True)
     shutil.copy(project.best, alone)
     for checkpoint, words, end in (
-        (best, (), f" Captions of similar images, from {memory}, {shown} and {compared}.\n"),
-        (best, ("--memory", other), f"from {other}, {shown} and {compared}.\n"),
-        (project.best, (), f" similar images, from {project.data / 'memory.h5'}, {compared}.\n"),
+        (best, (), f" {of_similar} {memory}, {both}.\n"),
+        (best, ("--memory", other), f" {of_similar} {other}, {both}.\n"),
+        (project.best, (), f" {of_similar} {project.data / 'memory.h5'}, help to choose the caption.\n"),
         (silent, (), "photographs are outside what it knows.\n"),  # next to a memory
         (alone, (), "photographs are outside what it knows.\n"),
     ):
